@@ -1,0 +1,42 @@
+"""Gaussian mixtures on Dask that bad partitions do not spoil.
+
+Distance filtered mixture reduction (Zhang, Tan & Chen, JRSS-B 2026) behind scikit-learn's
+interface.
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from dask_dfmr import metrics
+from dask_dfmr.aggregation import Aggregate, FilterDecision, aggregate
+from dask_dfmr.distances import pairwise_l2
+from dask_dfmr.estimates import LocalEstimate, Outcome
+from dask_dfmr.estimator import GaussianMixture
+from dask_dfmr.exceptions import AggregationError, FilterWarning, PartitionError, PartitionWarning
+from dask_dfmr.local_fit import fit_local
+from dask_dfmr.metrics import mixing_distance
+from dask_dfmr.mixture import Mixture
+from dask_dfmr.pipeline import dfmr
+
+try:
+    __version__ = version("dask-dfmr")
+except PackageNotFoundError:  # a source tree that was not installed
+    __version__ = "0+unknown"
+
+__all__ = [
+    "Aggregate",
+    "AggregationError",
+    "FilterDecision",
+    "FilterWarning",
+    "GaussianMixture",
+    "LocalEstimate",
+    "Mixture",
+    "Outcome",
+    "PartitionError",
+    "PartitionWarning",
+    "aggregate",
+    "dfmr",
+    "fit_local",
+    "metrics",
+    "mixing_distance",
+    "pairwise_l2",
+]

@@ -1,0 +1,471 @@
+"""``GaussianMixture``: the method behind scikit-learn's interface. No arithmetic happens here."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+import dask
+import dask.array as da
+import dask.dataframe as dd
+import numpy as np
+import pandas as pd
+from dask.delayed import Delayed
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted
+
+from dask_dfmr.aggregation import Aggregate
+from dask_dfmr.distances import BLOCK_SIZE
+from dask_dfmr.estimates import LocalEstimate, Outcome
+from dask_dfmr.exceptions import AggregationError, PartitionError, PartitionWarning
+from dask_dfmr.execution import FitResult, run
+from dask_dfmr.families import Array
+from dask_dfmr.mixture import Mixture
+from dask_dfmr.partitions import check_dtypes, rows_of
+from dask_dfmr.pipeline import build_pipeline
+from dask_dfmr.random import SeedLike
+from dask_dfmr.report import describe_failures, describe_verdict, failures, partition_report
+
+logger = logging.getLogger("dask_dfmr")
+
+_OWN_PARAMETERS = ("on_failed", "keep_estimates", "warm_start", "verbose")
+"""Parameters of the estimator that do not decide what is computed."""
+
+
+class GaussianMixture(DensityMixin, BaseEstimator):
+    """Gaussian mixture of a Dask collection that bad partitions do not spoil.
+
+    Every partition is a machine: it fits a mixture to its own rows. Local estimates that lie far,
+    in L2 distance, from where the majority of them sits are left out; the others are reduced to one
+    global mixture (distance filtered mixture reduction, DFMR). The data are read once, plus at most
+    16 partitions a second time for the start.
+
+    Protects against bad *partitions*: broken sensor, wrong unit, truncated file, attacker. A few
+    bad rows in every partition pass through, as in any Gaussian mixture.
+
+    Parameters
+    ----------
+    n_components : int, default 1
+        Number of components.
+    covariance_type : {"full", "tied", "diag", "spherical"}, default "full"
+        As in scikit-learn.
+    tol : "auto" or float, default "auto"
+        When a local fit stops. "auto": when the log-likelihood that the partition's optimum still
+        has to offer is predicted to be below 0.005 p / n_partitions, p the number of free
+        parameters. A float has scikit-learn's meaning: the change of the mean log-likelihood per
+        row.
+    reg_covar : float, default 0.0
+        Added to the diagonal of every covariance, as in scikit-learn; the penalty makes it
+        unnecessary.
+    max_iter : int, default 1000
+        Passes of a local fit over its partition (in memory).
+    n_init : int, default 1
+        Starts of a local fit, where it makes its own; the best one wins.
+    init_params : {"pilot", "kmeans", "k-means++", "random", "random_from_data"}, default "pilot"
+        "pilot": a few partitions are fitted from many starts, and every partition starts from the
+        one of at most four candidates that its rows like best. The others are scikit-learn's, made
+        on each partition by itself: safe only where the components are well apart.
+    weights_init, means_init, precisions_init : array-like, optional
+        As in scikit-learn. All three are a complete start; means alone attract the rows nearest to
+        them.
+    random_state : int, RandomState, Generator or None, default None
+        Same data, same partitions, same seed: same bits on every scheduler.
+    warm_start : bool, default False
+        Start from the mixture of the previous fit.
+    verbose : int, default 0
+        1 shows Dask's progress bar and what was left out.
+    method : {"dfmr", "mr", "coat"}, default "dfmr"
+        The filtered reduction; the reduction of all partitions; or the estimate in the middle
+        alone.
+    rho : float, default 1.3
+        Partitions within ``rho`` times the radius are kept; the radius is the smallest one, round
+        the estimate in the middle, that holds more than half of them. Not a significance level: 0
+        to 35 % of clean partitions lie outside, most where the mixture has few parameters.
+    machine_weights : {"rows", "equal"}, default "rows"
+        Weight of a kept partition in the reduction.
+    penalty : "auto" or float, default "auto"
+        Of the local fits: "auto" is n ** -0.5 with the partition's n, 0 plain maximum likelihood.
+    min_partition_rows : "auto" or int, default "auto"
+        Partitions with fewer rows are not judged and take no part; "auto" is the number of free
+        parameters.
+    nan_policy : {"raise", "omit"}, default "raise"
+        A partition with NaN or infinity cannot be fitted (see ``on_failed``), or such rows are left
+        out and counted.
+    on_failed : {"warn", "raise", "ignore"}, default "warn"
+        What to do about partitions that could not be read or fitted. They are in
+        ``partition_report_`` in any case.
+    partition_timeout : float or str, optional
+        Seconds (or "5 min") after which reading and fitting one partition is given up. It makes
+        results depend on time.
+    keep_estimates : "auto" or bool, default "auto"
+        Keep the local estimates in ``estimates_``: "auto" in memory up to 256 MB, beyond that in
+        temporary files.
+    split_every : int, optional
+        How many blocks are combined at a time in the trees of the reduction; 8 by default.
+    n_partitions : int, default 1
+        Into how many consecutive partitions a pandas DataFrame or NumPy array is cut.
+
+    Attributes
+    ----------
+    mixture_ : Mixture
+        The global mixture.
+    weights_, means_, covariances_, precisions_, precisions_cholesky_ : ndarray
+        Its parameters, in scikit-learn's shapes.
+    converged_ : bool
+        Whether every kept local fit and the reduction converged.
+    n_iter_ : int
+        Most passes that a kept local fit took over its partition.
+    lower_bound_ : float
+        Mean log-likelihood per row of the kept partitions, each under its own local estimate.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Only if the columns have names.
+    aggregate_ : Aggregate
+        The mixture with the filter's decision.
+    n_partitions_ : int
+    support_ : ndarray of bool, shape (n_partitions_,)
+        Partitions that went into the mixture.
+    partition_report_ : pandas.DataFrame
+        One row per partition: ``partition`` (index into ``X.partitions``), ``source`` (file or row
+        range, where known), ``n_samples``, ``outcome``, ``n_iter``, ``log_likelihood`` (mean per
+        row), ``distance`` (L2, to the centre), ``distance_ratio`` (in radii), ``kept``, ``reason``,
+        ``n_omitted`` (rows left out), ``start``.
+    estimates_ : sequence of LocalEstimate or None
+        The local estimates, in the order of the partitions.
+
+    References
+    ----------
+    Zhang, Tan & Chen, Byzantine-tolerant distributed learning of finite mixture models, JRSS-B
+    2026, arXiv 2407.13980.
+
+    Examples
+    --------
+    >>> import dask, dask.array as da, numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> rows = np.concatenate([rng.normal(-4, 1, (4000, 2)), rng.normal(4, 1, (8000, 2))])
+    >>> rows = rng.permutation(rows)
+    >>> rows[:1000] *= 1000                                  # the first partition is in another unit
+    >>> gm = GaussianMixture(2, random_state=0).fit(da.from_array(rows, chunks=(1000, 2)))
+    >>> gm.means_.round().tolist()                           # and does not matter
+    [[4.0, 4.0], [-4.0, -4.0]]
+    >>> gm.partition_report_.loc[~gm.support_, "partition"].tolist()
+    [0]
+    """
+
+    def __init__(
+        self,
+        n_components: int = 1,
+        *,
+        covariance_type: str = "full",
+        tol: float | Literal["auto"] = "auto",
+        reg_covar: float = 0.0,
+        max_iter: int = 1000,
+        n_init: int = 1,
+        init_params: str = "pilot",
+        weights_init: ArrayLike | None = None,
+        means_init: ArrayLike | None = None,
+        precisions_init: ArrayLike | None = None,
+        random_state: SeedLike = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+        method: str = "dfmr",
+        rho: float = 1.3,
+        machine_weights: str = "rows",
+        penalty: float | Literal["auto"] = "auto",
+        min_partition_rows: int | Literal["auto"] = "auto",
+        nan_policy: str = "raise",
+        on_failed: str = "warn",
+        partition_timeout: float | str | None = None,
+        keep_estimates: bool | Literal["auto"] = "auto",
+        split_every: int | None = None,
+        n_partitions: int = 1,
+    ) -> None:
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.tol = tol
+        self.reg_covar = reg_covar
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.init_params = init_params
+        self.weights_init = weights_init
+        self.means_init = means_init
+        self.precisions_init = precisions_init
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.method = method
+        self.rho = rho
+        self.machine_weights = machine_weights
+        self.penalty = penalty
+        self.min_partition_rows = min_partition_rows
+        self.nan_policy = nan_policy
+        self.on_failed = on_failed
+        self.partition_timeout = partition_timeout
+        self.keep_estimates = keep_estimates
+        self.split_every = split_every
+        self.n_partitions = n_partitions
+
+    # -- fit --------------------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Fit on whatever scheduler is active; eager.
+
+        Parameters
+        ----------
+        X : dask DataFrame, dask Array, list of Delayed, pandas DataFrame or array-like of shape
+        (n_samples, n_features)
+            Numeric columns only. A Delayed gives one partition: a DataFrame or an array.
+        y : ignored
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X or a parameter is wrong: before anything is read.
+        AggregationError
+            If no partition has a usable estimate; its ``report`` says why for each.
+        PartitionError
+            If a partition could not be fitted and ``on_failed="raise"``.
+
+        Warns
+        -----
+        PartitionWarning
+            If partitions could not be read or fitted (``on_failed="warn"``), or fewer than half are
+            usable.
+        FilterWarning
+            If there are too few partitions to filter, or one holds most of the kept rows.
+        ConvergenceWarning
+            If a kept local fit, or the reduction, did not converge.
+        """
+        for name, allowed in (
+            ("on_failed", ("warn", "raise", "ignore")),
+            ("keep_estimates", ("auto", True, False)),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(map(repr, allowed))}; got {getattr(self, name)!r}."
+                )
+        parameters = {
+            name: value
+            for name, value in self.get_params(deep=False).items()
+            if name not in _OWN_PARAMETERS
+        }
+        if self.warm_start and hasattr(self, "mixture_"):
+            parameters |= {
+                "init_params": self.mixture_,
+                "weights_init": None,
+                "means_init": None,
+                "precisions_init": None,
+            }
+        pipeline = build_pipeline(X, **parameters, n_starts=1, block_size=BLOCK_SIZE)
+        try:
+            result = run(pipeline, self.keep_estimates, self.verbose)
+        except AggregationError as error:
+            error.report = partition_report(error.report or [], None)
+            raise
+        self._learn(result)
+        self._tell(result.aggregate)
+        return self
+
+    def _learn(self, result: FitResult) -> None:
+        decision, mixture = result.aggregate.decision, result.aggregate.mixture
+        report = partition_report(result.rows, decision)
+        kept = report[decision.kept]
+        self.aggregate_: Aggregate = result.aggregate
+        self.mixture_: Mixture = mixture
+        self.weights_, self.means_, self.covariances_ = (
+            mixture.weights,
+            mixture.means,
+            mixture.covariances,
+        )
+        self.precisions_cholesky_, self.precisions_ = (
+            mixture.precisions_cholesky,
+            mixture.precisions,
+        )
+        self.n_features_in_ = mixture.n_features
+        if mixture.feature_names is not None:
+            self.feature_names_in_ = np.asarray(mixture.feature_names, dtype=object)
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+        self.n_partitions_ = decision.n_estimates
+        self.support_ = decision.kept
+        self.partition_report_: pd.DataFrame = report
+        self.estimates_: Sequence[LocalEstimate] | None = result.estimates
+        self.converged_ = bool(
+            result.aggregate.converged and (kept["outcome"] == Outcome.FITTED.value).all()
+        )
+        self.n_iter_ = int(kept["n_iter"].max())
+        self.lower_bound_ = float(np.average(kept["log_likelihood"], weights=kept["n_samples"]))
+
+    def _tell(self, aggregate: Aggregate) -> None:
+        """Log the verdict; warn or raise where the user asked for it."""
+        report = self.partition_report_
+        verdict = describe_verdict(report, aggregate.decision)
+        logger.info(verdict)
+        if self.verbose:
+            print(verdict)
+        aggregate.warn(stacklevel=3)
+        unconverged = report[
+            aggregate.decision.kept & (report["outcome"] == Outcome.NOT_CONVERGED.value)
+        ]
+        if len(unconverged):
+            text = (
+                f"{len(unconverged)} of {aggregate.decision.kept.sum()} kept local fits "
+                f"did not converge in {self.max_iter} passes"
+            )
+            warnings.warn(
+                f"{text}; raise max_iter or loosen tol.", ConvergenceWarning, stacklevel=3
+            )
+        if len(failures(report)):
+            text = describe_failures(report)
+            logger.warning(text)
+            if self.on_failed == "raise":
+                raise PartitionError(
+                    f"{text}. on_failed='warn' fits the others; partition_report_ has all the reasons."
+                )
+            if self.on_failed == "warn":
+                warnings.warn(
+                    f"{text}. See partition_report_; on_failed='ignore' silences this.",
+                    PartitionWarning,
+                    stacklevel=3,
+                )
+
+    def fit_predict(self, X: Any, y: Any = None) -> Any:
+        """Fit, then label the rows of X; the labels are as lazy as X."""
+        return self.fit(X).predict(X)
+
+    # -- use --------------------------------------------------------------------------------------
+
+    def predict(self, X: Any) -> Any:
+        """Most probable component of each row.
+
+        Parameters
+        ----------
+        X : dask DataFrame, dask Array, list of Delayed, pandas DataFrame or array-like
+
+        Returns
+        -------
+        Lazy for Dask collections: a Series with X's index and divisions, an Array, a list of
+        Delayed. An ndarray for data in memory.
+        """
+        return self._map(X, "predict")
+
+    def predict_proba(self, X: Any) -> Any:
+        """Probability of each component given the row; like :meth:`predict`, with columns 0 to n_components - 1."""
+        return self._map(X, "predict_proba")
+
+    def score_samples(self, X: Any) -> Any:
+        """Log-density of each row; like :meth:`predict`."""
+        return self._map(X, "score_samples")
+
+    def _map(self, X: Any, method: str) -> Any:
+        check_is_fitted(self, "mixture_")
+        if isinstance(X, dd.DataFrame):
+            self._check_names(check_dtypes(X.dtypes))
+            meta = _apply_to_frame(X._meta_nonempty.iloc[:0], self.mixture_, method)
+            # One Delayed for all partitions: the model travels once, not with every task.
+            return X.map_partitions(_apply_to_frame, dask.delayed(self.mixture_), method, meta=meta)
+        if isinstance(X, da.Array):
+            return self._map_array(X, method)
+        if isinstance(X, (list, tuple)) and len(X) and all(isinstance(part, Delayed) for part in X):
+            model = dask.delayed(self.mixture_)
+            return [dask.delayed(_apply)(part, model, method) for part in X]
+        if isinstance(X, pd.DataFrame):
+            self._check_names(check_dtypes(X.dtypes))
+        return _apply(X, self.mixture_, method)
+
+    def _map_array(self, X: Any, method: str) -> Any:
+        if X.ndim != 2 or X.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"X must have the shape (n_samples, {self.n_features_in_}); got {X.shape}."
+            )
+        X = X.rechunk({1: -1}) if X.numblocks[1] > 1 else X
+        model, k = dask.delayed(self.mixture_), self.mixture_.n_components
+        if method == "predict_proba":
+            return X.map_blocks(
+                _apply, model, method, meta=np.empty((0, 0)), chunks=(X.chunks[0], (k,))
+            )
+        meta = np.empty(0, dtype=np.intp if method == "predict" else np.float64)
+        return X.map_blocks(_apply, model, method, meta=meta, drop_axis=1)
+
+    def _check_names(self, names: tuple[str, ...]) -> None:
+        expected = self.mixture_.feature_names
+        if expected is None:
+            if len(names) != self.n_features_in_:
+                raise ValueError(f"X must have {self.n_features_in_} columns; got {len(names)}.")
+            return
+        if names != expected:
+            missing, extra = (
+                [c for c in expected if c not in names],
+                [c for c in names if c not in expected],
+            )
+            detail = (
+                f"missing {missing}, unexpected {extra}"
+                if missing or extra
+                else "the order differs"
+            )
+            raise ValueError(
+                f"X must have the columns of fit, {list(expected)}; {detail}. Select them: X[{list(expected)}]."
+            )
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Mean log-likelihood of the rows of X, in nats per row; eager."""
+        total, n_samples = self._total(X)
+        return total / n_samples
+
+    def bic(self, X: Any) -> float:
+        """Bayesian information criterion on X; the lower the better. Eager."""
+        total, n_samples = self._total(X)
+        return -2 * total + self.mixture_.n_parameters * float(np.log(n_samples))
+
+    def aic(self, X: Any) -> float:
+        """Akaike information criterion on X; the lower the better. Eager."""
+        total, _ = self._total(X)
+        return -2 * total + 2 * self.mixture_.n_parameters
+
+    def _total(self, X: Any) -> tuple[float, int]:
+        """Total log-density and number of rows, in one pass."""
+        scores = self.score_samples(X)
+        if isinstance(scores, dd.Series):
+            parts = scores.to_delayed()
+        elif isinstance(scores, da.Array):
+            parts = scores.to_delayed().ravel().tolist()
+        else:
+            parts = scores if isinstance(scores, list) else [scores]
+        sums = dask.compute(*(dask.delayed(_sum_and_size)(part) for part in parts))
+        total, n_samples = np.sum(sums, axis=0)
+        if n_samples == 0:
+            raise ValueError("X must have at least one row; got none.")
+        return float(total), int(n_samples)
+
+    def sample(self, n_samples: int = 1) -> tuple[Array, Any]:
+        """Draw rows from the mixture: (X, y), y the component of each row."""
+        check_is_fitted(self, "mixture_")
+        seed = self.random_state
+        if isinstance(seed, (np.random.Generator, np.random.SeedSequence)):
+            seed = None
+        return self.mixture_.sample(n_samples, seed)
+
+
+# -- tasks of predictions ------------------------------------------------------------------------
+
+
+def _apply(data: Any, mixture: Any, method: str) -> Any:
+    """One method of the mixture on one partition in memory."""
+    rows, _ = rows_of(data, mixture.feature_names if isinstance(data, pd.DataFrame) else None)
+    return getattr(mixture, method)(rows)
+
+
+def _apply_to_frame(frame: pd.DataFrame, mixture: Mixture, method: str) -> pd.Series | pd.DataFrame:
+    """The same with the index kept."""
+    values = _apply(frame, mixture, method)
+    if values.ndim == 2:
+        return pd.DataFrame(values, index=frame.index)
+    return pd.Series(values, index=frame.index, name=method)
+
+
+def _sum_and_size(scores: Any) -> Array:
+    return np.array([np.sum(np.asarray(scores)), len(scores)])

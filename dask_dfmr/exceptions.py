@@ -1,0 +1,40 @@
+"""Errors and warnings by name, so that code can catch or silence exactly one kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class AggregationError(ValueError):
+    """No global mixture can be formed: no estimate is usable.
+
+    Attributes
+    ----------
+    reasons : dict of int to str
+        Why each estimate could not be used.
+    report : pandas.DataFrame, list of dict or None
+        What was learned about each partition before it failed: the estimator's
+        ``partition_report_`` (from :func:`dfmr`, its rows).
+    """
+
+    def __init__(
+        self, message: str, reasons: dict[int, str] | None = None, report: Any = None
+    ) -> None:
+        super().__init__(message)
+        self.reasons = {} if reasons is None else reasons
+        self.report = report
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.args[0], self.reasons, self.report)
+
+
+class PartitionError(ValueError):
+    """A partition could not be fitted, and ``on_failed="raise"`` asked to hear of it as an error."""
+
+
+class PartitionWarning(UserWarning):
+    """Partitions were left out because they could not be read, fitted or used."""
+
+
+class FilterWarning(UserWarning):
+    """The filter cannot promise what it usually does: too few machines, or one that weighs too much."""

@@ -1,0 +1,295 @@
+"""Running a fit: on a local scheduler as one graph, on a cluster in several submissions.
+
+Only separate submissions survive a partition that kills its worker or an error behind a shuffle:
+the fits are waited for, what has no answer becomes the outcome of its partition, and the
+aggregation is submitted on what is there. Pilots go first for the same reason.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import dask
+import distributed
+from dask.diagnostics import ProgressBar
+from dask.task_spec import DataNode, TaskRef
+
+from dask_dfmr.aggregation import Aggregate, AggregationOptions
+from dask_dfmr.distances import BLOCK_SIZE, tile_blocks
+from dask_dfmr.estimates import LocalEstimate
+from dask_dfmr.graph import (
+    SPLIT_EVERY,
+    GraphBuilder,
+    add_aggregation,
+    add_all,
+    add_fits,
+    add_pilot_reads,
+    add_shortlist,
+    as_delayed,
+)
+from dask_dfmr.partitions import Partitions
+from dask_dfmr.store import MEMORY_LIMIT, StoredEstimates, write_block
+from dask_dfmr.tasks import FitSettings, lost_partition
+
+logger = logging.getLogger("dask_dfmr")
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A fit, all decisions taken and nothing computed."""
+
+    partitions: Partitions
+    settings: FitSettings
+    options: AggregationOptions
+    split_every: int = SPLIT_EVERY
+    block_size: int = BLOCK_SIZE
+
+    def as_delayed(self) -> Any:
+        """The whole fit as one lazy graph that gives the :class:`Aggregate`."""
+        g = GraphBuilder()
+        result, _, _ = add_all(
+            g, self.partitions, self.settings, self.options, self.split_every, self.block_size
+        )
+        return as_delayed(g, result)
+
+    @property
+    def estimate_bytes(self) -> int:
+        """About how much memory the local estimates take."""
+        n_features = self.partitions.n_features or 0
+        return (
+            8
+            * len(self.partitions)
+            * self.settings.problem.family.n_parameters(
+                self.settings.problem.n_components, n_features
+            )
+        )
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a fit gives: the aggregate, the report's rows, and the local estimates if they are kept."""
+
+    aggregate: Aggregate
+    rows: list[dict[str, Any]]
+    estimates: Sequence[LocalEstimate] | None
+
+
+def run(pipeline: Pipeline, keep_estimates: bool | str = "auto", verbose: int = 0) -> FitResult:
+    """Compute a fit on whatever scheduler is active.
+
+    Raises
+    ------
+    AggregationError
+        If no estimate is usable; its ``report`` holds the report's rows.
+    """
+    in_memory = keep_estimates is True or (
+        keep_estimates == "auto" and pipeline.estimate_bytes <= MEMORY_LIMIT
+    )
+    store = None
+    if keep_estimates == "auto" and not in_memory:
+        store = StoredEstimates(
+            len(pipeline.partitions), pipeline.block_size, pipeline.settings.problem.mixture_type
+        )
+    client = active_client()
+    logger.info(
+        "fitting %d partitions %s",
+        len(pipeline.partitions),
+        "on local threads or processes" if client is None else f"on {client}",
+    )
+    runner = (
+        _run_locally(pipeline, in_memory, store, verbose)
+        if client is None
+        else _run_on(client, pipeline, in_memory, store, verbose)
+    )
+    aggregate, reports, messages = runner
+    rows = [row for block in reports for row in block]
+    mixture_type = pipeline.settings.problem.mixture_type
+    estimates = (
+        store
+        if messages is None
+        else [LocalEstimate.from_arrays(m, mixture_type) for m in messages]
+    )
+    return FitResult(aggregate, rows, estimates)
+
+
+def active_client() -> distributed.Client | None:
+    """The distributed client that Dask would use now, None for another scheduler.
+
+    Raises
+    ------
+    RuntimeError
+        If it is asynchronous: ``fit`` is eager.
+    """
+    client = getattr(dask.base.get_scheduler(), "__self__", None)
+    if not isinstance(client, distributed.Client):
+        return None
+    if client.asynchronous:
+        raise RuntimeError(
+            "fit is eager and cannot wait on an asynchronous Client; use dfmr(...) and await client.compute(...)."
+        )
+    return client
+
+
+# -- local schedulers: one graph -----------------------------------------------------------------
+
+_Answers = tuple[Aggregate, list[list[dict[str, Any]]], list[Any] | None]
+
+
+def _run_locally(
+    pipeline: Pipeline, in_memory: bool, store: StoredEstimates | None, verbose: int
+) -> _Answers:
+    g = GraphBuilder()
+    result, reports, messages = add_all(
+        g,
+        pipeline.partitions,
+        pipeline.settings,
+        pipeline.options,
+        pipeline.split_every,
+        pipeline.block_size,
+    )
+    kept: list[Any] = []
+    if in_memory:
+        kept = list(messages)
+    elif store is not None:
+        blocks = tile_blocks(len(messages), pipeline.block_size)
+        kept = [
+            g.add("store", b, write_block, list(messages[s]), store.path(b))
+            for b, s in enumerate(blocks)
+        ]
+    packed = g.add("results", 0, _pack, result, list(reports), kept)
+    with _progress_bar(verbose):
+        aggregate, report_blocks, values = as_delayed(g, packed).compute()
+    return aggregate, report_blocks, values if in_memory else None
+
+
+def _pack(*values: Any) -> tuple[Any, ...]:
+    return values
+
+
+def _progress_bar(verbose: int) -> AbstractContextManager[Any]:
+    return ProgressBar() if verbose else nullcontext()
+
+
+# -- a cluster: submissions ----------------------------------------------------------------------
+
+
+def _run_on(
+    client: distributed.Client,
+    pipeline: Pipeline,
+    in_memory: bool,
+    store: StoredEstimates | None,
+    verbose: int,
+) -> _Answers:
+    settings = pipeline.settings
+    with _scattered(client, pipeline.partitions) as partitions:
+        shortlist: TaskRef | None = None
+        pilot_futures: list[Any] = []
+        if settings.needs_pilots:
+            shortlist, pilot_futures = _submit_pilots(client, partitions, settings, verbose)
+        fits = _submit_fits(client, partitions, settings, shortlist, verbose)
+        pilot_futures.clear()
+        g = GraphBuilder()
+        messages: list[Any] = []
+        for i, future in enumerate(fits):
+            if future.status == "finished":
+                messages.append(TaskRef(future.key))
+            else:
+                lost = lost_partition(i, partitions.sources[i], _error_of(future))
+                g.tasks[f"dfmr_lost-{g.token}", i] = DataNode((f"dfmr_lost-{g.token}", i), lost)
+                messages.append(TaskRef((f"dfmr_lost-{g.token}", i)))
+        result, reports = add_aggregation(
+            g,
+            messages,
+            settings,
+            partitions.n_features,
+            pipeline.options,
+            pipeline.split_every,
+            pipeline.block_size,
+        )
+        aggregate, *report_blocks = _compute(client, g, [result, *reports], verbose)
+        kept: list[Any] | None = None
+        lost_messages = {key: node() for key, node in g.tasks.items() if isinstance(node, DataNode)}
+        by_key = {future.key: future for future in fits}
+        blocks = (
+            tile_blocks(len(messages), pipeline.block_size)
+            if in_memory or store is not None
+            else []
+        )
+        for b, s in enumerate(blocks):
+            part = client.gather(
+                [by_key.get(ref.key, lost_messages.get(ref.key)) for ref in messages[s]]
+            )
+            if store is not None:
+                write_block(part, store.path(b))
+            else:
+                kept = [*(kept or []), *part]
+    return aggregate, report_blocks, kept
+
+
+@contextmanager
+def _scattered(client: distributed.Client, partitions: Partitions) -> Iterator[Partitions]:
+    """Data in memory go to the workers once, not with every task that names them."""
+    data = {key: node() for key, node in partitions.graph.items() if isinstance(node, DataNode)}
+    futures = client.scatter(list(data.values()), hash=False) if data else []
+    places = {key: TaskRef(future.key) for key, future in zip(data, futures, strict=True)}
+    yield partitions.relocated(places)
+    del futures
+
+
+def _submit_pilots(
+    client: distributed.Client, partitions: Partitions, settings: FitSettings, verbose: int
+) -> tuple[TaskRef, list[Any]]:
+    g = GraphBuilder()
+    reads = add_pilot_reads(g, partitions, settings)
+    futures = _submit(client, g, list(reads.values()), verbose)
+    # A pilot whose worker died is no pilot; the same partition says so again when it is fitted.
+    alive: dict[int, Any] = {
+        i: TaskRef(f.key) if f.status == "finished" else None
+        for i, f in zip(reads, futures, strict=True)
+    }
+    g = GraphBuilder()
+    shortlist = add_shortlist(g, alive, settings)
+    futures += _submit(client, g, [shortlist], verbose=0)
+    if futures[-1].status != "finished":
+        raise RuntimeError("the pilots' starts could not be computed") from _error_of(futures[-1])
+    return shortlist, futures
+
+
+def _submit_fits(
+    client: distributed.Client,
+    partitions: Partitions,
+    settings: FitSettings,
+    shortlist: Any,
+    verbose: int,
+) -> list[Any]:
+    g = GraphBuilder()
+    return _submit(client, g, add_fits(g, partitions, settings, shortlist), verbose)
+
+
+def _submit(
+    client: distributed.Client, g: GraphBuilder, refs: Sequence[TaskRef], verbose: int
+) -> list[Any]:
+    """Submit, wait until every task has an answer or an error, and return the futures."""
+    futures = client.get(g.tasks, [ref.key for ref in refs], sync=False)
+    if verbose:
+        distributed.progress(futures, notebook=False)
+        print()
+    distributed.wait(futures)
+    return list(futures)
+
+
+def _compute(
+    client: distributed.Client, g: GraphBuilder, refs: Sequence[TaskRef], verbose: int
+) -> list[Any]:
+    return list(client.gather(_submit(client, g, refs, verbose)))
+
+
+def _error_of(future: Any) -> BaseException:
+    error = future.exception()
+    return (
+        error if isinstance(error, BaseException) else RuntimeError(f"the task was {future.status}")
+    )

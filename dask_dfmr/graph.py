@@ -1,0 +1,271 @@
+"""The method as one lazy Dask graph, and the only module that builds tasks.
+
+Stages, as they appear on the dashboard::
+
+    dfmr_read_pilot -> dfmr_pilot_scale -> dfmr_fit_pilot -> dfmr_shortlist                    (a
+    few partitions) dfmr_fit_partition
+    (every partition: read and fit) dfmr_describe -> dfmr_schema
+    (only where columns are unknown) dfmr_stack_estimates -> dfmr_call_roll -> dfmr_l2_tile ->
+    dfmr_coat_candidate -> dfmr_coat_min -> dfmr_l2_filter { dfmr_assign_block -> dfmr_tree_sum ->
+    dfmr_recentre } x rounds, or dfmr_reduce where one block holds all dfmr_finish -> dfmr_results
+
+The functions are those of :mod:`dask_dfmr.aggregation`, :mod:`dask_dfmr.pilot` and
+:mod:`dask_dfmr.tasks`; no task holds the whole distance matrix or all rows. Each ``add_*`` below
+adds one part to a dictionary of tasks and returns references to its results, so that the parts can
+be submitted together (:func:`dfmr`) or one after the other (:mod:`dask_dfmr.execution`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+from uuid import uuid4
+
+from dask.delayed import Delayed
+from dask.task_spec import List, Task, TaskRef
+
+from dask_dfmr import aggregation as stages
+from dask_dfmr import pilot, tasks
+from dask_dfmr.aggregation import AggregationOptions, Schema
+from dask_dfmr.distances import BLOCK_SIZE, tile_blocks, upper_tiles
+from dask_dfmr.partitions import Partitions
+from dask_dfmr.random import stream
+from dask_dfmr.reduction import add_assignments
+from dask_dfmr.tasks import FitSettings
+from dask_dfmr.threads import single_threaded_blas
+
+SPLIT_EVERY = 8
+
+
+class GraphBuilder:
+    """A dictionary of tasks under construction, with keys that name the stage and are fresh for every fit.
+
+    Fresh, because a scheduler that holds the error of an earlier fit would answer with it again.
+    """
+
+    def __init__(self) -> None:
+        self.token = uuid4().hex
+        self.tasks: dict[Any, Any] = {}
+
+    def add(self, stage: str, index: Any, function: Callable[..., Any], *args: Any) -> TaskRef:
+        """Add one task; lists among the arguments may hold references."""
+        key = (f"dfmr_{stage}-{self.token}", *(index if isinstance(index, tuple) else (index,)))
+        self.tasks[key] = Task(
+            key, function, *(List(*a) if isinstance(a, list) else a for a in args)
+        )
+        return TaskRef(key)
+
+    def tree(
+        self,
+        stage: str,
+        index: tuple[int, ...],
+        function: Callable[..., Any],
+        leaves: list[Any],
+        split_every: int,
+    ) -> Any:
+        """Combine leaves ``split_every`` at a time; a fixed shape, so that sums have the same bits anywhere."""
+        level = 0
+        while True:
+            groups = [leaves[i : i + split_every] for i in range(0, len(leaves), split_every)]
+            leaves = [
+                self.add(stage, (*index, level, i), function, group)
+                for i, group in enumerate(groups)
+            ]
+            level += 1
+            if len(leaves) == 1:
+                return leaves[0]
+
+
+# -- parts of the graph --------------------------------------------------------------------------
+
+
+def add_pilot_reads(
+    g: GraphBuilder, partitions: Partitions, settings: FitSettings
+) -> dict[int, Any]:
+    """The pilots' rows, by partition."""
+    g.tasks.update(partitions.graph)
+    drawn = pilot.draw_pilots(len(partitions), stream(settings.seed, tasks.PILOT_DRAW))
+    loaders = partitions.loaders
+    return {
+        i: g.add("read_pilot", i, tasks.read_pilot, loaders[i], i, settings, *loaders[i].refs)
+        for i in drawn
+    }
+
+
+def add_shortlist(g: GraphBuilder, pilots: dict[int, Any], settings: FitSettings) -> TaskRef:
+    """The starts that all partitions choose from."""
+    scale = g.add("pilot_scale", 0, pilot.pilot_scale, list(pilots.values()))
+    fits: list[Any] = [
+        g.add("fit_pilot", i, tasks.fit_pilot, rows, scale, i, settings)
+        for i, rows in pilots.items()
+    ]
+    return g.add("shortlist", 0, tasks.make_shortlist, fits, settings)
+
+
+def add_fits(
+    g: GraphBuilder, partitions: Partitions, settings: FitSettings, shortlist: Any
+) -> list[TaskRef]:
+    """One message per partition."""
+    g.tasks.update(partitions.graph)
+    return [
+        g.add(
+            "fit_partition",
+            i,
+            tasks.fit_partition,
+            loader,
+            i,
+            source,
+            settings,
+            shortlist,
+            *loader.refs,
+        )
+        for i, (loader, source) in enumerate(
+            zip(partitions.loaders, partitions.sources, strict=True)
+        )
+    ]
+
+
+def add_aggregation(
+    g: GraphBuilder,
+    messages: Sequence[Any],
+    settings: FitSettings,
+    n_features: int | None,
+    options: AggregationOptions,
+    split_every: int = SPLIT_EVERY,
+    block_size: int = BLOCK_SIZE,
+) -> tuple[TaskRef, list[TaskRef]]:
+    """From references to messages to the :class:`Aggregate`; also the report's rows, block by block."""
+    mixture_type = settings.problem.mixture_type
+    slices = tile_blocks(len(messages), block_size)
+    groups = [list(messages[s]) for s in slices]
+    reports = [g.add("report_rows", b, tasks.report_rows, group) for b, group in enumerate(groups)]
+
+    if n_features is None:
+        counts: list[Any] = [
+            g.add("describe", b, stages.describe_estimates, group, mixture_type)
+            for b, group in enumerate(groups)
+        ]
+        schema: Any = g.add("schema", 0, stages.agree_on_schema, counts)
+    else:
+        schema = Schema(
+            settings.problem.family,
+            settings.problem.n_components,
+            n_features,
+            settings.feature_names,
+        )
+
+    blocks: list[Any] = [
+        g.add(
+            "stack_estimates",
+            b,
+            _serial,
+            stages.stack_estimates,
+            group,
+            s.start,
+            schema,
+            mixture_type,
+        )
+        for b, (s, group) in enumerate(zip(slices, groups, strict=True))
+    ]
+    presences: list[Any] = [
+        g.add("presence", b, stages.presence_of, block) for b, block in enumerate(blocks)
+    ]
+    roll = g.add("call_roll", 0, stages.call_roll, presences, schema, list(reports))
+    center = _add_center(g, blocks, roll, split_every)
+    verdict = g.add("l2_filter", 0, stages.l2_filter, center, roll, options)
+    reduced: list[Any] = [
+        _add_reduction(g, s, blocks, verdict, options, split_every) for s in range(options.n_starts)
+    ]
+    return g.add("finish", 0, stages.finish, reduced, verdict, options, mixture_type), reports
+
+
+def _add_center(g: GraphBuilder, blocks: list[Any], roll: TaskRef, split_every: int) -> TaskRef:
+    """Tiles of the distance matrix -> the best candidate of each row of tiles -> COAT."""
+    n = len(blocks)
+    tiles = {
+        (i, j): g.add("l2_tile", (i, j), _serial, stages.l2_tile, blocks[i], blocks[j], roll)
+        for i, j in upper_tiles(n)
+    }
+    candidates = []
+    for i, block in enumerate(blocks):
+        row: list[Any] = [tiles[min(i, j), max(i, j)] for j in range(n)]
+        candidates.append(g.add("coat_candidate", i, _coat_candidate, block, i, row))
+    center: TaskRef = g.tree("coat_min", (), stages.coat_min, candidates, split_every)
+    return center
+
+
+def _add_reduction(
+    g: GraphBuilder,
+    s: int,
+    blocks: list[Any],
+    verdict: TaskRef,
+    options: AggregationOptions,
+    split_every: int,
+) -> TaskRef:
+    """All rounds of reduction ``s``; once the assignments stand still, the rest passes the result through."""
+    offers: list[Any] = [
+        g.add("offer_start", (s, b), stages.offer_start, block, verdict, s)
+        for b, block in enumerate(blocks)
+    ]
+    centers = g.add("pick_start", s, stages.pick_start, offers)
+    if len(blocks) == 1 or options.method == "coat":
+        return g.add(
+            "reduce", s, _serial, stages.reduce_blocks, blocks[:1], verdict, centers, options
+        )
+    previous: list[Any] = [None] * len(blocks)
+    for r in range(options.max_rounds):
+        previous = [
+            g.add(
+                "assign_block",
+                (s, r, b),
+                _serial,
+                stages.assign_block,
+                block,
+                verdict,
+                centers,
+                previous[b],
+            )
+            for b, block in enumerate(blocks)
+        ]
+        total = g.tree("tree_sum", (s, r), add_assignments, previous, split_every)
+        centers = g.add("recentre", (s, r), stages.recentre_round, verdict, centers, total)
+    return centers
+
+
+def _serial(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a stage that uses BLAS."""
+    with single_threaded_blas():
+        return function(*args)
+
+
+def _coat_candidate(block: stages.Block, i: int, tiles: list[Any]) -> stages.CenterCandidate | None:
+    return stages.coat_candidate(block, stages.panel(i, tiles))
+
+
+# -- the whole -----------------------------------------------------------------------------------
+
+
+def as_delayed(g: GraphBuilder, result: TaskRef) -> Delayed:
+    """One result of the tasks as a Delayed."""
+    return Delayed(result.key, g.tasks)
+
+
+def add_all(
+    g: GraphBuilder,
+    partitions: Partitions,
+    settings: FitSettings,
+    options: AggregationOptions,
+    split_every: int,
+    block_size: int,
+) -> tuple[TaskRef, list[TaskRef], list[TaskRef]]:
+    """Every part in one graph: the aggregate, the report's rows by block, the messages."""
+    shortlist = (
+        add_shortlist(g, add_pilot_reads(g, partitions, settings), settings)
+        if settings.needs_pilots
+        else None
+    )
+    messages = add_fits(g, partitions, settings, shortlist)
+    result, reports = add_aggregation(
+        g, messages, settings, partitions.n_features, options, split_every, block_size
+    )
+    return result, reports, messages

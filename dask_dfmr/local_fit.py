@@ -1,0 +1,455 @@
+"""The rows of one machine -> its local estimate: penalised maximum likelihood by (accelerated) EM. Knows no Dask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from dask_dfmr.acceleration import Anderson
+from dask_dfmr.estimates import LocalEstimate, Outcome, without_estimate
+from dask_dfmr.families import Array, Components, Family, Prior, Rows, canonical_order, take
+from dask_dfmr.families.gaussian import COVARIANCE_TYPES, Gaussian
+from dask_dfmr.mixture import Mixture
+from dask_dfmr.random import SeedLike, seed_sequence
+from dask_dfmr.starts import MAX_START_ROWS, NAMED_STARTS, GivenStart, make_start, subsample
+
+TIGHT = 0.005
+"""The tight rule stops when the remaining gain of the total objective is below TIGHT * p / n_machines: every
+machine starts at the same point, so what each stops short of leans the same way and does not average out."""
+
+PLAIN_STEPS = 2
+"""Plain EM steps before the first extrapolation: far from the optimum the map is not nearly linear."""
+
+NOISE = 1e-13
+"""Relative rounding of a log-likelihood summed over rows: differences below it mean nothing."""
+
+
+class ComponentCollapsedError(ValueError):
+    """A component shrank onto too few rows: only possible without a penalty."""
+
+
+# -- the border ----------------------------------------------------------------------------------
+
+
+def fit_local(
+    X: ArrayLike,
+    n_components: int,
+    *,
+    covariance_type: str = "full",
+    start: str | Mixture = "k-means++",
+    n_init: int = 1,
+    tol: float | Literal["auto"] = "auto",
+    max_iter: int = 1000,
+    accelerate: bool = True,
+    penalty: float | Literal["auto"] = "auto",
+    reg_covar: float = 0.0,
+    min_rows: int | Literal["auto"] = "auto",
+    nan_policy: Literal["raise", "omit"] = "raise",
+    n_machines: int = 1,
+    feature_names: list[str] | None = None,
+    random_state: SeedLike = None,
+) -> LocalEstimate:
+    """Fit a Gaussian mixture to the rows of one machine by penalised maximum likelihood.
+
+    Maximises l(G) - a sum_k { tr(S_x Sigma_k^-1) + log det Sigma_k } with the sample covariance S_x
+    (Chen & Tan 2009, the local estimator of Zhang, Tan & Chen 2026). The objective never falls from
+    one accepted pass to the next (with ``reg_covar=0``).
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+        Real numbers; computed in float64, in blocks of rows.
+    n_components : int
+    covariance_type : {"full", "diag", "tied", "spherical"}, default "full"
+    start : {"k-means++", "kmeans", "random", "random_from_data"} or Mixture, default "k-means++"
+        scikit-learn's names, on at most 20,000 rows in columns scaled to equal spread; or a mixture
+        to start from.
+    n_init : int, default 1
+        Number of named starts; the one with the best objective wins.
+    tol : "auto" or float, default "auto"
+        "auto": stop when the gain that remains to the optimum, in total log-likelihood, is
+        predicted to be below 0.005 p / n_machines. A float: stop when the mean objective per row
+        changes by less (scikit-learn's meaning).
+    max_iter : int, default 1000
+        Passes over all rows, those of rejected extrapolations included.
+    accelerate : bool, default True
+        Anderson acceleration with a monotone safeguard; False is plain EM. Plain too where
+        ``reg_covar`` is not 0.
+    penalty : "auto" or float, default "auto"
+        a: "auto" is n_samples ** -0.5, 0 is plain maximum likelihood.
+    reg_covar : float, default 0.0
+        Added to the diagonal of every covariance, as scikit-learn does.
+    min_rows : "auto" or int, default "auto"
+        Fewer rows than this are "too few rows": "auto" is the number of free parameters of the
+        mixture.
+    nan_policy : {"raise", "omit"}, default "raise"
+        Rows with NaN or infinity make the fit fail ("not finite"), or are left out and counted in
+        ``n_omitted``.
+    n_machines : int, default 1
+        Number of machines whose estimates will be combined; tightens ``tol="auto"``.
+    feature_names : list of str, optional
+        Names of the columns, carried to the mixture and used in messages.
+    random_state : int, RandomState, Generator, SeedSequence or None, default None
+
+    Returns
+    -------
+    LocalEstimate
+        With the mixture, its components by decreasing weight (in the order of ``start`` if that is
+        a Mixture); or, where the rows cannot be fitted, with an outcome and the reason in words.
+        Bad *rows* never raise.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is wrong, or X is not a two-dimensional array of real numbers.
+    """
+    family = Gaussian(_one_of("covariance_type", covariance_type, COVARIANCE_TYPES))
+    rows = _as_rows(X)
+    if not isinstance(start, Mixture):
+        _one_of("start", start, tuple(NAMED_STARTS))
+    elif (start.family, start.n_components, start.n_features) != (
+        family,
+        n_components,
+        rows.shape[1],
+    ):
+        raise ValueError(
+            f"start must be a mixture of {n_components} components in {rows.shape[1]} columns with covariance_type "
+            f"{covariance_type!r}; got {start!r}."
+        )
+    _at_least("n_components", n_components, 1)
+    _at_least("n_init", n_init, 1)
+    _at_least("max_iter", max_iter, 1)
+    _one_of("nan_policy", nan_policy, ("raise", "omit"))
+    problem = LocalProblem(
+        family=family,
+        n_components=int(n_components),
+        tol=tol,
+        max_iter=int(max_iter),
+        accelerate=bool(accelerate),
+        penalty=penalty,
+        reg_covar=float(reg_covar),
+        min_rows=min_rows,
+        nan_policy=nan_policy,
+        n_machines=int(n_machines),
+        n_init=int(n_init),
+    )
+    return problem.fit(rows, start, random_state=random_state, feature_names=feature_names)
+
+
+def _as_rows(X: ArrayLike) -> Rows:
+    rows = np.asarray(X)
+    if rows.ndim != 2:
+        raise ValueError(f"X must have the shape (n_samples, n_features); got {rows.shape}.")
+    if rows.dtype.kind not in "fiu":
+        raise TypeError(
+            f"X must hold real numbers; got the dtype {rows.dtype}. Convert it with X.astype(float) if that is meant."
+        )
+    return rows
+
+
+def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> Any:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}.")
+    return value
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}; got {value!r}.")
+
+
+# -- the fit of one machine ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LocalProblem:
+    """Everything about a local fit but rows, start and seed; the parameters are those of :func:`fit_local`."""
+
+    family: Family
+    n_components: int
+    mixture_type: type[Mixture] = Mixture
+    tol: float | str = "auto"
+    max_iter: int = 1000
+    accelerate: bool = True
+    penalty: float | str = "auto"
+    reg_covar: float = 0.0
+    min_rows: int | str = "auto"
+    nan_policy: str = "raise"
+    n_machines: int = 1
+    n_init: int = 1
+
+    def fit(
+        self,
+        X: Rows,
+        start: str | Mixture,
+        *,
+        given: GivenStart | None = None,
+        random_state: Any = None,
+        feature_names: Any = None,
+    ) -> LocalEstimate:
+        """Rows, checked, to an estimate or to the reason why there is none."""
+        names = (
+            [f"column {j}" for j in range(X.shape[1])]
+            if feature_names is None
+            else [repr(str(c)) for c in feature_names]
+        )
+        X, n_omitted, refusal = self.check_rows(X, names)
+        if refusal is not None:
+            return refusal
+        prior = self.prior(X)
+        reason = self.family.degeneracy(prior.target)
+        if reason is not None:
+            for j, name in enumerate(names):
+                reason = reason.replace(f"{{column {j}}}", name)
+            return without_estimate(Outcome.DEGENERATE, reason, len(X), n_omitted=n_omitted)
+        rng = np.random.default_rng(seed_sequence(random_state))
+        try:
+            best = self._best_of_starts(X, start, given, prior, rng)
+        except ComponentCollapsedError as error:
+            return without_estimate(Outcome.COLLAPSED, str(error), len(X), n_omitted=n_omitted)
+        order = (
+            np.arange(self.n_components)
+            if not isinstance(start, str)
+            else canonical_order(self.family, best.weights, best.components)
+        )
+        mixture = self.mixture_type.from_components(
+            self.family, best.weights[order], take(best.components, order), feature_names
+        )
+        return LocalEstimate(
+            mixture,
+            len(X),
+            Outcome.FITTED if best.converged else Outcome.NOT_CONVERGED,
+            ""
+            if best.converged
+            else f"not converged after {best.n_iter} passes; raise max_iter or loosen tol",
+            n_omitted=n_omitted,
+            n_iter=best.n_iter,
+            log_likelihood=best.log_likelihood / len(X),
+            start=start if isinstance(start, str) else "given",
+        )
+
+    def check_rows(
+        self, X: Rows, names: list[str] | None = None
+    ) -> tuple[Rows, int, LocalEstimate | None]:
+        """The finite rows, how many were left out, and why they cannot be fitted if so."""
+        n_omitted = 0
+        bad = ~np.isfinite(X)
+        if bad.any():
+            per_column = bad.sum(axis=0)
+            if self.nan_policy == "raise":
+                where = ", ".join(
+                    f"{names[int(j)] if names else j} ({per_column[j]} rows)"
+                    for j in np.flatnonzero(per_column)
+                )
+                reason = f"NaN or infinity in {where}; nan_policy='omit' leaves such rows out"
+                return X, 0, without_estimate(Outcome.NOT_FINITE, reason, len(X))
+            good = ~bad.any(axis=1)
+            n_omitted = int(len(X) - good.sum())
+            X = X[good]
+        least, what = self._least_rows(X.shape[1])
+        if len(X) < least:
+            omitted = f" ({n_omitted} more hold NaN or infinity)" if n_omitted else ""
+            reason = f"{len(X)} rows{omitted}, fewer than {what}"
+            return (
+                X,
+                n_omitted,
+                without_estimate(Outcome.TOO_FEW_ROWS, reason, len(X), n_omitted=n_omitted),
+            )
+        return X, n_omitted, None
+
+    def _least_rows(self, n_features: int) -> tuple[int, str]:
+        if self.min_rows == "auto":
+            n_parameters = self.family.n_parameters(self.n_components, n_features)
+            return max(n_parameters, 2), f"the {n_parameters} free parameters of the mixture"
+        least = max(int(self.min_rows), self.n_components, 2)
+        return least, f"the {least} asked for"
+
+    def prior(self, X: Rows) -> Prior:
+        """The penalty for these rows."""
+        weight = len(X) ** -0.5 if self.penalty == "auto" else float(self.penalty)
+        return Prior(weight, self.family.prior_target(X), self.reg_covar)
+
+    def _best_of_starts(
+        self,
+        X: Rows,
+        start: str | Mixture,
+        given: GivenStart | None,
+        prior: Prior,
+        rng: np.random.Generator,
+    ) -> EmResult:
+        if not isinstance(start, str):
+            return self.maximise(X, (start.weights, start.components), prior)
+        results, failure = [], None
+        for _ in range(self.n_init):
+            first = make_start(
+                self.family,
+                subsample(X, MAX_START_ROWS, rng),
+                self.n_components,
+                start,
+                prior,
+                rng,
+                given=given,
+            )
+            try:
+                results.append(self.maximise(X, first, prior))
+            except ComponentCollapsedError as error:
+                failure = error
+        if not results:
+            assert failure is not None
+            raise failure
+        return max(results, key=lambda result: result.objective)
+
+    def maximise(
+        self,
+        X: Rows,
+        start: tuple[Array, Components],
+        prior: Prior,
+        tol: float | str | None = None,
+        max_iter: int | None = None,
+    ) -> EmResult:
+        """EM from one start; ``tol`` and ``max_iter`` other than the problem's own serve the pilots."""
+        tol = self.tol if tol is None else tol
+        n_parameters = self.family.n_parameters(self.n_components, X.shape[1])
+        rule = (
+            _RemainingGain(TIGHT * n_parameters / self.n_machines)
+            if tol == "auto"
+            else _MeanChange(float(tol) * len(X))
+        )
+        accelerate = self.accelerate and self.reg_covar == 0
+        return _maximise(
+            self.family,
+            X,
+            start,
+            prior,
+            rule,
+            self.max_iter if max_iter is None else max_iter,
+            accelerate,
+        )
+
+
+# -- EM ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class EmResult:
+    """Where EM ended: parameters after the last M step; objective and log-likelihood at the point before it."""
+
+    weights: Array
+    components: Components
+    objective: float
+    log_likelihood: float
+    n_iter: int
+    converged: bool
+
+
+class _RemainingGain:
+    """Stop when the predicted gain to the optimum is below a threshold for two passes running."""
+
+    def __init__(self, threshold: float) -> None:
+        self.threshold = threshold
+        self._gains: list[float] = []
+        self._near = 0
+
+    def __call__(self, gain: float, decrement: float | None) -> bool:
+        self._gains = [*self._gains[-1:], gain]
+        remaining = self._aitken() if decrement is None else max(decrement, gain)
+        self._near = self._near + 1 if remaining < self.threshold else 0
+        return self._near >= 2
+
+    def _aitken(self) -> float:
+        """What a geometric series through the last two gains still has to come."""
+        if len(self._gains) < 2 or self._gains[0] <= 0:
+            return np.inf
+        rate = self._gains[1] / self._gains[0]
+        return self._gains[1] * rate / (1.0 - rate) if rate < 1.0 else np.inf
+
+
+class _MeanChange:
+    """Stop when the objective changes by less than a threshold: scikit-learn's rule."""
+
+    def __init__(self, threshold: float) -> None:
+        self.threshold = threshold
+
+    def __call__(self, gain: float, decrement: float | None) -> bool:
+        return abs(gain) < self.threshold
+
+
+def _maximise(
+    family: Family,
+    X: Rows,
+    start: tuple[Array, Components],
+    prior: Prior,
+    has_converged: _RemainingGain | _MeanChange,
+    max_iter: int,
+    accelerate: bool,
+) -> EmResult:
+    n_samples = len(X)
+    history = _History(family) if accelerate else None
+    point, mapped = start, start
+    objective = log_likelihood = -np.inf
+    converged = False
+    for n_iter in range(1, max_iter + 1):
+        value, moments = family.em_pass(X, *point)
+        at_point = value + family.log_prior(point[1], prior)
+        if history is not None and not at_point >= objective - NOISE * abs(objective):
+            history.reject()
+            point = mapped  # the plain step from the last accepted point, which cannot fall
+            continue
+        gain, objective, log_likelihood = at_point - objective, at_point, value
+        mapped = moments[0] / n_samples, family.from_moments(moments, point[1], prior)
+        if not family.is_proper(mapped[1]):
+            raise ComponentCollapsedError(
+                f"a component collapsed onto too few rows after {n_iter} passes; "
+                "use penalty='auto', fewer components or reg_covar > 0"
+            )
+        next_point, decrement = (
+            (mapped, None) if history is None else history.extrapolate(point, mapped, n_samples)
+        )
+        # Below the rounding of the sum there is nothing left to gain that could be seen.
+        if has_converged(gain, decrement) or abs(gain) <= NOISE * abs(objective):
+            converged = True
+            break
+        point = next_point
+    return EmResult(*mapped, objective, log_likelihood, n_iter, converged)
+
+
+class _History:
+    """The accepted points of one EM run, and where they extrapolate to."""
+
+    def __init__(self, family: Family) -> None:
+        self.family = family
+        self.anderson = Anderson()
+        self.wait = PLAIN_STEPS
+        self.origin: tuple[Array, Components] | None = None
+
+    def reject(self) -> None:
+        """The last extrapolation made things worse: start afresh, after a plain step."""
+        self.anderson.clear()
+        self.origin = None
+        self.wait = 1
+
+    def extrapolate(
+        self, point: tuple[Array, Components], mapped: tuple[Array, Components], n_samples: int
+    ) -> tuple[tuple[Array, Components], float | None]:
+        """The next point, and the predicted gain from ``point`` to the optimum (None while nothing is known)."""
+        if self.wait > 0 or (point[0] * n_samples).min() < 1.0:
+            self.wait = max(0, self.wait - 1)
+            self.anderson.clear()
+            self.origin = None
+            return mapped, None
+        if self.origin is None:
+            self.origin = point
+        x = self.family.coordinates(*point, self.origin)
+        g = self.family.coordinates(*mapped, self.origin)
+        target = self.anderson.extrapolate(x, g)
+        # In these coordinates the gain to the fixed point is n / 2 (g - x) . (x* - x), and the
+        # extrapolation stands for x*.
+        decrement = 0.5 * n_samples * float((g - x) @ (target - x))
+        extrapolated = self.family.from_coordinates(target, self.origin)
+        if extrapolated is None:
+            self.reject()
+            return mapped, None
+        return extrapolated, decrement

@@ -1,0 +1,363 @@
+"""A user's collection -> one task per partition that gives its rows: the border between Dask collections and the graph.
+
+Reading and fitting a partition become one task, so that an error of the reader can be caught where
+it happens. What Dask left unfused is folded in here: every task that serves one partition alone
+belongs to that partition.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import uuid4
+
+import dask
+import dask.array as da
+import dask.dataframe as dd
+import numpy as np
+import pandas as pd
+from dask.core import get_dependencies
+from dask.delayed import Delayed
+from dask.task_spec import DataNode, GraphNode, TaskRef
+
+from dask_dfmr.families import Rows
+
+MAX_SOURCE_PARTS = 3
+
+
+class ColumnsError(ValueError):
+    """The columns of one partition are not those of the collection."""
+
+
+class Loader:
+    """The rows of one partition, as a task not yet run: call it with the values of ``dependencies``, in their order.
+
+    ``refs`` are references to those values: the dependencies' own keys, unless they have been put
+    elsewhere.
+    """
+
+    def __init__(
+        self,
+        node: GraphNode | None,
+        dependencies: Sequence[Any],
+        refs: Sequence[TaskRef] | None = None,
+    ) -> None:
+        self.node = node
+        self.dependencies = tuple(dependencies)
+        self.refs = [TaskRef(key) for key in dependencies] if refs is None else list(refs)
+
+    def __call__(self, *values: Any) -> Any:
+        if self.node is None:
+            return values[0]
+        return self.node(dict(zip(self.dependencies, values, strict=True)))
+
+
+@dataclass(frozen=True)
+class Partitions:
+    """A collection as the graph sees it.
+
+    Attributes
+    ----------
+    loaders : list of Loader
+        One per partition.
+    graph : dict
+        Tasks that loaders depend on.
+    sources : list of str or None
+        What a person would call each partition: file path or row range.
+    feature_names : tuple of str or None
+    n_features : int or None
+        None where it is known only after loading (Delayed objects).
+    """
+
+    loaders: list[Loader]
+    graph: dict[Any, Any]
+    sources: list[str | None]
+    feature_names: tuple[str, ...] | None
+    n_features: int | None
+
+    def __len__(self) -> int:
+        return len(self.loaders)
+
+    def relocated(self, places: Mapping[Any, TaskRef]) -> Partitions:
+        """The same partitions where some of the graph's data have been put elsewhere under other keys."""
+        loaders = [
+            Loader(
+                x.node, x.dependencies, [places.get(key, TaskRef(key)) for key in x.dependencies]
+            )
+            for x in self.loaders
+        ]
+        graph = {key: node for key, node in self.graph.items() if key not in places}
+        return replace(self, loaders=loaders, graph=graph)
+
+
+def as_partitions(X: Any, n_partitions: int = 1) -> Partitions:
+    """What ``fit`` accepts -> partitions.
+
+    Parameters
+    ----------
+    X : dask DataFrame, dask Array, list of Delayed, pandas DataFrame or array-like
+    n_partitions : int, default 1
+        Into how many consecutive partitions data in memory is cut.
+
+    Raises
+    ------
+    TypeError
+        If X is none of these, or has columns that are not real numbers.
+    ValueError
+        If X has no partitions, no columns, or not two dimensions.
+    """
+    if isinstance(X, dd.DataFrame):
+        return _from_dask_dataframe(X)
+    if isinstance(X, da.Array):
+        return _from_dask_array(X)
+    if isinstance(X, Delayed):
+        return _from_delayed([X])
+    if isinstance(X, (list, tuple)) and len(X) and all(isinstance(part, Delayed) for part in X):
+        return _from_delayed(list(X))
+    if isinstance(X, (dd.Series, pd.Series)):
+        raise TypeError(f"X must have columns; got a {type(X).__name__}. Use X.to_frame().")
+    if hasattr(X, "dask"):
+        raise TypeError(
+            f"X must be a dask DataFrame, a dask Array or a list of Delayed; got a dask {type(X).__name__}."
+        )
+    return _from_memory(X, n_partitions)
+
+
+# -- the kinds of input --------------------------------------------------------------------------
+
+
+def _from_dask_dataframe(X: Any) -> Partitions:
+    names = check_dtypes(X.dtypes)
+    # Dask merges small parquet partitions after a projection. Here a partition is a machine, and
+    # their number is the user's.
+    with dask.config.set({"optimization.tune.active": False}):
+        optimised = X.optimize()
+    keys = list(optimised.__dask_keys__())
+    loaders, graph = _fold(dict(optimised.__dask_graph__()), keys)
+    divisions = (
+        [f"index {a} to {b}" for a, b in zip(X.divisions, X.divisions[1:], strict=False)]
+        if X.known_divisions
+        else [None] * len(keys)
+    )
+    sources = [
+        source_of(loader.node) or interval
+        for loader, interval in zip(loaders, divisions, strict=True)
+    ]
+    return Partitions(loaders, graph, sources, names, len(names))
+
+
+def _from_dask_array(X: da.Array) -> Partitions:
+    if X.ndim != 2:
+        raise ValueError(f"X must have the shape (n_samples, n_features); got {X.ndim} dimensions.")
+    _check_kind("X", X.dtype)
+    if X.shape[1] == 0:
+        raise ValueError("X must have at least one column; got none.")
+    X = X.rechunk({1: -1}) if X.numblocks[1] > 1 else X
+    (optimised,) = dask.optimize(X)
+    keys = [row[0] for row in optimised.__dask_keys__()]
+    loaders, graph = _fold(dict(optimised.__dask_graph__()), keys)
+    bounds = np.concatenate([[0], np.cumsum(X.chunks[0])])
+    sources = [
+        None if np.isnan(b) else f"rows {int(a)}:{int(b)}" for a, b in itertools.pairwise(bounds)
+    ]
+    return Partitions(loaders, graph, sources, None, int(X.shape[1]))
+
+
+def _from_delayed(parts: list[Delayed]) -> Partitions:
+    optimised = dask.optimize(*parts)
+    graph: dict[Any, Any] = {}
+    for part in optimised:
+        graph.update(part.__dask_graph__())
+    loaders, graph = _fold(graph, [part.key for part in optimised])
+    return Partitions(loaders, graph, [source_of(loader.node) for loader in loaders], None, None)
+
+
+def _from_memory(X: Any, n_partitions: int) -> Partitions:
+    names = check_dtypes(X.dtypes) if isinstance(X, pd.DataFrame) else None
+    data: Any = X if names is not None else np.asarray(X)
+    if data.ndim != 2:
+        raise ValueError(
+            f"X must have the shape (n_samples, n_features); got {data.shape}. "
+            "Use X.reshape(-1, 1) for a single column."
+        )
+    if names is None:
+        _check_kind("X", data.dtype)
+    if data.shape[1] == 0:
+        raise ValueError("X must have at least one column; got none.")
+    bounds = np.linspace(0, len(data), n_partitions + 1).astype(int)
+    token = uuid4().hex
+    graph: dict[Any, Any] = {}
+    for i, (a, b) in enumerate(itertools.pairwise(bounds)):
+        graph["dfmr_rows-" + token, i] = DataNode(
+            ("dfmr_rows-" + token, i), data.iloc[a:b] if names is not None else data[a:b]
+        )
+    loaders = [Loader(None, [key]) for key in graph]
+    sources: list[str | None] = [f"rows {a}:{b}" for a, b in itertools.pairwise(bounds)]
+    return Partitions(loaders, graph, sources, names, int(data.shape[1]))
+
+
+# -- one task per partition ----------------------------------------------------------------------
+
+
+def _fold(graph: dict[Any, Any], keys: list[Any]) -> tuple[list[Loader], dict[Any, Any]]:
+    """Fuse every partition with the tasks that serve it alone; return loaders and the graph that is left."""
+    if not keys:
+        raise ValueError("X must have at least one partition; got none.")
+    dependencies = {key: get_dependencies(graph, key) for key in graph}
+    dependents: dict[Any, set[Any]] = {key: set() for key in graph}
+    for key, needed in dependencies.items():
+        for other in needed:
+            dependents[other].add(key)
+    targets = set(keys)
+    loaders = []
+    for key in keys:
+        if (
+            not isinstance(graph[key], GraphNode)
+            or isinstance(graph[key], DataNode)
+            or dependents[key]
+        ):
+            loaders.append(
+                Loader(None, [key])
+            )  # data, a future, or a task that others use too: leave it where it is
+            continue
+        own = {key}
+        frontier = set(dependencies[key])
+        while frontier:
+            other = frontier.pop()
+            if (
+                other not in own
+                and other not in targets
+                and isinstance(graph[other], GraphNode)
+                and dependents[other] <= own
+            ):
+                own.add(other)
+                frontier |= dependencies[other]
+        node = GraphNode.fuse(*(graph[k] for k in own))
+        loaders.append(Loader(node, sorted(node.dependencies, key=str)))
+    kept = _reachable(dependencies, [k for loader in loaders for k in loader.dependencies])
+    return loaders, {key: graph[key] for key in kept}
+
+
+def _reachable(dependencies: Mapping[Any, set[Any]], keys: list[Any]) -> set[Any]:
+    found: set[Any] = set()
+    stack = list(keys)
+    while stack:
+        key = stack.pop()
+        if key not in found:
+            found.add(key)
+            stack.extend(dependencies[key])
+    return found
+
+
+def source_of(node: Any) -> str | None:
+    """The files that a reading task opens, found by looking through its arguments; None if there is no telling."""
+    paths: dict[str, None] = {}
+    _collect_paths(node, paths, depth=0)
+    names = list(paths)
+    return (
+        None
+        if not names
+        else ", ".join(names[:MAX_SOURCE_PARTS])
+        + (f" and {len(names) - MAX_SOURCE_PARTS} more" if len(names) > MAX_SOURCE_PARTS else "")
+    )
+
+
+def _collect_paths(value: Any, paths: dict[str, None], depth: int) -> None:
+    if depth > 12 or isinstance(value, (np.ndarray, pd.DataFrame, pd.Series, bytes)):
+        return
+    if isinstance(value, str):
+        if "/" in value or "\\" in value:
+            paths[value] = None
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            _collect_paths(item, paths, depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _collect_paths(item, paths, depth + 1)
+    elif isinstance(value, GraphNode):
+        for item in (*getattr(value, "args", ()), *getattr(value, "kwargs", {}).values()):
+            _collect_paths(item, paths, depth + 1)
+    else:
+        # File objects and fragments of the common readers carry their path, or the fragment that
+        # does.
+        for name in ("path", "fragment"):
+            _collect_paths(getattr(value, name, None), paths, depth + 1)
+
+
+# -- columns -------------------------------------------------------------------------------------
+
+
+def check_dtypes(dtypes: pd.Series) -> tuple[str, ...]:
+    """Names of the columns, all of which must be real numbers.
+
+    Raises
+    ------
+    TypeError
+        Naming the columns that are not.
+    ValueError
+        If there is no column, or two of one name.
+    """
+    names = tuple(map(str, dtypes.index))
+    if not names:
+        raise ValueError("X must have at least one column; got none.")
+    if len(set(names)) < len(names):
+        raise ValueError(f"X must have columns of different names; got {list(names)}.")
+    wrong = [
+        f"{name!r} ({dtype})"
+        for name, dtype in zip(names, dtypes, strict=True)
+        if not _is_real(dtype)
+    ]
+    if wrong:
+        good = [name for name, dtype in zip(names, dtypes, strict=True) if _is_real(dtype)]
+        raise TypeError(
+            f"X must hold real numbers; got {', '.join(wrong)}. "
+            f"Select the numeric columns, X[{good}], or convert the others."
+        )
+    return names
+
+
+def _is_real(dtype: Any) -> bool:
+    is_number = pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
+    return bool(is_number and not pd.api.types.is_complex_dtype(dtype))
+
+
+def _check_kind(name: str, dtype: Any) -> None:
+    if np.dtype(dtype).kind not in "fiu":
+        raise TypeError(
+            f"{name} must hold real numbers; got the dtype {dtype}. Convert it first if that is meant."
+        )
+
+
+def rows_of(
+    data: Any, feature_names: tuple[str, ...] | None
+) -> tuple[Rows, tuple[str, ...] | None]:
+    """A loaded partition -> its rows (n_samples, n_features) and the names of its columns.
+
+    Raises
+    ------
+    ColumnsError
+        If the columns are not the expected ones, or not numbers.
+    """
+    if isinstance(data, pd.DataFrame):
+        try:
+            names = check_dtypes(data.dtypes)
+        except (TypeError, ValueError) as error:
+            raise ColumnsError(str(error)) from error
+        if feature_names is not None and names != feature_names:
+            raise ColumnsError(f"columns are {list(names)}, expected {list(feature_names)}")
+        return _frame_to_rows(data), names
+    rows = np.asarray(data)
+    if rows.ndim != 2 or rows.dtype.kind not in "fiu":
+        raise ColumnsError(
+            f"expected rows of real numbers, got {type(data).__name__} of shape {rows.shape} and dtype {rows.dtype}"
+        )
+    return rows, feature_names
+
+
+def _frame_to_rows(frame: pd.DataFrame) -> Rows:
+    if all(isinstance(dtype, np.dtype) for dtype in frame.dtypes):
+        rows = frame.to_numpy()
+        return rows if rows.dtype.kind == "f" else rows.astype(np.float64)
+    return np.asarray(frame.to_numpy(dtype=np.float64, na_value=np.nan))

@@ -1,0 +1,284 @@
+"""A user's words -> a pipeline: the one place where the parameters of a fit are checked."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from dask.utils import parse_timedelta
+from numpy.typing import ArrayLike
+
+from dask_dfmr.aggregation import AggregationOptions
+from dask_dfmr.distances import BLOCK_SIZE
+from dask_dfmr.execution import Pipeline
+from dask_dfmr.families import Array
+from dask_dfmr.families.gaussian import COVARIANCE_TYPES, Gaussian
+from dask_dfmr.graph import SPLIT_EVERY
+from dask_dfmr.local_fit import LocalProblem
+from dask_dfmr.mixture import Mixture
+from dask_dfmr.partitions import as_partitions
+from dask_dfmr.random import SeedLike, seed_sequence
+from dask_dfmr.starts import NAMED_STARTS, GivenStart
+from dask_dfmr.tasks import FitSettings
+
+START_NAMES = ("pilot", *NAMED_STARTS)
+
+
+def dfmr(
+    X: Any,
+    n_components: int = 1,
+    *,
+    covariance_type: str = "full",
+    tol: float | Literal["auto"] = "auto",
+    reg_covar: float = 0.0,
+    max_iter: int = 1000,
+    n_init: int = 1,
+    init_params: str | Mixture = "pilot",
+    weights_init: ArrayLike | None = None,
+    means_init: ArrayLike | None = None,
+    precisions_init: ArrayLike | None = None,
+    random_state: SeedLike = None,
+    method: str = "dfmr",
+    rho: float = 1.3,
+    machine_weights: str = "rows",
+    n_starts: int = 1,
+    penalty: float | Literal["auto"] = "auto",
+    min_partition_rows: int | Literal["auto"] = "auto",
+    nan_policy: str = "raise",
+    partition_timeout: float | str | None = None,
+    n_partitions: int = 1,
+    split_every: int | None = None,
+    block_size: int = BLOCK_SIZE,
+) -> Any:
+    """Distance filtered mixture reduction of a collection, as one lazy graph.
+
+    Nothing is read or computed here; compute the result on any scheduler. An error in a partition's
+    own reader or fit becomes the outcome of that partition. One that arises upstream of it (behind
+    a shuffle, say), or a worker that dies for good, fails the graph: :meth:`GaussianMixture.fit`
+    survives those on a cluster, because it submits fits and aggregation separately.
+
+    Parameters
+    ----------
+    X : dask DataFrame, dask Array, list of Delayed, pandas DataFrame or array-like
+    n_components, covariance_type, tol, ..., partition_timeout, n_partitions, split_every
+        As for :class:`GaussianMixture`. ``init_params`` may also be a :class:`Mixture` to start
+        from.
+    n_starts : int, default 1
+        As for :func:`aggregate`.
+    block_size : int, default 50
+        Machines per task of the aggregation.
+
+    Returns
+    -------
+    dask.delayed.Delayed
+        Computes to an :class:`Aggregate`; warnings travel in its ``notes``.
+    """
+    arguments = {name: value for name, value in locals().items() if name != "X"}
+    return build_pipeline(X, **arguments).as_delayed()
+
+
+def build_pipeline(
+    X: Any,
+    n_components: int,
+    *,
+    covariance_type: str,
+    tol: float | str,
+    reg_covar: float,
+    max_iter: int,
+    n_init: int,
+    init_params: str | Mixture,
+    weights_init: ArrayLike | None,
+    means_init: ArrayLike | None,
+    precisions_init: ArrayLike | None,
+    random_state: SeedLike,
+    method: str,
+    rho: float,
+    machine_weights: str,
+    n_starts: int,
+    penalty: float | str,
+    min_partition_rows: int | str,
+    nan_policy: str,
+    partition_timeout: float | str | None,
+    n_partitions: int,
+    split_every: int | None,
+    block_size: int,
+) -> Pipeline:
+    """Check everything, read nothing."""
+    _integer("n_components", n_components, 1)
+    _one_of("covariance_type", covariance_type, COVARIANCE_TYPES)
+    _number("tol", tol, or_auto=True)
+    _number("reg_covar", reg_covar)
+    _integer("max_iter", max_iter, 1)
+    _integer("n_init", n_init, 1)
+    if not isinstance(init_params, Mixture):
+        _one_of("init_params", init_params, START_NAMES)
+    _number("penalty", penalty, or_auto=True)
+    if min_partition_rows != "auto":
+        _integer("min_partition_rows", min_partition_rows, 1, "'auto' or ")
+    _one_of("nan_policy", nan_policy, ("raise", "omit"))
+    _integer("n_partitions", n_partitions, 1)
+    _integer("split_every", SPLIT_EVERY if split_every is None else split_every, 2, "None or ")
+    _integer("block_size", block_size, 1)
+    options = AggregationOptions(method, rho, machine_weights, n_starts)
+    partitions = as_partitions(X, n_partitions)
+    problem = LocalProblem(
+        family=Gaussian(covariance_type),
+        n_components=int(n_components),
+        tol=tol,
+        max_iter=int(max_iter),
+        penalty=penalty,
+        reg_covar=float(reg_covar),
+        min_rows=min_partition_rows,
+        nan_policy=nan_policy,
+        n_machines=len(partitions),
+        n_init=int(n_init),
+    )
+    given = {"weights": weights_init, "means": means_init, "precisions": precisions_init}
+    start, partial = _resolve_start(
+        init_params, given, covariance_type, problem, partitions.n_features
+    )
+    settings = FitSettings(
+        problem,
+        start,
+        seed_sequence(random_state),
+        partial,
+        partitions.feature_names,
+        _seconds(partition_timeout),
+    )
+    return Pipeline(
+        partitions,
+        settings,
+        options,
+        SPLIT_EVERY if split_every is None else int(split_every),
+        int(block_size),
+    )
+
+
+# -- starts that the user gave -------------------------------------------------------------------
+
+
+def _resolve_start(
+    init_params: str | Mixture,
+    given: dict[str, Any],
+    covariance_type: str,
+    problem: LocalProblem,
+    n_features: int | None,
+) -> tuple[str | Mixture, GivenStart | None]:
+    """The start of every local fit: a mixture where everything is given, else a name and what overrides it."""
+    n_components = problem.n_components
+    weights, means, precisions = given["weights"], given["means"], given["precisions"]
+    if isinstance(init_params, Mixture):
+        found = (init_params.family, init_params.n_components, init_params.n_features)
+        expected = (
+            problem.family,
+            n_components,
+            n_features if n_features is not None else init_params.n_features,
+        )
+        if found != expected:
+            raise ValueError(
+                f"init_params must be a name or a mixture with (family, n_components, n_features) = {expected}; "
+                f"got {found}."
+            )
+        return init_params, None
+    if weights is None and means is None and precisions is None:
+        return init_params, None
+    checked_weights = None if weights is None else _array("weights_init", weights, (n_components,))
+    if checked_weights is not None and (
+        (checked_weights < 0).any() or abs(checked_weights.sum() - 1) > 1e-6
+    ):
+        raise ValueError(
+            f"weights_init must be non-negative and sum to 1; got {checked_weights.tolist()}."
+        )
+    if checked_weights is not None:
+        checked_weights /= checked_weights.sum()
+    checked_means = (
+        None if means is None else _array("means_init", means, (n_components, n_features))
+    )
+    covariances = (
+        None
+        if precisions is None
+        else _invert(precisions, covariance_type, n_components, n_features)
+    )
+    if checked_weights is not None and checked_means is not None and covariances is not None:
+        return problem.mixture_type.from_components(
+            problem.family, checked_weights, (checked_means, covariances)
+        ), None
+    # The pilot's candidates come in an order of their own: what is given for component k would go
+    # to another one.
+    name = "k-means++" if init_params == "pilot" else init_params
+    return name, GivenStart(
+        checked_weights, checked_means, None if covariances is None else (covariances,)
+    )
+
+
+def _invert(precisions: Any, covariance_type: str, k: int, d: int | None) -> Array:
+    """Covariances of the given precisions, with the component axis first."""
+    shape = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}[covariance_type]
+    array = _array("precisions_init", precisions, shape)
+    if covariance_type in ("diag", "spherical"):
+        if (array <= 0).any():
+            raise ValueError(f"precisions_init must be positive; got {array.min():.6g}.")
+        return 1.0 / array
+    try:
+        np.linalg.cholesky(array)
+    except np.linalg.LinAlgError:
+        raise ValueError(
+            "precisions_init must be symmetric positive definite matrices; one is not."
+        ) from None
+    covariances = np.linalg.inv(array)
+    covariances = 0.5 * (covariances + np.swapaxes(covariances, -1, -2)).astype(np.float64)
+    return np.repeat(covariances[None], k, axis=0) if covariance_type == "tied" else covariances
+
+
+def _array(name: str, values: Any, shape: tuple[int | None, ...]) -> Array:
+    array = np.array(values, dtype=np.float64)
+    if array.ndim != len(shape) or any(
+        s is not None and s != a for s, a in zip(shape, array.shape, strict=True)
+    ):
+        wanted = tuple("n_features" if s is None else s for s in shape)
+        raise ValueError(f"{name} must have the shape {wanted}; got {array.shape}.")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite; got NaN or infinity.")
+    return array
+
+
+# -- scalars -------------------------------------------------------------------------------------
+
+
+def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}.")
+
+
+def _integer(name: str, value: Any, least: int, alternative: str = "") -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(
+            f"{name} must be {alternative}an integer of at least {least}; got {value!r}."
+        )
+
+
+def _number(name: str, value: Any, or_auto: bool = False) -> None:
+    if or_auto and isinstance(value, str) and value == "auto":
+        return
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float, np.number))
+        or not 0 <= value < float("inf")
+    ):
+        raise ValueError(
+            f"{name} must be {'auto or ' if or_auto else ''}a non-negative number; got {value!r}."
+        )
+
+
+def _seconds(timeout: Any) -> float | None:
+    if timeout is None:
+        return None
+    try:
+        seconds = float(parse_timedelta(timeout))
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"partition_timeout must be None, seconds, or a time like '30 s'; got {timeout!r}."
+        ) from error
+    if not seconds > 0:
+        raise ValueError(f"partition_timeout must be positive; got {timeout!r}.")
+    return seconds

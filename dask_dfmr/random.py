@@ -1,0 +1,28 @@
+"""Seeds: entropy is drawn once per fit, and every partition has a stream of its own that depends on its index alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+SeedLike = int | np.random.RandomState | np.random.Generator | np.random.SeedSequence | None
+
+
+def seed_sequence(random_state: Any) -> np.random.SeedSequence:
+    """The seed sequence behind ``random_state`` (int, RandomState, Generator, SeedSequence or None)."""
+    if isinstance(random_state, np.random.SeedSequence):
+        return random_state
+    if isinstance(random_state, np.random.Generator):
+        return np.random.SeedSequence(random_state.integers(2**32, size=4).tolist())
+    if random_state is None:
+        return np.random.SeedSequence()
+    return np.random.SeedSequence(
+        check_random_state(random_state).randint(0, 2**31, size=4).tolist()
+    )
+
+
+def stream(seed: np.random.SeedSequence, *key: int) -> np.random.SeedSequence:
+    """The child of ``seed`` with this key: the same one whoever asks for it, and however often."""
+    return np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, *key))

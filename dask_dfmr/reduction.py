@@ -1,0 +1,144 @@
+"""Mixture reduction: pooled components -> one mixture of n_components (Zhang & Chen 2022, MR).
+
+Minimises the composite transportation divergence sum_i w_i KL(phi_i || phi_k(i)) by
+majorise-minimise, in rounds of ``assign`` (every pooled component to its nearest centre) and
+``recentre`` (every centre to the KL barycentre of what it got). Both work on blocks of pooled
+components: assignments of blocks add up, so the same rounds run in memory and as a tree of tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from typing import NamedTuple
+
+import numpy as np
+
+from dask_dfmr.families import Array, Components, Family, Labels, Moments, canonical_order, take
+
+MAX_ROUNDS = 20
+"""From COAT a reduction takes one to six rounds."""
+
+
+class Centers(NamedTuple):
+    """The reduced mixture so far; ``converged`` once no assignment changes."""
+
+    weights: Array
+    components: Components
+    objective: float = float("inf")
+    n_iter: int = 0
+    converged: bool = False
+
+
+class Assignment(NamedTuple):
+    """What a block of pooled components contributes to a round; all but ``labels`` adds up over blocks.
+
+    ``farthest`` is the pooled component that costs most, as (weight * divergence, its parameters):
+    where an empty centre is put.
+    """
+
+    moments: Moments
+    objective: float
+    changed: bool
+    farthest: tuple[float, Components]
+    labels: Labels | None
+
+
+def assign(
+    family: Family,
+    weights: Array,
+    pooled: Components,
+    centers: Centers,
+    previous: Assignment | None,
+) -> Assignment:
+    """Assign pooled components, (n_pooled, ...), to their nearest centres."""
+    if previous is not None and centers.converged:
+        return previous
+    divergences = family.divergence(pooled, centers.components)
+    labels = divergences.argmin(axis=1)
+    costs = weights * divergences[np.arange(len(labels)), labels]
+    changed = (
+        previous is None or previous.labels is None or not np.array_equal(labels, previous.labels)
+    )
+    top = int(costs.argmax())
+    return Assignment(
+        family.pooled_moments(weights, pooled, labels, centers.components),
+        float(costs.sum()),
+        changed,
+        (float(costs[top]), take(pooled, np.array([top]))),
+        labels,
+    )
+
+
+def add_assignments(assignments: Sequence[Assignment | None]) -> Assignment | None:
+    """What several blocks contribute together; None is a block of which nothing is kept."""
+    present = [a for a in assignments if a is not None]
+    return reduce(_add, present) if present else None
+
+
+def _add(a: Assignment, b: Assignment) -> Assignment:
+    moments = tuple(x + y for x, y in zip(a.moments, b.moments, strict=True))
+    farthest = max(a.farthest, b.farthest, key=lambda f: f[0])
+    return Assignment(moments, a.objective + b.objective, a.changed or b.changed, farthest, None)
+
+
+def recentre(family: Family, centers: Centers, total: Assignment) -> Centers:
+    """Move every centre to the barycentre of its components, or stop where no assignment changed."""
+    if centers.converged:
+        return centers
+    if not total.changed:
+        return centers._replace(objective=total.objective, converged=True)
+    mass = total.moments[0]
+    components = family.from_moments(total.moments, centers.components)
+    moved = Centers(mass / mass.sum(), components, total.objective, centers.n_iter + 1)
+    empty = np.flatnonzero(mass == 0)
+    return _reseed(moved, empty, total.farthest) if empty.size else moved
+
+
+def _reseed(centers: Centers, empty: Labels, farthest: tuple[float, Components]) -> Centers:
+    """Keep n_components: put an empty centre where it helps most; where nothing helps, split the heaviest centre."""
+    cost, parameters = farthest
+    weights, components = (
+        centers.weights.copy(),
+        tuple(parameter.copy() for parameter in centers.components),
+    )
+    if cost > 0:
+        for parameter, source in zip(components, parameters, strict=True):
+            parameter[empty[0]] = source[0]
+        # Other empty centres wait for their round: far away nothing is assigned to them, and they
+        # stay empty.
+        return centers._replace(components=_like_first(components, empty[1:], empty[0]))
+    for k in empty:
+        heaviest = int(weights.argmax())
+        weights[[k, heaviest]] = weights[heaviest] / 2
+        for parameter in components:
+            parameter[k] = parameter[heaviest]
+    return Centers(weights, components, 0.0, centers.n_iter, True)
+
+
+def _like_first(components: Components, others: Labels, first: int) -> Components:
+    """Centres still waiting copy the reseeded one: ties go to the first, so they get nothing this round."""
+    for parameter in components:
+        parameter[others] = parameter[first]
+    return components
+
+
+def reduce_pooled(
+    family: Family, weights: Array, pooled: Components, start: Centers, max_rounds: int = MAX_ROUNDS
+) -> Centers:
+    """All rounds on one block in memory."""
+    centers, assignment = start, None
+    for _ in range(max_rounds):
+        assignment = assign(family, weights, pooled, centers, assignment)
+        centers = recentre(family, centers, assignment)
+        if centers.converged:
+            break
+    return centers
+
+
+def in_canonical_order(family: Family, centers: Centers) -> Centers:
+    """Components by decreasing weight."""
+    order = canonical_order(family, centers.weights, centers.components)
+    return centers._replace(
+        weights=centers.weights[order], components=take(centers.components, order)
+    )

@@ -1,0 +1,97 @@
+"""What happened to each partition, as a table and as a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dask_dfmr.aggregation import FilterDecision
+from dask_dfmr.estimates import Outcome
+
+COLUMNS = (
+    "partition",
+    "source",
+    "n_samples",
+    "outcome",
+    "n_iter",
+    "log_likelihood",
+    "distance",
+    "distance_ratio",
+    "kept",
+    "reason",
+    "n_omitted",
+    "start",
+)
+
+
+def partition_report(
+    rows: Sequence[Mapping[str, Any]], decision: FilterDecision | None
+) -> pd.DataFrame:
+    """One row per partition.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        What each partition said of itself (:func:`dask_dfmr.tasks.report_rows`), in the order of
+        the partitions.
+    decision : FilterDecision or None
+        None where there was nothing to decide.
+    """
+    table = pd.DataFrame(
+        rows,
+        columns=[name for name in COLUMNS if name not in ("distance", "distance_ratio", "kept")],
+    )
+    n = len(table)
+    table["distance"] = np.full(n, np.nan) if decision is None else decision.distances
+    table["distance_ratio"] = np.full(n, np.nan) if decision is None else decision.distance_ratios
+    table["kept"] = np.zeros(n, dtype=bool) if decision is None else decision.kept
+    verdicts = [""] * n if decision is None else [decision.reason(i) for i in range(n)]
+    # What a partition says of itself is more exact than that it was refused for it.
+    table["reason"] = [
+        own or verdict for own, verdict in zip(table["reason"], verdicts, strict=True)
+    ]
+    return table[list(COLUMNS)]
+
+
+def failures(report: pd.DataFrame) -> pd.DataFrame:
+    """The partitions that have no estimate."""
+    return report[[not Outcome(outcome).is_usable for outcome in report["outcome"]]]
+
+
+def describe_failures(report: pd.DataFrame, most: int = 3) -> str:
+    """One sentence: how many partitions have no estimate, how many rows they hold, and the first reasons."""
+    failed = failures(report)
+    examples = "; ".join(
+        f"partition {row.partition}{_named(row.source)}: {row.outcome}, {row.reason}"
+        for row in failed.head(most).itertuples()
+    )
+    more = f"; and {len(failed) - most} more" if len(failed) > most else ""
+    rows = failed["n_samples"].sum()
+    return f"{len(failed)} of {len(report)} partitions ({rows} rows read) could not be used: {examples}{more}"
+
+
+def _named(source: Any) -> str:
+    return f" ({source})" if isinstance(source, str) and source else ""
+
+
+def describe_verdict(report: pd.DataFrame, decision: FilterDecision) -> str:
+    """One sentence: who was kept, and which partitions lie too far out."""
+    far = report[~report["kept"] & report["distance"].notna()]
+    names = ", ".join(
+        f"{row.partition} (x{row.distance_ratio:.2f})" for row in far.head(10).itertuples()
+    )
+    left_out = (
+        f"; left out as too far from the centre: {names}{', ...' if len(far) > 10 else ''}"
+        if len(far)
+        else ""
+    )
+    kept = int(decision.kept.sum())
+    rows = report["n_samples"].to_numpy()
+    share = rows[decision.kept].sum() / max(rows.sum(), 1)
+    return (
+        f"{kept} of {len(report)} partitions kept ({share:.1%} of the rows read), "
+        f"centre is partition {decision.center}{left_out}"
+    )

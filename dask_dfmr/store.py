@@ -1,0 +1,77 @@
+"""Local estimates kept after a fit: in memory while they are small, else block by block on disk."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+
+from dask_dfmr.estimates import LocalEstimate
+from dask_dfmr.mixture import Mixture
+
+MEMORY_LIMIT = 256 * 2**20
+"""Estimates of up to so many bytes stay in memory with ``keep_estimates="auto"``."""
+
+
+def write_block(messages: Sequence[Mapping[str, Any]], path: str) -> str:
+    """Write messages to one ``.npz`` file: arrays as arrays, everything else as one JSON text; no pickle."""
+    arrays: dict[str, Any] = {}
+    plain: list[dict[str, Any]] = []
+    for i, message in enumerate(messages):
+        arrays |= {
+            f"{i}/{name}": value for name, value in message.items() if isinstance(value, np.ndarray)
+        }
+        plain.append(
+            {name: value for name, value in message.items() if not isinstance(value, np.ndarray)}
+        )
+    np.savez(path, plain=np.array(json.dumps(plain)), **arrays)
+    return path
+
+
+def read_block(path: str) -> list[dict[str, Any]]:
+    """The inverse of :func:`write_block`."""
+    with np.load(path, allow_pickle=False) as file:
+        messages: list[dict[str, Any]] = json.loads(str(file["plain"]))
+        for name in set(file.files) - {"plain"}:
+            i, field = name.split("/")
+            messages[int(i)][field] = file[name]
+    return messages
+
+
+class StoredEstimates(Sequence[LocalEstimate]):
+    """Local estimates on disk, read block by block when asked for; the files go with the object."""
+
+    def __init__(
+        self, n_estimates: int, block_size: int, mixture_type: type[Mixture] = Mixture
+    ) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="dask-dfmr-")
+        self._n_estimates = n_estimates
+        self._block_size = block_size
+        self._mixture_type = mixture_type
+        self._block = lru_cache(maxsize=2)(lambda b: read_block(self.path(b)))
+
+    def path(self, block: int) -> str:
+        """Where block number ``block`` is, or is to be written."""
+        return str(Path(self._folder.name) / f"block-{block:06d}.npz")
+
+    def __len__(self) -> int:
+        return self._n_estimates
+
+    @overload
+    def __getitem__(self, index: int) -> LocalEstimate: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[LocalEstimate]: ...
+    def __getitem__(self, index: int | slice) -> LocalEstimate | list[LocalEstimate]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        position = range(len(self))[index]
+        block, offset = divmod(position, self._block_size)
+        return LocalEstimate.from_arrays(self._block(block)[offset], self._mixture_type)
+
+    def __repr__(self) -> str:
+        return f"StoredEstimates({len(self)} local estimates in {self._folder.name})"
