@@ -254,6 +254,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             if name not in _OWN_PARAMETERS
         }
         if self.warm_start and hasattr(self, "mixture_"):
+            self._check_warm_start()
             parameters |= {
                 "init_params": self.mixture_,
                 "weights_init": None,
@@ -269,6 +270,14 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self._learn(result)
         self._tell(result.aggregate)
         return self
+
+    def _check_warm_start(self) -> None:
+        last = (self.mixture_.n_components, self.mixture_.covariance_type)
+        if last != (self.n_components, self.covariance_type):
+            raise ValueError(
+                f"warm_start=True starts from the last mixture, which has (n_components, covariance_type) = {last}; "
+                f"got {(self.n_components, self.covariance_type)}. Set warm_start=False to start afresh."
+            )
 
     def _learn(self, result: FitResult) -> None:
         decision, mixture = result.aggregate.decision, result.aggregate.mixture
@@ -444,10 +453,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     def sample(self, n_samples: int = 1) -> tuple[Array, Any]:
         """Draw rows from the mixture: (X, y), y the component of each row."""
         check_is_fitted(self, "mixture_")
-        seed = self.random_state
-        if isinstance(seed, (np.random.Generator, np.random.SeedSequence)):
-            seed = None
-        return self.mixture_.sample(n_samples, seed)
+        return self.mixture_.sample(n_samples, self.random_state)
 
 
 # -- tasks of predictions ------------------------------------------------------------------------

@@ -8,9 +8,9 @@ aggregation is submitted on what is there. Pilots go first for the same reason.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dask
@@ -59,14 +59,9 @@ class Pipeline:
     @property
     def estimate_bytes(self) -> int:
         """About how much memory the local estimates take."""
-        n_features = self.partitions.n_features or 0
-        return (
-            8
-            * len(self.partitions)
-            * self.settings.problem.family.n_parameters(
-                self.settings.problem.n_components, n_features
-            )
-        )
+        problem, n_features = self.settings.problem, self.partitions.n_features or 0
+        n_parameters = problem.family.n_parameters(problem.n_components, n_features)
+        return 8 * n_parameters * len(self.partitions)
 
 
 @dataclass(frozen=True)
@@ -86,33 +81,23 @@ def run(pipeline: Pipeline, keep_estimates: bool | str = "auto", verbose: int = 
     AggregationError
         If no estimate is usable; its ``report`` holds the report's rows.
     """
-    in_memory = keep_estimates is True or (
-        keep_estimates == "auto" and pipeline.estimate_bytes <= MEMORY_LIMIT
-    )
-    store = None
-    if keep_estimates == "auto" and not in_memory:
-        store = StoredEstimates(
-            len(pipeline.partitions), pipeline.block_size, pipeline.settings.problem.mixture_type
-        )
-    client = active_client()
-    logger.info(
-        "fitting %d partitions %s",
-        len(pipeline.partitions),
-        "on local threads or processes" if client is None else f"on {client}",
-    )
-    runner = (
-        _run_locally(pipeline, in_memory, store, verbose)
-        if client is None
-        else _run_on(client, pipeline, in_memory, store, verbose)
-    )
-    aggregate, reports, messages = runner
-    rows = [row for block in reports for row in block]
     mixture_type = pipeline.settings.problem.mixture_type
-    estimates = (
-        store
-        if messages is None
-        else [LocalEstimate.from_arrays(m, mixture_type) for m in messages]
-    )
+    fits_memory = pipeline.estimate_bytes <= MEMORY_LIMIT
+    in_memory = keep_estimates is True or (keep_estimates == "auto" and fits_memory)
+    store = None
+    if keep_estimates == "auto" and not fits_memory:
+        store = StoredEstimates(len(pipeline.partitions), pipeline.block_size, mixture_type)
+    client = active_client()
+    where = "on a local scheduler" if client is None else f"on {client}"
+    logger.info("fitting %d partitions %s", len(pipeline.partitions), where)
+    if client is None:
+        aggregate, reports, messages = _run_locally(pipeline, in_memory, store, verbose)
+    else:
+        aggregate, reports, messages = _run_on(client, pipeline, in_memory, store, verbose)
+    rows = [row for block in reports for row in block]
+    if messages is None:
+        return FitResult(aggregate, rows, store)
+    estimates = [LocalEstimate.from_arrays(message, mixture_type) for message in messages]
     return FitResult(aggregate, rows, estimates)
 
 
@@ -185,59 +170,59 @@ def _run_on(
     verbose: int,
 ) -> _Answers:
     settings = pipeline.settings
-    with _scattered(client, pipeline.partitions) as partitions:
-        shortlist: TaskRef | None = None
-        pilot_futures: list[Any] = []
-        if settings.needs_pilots:
-            shortlist, pilot_futures = _submit_pilots(client, partitions, settings, verbose)
-        fits = _submit_fits(client, partitions, settings, shortlist, verbose)
-        pilot_futures.clear()
-        g = GraphBuilder()
-        messages: list[Any] = []
-        for i, future in enumerate(fits):
-            if future.status == "finished":
-                messages.append(TaskRef(future.key))
-            else:
-                lost = lost_partition(i, partitions.sources[i], _error_of(future))
-                g.tasks[f"dfmr_lost-{g.token}", i] = DataNode((f"dfmr_lost-{g.token}", i), lost)
-                messages.append(TaskRef((f"dfmr_lost-{g.token}", i)))
-        result, reports = add_aggregation(
-            g,
-            messages,
-            settings,
-            partitions.n_features,
-            pipeline.options,
-            pipeline.split_every,
-            pipeline.block_size,
-        )
-        aggregate, *report_blocks = _compute(client, g, [result, *reports], verbose)
-        kept: list[Any] | None = None
-        lost_messages = {key: node() for key, node in g.tasks.items() if isinstance(node, DataNode)}
-        by_key = {future.key: future for future in fits}
-        blocks = (
-            tile_blocks(len(messages), pipeline.block_size)
-            if in_memory or store is not None
-            else []
-        )
-        for b, s in enumerate(blocks):
-            part = client.gather(
-                [by_key.get(ref.key, lost_messages.get(ref.key)) for ref in messages[s]]
-            )
-            if store is not None:
-                write_block(part, store.path(b))
-            else:
-                kept = [*(kept or []), *part]
+    partitions, data = _place_data(client, pipeline.partitions)
+    shortlist: TaskRef | None = None
+    pilots: list[Any] = []
+    if settings.needs_pilots:
+        shortlist, pilots = _submit_pilots(client, partitions, settings, verbose)
+    fits = _submit_fits(client, partitions, settings, shortlist, verbose)
+    data.clear()
+    pilots.clear()
+    lost = {
+        i: lost_partition(i, partitions.sources[i], _error_of(future))
+        for i, future in enumerate(fits)
+        if future.status != "finished"
+    }
+    g = GraphBuilder()
+    messages = [
+        g.add("lost_partition", i, dict, lost[i]) if i in lost else TaskRef(future.key)
+        for i, future in enumerate(fits)
+    ]
+    result, reports = add_aggregation(
+        g,
+        messages,
+        settings,
+        partitions.n_features,
+        pipeline.options,
+        pipeline.split_every,
+        pipeline.block_size,
+    )
+    aggregate, *report_blocks = client.gather(_submit(client, g, [result, *reports], verbose))
+    kept: list[Any] | None = [] if in_memory else None
+    for b, block in enumerate(tile_blocks(len(fits), pipeline.block_size)):
+        if store is not None:
+            write_block(_gather_messages(client, fits, lost, block), store.path(b))
+        elif kept is not None:
+            kept += _gather_messages(client, fits, lost, block)
     return aggregate, report_blocks, kept
 
 
-@contextmanager
-def _scattered(client: distributed.Client, partitions: Partitions) -> Iterator[Partitions]:
-    """Data in memory go to the workers once, not with every task that names them."""
-    data = {key: node() for key, node in partitions.graph.items() if isinstance(node, DataNode)}
-    futures = client.scatter(list(data.values()), hash=False) if data else []
-    places = {key: TaskRef(future.key) for key, future in zip(data, futures, strict=True)}
-    yield partitions.relocated(places)
-    del futures
+def _gather_messages(
+    client: distributed.Client, fits: Sequence[Any], lost: dict[int, Any], block: slice
+) -> list[Any]:
+    """The messages of a block of partitions, brought here."""
+    indices = range(block.start, block.stop)
+    found = iter(client.gather([fits[i] for i in indices if i not in lost]))
+    return [lost[i] if i in lost else next(found) for i in indices]
+
+
+def _place_data(client: distributed.Client, partitions: Partitions) -> tuple[Partitions, list[Any]]:
+    """Send data in memory once, not with every submission; as tasks, so that losing a worker loses nothing."""
+    g = GraphBuilder()
+    g.tasks = {key: node for key, node in partitions.graph.items() if isinstance(node, DataNode)}
+    futures = _submit(client, g, [TaskRef(key) for key in g.tasks], verbose=0) if g.tasks else []
+    rest = {key: node for key, node in partitions.graph.items() if key not in g.tasks}
+    return replace(partitions, graph=rest), futures
 
 
 def _submit_pilots(
@@ -280,12 +265,6 @@ def _submit(
         print()
     distributed.wait(futures)
     return list(futures)
-
-
-def _compute(
-    client: distributed.Client, g: GraphBuilder, refs: Sequence[TaskRef], verbose: int
-) -> list[Any]:
-    return list(client.gather(_submit(client, g, refs, verbose)))
 
 
 def _error_of(future: Any) -> BaseException:

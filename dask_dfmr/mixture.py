@@ -234,7 +234,7 @@ class Mixture:
         Parameters
         ----------
         n_samples : int, default 1
-        random_state : int, RandomState instance or None, default None
+        random_state : int, RandomState, Generator or None, default None
 
         Returns
         -------
@@ -244,7 +244,8 @@ class Mixture:
         """
         if n_samples < 1:
             raise ValueError(f"n_samples must be at least 1; got {n_samples}.")
-        rng = check_random_state(random_state)
+        is_generator = isinstance(random_state, np.random.Generator)
+        rng = random_state if is_generator else check_random_state(random_state)
         counts = rng.multinomial(n_samples, self.weights / self.weights.sum())
         y = np.repeat(np.arange(self.n_components), counts)
         means, covariances = self.full_components

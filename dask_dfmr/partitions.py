@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -32,21 +32,19 @@ class ColumnsError(ValueError):
 
 
 class Loader:
-    """The rows of one partition, as a task not yet run: call it with the values of ``dependencies``, in their order.
+    """The rows of one partition, as a task not yet run.
 
-    ``refs`` are references to those values: the dependencies' own keys, unless they have been put
-    elsewhere.
+    Call it with the values of ``dependencies``, in their order.
     """
 
-    def __init__(
-        self,
-        node: GraphNode | None,
-        dependencies: Sequence[Any],
-        refs: Sequence[TaskRef] | None = None,
-    ) -> None:
+    def __init__(self, node: GraphNode | None, dependencies: Sequence[Any]) -> None:
         self.node = node
         self.dependencies = tuple(dependencies)
-        self.refs = [TaskRef(key) for key in dependencies] if refs is None else list(refs)
+
+    @property
+    def refs(self) -> list[TaskRef]:
+        """References to what has to be computed first."""
+        return [TaskRef(key) for key in self.dependencies]
 
     def __call__(self, *values: Any) -> Any:
         if self.node is None:
@@ -79,17 +77,6 @@ class Partitions:
 
     def __len__(self) -> int:
         return len(self.loaders)
-
-    def relocated(self, places: Mapping[Any, TaskRef]) -> Partitions:
-        """The same partitions where some of the graph's data have been put elsewhere under other keys."""
-        loaders = [
-            Loader(
-                x.node, x.dependencies, [places.get(key, TaskRef(key)) for key in x.dependencies]
-            )
-            for x in self.loaders
-        ]
-        graph = {key: node for key, node in self.graph.items() if key not in places}
-        return replace(self, loaders=loaders, graph=graph)
 
 
 def as_partitions(X: Any, n_partitions: int = 1) -> Partitions:

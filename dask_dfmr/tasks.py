@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from dask_dfmr import pilot
 from dask_dfmr.estimates import LocalEstimate, Outcome, without_estimate
+from dask_dfmr.families import Rows
 from dask_dfmr.local_fit import LocalProblem
 from dask_dfmr.mixture import Mixture
 from dask_dfmr.partitions import ColumnsError, Loader, rows_of
 from dask_dfmr.random import stream
 from dask_dfmr.starts import GivenStart
 from dask_dfmr.threads import single_threaded_blas
+
+_T = TypeVar("_T")
 
 PILOT_DRAW, PILOT_ROWS, PILOT_FIT, START_ROWS, LOCAL_FIT = range(5)
 """First number of the spawn key of each stream of random numbers; the second is the partition."""
@@ -47,100 +51,92 @@ def fit_partition(
     partition: int,
     source: str | None,
     settings: FitSettings,
-    shortlist: Any,
+    shortlist: pilot.Shortlist | None,
     *values: Any,
 ) -> dict[str, Any]:
-    """Load and fit one partition; whatever happens, the answer is the message of a :class:`LocalEstimate`."""
+    """Load and fit one partition; whatever happens, the answer is a message of a :class:`LocalEstimate`."""
 
-    def fit() -> LocalEstimate:
-        try:
-            X, names = rows_of(loader(*values), settings.feature_names)
-        except ColumnsError as error:
-            return without_estimate(Outcome.BAD_COLUMNS, str(error))
+    def load_and_fit() -> LocalEstimate:
+        X, names = rows_of(loader(*values), settings.feature_names)
         with single_threaded_blas():
             return _fit_rows(X, names, partition, settings, shortlist)
 
     try:
-        estimate = _within(settings.timeout, fit)
+        estimate = _within(settings.timeout, load_and_fit)
+    except ColumnsError as error:
+        estimate = without_estimate(Outcome.BAD_COLUMNS, str(error))
+    except _TimedOutError as error:
+        estimate = without_estimate(Outcome.TIMED_OUT, str(error))
     except Exception as error:  # whatever a reader or the fit raises is this partition's outcome
         estimate = without_estimate(Outcome.FAILED, f"{type(error).__name__}: {error}")
     return replace(estimate, partition=partition, source=source).to_arrays()
 
 
 def _fit_rows(
-    X: Any, names: Any, partition: int, settings: FitSettings, shortlist: pilot.Shortlist | None
+    X: Rows,
+    names: tuple[str, ...] | None,
+    partition: int,
+    settings: FitSettings,
+    shortlist: pilot.Shortlist | None,
 ) -> LocalEstimate:
+    """Fit rows, from the candidate of the shortlist that they like best if there is one."""
     problem = settings.problem
-    chosen = (
-        None
-        if shortlist is None
-        else pilot.choose_start(problem, X, shortlist, stream(settings.seed, START_ROWS, partition))
-    )
-    start: str | Mixture = settings.start
+    start, label = settings.start, None
     if settings.needs_pilots:
-        # Without a usable pilot every partition has to find its own start.
-        start = (
-            "k-means++"
-            if chosen is None or shortlist is None
-            else pilot.as_mixture(problem, shortlist.starts[chosen], names)
-        )
+        seed = stream(settings.seed, START_ROWS, partition)
+        chosen = None if shortlist is None else pilot.choose_start(problem, X, shortlist, seed)
+        if shortlist is None or chosen is None:
+            start = (
+                "k-means++"  # no pilot could be fitted: every partition has to find its own start
+            )
+        else:
+            start = pilot.as_mixture(problem, shortlist.starts[chosen], names)
+            label = f"pilot {chosen}"
     seed = stream(settings.seed, LOCAL_FIT, partition)
     estimate = problem.fit(X, start, given=settings.given, random_state=seed, feature_names=names)
-    return (
-        estimate
-        if chosen is None or not estimate.is_usable
-        else replace(estimate, start=f"pilot {chosen}")
-    )
+    return replace(estimate, start=label) if label and estimate.is_usable else estimate
 
 
-def _within(seconds: float | None, function: Callable[[], LocalEstimate]) -> LocalEstimate:
+class _TimedOutError(Exception):
+    """A partition took longer than it may."""
+
+
+def _within(seconds: float | None, function: Callable[[], _T]) -> _T:
     """Call in a thread of its own and give up on it after so many seconds: a hanging reader cannot be stopped."""
     if seconds is None:
         return function()
-    answers: list[LocalEstimate | BaseException] = []
+    future: Future[_T] = Future()
 
     def run() -> None:
         try:
-            answers.append(function())
+            future.set_result(function())
         except BaseException as error:
-            answers.append(error)
+            future.set_exception(error)
 
-    thread = threading.Thread(target=run, daemon=True, name="dfmr-partition")
-    thread.start()
-    thread.join(seconds)
-    if not answers:
-        return without_estimate(
-            Outcome.TIMED_OUT, f"not done after partition_timeout = {seconds:g} seconds"
-        )
-    answer = answers[0]
-    if isinstance(answer, BaseException):
-        raise answer
-    return answer
+    # Not an executor: it would wait for the thread when the process ends.
+    threading.Thread(target=run, daemon=True, name="dfmr-partition").start()
+    if not wait([future], seconds).done:
+        raise _TimedOutError(f"not done after partition_timeout = {seconds:g} seconds")
+    return future.result()
 
 
-# -- pilots: a pilot that fails is no pilot; as a partition it will say why ----------------------
+# -- pilots: one that fails is no pilot; as a partition it will say why ----------------------------
 
 
 def read_pilot(
     loader: Loader, partition: int, settings: FitSettings, *values: Any
 ) -> pilot.PilotRows | None:
     """Rows of a pilot partition; None where it cannot serve."""
-    found: list[pilot.PilotRows | None] = []
 
-    def read() -> LocalEstimate:
+    def load() -> pilot.PilotRows | None:
         X, _ = rows_of(loader(*values), settings.feature_names)
-        found.append(
-            pilot.read_pilot(settings.problem, X, stream(settings.seed, PILOT_ROWS, partition))
-        )
-        return without_estimate(Outcome.FAILED, "")
+        seed = stream(settings.seed, PILOT_ROWS, partition)
+        return pilot.read_pilot(settings.problem, X, seed)
 
     try:
-        _within(settings.timeout, read)
-    except (
-        Exception
-    ):  # the same partition meets the same error when it is fitted, and reports it there
+        return _within(settings.timeout, load)
+    except Exception:  # the same error meets the partition when it is fitted, and is reported there
         return None
-    return found[0] if found else None
 
 
 def fit_pilot(
