@@ -4,6 +4,7 @@ Distance filtered mixture reduction (Zhang, Tan & Chen, JRSS-B 2026) behind scik
 interface.
 """
 
+import logging
 from importlib.metadata import PackageNotFoundError, version
 
 from dask_dfmr import metrics
@@ -16,6 +17,8 @@ from dask_dfmr.local_fit import fit_local
 from dask_dfmr.metrics import mixing_distance
 from dask_dfmr.mixture import Mixture
 from dask_dfmr.pipeline import dfmr
+
+logging.getLogger("dask_dfmr").addHandler(logging.NullHandler())
 
 try:
     __version__ = version("dask-dfmr")

@@ -68,8 +68,7 @@ class LocalEstimate:
     An estimate from a file or another cluster needs a mixture and a row count only:
 
     >>> LocalEstimate(Mixture([1.0], [[0.0]], [[[1.0]]]), 5000)
-    LocalEstimate('fitted', n_samples=5000, Mixture(n_components=1, n_features=1,
-    covariance_type='full'))
+    LocalEstimate('fitted', n_samples=5000, Mixture(n_components=1, n_features=1, covariance_type='full'))
     """
 
     mixture: Mixture | None

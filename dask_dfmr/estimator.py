@@ -152,8 +152,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     >>> gm = GaussianMixture(2, random_state=0).fit(da.from_array(rows, chunks=(1000, 2)))
     >>> gm.means_.round().tolist()                           # and does not matter
     [[4.0, 4.0], [-4.0, -4.0]]
-    >>> gm.partition_report_.loc[~gm.support_, "partition"].tolist()
-    [0]
+    >>> bool(gm.support_[0]), gm.partition_report_.loc[0, "reason"]
+    (False, 'distance to the centre is 14.5 times the radius (rho = 1.3)')
     """
 
     def __init__(

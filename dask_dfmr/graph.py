@@ -1,13 +1,19 @@
 """The method as one lazy Dask graph, and the only module that builds tasks.
 
-Stages, as they appear on the dashboard::
+Stages, as they appear on the dashboard (``dask.utils.key_split`` of the keys)::
 
-    dfmr_read_pilot -> dfmr_pilot_scale -> dfmr_fit_pilot -> dfmr_shortlist                    (a
-    few partitions) dfmr_fit_partition
-    (every partition: read and fit) dfmr_describe -> dfmr_schema
-    (only where columns are unknown) dfmr_stack_estimates -> dfmr_call_roll -> dfmr_l2_tile ->
-    dfmr_coat_candidate -> dfmr_coat_min -> dfmr_l2_filter { dfmr_assign_block -> dfmr_tree_sum ->
-    dfmr_recentre } x rounds, or dfmr_reduce where one block holds all dfmr_finish -> dfmr_results
+    a few partitions          dfmr_read_pilot -> dfmr_pilot_scale -> dfmr_fit_pilot -> dfmr_shortlist
+    every partition           dfmr_fit_partition (reads and fits), dfmr_report_rows
+    columns unknown           dfmr_describe -> dfmr_schema
+    who is there              dfmr_stack_estimates -> dfmr_presence -> dfmr_call_roll
+    distances and filter      dfmr_l2_tile -> dfmr_coat_candidate -> dfmr_coat_min -> dfmr_l2_filter
+    where reductions start    dfmr_offer_start -> dfmr_pick_start
+    reduction, one block      dfmr_reduce
+    reduction, many blocks    { dfmr_assign_block -> dfmr_tree_sum -> dfmr_recentre } x max_rounds
+    the result                dfmr_finish
+
+A fit on a cluster adds ``dfmr_lost_partition`` for what died there; one on a local scheduler collects
+what it returns in ``dfmr_results`` (and ``dfmr_store`` for estimates kept on disk).
 
 The functions are those of :mod:`dask_dfmr.aggregation`, :mod:`dask_dfmr.pilot` and
 :mod:`dask_dfmr.tasks`; no task holds the whole distance matrix or all rows. Each ``add_*`` below

@@ -65,7 +65,7 @@ def describe_failures(report: pd.DataFrame, most: int = 3) -> str:
     """One sentence: how many partitions have no estimate, how many rows they hold, and the first reasons."""
     failed = failures(report)
     examples = "; ".join(
-        f"partition {row.partition}{_named(row.source)}: {row.outcome}, {row.reason}"
+        f"partition {row.partition}{_named(row.source)}: {row.outcome}, {row.reason.rstrip('.')}"
         for row in failed.head(most).itertuples()
     )
     more = f"; and {len(failed) - most} more" if len(failed) > most else ""
