@@ -16,7 +16,7 @@ from dask.delayed import Delayed
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dask_dfmr.aggregation import Aggregate
 from dask_dfmr.distances import BLOCK_SIZE
@@ -382,9 +382,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         if isinstance(X, (list, tuple)) and len(X) and all(isinstance(part, Delayed) for part in X):
             model = dask.delayed(self.mixture_)
             return [dask.delayed(_apply)(part, model, method) for part in X]
-        if isinstance(X, pd.DataFrame):
-            self._check_names(check_dtypes(X.dtypes))
-        return _apply(X, self.mixture_, method)
+        rows = validate_data(self, X, reset=False, dtype="numeric", ensure_all_finite=False)
+        return _apply(rows, self.mixture_, method)
 
     def _map_array(self, X: Any, method: str) -> Any:
         if X.ndim != 2 or X.shape[1] != self.n_features_in_:

@@ -171,13 +171,14 @@ def _run_on(
 ) -> _Answers:
     settings = pipeline.settings
     partitions, data = _place_data(client, pipeline.partitions)
-    shortlist: TaskRef | None = None
-    pilots: list[Any] = []
+    g, shortlist = GraphBuilder(), None
+    pilot_futures: list[Any] = []
     if settings.needs_pilots:
-        shortlist, pilots = _submit_pilots(client, partitions, settings, verbose)
-    fits = _submit_fits(client, partitions, settings, shortlist, verbose)
+        pilots, pilot_futures = _submit_pilots(client, partitions, settings, verbose)
+        shortlist = add_shortlist(g, pilots, settings)
+    fits = _submit(client, g, add_fits(g, partitions, settings, shortlist), verbose)
+    pilot_futures.clear()
     data.clear()
-    pilots.clear()
     lost = {
         i: lost_partition(i, partitions.sources[i], _error_of(future))
         for i, future in enumerate(fits)
@@ -227,32 +228,17 @@ def _place_data(client: distributed.Client, partitions: Partitions) -> tuple[Par
 
 def _submit_pilots(
     client: distributed.Client, partitions: Partitions, settings: FitSettings, verbose: int
-) -> tuple[TaskRef, list[Any]]:
+) -> tuple[dict[int, Any], list[Any]]:
+    """References to the pilots' rows, and the futures that keep them alive."""
     g = GraphBuilder()
     reads = add_pilot_reads(g, partitions, settings)
     futures = _submit(client, g, list(reads.values()), verbose)
     # A pilot whose worker died is no pilot; the same partition says so again when it is fitted.
-    alive: dict[int, Any] = {
-        i: TaskRef(f.key) if f.status == "finished" else None
-        for i, f in zip(reads, futures, strict=True)
+    alive = {
+        i: TaskRef(future.key) if future.status == "finished" else None
+        for i, future in zip(reads, futures, strict=True)
     }
-    g = GraphBuilder()
-    shortlist = add_shortlist(g, alive, settings)
-    futures += _submit(client, g, [shortlist], verbose=0)
-    if futures[-1].status != "finished":
-        raise RuntimeError("the pilots' starts could not be computed") from _error_of(futures[-1])
-    return shortlist, futures
-
-
-def _submit_fits(
-    client: distributed.Client,
-    partitions: Partitions,
-    settings: FitSettings,
-    shortlist: Any,
-    verbose: int,
-) -> list[Any]:
-    g = GraphBuilder()
-    return _submit(client, g, add_fits(g, partitions, settings, shortlist), verbose)
+    return alive, futures
 
 
 def _submit(

@@ -21,6 +21,7 @@ import pandas as pd
 from dask.core import get_dependencies
 from dask.delayed import Delayed
 from dask.task_spec import DataNode, GraphNode, TaskRef
+from sklearn.utils import check_array
 
 from dask_dfmr.families import Rows
 
@@ -163,16 +164,9 @@ def _from_delayed(parts: list[Delayed]) -> Partitions:
 
 def _from_memory(X: Any, n_partitions: int) -> Partitions:
     names = check_dtypes(X.dtypes) if isinstance(X, pd.DataFrame) else None
-    data: Any = X if names is not None else np.asarray(X)
-    if data.ndim != 2:
-        raise ValueError(
-            f"X must have the shape (n_samples, n_features); got {data.shape}. "
-            "Use X.reshape(-1, 1) for a single column."
-        )
+    data: Any = X
     if names is None:
-        _check_kind("X", data.dtype)
-    if data.shape[1] == 0:
-        raise ValueError("X must have at least one column; got none.")
+        data = check_array(X, dtype="numeric", ensure_all_finite=False, ensure_min_samples=2)
     bounds = np.linspace(0, len(data), n_partitions + 1).astype(int)
     token = uuid4().hex
     graph: dict[Any, Any] = {}

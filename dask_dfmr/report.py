@@ -64,9 +64,11 @@ def failures(report: pd.DataFrame) -> pd.DataFrame:
 def describe_failures(report: pd.DataFrame, most: int = 3) -> str:
     """One sentence: how many partitions have no estimate, how many rows they hold, and the first reasons."""
     failed = failures(report)
+    first = failed.head(most)
+    columns = (first["partition"], first["source"], first["outcome"], first["reason"])
     examples = "; ".join(
-        f"partition {row.partition}{_named(row.source)}: {row.outcome}, {row.reason.rstrip('.')}"
-        for row in failed.head(most).itertuples()
+        f"partition {partition}{_named(source)}: {outcome}, {str(reason).rstrip('.')}"
+        for partition, source, outcome, reason in zip(*columns, strict=True)
     )
     more = f"; and {len(failed) - most} more" if len(failed) > most else ""
     rows = failed["n_samples"].sum()
@@ -78,7 +80,7 @@ def _named(source: Any) -> str:
 
 
 def describe_verdict(report: pd.DataFrame, decision: FilterDecision) -> str:
-    """One sentence: who was kept, and which partitions lie too far out."""
+    """One sentence: who was kept, which partitions lie too far out, and where the fits started."""
     far = report[~report["kept"] & report["distance"].notna()]
     names = ", ".join(
         f"{row.partition} (x{row.distance_ratio:.2f})" for row in far.head(10).itertuples()
@@ -88,6 +90,10 @@ def describe_verdict(report: pd.DataFrame, decision: FilterDecision) -> str:
         if len(far)
         else ""
     )
+    camps = report["start"][report["start"].str.startswith("pilot")].value_counts()
+    starts = ", ".join(f"{n} from {name}" for name, n in camps.items())
+    # Two large camps mean two optima, or two populations.
+    left_out += f"; starts: {starts}" if len(camps) > 1 else ""
     kept = int(decision.kept.sum())
     rows = report["n_samples"].to_numpy()
     share = rows[decision.kept].sum() / max(rows.sum(), 1)
