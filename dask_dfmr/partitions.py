@@ -186,6 +186,12 @@ def _fold(graph: dict[Any, Any], keys: list[Any]) -> tuple[list[Loader], dict[An
     """Fuse every partition with the tasks that serve it alone; return loaders and the graph that is left."""
     if not keys:
         raise ValueError("X must have at least one partition; got none.")
+    missing = [i for i, key in enumerate(keys) if key not in graph]
+    if missing:
+        raise ValueError(
+            f"X has {len(keys)} partitions, but {missing} are not in its graph. Dask does that when persist() "
+            "merges small parquet partitions: persist under dask.config.set({'optimization.tune.active': False})."
+        )
     dependencies = {key: get_dependencies(graph, key) for key in graph}
     dependents: dict[Any, set[Any]] = {key: set() for key in graph}
     for key, needed in dependencies.items():

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
+from distributed import Reschedule
 
 from dask_dfmr import pilot
 from dask_dfmr.estimates import LocalEstimate, Outcome, without_estimate
@@ -67,6 +68,8 @@ def fit_partition(
         estimate = without_estimate(Outcome.BAD_COLUMNS, str(error))
     except _TimedOutError as error:
         estimate = without_estimate(Outcome.TIMED_OUT, str(error))
+    except Reschedule:  # not an error: a shuffle asks to be run again elsewhere
+        raise
     except Exception as error:  # whatever a reader or the fit raises is this partition's outcome
         estimate = without_estimate(Outcome.FAILED, f"{type(error).__name__}: {error}")
     return replace(estimate, partition=partition, source=source).to_arrays()
@@ -135,6 +138,8 @@ def read_pilot(
 
     try:
         return _within(settings.timeout, load)
+    except Reschedule:
+        raise
     except Exception:  # the same error meets the partition when it is fitted, and is reported there
         return None
 
