@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
+from dask_dfmr import checks
 from dask_dfmr import distances as l2
 from dask_dfmr.distances import Stack, stack_mixtures, tile_blocks
 from dask_dfmr.estimates import LocalEstimate
@@ -174,23 +175,14 @@ class AggregationOptions:
     max_rounds: int = MAX_ROUNDS
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise ValueError(
-                f"method must be one of {', '.join(map(repr, METHODS))}; got {self.method!r}."
-            )
+        checks.one_of("method", self.method, METHODS)
+        checks.one_of("machine_weights", self.machine_weights, MACHINE_WEIGHTS)
+        checks.integer("n_starts", self.n_starts, 1)
+        checks.integer("max_rounds", self.max_rounds, 1)
         if not isinstance(self.rho, (int, float, np.number)) or not self.rho >= 1:
             raise ValueError(
                 f"rho must be a number of at least 1 (1.3 by default, inf keeps all); got {self.rho!r}."
             )
-        if self.machine_weights not in MACHINE_WEIGHTS:
-            raise ValueError(
-                f"machine_weights must be one of {', '.join(map(repr, MACHINE_WEIGHTS))}; got {self.machine_weights!r}."
-            )
-        for name in ("n_starts", "max_rounds"):
-            if not isinstance(getattr(self, name), (int, np.integer)) or getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} must be an integer of at least 1; got {getattr(self, name)!r}."
-                )
 
     @property
     def effective_rho(self) -> float:
@@ -381,7 +373,7 @@ def _schema_of(estimate: LocalEstimate) -> Schema:
 def _read(message: Mapping[str, Any], mixture_type: type[Mixture]) -> LocalEstimate | str:
     try:
         return LocalEstimate.from_arrays(message, mixture_type)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         return f"malformed estimate: {error}"
 
 
@@ -545,13 +537,11 @@ def l2_filter(center: CenterCandidate, roll: Roll, options: AggregationOptions) 
     kept_usable = (
         near.kept if options.method != "coat" else roll.indices == center.candidate.machine
     )
-    with np.errstate(over="ignore", under="ignore"):
-        unit = float(np.exp(0.5 * roll.log_scale))
     decision = FilterDecision(
         center=center.candidate.machine,
-        radius=near.radius * unit,
+        radius=float(l2.in_l2_units(np.array(near.radius), roll.log_scale)),
         rho=options.effective_rho,
-        distances=_spread(center.candidate.distances * unit, roll, np.nan),
+        distances=_spread(l2.in_l2_units(center.candidate.distances, roll.log_scale), roll, np.nan),
         distance_ratios=_spread(near.distance_ratios, roll, np.nan),
         kept=_spread(kept_usable, roll, False),
         refused=roll.refused,

@@ -132,5 +132,10 @@ def pairwise_l2(mixtures: Sequence[Mixture]) -> Array:
         distances[a, b] = tile
         distances[b, a] = tile.T
     np.fill_diagonal(distances, 0.0)
-    with np.errstate(over="ignore", under="ignore"):
-        return distances * np.exp(0.5 * log_scale)
+    return in_l2_units(distances, log_scale)
+
+
+def in_l2_units(distances: Array, log_scale: float) -> Array:
+    """Distances in units of exp(log_scale / 2) as plain numbers: 0 or inf where those leave the range, never NaN."""
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        return np.where(distances == 0, 0.0, distances * np.exp(0.5 * log_scale))

@@ -18,6 +18,7 @@ from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from dask_dfmr import checks
 from dask_dfmr.aggregation import Aggregate
 from dask_dfmr.distances import BLOCK_SIZE
 from dask_dfmr.estimates import LocalEstimate, Outcome
@@ -240,14 +241,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         ConvergenceWarning
             If a kept local fit, or the reduction, did not converge.
         """
-        for name, allowed in (
-            ("on_failed", ("warn", "raise", "ignore")),
-            ("keep_estimates", ("auto", True, False)),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name} must be one of {', '.join(map(repr, allowed))}; got {getattr(self, name)!r}."
-                )
+        checks.one_of("on_failed", self.on_failed, ("warn", "raise", "ignore"))
+        checks.one_of("keep_estimates", self.keep_estimates, ("auto", True, False))
         parameters = {
             name: value
             for name, value in self.get_params(deep=False).items()

@@ -6,12 +6,22 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
+from dask_dfmr import checks
 from dask_dfmr.acceleration import Anderson
 from dask_dfmr.estimates import LocalEstimate, Outcome, without_estimate
-from dask_dfmr.families import Array, Components, Family, Prior, Rows, canonical_order, take
-from dask_dfmr.families.gaussian import COVARIANCE_TYPES, Gaussian
+from dask_dfmr.families import (
+    Array,
+    Components,
+    Family,
+    Prior,
+    Rows,
+    as_block,
+    canonical_order,
+    take,
+)
+from dask_dfmr.families.gaussian import BLOCK_FLOATS, COVARIANCE_TYPES, Gaussian
 from dask_dfmr.mixture import Mixture
 from dask_dfmr.random import SeedLike, seed_sequence
 from dask_dfmr.starts import MAX_START_ROWS, NAMED_STARTS, GivenStart, make_start, subsample
@@ -25,6 +35,12 @@ PLAIN_STEPS = 2
 
 NOISE = 1e-13
 """Relative rounding of a log-likelihood summed over rows: differences below it mean nothing."""
+
+
+MAX_MAGNITUDE = 1e140
+"""Values beyond it cannot be squared and summed in floating point."""
+
+BAD_VALUE = f"NaN, infinity or values beyond {MAX_MAGNITUDE:g}"
 
 
 class ComponentCollapsedError(ValueError):
@@ -106,43 +122,31 @@ def fit_local(
     TypeError, ValueError
         If an argument is wrong, or X is not a two-dimensional array of real numbers.
     """
-    family = Gaussian(_one_of("covariance_type", covariance_type, COVARIANCE_TYPES))
-    rows = _as_rows(X)
-    if not isinstance(start, Mixture):
-        _one_of("start", start, tuple(NAMED_STARTS))
-    elif (start.family, start.n_components, start.n_features) != (
-        family,
-        n_components,
-        rows.shape[1],
-    ):
-        raise ValueError(
-            f"start must be a mixture of {n_components} components in {rows.shape[1]} columns with covariance_type "
-            f"{covariance_type!r}; got {start!r}."
-        )
-    _at_least("n_components", n_components, 1)
-    _at_least("n_init", n_init, 1)
-    _at_least("max_iter", max_iter, 1)
-    _one_of("nan_policy", nan_policy, ("raise", "omit"))
+    checks.one_of("covariance_type", covariance_type, COVARIANCE_TYPES)
     problem = LocalProblem(
-        family=family,
-        n_components=int(n_components),
+        family=Gaussian(covariance_type),
+        n_components=n_components,
         tol=tol,
-        max_iter=int(max_iter),
-        accelerate=bool(accelerate),
+        max_iter=max_iter,
+        accelerate=accelerate,
         penalty=penalty,
-        reg_covar=float(reg_covar),
+        reg_covar=reg_covar,
         min_rows=min_rows,
         nan_policy=nan_policy,
-        n_machines=int(n_machines),
-        n_init=int(n_init),
+        n_machines=n_machines,
+        n_init=n_init,
     )
+    rows = _as_rows(X)
+    _check_start(start, problem, rows.shape[1])
     return problem.fit(rows, start, random_state=random_state, feature_names=feature_names)
 
 
 def _as_rows(X: ArrayLike) -> Rows:
     rows = np.asarray(X)
-    if rows.ndim != 2:
-        raise ValueError(f"X must have the shape (n_samples, n_features); got {rows.shape}.")
+    if rows.ndim != 2 or rows.shape[1] == 0:
+        raise ValueError(
+            f"X must have the shape (n_samples, n_features), with at least one column; got {rows.shape}."
+        )
     if rows.dtype.kind not in "fiu":
         raise TypeError(
             f"X must hold real numbers; got the dtype {rows.dtype}. Convert it with X.astype(float) if that is meant."
@@ -150,15 +154,16 @@ def _as_rows(X: ArrayLike) -> Rows:
     return rows
 
 
-def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> Any:
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}.")
-    return value
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"{name} must be an integer of at least {least}; got {value!r}.")
+def _check_start(start: str | Mixture, problem: LocalProblem, n_features: int) -> None:
+    if not isinstance(start, Mixture):
+        checks.one_of("start", start, tuple(NAMED_STARTS))
+        return
+    found = (start.family, start.n_components, start.n_features)
+    if found != (problem.family, problem.n_components, n_features):
+        raise ValueError(
+            f"start must be a mixture of {problem.n_components} components in {n_features} columns of the family "
+            f"{problem.family.name}; got {start!r}."
+        )
 
 
 # -- the fit of one machine ----------------------------------------------------------------------
@@ -181,6 +186,16 @@ class LocalProblem:
     n_machines: int = 1
     n_init: int = 1
 
+    def __post_init__(self) -> None:
+        for name in ("n_components", "max_iter", "n_machines", "n_init"):
+            checks.integer(name, getattr(self, name), 1)
+        checks.number("tol", self.tol, or_auto=True)
+        checks.number("penalty", self.penalty, or_auto=True)
+        checks.number("reg_covar", self.reg_covar)
+        if self.min_rows != "auto":
+            checks.integer("min_rows", self.min_rows, 1, alternative="'auto' or ")
+        checks.one_of("nan_policy", self.nan_policy, ("raise", "omit"))
+
     def fit(
         self,
         X: Rows,
@@ -191,11 +206,9 @@ class LocalProblem:
         feature_names: Any = None,
     ) -> LocalEstimate:
         """Rows, checked, to an estimate or to the reason why there is none."""
-        names = (
-            [f"column {j}" for j in range(X.shape[1])]
-            if feature_names is None
-            else [repr(str(c)) for c in feature_names]
-        )
+        names = [f"column {j}" for j in range(X.shape[1])]
+        if feature_names is not None:
+            names = [repr(str(name)) for name in feature_names]
         X, n_omitted, refusal = self.check_rows(X, names)
         if refusal is not None:
             return refusal
@@ -210,21 +223,17 @@ class LocalProblem:
             best = self._best_of_starts(X, start, given, prior, rng)
         except ComponentCollapsedError as error:
             return without_estimate(Outcome.COLLAPSED, str(error), len(X), n_omitted=n_omitted)
-        order = (
-            np.arange(self.n_components)
-            if not isinstance(start, str)
-            else canonical_order(self.family, best.weights, best.components)
-        )
-        mixture = self.mixture_type.from_components(
-            self.family, best.weights[order], take(best.components, order), feature_names
-        )
+        order = np.arange(self.n_components)  # that of a given start
+        if isinstance(start, str):
+            order = canonical_order(self.family, best.weights, best.components)
+        weights, components = best.weights[order], take(best.components, order)
+        mixture = self.mixture_type.from_components(self.family, weights, components, feature_names)
+        unconverged = f"not converged after {best.n_iter} passes; raise max_iter or loosen tol"
         return LocalEstimate(
             mixture,
             len(X),
             Outcome.FITTED if best.converged else Outcome.NOT_CONVERGED,
-            ""
-            if best.converged
-            else f"not converged after {best.n_iter} passes; raise max_iter or loosen tol",
+            "" if best.converged else unconverged,
             n_omitted=n_omitted,
             n_iter=best.n_iter,
             log_likelihood=best.log_likelihood / len(X),
@@ -235,30 +244,23 @@ class LocalProblem:
         self, X: Rows, names: list[str] | None = None
     ) -> tuple[Rows, int, LocalEstimate | None]:
         """The finite rows, how many were left out, and why they cannot be fitted if so."""
-        n_omitted = 0
-        bad = ~np.isfinite(X)
-        if bad.any():
-            per_column = bad.sum(axis=0)
-            if self.nan_policy == "raise":
-                where = ", ".join(
-                    f"{names[int(j)] if names else j} ({per_column[j]} rows)"
-                    for j in np.flatnonzero(per_column)
-                )
-                reason = f"NaN or infinity in {where}; nan_policy='omit' leaves such rows out"
-                return X, 0, without_estimate(Outcome.NOT_FINITE, reason, len(X))
-            good = ~bad.any(axis=1)
-            n_omitted = int(len(X) - good.sum())
+        good, bad_values = _find_bad_values(X)
+        n_omitted = len(X) - int(good.sum())
+        if n_omitted and self.nan_policy == "raise":
+            labels = [str(j) for j in range(X.shape[1])] if names is None else names
+            counts = zip(labels, bad_values, strict=True)
+            where = ", ".join(f"{label} ({count} rows)" for label, count in counts if count)
+            reason = f"{BAD_VALUE} in {where}; nan_policy='omit' leaves such rows out"
+            return X, 0, without_estimate(Outcome.NOT_FINITE, reason, len(X))
+        if n_omitted:
             X = X[good]
         least, what = self._least_rows(X.shape[1])
-        if len(X) < least:
-            omitted = f" ({n_omitted} more hold NaN or infinity)" if n_omitted else ""
-            reason = f"{len(X)} rows{omitted}, fewer than {what}"
-            return (
-                X,
-                n_omitted,
-                without_estimate(Outcome.TOO_FEW_ROWS, reason, len(X), n_omitted=n_omitted),
-            )
-        return X, n_omitted, None
+        if len(X) >= least:
+            return X, n_omitted, None
+        omitted = f" ({n_omitted} more hold {BAD_VALUE})" if n_omitted else ""
+        reason = f"{len(X)} rows{omitted}, fewer than {what}"
+        refusal = without_estimate(Outcome.TOO_FEW_ROWS, reason, len(X), n_omitted=n_omitted)
+        return X, n_omitted, refusal
 
     def _least_rows(self, n_features: int) -> tuple[int, str]:
         if self.min_rows == "auto":
@@ -328,6 +330,19 @@ class LocalProblem:
             self.max_iter if max_iter is None else max_iter,
             accelerate,
         )
+
+
+def _find_bad_values(X: Rows) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
+    """Which rows are good (n_samples,), and how many bad values each column has (n_features,); in blocks of rows."""
+    good = np.ones(len(X), dtype=bool)
+    counts = np.zeros(X.shape[1], dtype=np.intp)
+    step = max(1, BLOCK_FLOATS // X.shape[1])
+    for i in range(0, len(X), step):
+        with np.errstate(invalid="ignore"):
+            bad = ~(np.abs(as_block(X[i : i + step])) <= MAX_MAGNITUDE)
+        counts += bad.sum(axis=0)
+        good[i : i + step] = ~bad.any(axis=1)
+    return good, counts
 
 
 # -- EM ------------------------------------------------------------------------------------------

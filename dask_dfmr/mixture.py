@@ -16,7 +16,13 @@ from sklearn.mixture import GaussianMixture as SklearnGaussianMixture
 from sklearn.utils import check_random_state
 
 from dask_dfmr.families import Array, Components, Family, as_block
-from dask_dfmr.families.gaussian import BLOCK_FLOATS, COVARIANCE_TYPES, Gaussian
+from dask_dfmr.families.gaussian import (
+    BLOCK_FLOATS,
+    COVARIANCE_TYPES,
+    MAX_MEAN,
+    VARIANCE_RANGE,
+    Gaussian,
+)
 
 FORMAT = "dask_dfmr.mixture"
 FORMAT_VERSION = 1
@@ -78,16 +84,20 @@ class Mixture:
                 f"covariance_type must be one of {', '.join(map(repr, COVARIANCE_TYPES))}; got {covariance_type!r}."
             )
         values = {
-            "weights": _as_floats("weights", weights),
-            "means": _as_floats("means", means),
-            "covariances": _as_floats("covariances", covariances),
+            "weights": as_floats("weights", weights),
+            "means": as_floats("means", means),
+            "covariances": as_floats("covariances", covariances),
         }
+        if isinstance(feature_names, str):
+            raise ValueError(f"feature_names must be a sequence of names; got {feature_names!r}.")
         names = None if feature_names is None else tuple(map(str, feature_names))
         _check_shapes(
             values["weights"], values["means"], values["covariances"], covariance_type, names
         )
         _check_weights(values["weights"])
-        _check_covariances(values["covariances"], covariance_type)
+        if covariance_type in ("full", "tied"):
+            values["covariances"] = _symmetric(values["covariances"])
+        _check_components(values["means"], values["covariances"], covariance_type)
         for name, array in values.items():
             array.setflags(write=False)
             object.__setattr__(self, name, array)
@@ -449,10 +459,19 @@ class Mixture:
 # -- checks at the border ------------------------------------------------------------------------
 
 
-def _as_floats(name: str, values: ArrayLike) -> Array:
+def as_floats(name: str, values: ArrayLike) -> Array:
+    """A finite float64 copy.
+
+    Raises
+    ------
+    ValueError
+        Naming the argument, if it is not an array of real, finite numbers.
+    """
+    if np.iscomplexobj(values):
+        raise ValueError(f"{name} must be an array of real numbers; got complex ones.")
     try:
         array = np.array(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(
             f"{name} must be an array of numbers; got {type(values).__name__} ({error})."
         ) from error
@@ -502,25 +521,37 @@ def _check_weights(weights: Array) -> None:
         )
 
 
-def _check_covariances(covariances: Array, covariance_type: str) -> None:
-    if covariance_type in ("diag", "spherical"):
-        if (covariances <= 0).any():
-            raise ValueError(
-                f"covariances of type {covariance_type!r} must be positive; got {covariances.min():.6g}."
-            )
-        return
+def _symmetric(covariances: Array) -> Array:
+    """Covariance matrices without the asymmetry that rounding leaves; more than that is an error."""
+    transposed = np.swapaxes(covariances, -1, -2)
+    asymmetry = np.abs(covariances - transposed).max(axis=(-2, -1))
+    bad = asymmetry > ASYMMETRY_TOLERANCE * np.abs(covariances).max(axis=(-2, -1))
+    if bad.any():
+        label = "covariances" if covariances.ndim == 2 else f"covariances[{bad.argmax()}]"
+        raise ValueError(
+            f"{label} must be symmetric; it differs from its transpose by {asymmetry.max():.3g}."
+        )
+    return 0.5 * covariances + 0.5 * transposed
+
+
+def _check_components(means: Array, covariances: Array, covariance_type: str) -> None:
+    if (np.abs(means) > MAX_MEAN).any():
+        raise ValueError(f"means must not exceed {MAX_MEAN:g}; got {np.abs(means).max():.3g}.")
     stack = covariances[None] if covariance_type == "tied" else covariances
-    for k, matrix in enumerate(stack):
+    for k, covariance in enumerate(stack):
+        family = Gaussian("full" if covariance.ndim == 2 else covariance_type)
+        if family.is_proper((np.zeros((1, means.shape[1])), covariance[None])):
+            continue
         label = "covariances" if covariance_type == "tied" else f"covariances[{k}]"
-        asymmetry = np.abs(matrix - matrix.T).max()
-        if asymmetry > ASYMMETRY_TOLERANCE * np.abs(matrix).max():
+        values = (
+            np.linalg.eigvalsh(covariance) if covariance.ndim == 2 else np.atleast_1d(covariance)
+        )
+        if values.min() <= 0:
+            what = "smallest eigenvalue" if covariance.ndim == 2 else "smallest variance"
             raise ValueError(
-                f"{label} must be symmetric; it differs from its transpose by {asymmetry:.3g}."
+                f"{label} must be positive definite; its {what} is {values.min():.3g}."
             )
-        try:
-            np.linalg.cholesky(matrix)
-        except np.linalg.LinAlgError:
-            smallest = np.linalg.eigvalsh(matrix)[0]
-            raise ValueError(
-                f"{label} must be positive definite; its smallest eigenvalue is {smallest:.3g}."
-            ) from None
+        raise ValueError(
+            f"{label} must have variances from {VARIANCE_RANGE[0]:g} to {VARIANCE_RANGE[1]:g} and be regular to "
+            f"rounding; its eigenvalues reach from {values.min():.3g} to {values.max():.3g}. Rescale the columns."
+        )

@@ -8,6 +8,7 @@ belongs to that partition.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,12 @@ from sklearn.utils import check_array
 from dask_dfmr.families import Rows
 
 MAX_SOURCE_PARTS = 3
+
+
+_LIKE_A_PATH = re.compile(
+    r"\w+://\S.*|/\w.*|[A-Za-z]:[\\/].*|[^<>|*?\n]*[\\/][^<>|*?\n ]+\.[A-Za-z]\w{1,8}", re.DOTALL
+)
+"""A URL, an absolute path, or a relative one with a file's ending; not a unit like m/s or an expression."""
 
 
 class ColumnsError(ValueError):
@@ -104,6 +111,11 @@ def as_partitions(X: Any, n_partitions: int = 1) -> Partitions:
         return _from_delayed([X])
     if isinstance(X, (list, tuple)) and len(X) and all(isinstance(part, Delayed) for part in X):
         return _from_delayed(list(X))
+    if isinstance(X, (list, tuple)) and any(hasattr(part, "dask") for part in X):
+        kinds = sorted({type(part).__name__ for part in X})
+        raise TypeError(
+            f"X must be a collection, or a list in which all are Delayed; got a list of {kinds}."
+        )
     if isinstance(X, (dd.Series, pd.Series)):
         raise TypeError(f"X must have columns; got a {type(X).__name__}. Use X.to_frame().")
     if hasattr(X, "dask"):
@@ -167,6 +179,7 @@ def _from_memory(X: Any, n_partitions: int) -> Partitions:
     data: Any = X
     if names is None:
         data = check_array(X, dtype="numeric", ensure_all_finite=False, ensure_min_samples=2)
+        _check_kind("X", data.dtype)
     bounds = np.linspace(0, len(data), n_partitions + 1).astype(int)
     token = uuid4().hex
     graph: dict[Any, Any] = {}
@@ -255,7 +268,7 @@ def _collect_paths(value: Any, paths: dict[str, None], depth: int) -> None:
     if depth > 12 or isinstance(value, (np.ndarray, pd.DataFrame, pd.Series, bytes)):
         return
     if isinstance(value, str):
-        if "/" in value or "\\" in value:
+        if _LIKE_A_PATH.fullmatch(value):
             paths[value] = None
     elif isinstance(value, Mapping):
         for item in value.values():

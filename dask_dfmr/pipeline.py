@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 from dask.utils import parse_timedelta
 from numpy.typing import ArrayLike
 
+from dask_dfmr import checks
 from dask_dfmr.aggregation import AggregationOptions
 from dask_dfmr.distances import BLOCK_SIZE
 from dask_dfmr.execution import Pipeline
@@ -15,7 +17,7 @@ from dask_dfmr.families import Array
 from dask_dfmr.families.gaussian import COVARIANCE_TYPES, Gaussian
 from dask_dfmr.graph import SPLIT_EVERY
 from dask_dfmr.local_fit import LocalProblem
-from dask_dfmr.mixture import Mixture
+from dask_dfmr.mixture import Mixture, as_floats
 from dask_dfmr.partitions import as_partitions
 from dask_dfmr.random import SeedLike, seed_sequence
 from dask_dfmr.starts import NAMED_STARTS, GivenStart
@@ -104,35 +106,29 @@ def build_pipeline(
     block_size: int,
 ) -> Pipeline:
     """Check everything, read nothing."""
-    _integer("n_components", n_components, 1)
-    _one_of("covariance_type", covariance_type, COVARIANCE_TYPES)
-    _number("tol", tol, or_auto=True)
-    _number("reg_covar", reg_covar)
-    _integer("max_iter", max_iter, 1)
-    _integer("n_init", n_init, 1)
+    checks.one_of("covariance_type", covariance_type, COVARIANCE_TYPES)
     if not isinstance(init_params, Mixture):
-        _one_of("init_params", init_params, START_NAMES)
-    _number("penalty", penalty, or_auto=True)
+        checks.one_of("init_params", init_params, START_NAMES)
     if min_partition_rows != "auto":
-        _integer("min_partition_rows", min_partition_rows, 1, "'auto' or ")
-    _one_of("nan_policy", nan_policy, ("raise", "omit"))
-    _integer("n_partitions", n_partitions, 1)
-    _integer("split_every", SPLIT_EVERY if split_every is None else split_every, 2, "None or ")
-    _integer("block_size", block_size, 1)
+        checks.integer("min_partition_rows", min_partition_rows, 1, alternative="'auto' or ")
+    checks.integer("n_partitions", n_partitions, 1)
+    if split_every is not None:
+        checks.integer("split_every", split_every, 2, alternative="None or ")
+    checks.integer("block_size", block_size, 1)
     options = AggregationOptions(method, rho, machine_weights, n_starts)
-    partitions = as_partitions(X, n_partitions)
     problem = LocalProblem(
         family=Gaussian(covariance_type),
-        n_components=int(n_components),
+        n_components=n_components,
         tol=tol,
-        max_iter=int(max_iter),
+        max_iter=max_iter,
         penalty=penalty,
-        reg_covar=float(reg_covar),
+        reg_covar=reg_covar,
         min_rows=min_partition_rows,
         nan_policy=nan_policy,
-        n_machines=len(partitions),
-        n_init=int(n_init),
+        n_init=n_init,
     )
+    partitions = as_partitions(X, n_partitions)
+    problem = replace(problem, n_machines=len(partitions))
     given = {"weights": weights_init, "means": means_init, "precisions": precisions_init}
     start, partial = _resolve_start(
         init_params, given, covariance_type, problem, partitions.n_features
@@ -231,43 +227,13 @@ def _invert(precisions: Any, covariance_type: str, k: int, d: int | None) -> Arr
 
 
 def _array(name: str, values: Any, shape: tuple[int | None, ...]) -> Array:
-    array = np.array(values, dtype=np.float64)
+    array = as_floats(name, values)
     if array.ndim != len(shape) or any(
         s is not None and s != a for s, a in zip(shape, array.shape, strict=True)
     ):
         wanted = tuple("n_features" if s is None else s for s in shape)
         raise ValueError(f"{name} must have the shape {wanted}; got {array.shape}.")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} must be finite; got NaN or infinity.")
     return array
-
-
-# -- scalars -------------------------------------------------------------------------------------
-
-
-def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
-    if not isinstance(value, str) or value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}.")
-
-
-def _integer(name: str, value: Any, least: int, alternative: str = "") -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(
-            f"{name} must be {alternative}an integer of at least {least}; got {value!r}."
-        )
-
-
-def _number(name: str, value: Any, or_auto: bool = False) -> None:
-    if or_auto and isinstance(value, str) and value == "auto":
-        return
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float, np.number))
-        or not 0 <= value < float("inf")
-    ):
-        raise ValueError(
-            f"{name} must be {'auto or ' if or_auto else ''}a non-negative number; got {value!r}."
-        )
 
 
 def _seconds(timeout: Any) -> float | None:

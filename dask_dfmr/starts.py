@@ -72,6 +72,8 @@ def _kmeans_plusplus(Z: Array, n_components: int, rng: np.random.Generator) -> L
 
 
 def _kmeans(Z: Array, n_components: int, rng: np.random.Generator) -> Labels:
+    if len(np.unique(Z, axis=0)) < n_components:  # scikit-learn's k-means warns of that
+        return _kmeans_plusplus(Z, n_components, rng)
     return np.asarray(
         KMeans(n_components, n_init=1, random_state=int(rng.integers(2**31))).fit(Z).labels_,
         dtype=np.intp,

@@ -22,6 +22,13 @@ LOG_2PI = float(np.log(2.0 * np.pi))
 BLOCK_FLOATS = 2**18
 """Size of the largest temporary of a row kernel: 2 MB, about the cache of one core."""
 
+MAX_MEAN, VARIANCE_RANGE = 1e145, (1e-290, 1e290)
+"""Parameters beyond these bounds overflow in sums and squares."""
+
+MIN_CORRELATION_EIGENVALUE = 1e-13
+"""Times n_features: a correlation matrix with a smaller eigenvalue is singular to rounding. If every matrix
+keeps this bound, so does the sum of any two."""
+
 COVARIANCE_TYPES = ("full", "diag", "tied", "spherical")
 
 
@@ -59,13 +66,13 @@ class _Matrix:
 
     @staticmethod
     def is_positive(covariances: Array) -> bool:
-        if not np.isfinite(covariances).all():
+        variances = np.diagonal(covariances, axis1=-2, axis2=-1)
+        if not (np.isfinite(covariances).all() and _Vector.is_positive(variances)):
             return False
-        try:
-            np.linalg.cholesky(covariances)
-        except np.linalg.LinAlgError:
-            return False
-        return True
+        spread = np.sqrt(variances)
+        correlations = covariances / (spread[..., :, None] * spread[..., None, :])
+        smallest = np.linalg.eigvalsh(correlations)[..., 0]
+        return bool((smallest >= MIN_CORRELATION_EIGENVALUE * covariances.shape[-1]).all())
 
     @staticmethod
     def root(covariances: Array) -> Array:
@@ -181,7 +188,8 @@ class _Vector:
 
     @staticmethod
     def is_positive(covariances: Array) -> bool:
-        return bool(np.isfinite(covariances).all() and (covariances > 0).all())
+        low, high = VARIANCE_RANGE
+        return bool(((covariances >= low) & (covariances <= high)).all())
 
     @staticmethod
     def root(covariances: Array) -> Array:
@@ -366,12 +374,17 @@ class Gaussian:
 
     def _log_density(self, y: Array, root: Array) -> Array:
         n_features = y.shape[-1]
-        mahalanobis = np.einsum("knd,knd->kn", y, y)
+        with np.errstate(over="ignore"):  # infinitely far away is -inf
+            mahalanobis = np.einsum("knd,knd->kn", y, y)
         constant = n_features * LOG_2PI + self._shape.log_det(root, n_features)
         return -0.5 * (mahalanobis + constant[:, None])
 
     def log_product_integral(self, a: Components, b: Components) -> Array:
         """Log N(mu_i; nu_j, Sigma_i + Omega_j): the product integral of two Gaussian densities."""
+        with np.errstate(over="ignore"):  # infinitely far apart is -inf
+            return self._log_product_integral(a, b)
+
+    def _log_product_integral(self, a: Components, b: Components) -> Array:
         means_a, covariances_a = a
         means_b, covariances_b = b
         n_features = means_a.shape[-1]
@@ -390,6 +403,10 @@ class Gaussian:
 
     def divergence(self, a: Components, b: Components) -> Array:
         """KL(N_i || N_k) = 1/2 { tr(B^-1 A) - d + (mu - nu)^T B^-1 (mu - nu) + log det B - log det A }."""
+        with np.errstate(over="ignore"):  # infinitely far apart is inf
+            return self._divergence(a, b)
+
+    def _divergence(self, a: Components, b: Components) -> Array:
         means_a, covariances_a = a
         means_b, covariances_b = b
         n_features = means_a.shape[-1]
@@ -505,10 +522,12 @@ class Gaussian:
         covariance, mean = target
         # Below the rounding of the data themselves a spread is no spread.
         if self._shape is _Scalar:
-            tiny = (1e-13 * np.abs(mean).max(initial=0.0)) ** 2
+            tiny = max((1e-13 * np.abs(mean).max(initial=0.0)) ** 2, VARIANCE_RANGE[0])
             return None if float(covariance) > tiny else "all columns are constant"
         variances = np.diagonal(covariance) if self._shape is _Matrix else covariance
-        constant = np.flatnonzero(variances <= (1e-13 * np.abs(mean)) ** 2)
+        constant = np.flatnonzero(
+            variances <= np.maximum((1e-13 * np.abs(mean)) ** 2, VARIANCE_RANGE[0])
+        )
         if constant.size:
             names = ", ".join(f"{{column {j}}}" for j in constant)
             return f"{names} {'is' if constant.size == 1 else 'are'} constant"
@@ -534,7 +553,8 @@ class Gaussian:
 
     def is_proper(self, components: Components) -> bool:
         means, covariances = components
-        return bool(np.isfinite(means).all()) and self._shape.is_positive(covariances)
+        are_bounded = bool((np.abs(means) <= MAX_MEAN).all())
+        return are_bounded and self._shape.is_positive(covariances)
 
     def start_components(self, X: Array, locations: Array) -> Components:
         variance = self._shape.project(np.diag(X.var(axis=0)))

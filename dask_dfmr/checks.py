@@ -1,0 +1,33 @@
+"""Checks of scalar arguments: which one, what was expected, what came."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+def one_of(name: str, value: Any, allowed: Sequence[Any]) -> None:
+    """Raise ValueError unless ``value`` is one of the allowed ones."""
+    if not any(value is a or (type(value) is type(a) and value == a) for a in allowed):
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}.")
+
+
+def integer(name: str, value: Any, least: int, *, alternative: str = "") -> None:
+    """Raise ValueError unless ``value`` is an integer of at least ``least``."""
+    is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not is_integer or value < least:
+        raise ValueError(
+            f"{name} must be {alternative}an integer of at least {least}; got {value!r}."
+        )
+
+
+def number(name: str, value: Any, *, or_auto: bool = False) -> None:
+    """Raise ValueError unless ``value`` is a finite non-negative number (or "auto")."""
+    if or_auto and isinstance(value, str) and value == "auto":
+        return
+    is_number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if not is_number or isinstance(value, np.complexfloating) or not 0 <= value < float("inf"):
+        expected = "'auto' or a non-negative number" if or_auto else "a non-negative number"
+        raise ValueError(f"{name} must be {expected}; got {value!r}.")
