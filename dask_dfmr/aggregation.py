@@ -179,7 +179,8 @@ class AggregationOptions:
         checks.one_of("machine_weights", self.machine_weights, MACHINE_WEIGHTS)
         checks.integer("n_starts", self.n_starts, 1)
         checks.integer("max_rounds", self.max_rounds, 1)
-        if not isinstance(self.rho, (int, float, np.number)) or not self.rho >= 1:
+        is_number = isinstance(self.rho, (int, float, np.number)) and not isinstance(self.rho, bool)
+        if not is_number or not self.rho >= 1:
             raise ValueError(
                 f"rho must be a number of at least 1 (1.3 by default, inf keeps all); got {self.rho!r}."
             )
@@ -483,8 +484,7 @@ def l2_tile(a: Block, b: Block, roll: Roll) -> Array:
     tile = l2.l2_tile(
         roll.schema.family, a.stack, b.stack, mine.log_self, theirs.log_self, roll.log_scale
     )
-    tile[np.equal.outer(mine.indices, theirs.indices)] = 0.0
-    return tile
+    return l2.symmetric_tile(tile) if mine.indices == theirs.indices else tile
 
 
 def panel(i: int, tiles: Sequence[Array]) -> Array:

@@ -10,7 +10,8 @@ import numpy as np
 
 def one_of(name: str, value: Any, allowed: Sequence[Any]) -> None:
     """Raise ValueError unless ``value`` is one of the allowed ones."""
-    if not any(value is a or (type(value) is type(a) and value == a) for a in allowed):
+    is_text = isinstance(value, str)  # numpy's str_ too, as from an array of names
+    if not any(value == a if is_text and isinstance(a, str) else value is a for a in allowed):
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}.")
 
 

@@ -82,6 +82,12 @@ def l2_tile(
     return np.sqrt(distances, out=distances)
 
 
+def symmetric_tile(tile: Array) -> Array:
+    """A tile on the diagonal: zero there, and its upper half mirrored, since rounding is not symmetric."""
+    upper = np.triu(tile, 1)
+    return upper + upper.T
+
+
 def tile_blocks(n: int, block_size: int = BLOCK_SIZE) -> list[slice]:
     """Consecutive blocks of at most ``block_size``."""
     return [slice(i, min(i + block_size, n)) for i in range(0, n, block_size)]
@@ -115,6 +121,9 @@ def pairwise_l2(mixtures: Sequence[Mixture]) -> Array:
     mixtures = list(mixtures)
     if not mixtures:
         raise ValueError("mixtures must hold at least one Mixture; got none.")
+    wrong = {type(m).__name__ for m in mixtures if not hasattr(m, "family")}
+    if wrong:
+        raise TypeError(f"mixtures must be Mixture objects; got {', '.join(sorted(wrong))}.")
     family = mixtures[0].family
     shapes = {(m.family.name, m.n_components, m.n_features) for m in mixtures}
     if len(shapes) > 1:
@@ -129,9 +138,9 @@ def pairwise_l2(mixtures: Sequence[Mixture]) -> Array:
     for i, j in upper_tiles(len(blocks)):
         a, b = blocks[i], blocks[j]
         tile = l2_tile(family, stack[a], stack[b], log_self[a], log_self[b], log_scale)
+        tile = symmetric_tile(tile) if i == j else tile
         distances[a, b] = tile
         distances[b, a] = tile.T
-    np.fill_diagonal(distances, 0.0)
     return in_l2_units(distances, log_scale)
 
 

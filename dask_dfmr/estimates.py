@@ -11,6 +11,9 @@ import numpy as np
 
 from dask_dfmr.mixture import Mixture
 
+MAX_ROWS = 2**62
+"""More rows than any machine holds: a claim beyond it is no row count."""
+
 
 class Outcome(StrEnum):
     """How the fit of one partition ended. The value is the phrase that the report shows."""
@@ -85,12 +88,8 @@ class LocalEstimate:
     def __post_init__(self) -> None:
         object.__setattr__(self, "outcome", Outcome(self.outcome))
         count = self.n_samples
-        if (
-            not isinstance(count, (int, np.integer, float, np.floating))
-            or not np.isfinite(count)
-            or count != int(count)
-            or count < 0
-        ):
+        is_count = isinstance(count, (int, np.integer, float, np.floating))
+        if not is_count or not 0 <= count < MAX_ROWS or count != int(count):
             raise ValueError(f"n_samples must be a number of rows; got {count!r}.")
         object.__setattr__(self, "n_samples", int(count))
         if self.outcome.is_usable != (self.mixture is not None):

@@ -26,7 +26,7 @@ from dask_dfmr.exceptions import AggregationError, PartitionError, PartitionWarn
 from dask_dfmr.execution import FitResult, run
 from dask_dfmr.families import Array
 from dask_dfmr.mixture import Mixture
-from dask_dfmr.partitions import check_dtypes, rows_of
+from dask_dfmr.partitions import check_dtypes, check_kind, rows_of
 from dask_dfmr.pipeline import build_pipeline
 from dask_dfmr.random import SeedLike
 from dask_dfmr.report import describe_failures, describe_verdict, failures, partition_report
@@ -100,7 +100,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         What to do about partitions that could not be read or fitted. They are in
         ``partition_report_`` in any case.
     partition_timeout : float or str, optional
-        Seconds (or "5 min") after which reading and fitting one partition is given up. It makes
+        Seconds (or "5 minutes") after which reading and fitting one partition is given up. It makes
         results depend on time.
     keep_estimates : "auto" or bool, default "auto"
         Keep the local estimates in ``estimates_``: "auto" in memory up to 256 MB, beyond that in
@@ -374,6 +374,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             return X.map_partitions(_apply_to_frame, dask.delayed(self.mixture_), method, meta=meta)
         if isinstance(X, da.Array):
             return self._map_array(X, method)
+        if isinstance(X, Delayed):
+            return self._map([X], method)[0]
         if isinstance(X, (list, tuple)) and len(X) and all(isinstance(part, Delayed) for part in X):
             model = dask.delayed(self.mixture_)
             return [dask.delayed(_apply)(part, model, method) for part in X]
@@ -385,6 +387,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             raise ValueError(
                 f"X must have the shape (n_samples, {self.n_features_in_}); got {X.shape}."
             )
+        check_kind("X", X.dtype)
         X = X.rechunk({1: -1}) if X.numblocks[1] > 1 else X
         model, k = dask.delayed(self.mixture_), self.mixture_.n_components
         if method == "predict_proba":

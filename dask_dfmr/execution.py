@@ -7,6 +7,7 @@ aggregation is submitted on what is there. Pilots go first for the same reason.
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -21,6 +22,7 @@ from dask.task_spec import DataNode, TaskRef
 from dask_dfmr.aggregation import Aggregate, AggregationOptions
 from dask_dfmr.distances import BLOCK_SIZE, tile_blocks
 from dask_dfmr.estimates import LocalEstimate
+from dask_dfmr.exceptions import AggregationError
 from dask_dfmr.graph import (
     SPLIT_EVERY,
     GraphBuilder,
@@ -94,6 +96,8 @@ def run(pipeline: Pipeline, keep_estimates: bool | str = "auto", verbose: int = 
         aggregate, reports, messages = _run_locally(pipeline, in_memory, store, verbose)
     else:
         aggregate, reports, messages = _run_on(client, pipeline, in_memory, store, verbose)
+    if isinstance(aggregate, AggregationError):
+        raise aggregate
     rows = [row for block in reports for row in block]
     if messages is None:
         return FitResult(aggregate, rows, store)
@@ -109,19 +113,19 @@ def active_client() -> distributed.Client | None:
     RuntimeError
         If it is asynchronous: ``fit`` is eager.
     """
-    client = getattr(dask.base.get_scheduler(), "__self__", None)
-    if not isinstance(client, distributed.Client):
-        return None
-    if client.asynchronous:
+    try:
+        scheduler = dask.base.get_scheduler()
+    except RuntimeError as error:  # the way Dask says that the client is asynchronous
         raise RuntimeError(
             "fit is eager and cannot wait on an asynchronous Client; use dfmr(...) and await client.compute(...)."
-        )
-    return client
+        ) from error
+    client = getattr(scheduler, "__self__", None)
+    return client if isinstance(client, distributed.Client) else None
 
 
 # -- local schedulers: one graph -----------------------------------------------------------------
 
-_Answers = tuple[Aggregate, list[list[dict[str, Any]]], list[Any] | None]
+_Answers = tuple[Aggregate | AggregationError, list[list[dict[str, Any]]], list[Any] | None]
 
 
 def _run_locally(
@@ -169,21 +173,9 @@ def _run_on(
     store: StoredEstimates | None,
     verbose: int,
 ) -> _Answers:
-    settings = pipeline.settings
     partitions, data = _place_data(client, pipeline.partitions)
-    g, shortlist = GraphBuilder(), None
-    pilot_futures: list[Any] = []
-    if settings.needs_pilots:
-        pilots, pilot_futures = _submit_pilots(client, partitions, settings, verbose)
-        shortlist = add_shortlist(g, pilots, settings)
-    fits = _submit(client, g, add_fits(g, partitions, settings, shortlist), verbose)
-    pilot_futures.clear()
+    fits, lost = _fit_partitions(client, partitions, pipeline.settings, verbose)
     data.clear()
-    lost = {
-        i: lost_partition(i, partitions.sources[i], _error_of(future))
-        for i, future in enumerate(fits)
-        if future.status != "finished"
-    }
     g = GraphBuilder()
     messages = [
         g.add("lost_partition", i, dict, lost[i]) if i in lost else TaskRef(future.key)
@@ -192,20 +184,51 @@ def _run_on(
     result, reports = add_aggregation(
         g,
         messages,
-        settings,
+        pipeline.settings,
         partitions.n_features,
         pipeline.options,
         pipeline.split_every,
         pipeline.block_size,
     )
-    aggregate, *report_blocks = client.gather(_submit(client, g, [result, *reports], verbose))
+    try:
+        answers = client.gather(_submit(client, g, [result, *reports], verbose))
+    except AggregationError as error:
+        # A copy: the traceback of the error holds the futures, and with them the tasks on the scheduler.
+        return copy.copy(error), [], None
     kept: list[Any] | None = [] if in_memory else None
     for b, block in enumerate(tile_blocks(len(fits), pipeline.block_size)):
         if store is not None:
             write_block(_gather_messages(client, fits, lost, block), store.path(b))
         elif kept is not None:
             kept += _gather_messages(client, fits, lost, block)
-    return aggregate, report_blocks, kept
+    return answers[0], answers[1:], kept
+
+
+def _fit_partitions(
+    client: distributed.Client, partitions: Partitions, settings: FitSettings, verbose: int
+) -> tuple[list[Any], dict[int, Any]]:
+    """A future per partition, and the messages of those that are lost."""
+    g, shortlist = GraphBuilder(), None
+    pilot_futures: list[Any] = []
+    if settings.needs_pilots:
+        pilots, pilot_futures = _submit_pilots(client, partitions, settings, verbose)
+        shortlist = add_shortlist(g, pilots, settings)
+    refs = add_fits(g, partitions, settings, shortlist)
+    held = [] if shortlist is None else [shortlist]  # some fits may be submitted again
+    fits = _submit(client, g, [*refs, *held], verbose)
+    pilot_futures.clear()
+    for i in range(len(partitions)):
+        # A dying worker makes every task on it suspect. Alone on the cluster, a partition is judged by what it does.
+        if isinstance(_error_of(fits[i]), distributed.KilledWorker):
+            g = GraphBuilder()
+            (fits[i],) = _submit(client, g, add_fits(g, partitions, settings, shortlist, [i]), 0)
+    errors = {i: _error_of(future) for i, future in enumerate(fits[: len(partitions)])}
+    lost = {
+        i: lost_partition(i, partitions.sources[i], error)
+        for i, error in errors.items()
+        if error is not None
+    }
+    return fits[: len(partitions)], lost
 
 
 def _gather_messages(
@@ -235,7 +258,7 @@ def _submit_pilots(
     futures = _submit(client, g, list(reads.values()), verbose)
     # A pilot whose worker died is no pilot; the same partition says so again when it is fitted.
     alive = {
-        i: TaskRef(future.key) if future.status == "finished" else None
+        i: TaskRef(future.key) if _error_of(future) is None else None
         for i, future in zip(reads, futures, strict=True)
     }
     return alive, futures
@@ -249,12 +272,15 @@ def _submit(
     if verbose:
         distributed.progress(futures, notebook=False)
         print()
-    distributed.wait(futures)
+    # A worker that dies after a wait takes finished results with it, and they are pending again.
+    while any(future.status == "pending" for future in futures):
+        distributed.wait(futures)
     return list(futures)
 
 
-def _error_of(future: Any) -> BaseException:
-    error = future.exception()
-    return (
-        error if isinstance(error, BaseException) else RuntimeError(f"the task was {future.status}")
-    )
+def _error_of(future: Any) -> BaseException | None:
+    """Why a future that was waited for has no result; None if it has one."""
+    if future.status == "error":
+        error: BaseException = future.exception()
+        return error
+    return distributed.CancelledError("cancelled") if future.status == "cancelled" else None

@@ -109,26 +109,20 @@ def add_shortlist(g: GraphBuilder, pilots: dict[int, Any], settings: FitSettings
 
 
 def add_fits(
-    g: GraphBuilder, partitions: Partitions, settings: FitSettings, shortlist: Any
+    g: GraphBuilder,
+    partitions: Partitions,
+    settings: FitSettings,
+    shortlist: Any,
+    only: Sequence[int] | None = None,
 ) -> list[TaskRef]:
-    """One message per partition."""
+    """One message per partition, or only for some."""
     g.tasks.update(partitions.graph)
-    return [
-        g.add(
-            "fit_partition",
-            i,
-            tasks.fit_partition,
-            loader,
-            i,
-            source,
-            settings,
-            shortlist,
-            *loader.refs,
-        )
-        for i, (loader, source) in enumerate(
-            zip(partitions.loaders, partitions.sources, strict=True)
-        )
-    ]
+    refs = []
+    for i in range(len(partitions)) if only is None else only:
+        loader, source = partitions.loaders[i], partitions.sources[i]
+        arguments = (loader, i, source, settings, shortlist, *loader.refs)
+        refs.append(g.add("fit_partition", i, tasks.fit_partition, *arguments))
+    return refs
 
 
 def add_aggregation(

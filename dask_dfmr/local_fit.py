@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,6 +30,12 @@ from dask_dfmr.starts import MAX_START_ROWS, NAMED_STARTS, GivenStart, make_star
 TIGHT = 0.005
 """The tight rule stops when the remaining gain of the total objective is below TIGHT * p / n_machines: every
 machine starts at the same point, so what each stops short of leans the same way and does not average out."""
+
+PASSES_NEAR = 3
+"""So many passes running the gain must be predicted to be small: one prediction rests on few steps."""
+
+MEMORY = 8
+"""For so many passes the slowest direction seen is remembered."""
 
 PLAIN_STEPS = 2
 """Plain EM steps before the first extrapolation: far from the optimum the map is not nearly linear."""
@@ -215,8 +222,7 @@ class LocalProblem:
         prior = self.prior(X)
         reason = self.family.degeneracy(prior.target)
         if reason is not None:
-            for j, name in enumerate(names):
-                reason = reason.replace(f"{{column {j}}}", name)
+            reason = re.sub(r"\{column (\d+)\}", lambda match: names[int(match[1])], reason)
             return without_estimate(Outcome.DEGENERATE, reason, len(X), n_omitted=n_omitted)
         rng = np.random.default_rng(seed_sequence(random_state))
         try:
@@ -361,25 +367,15 @@ class EmResult:
 
 
 class _RemainingGain:
-    """Stop when the predicted gain to the optimum is below a threshold for two passes running."""
+    """Stop when the predicted gain to the optimum is below a threshold for several passes running."""
 
     def __init__(self, threshold: float) -> None:
         self.threshold = threshold
-        self._gains: list[float] = []
         self._near = 0
 
-    def __call__(self, gain: float, decrement: float | None) -> bool:
-        self._gains = [*self._gains[-1:], gain]
-        remaining = self._aitken() if decrement is None else max(decrement, gain)
-        self._near = self._near + 1 if remaining < self.threshold else 0
-        return self._near >= 2
-
-    def _aitken(self) -> float:
-        """What a geometric series through the last two gains still has to come."""
-        if len(self._gains) < 2 or self._gains[0] <= 0:
-            return np.inf
-        rate = self._gains[1] / self._gains[0]
-        return self._gains[1] * rate / (1.0 - rate) if rate < 1.0 else np.inf
+    def __call__(self, gain: float, remaining: float) -> bool:
+        self._near = self._near + 1 if max(gain, remaining) < self.threshold else 0
+        return self._near >= PASSES_NEAR
 
 
 class _MeanChange:
@@ -388,7 +384,7 @@ class _MeanChange:
     def __init__(self, threshold: float) -> None:
         self.threshold = threshold
 
-    def __call__(self, gain: float, decrement: float | None) -> bool:
+    def __call__(self, gain: float, remaining: float) -> bool:
         return abs(gain) < self.threshold
 
 
@@ -401,70 +397,77 @@ def _maximise(
     max_iter: int,
     accelerate: bool,
 ) -> EmResult:
-    n_samples = len(X)
-    history = _History(family) if accelerate else None
+    trajectory = _Trajectory(family, len(X))
     point, mapped = start, start
     objective = log_likelihood = -np.inf
     converged = False
     for n_iter in range(1, max_iter + 1):
         value, moments = family.em_pass(X, *point)
         at_point = value + family.log_prior(point[1], prior)
-        if history is not None and not at_point >= objective - NOISE * abs(objective):
-            history.reject()
+        if accelerate and not at_point >= objective - NOISE * abs(objective):
+            trajectory.restart()
             point = mapped  # the plain step from the last accepted point, which cannot fall
             continue
         gain, objective, log_likelihood = at_point - objective, at_point, value
-        mapped = moments[0] / n_samples, family.from_moments(moments, point[1], prior)
+        mapped = moments[0] / len(X), family.from_moments(moments, point[1], prior)
         if not family.is_proper(mapped[1]):
             raise ComponentCollapsedError(
                 f"a component collapsed onto too few rows after {n_iter} passes; "
                 "use penalty='auto', fewer components or reg_covar > 0"
             )
-        next_point, decrement = (
-            (mapped, None) if history is None else history.extrapolate(point, mapped, n_samples)
-        )
+        extrapolated, remaining = trajectory.look_ahead(point, mapped)
         # Below the rounding of the sum there is nothing left to gain that could be seen.
-        if has_converged(gain, decrement) or abs(gain) <= NOISE * abs(objective):
+        if has_converged(gain, remaining) or abs(gain) <= NOISE * abs(objective):
             converged = True
             break
-        point = next_point
+        point = extrapolated if accelerate else mapped
     return EmResult(*mapped, objective, log_likelihood, n_iter, converged)
 
 
-class _History:
-    """The accepted points of one EM run, and where they extrapolate to."""
+class _Trajectory:
+    """The recent accepted points of one EM run: where they lead to, and how far that still is."""
 
-    def __init__(self, family: Family) -> None:
+    def __init__(self, family: Family, n_samples: int) -> None:
         self.family = family
-        self.anderson = Anderson()
+        self.n_samples = n_samples
+        self.steps = Anderson()
+        self.curvatures: list[float] = []
         self.wait = PLAIN_STEPS
         self.origin: tuple[Array, Components] | None = None
 
-    def reject(self) -> None:
-        """The last extrapolation made things worse: start afresh, after a plain step."""
-        self.anderson.clear()
+    def restart(self) -> None:
+        """An extrapolation made things worse: forget the steps behind it, after a plain one."""
+        self.steps.clear()
         self.origin = None
         self.wait = 1
 
-    def extrapolate(
-        self, point: tuple[Array, Components], mapped: tuple[Array, Components], n_samples: int
-    ) -> tuple[tuple[Array, Components], float | None]:
-        """The next point, and the predicted gain from ``point`` to the optimum (None while nothing is known)."""
-        if self.wait > 0 or (point[0] * n_samples).min() < 1.0:
-            self.wait = max(0, self.wait - 1)
-            self.anderson.clear()
-            self.origin = None
-            return mapped, None
+    def look_ahead(
+        self, point: tuple[Array, Components], mapped: tuple[Array, Components]
+    ) -> tuple[tuple[Array, Components], float]:
+        """The point to go to, and the predicted gain from ``point`` to the optimum (inf while that is unknown)."""
+        if self.wait > 0:
+            self.wait -= 1
+            return mapped, np.inf
         if self.origin is None:
             self.origin = point
         x = self.family.coordinates(*point, self.origin)
         g = self.family.coordinates(*mapped, self.origin)
-        target = self.anderson.extrapolate(x, g)
-        # In these coordinates the gain to the fixed point is n / 2 (g - x) . (x* - x), and the
-        # extrapolation stands for x*.
-        decrement = 0.5 * n_samples * float((g - x) @ (target - x))
+        self.steps.record(x, g)
+        target, residual = self.steps.target(), g - x
+        towards = float(residual @ (target - x))
+        curvature = self.steps.slowest_curvature()
+        is_concave = towards > 0
+        if not is_concave:
+            # Leaving a saddle the extrapolation points back to it; go on along the ascent instead.
+            target = g + 2.0 * residual
         extrapolated = self.family.from_coordinates(target, self.origin)
         if extrapolated is None:
-            self.reject()
-            return mapped, None
-        return extrapolated, decrement
+            self.restart()
+            return mapped, np.inf
+        if not is_concave or curvature is None or curvature <= 0:
+            return extrapolated, np.inf
+        # In these coordinates the gain to the fixed point x* is n / 2 (g - x) . (x* - x). The extrapolation stands for
+        # x*; but slow directions may hide behind fast ones, so the slowest one seen lately counts for all.
+        self.curvatures = [*self.curvatures, curvature][-MEMORY:]
+        gain = max(towards, float(residual @ residual) / min(self.curvatures))
+        return extrapolated, 0.5 * self.n_samples * gain

@@ -467,10 +467,11 @@ def as_floats(name: str, values: ArrayLike) -> Array:
     ValueError
         Naming the argument, if it is not an array of real, finite numbers.
     """
-    if np.iscomplexobj(values):
-        raise ValueError(f"{name} must be an array of real numbers; got complex ones.")
     try:
-        array = np.array(values, dtype=np.float64)
+        raw = np.asarray(values)
+        if np.iscomplexobj(raw):
+            raise TypeError("complex numbers")
+        array = np.array(raw, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(
             f"{name} must be an array of numbers; got {type(values).__name__} ({error})."

@@ -22,6 +22,7 @@ import pandas as pd
 from dask.core import get_dependencies
 from dask.delayed import Delayed
 from dask.task_spec import DataNode, GraphNode, TaskRef
+from distributed import Future
 from sklearn.utils import check_array
 
 from dask_dfmr.families import Rows
@@ -151,13 +152,13 @@ def _from_dask_dataframe(X: Any) -> Partitions:
 def _from_dask_array(X: da.Array) -> Partitions:
     if X.ndim != 2:
         raise ValueError(f"X must have the shape (n_samples, n_features); got {X.ndim} dimensions.")
-    _check_kind("X", X.dtype)
+    check_kind("X", X.dtype)
     if X.shape[1] == 0:
         raise ValueError("X must have at least one column; got none.")
     X = X.rechunk({1: -1}) if X.numblocks[1] > 1 else X
-    (optimised,) = dask.optimize(X)
-    keys = [row[0] for row in optimised.__dask_keys__()]
-    loaders, graph = _fold(dict(optimised.__dask_graph__()), keys)
+    rows: Any = X.__dask_keys__()
+    keys = [row[0] for row in rows]
+    loaders, graph = _fold(_optimised_graph([X]), keys)
     bounds = np.concatenate([[0], np.cumsum(X.chunks[0])])
     sources = [
         None if np.isnan(b) else f"rows {int(a)}:{int(b)}" for a, b in itertools.pairwise(bounds)
@@ -166,12 +167,19 @@ def _from_dask_array(X: da.Array) -> Partitions:
 
 
 def _from_delayed(parts: list[Delayed]) -> Partitions:
-    optimised = dask.optimize(*parts)
-    graph: dict[Any, Any] = {}
-    for part in optimised:
-        graph.update(part.__dask_graph__())
-    loaders, graph = _fold(graph, [part.key for part in optimised])
+    keys = [part.key for part in parts]
+    loaders, graph = _fold(_optimised_graph(parts), keys)
     return Partitions(loaders, graph, [source_of(loader.node) for loader in loaders], None, None)
+
+
+def _optimised_graph(collections: list[Any]) -> dict[Any, Any]:
+    """The graph of collections, optimised, and the futures of persisted data, which Dask's optimisation drops."""
+    graph: dict[Any, Any] = {}
+    for collection, optimised in zip(collections, dask.optimize(*collections), strict=True):
+        whole = dict(collection.__dask_graph__())
+        graph |= {key: value for key, value in whole.items() if isinstance(value, Future)}
+        graph |= dict(optimised.__dask_graph__())
+    return graph
 
 
 def _from_memory(X: Any, n_partitions: int) -> Partitions:
@@ -179,7 +187,7 @@ def _from_memory(X: Any, n_partitions: int) -> Partitions:
     data: Any = X
     if names is None:
         data = check_array(X, dtype="numeric", ensure_all_finite=False, ensure_min_samples=2)
-        _check_kind("X", data.dtype)
+        check_kind("X", data.dtype)
     bounds = np.linspace(0, len(data), n_partitions + 1).astype(int)
     token = uuid4().hex
     graph: dict[Any, Any] = {}
@@ -323,7 +331,8 @@ def _is_real(dtype: Any) -> bool:
     return bool(is_number and not pd.api.types.is_complex_dtype(dtype))
 
 
-def _check_kind(name: str, dtype: Any) -> None:
+def check_kind(name: str, dtype: Any) -> None:
+    """Raise TypeError unless the dtype is one of real numbers."""
     if np.dtype(dtype).kind not in "fiu":
         raise TypeError(
             f"{name} must hold real numbers; got the dtype {dtype}. Convert it first if that is meant."

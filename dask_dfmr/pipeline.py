@@ -216,6 +216,8 @@ def _invert(precisions: Any, covariance_type: str, k: int, d: int | None) -> Arr
             raise ValueError(f"precisions_init must be positive; got {array.min():.6g}.")
         return 1.0 / array
     try:
+        if not np.allclose(array, np.swapaxes(array, -1, -2)):
+            raise np.linalg.LinAlgError
         np.linalg.cholesky(array)
     except np.linalg.LinAlgError:
         raise ValueError(
@@ -241,9 +243,9 @@ def _seconds(timeout: Any) -> float | None:
         return None
     try:
         seconds = float(parse_timedelta(timeout))
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
         raise ValueError(
-            f"partition_timeout must be None, seconds, or a time like '30 s'; got {timeout!r}."
+            f"partition_timeout must be None, seconds, or a time like '30 s' or '5 minutes'; got {timeout!r}."
         ) from error
     if not seconds > 0:
         raise ValueError(f"partition_timeout must be positive; got {timeout!r}.")

@@ -18,9 +18,14 @@ def seed_sequence(random_state: Any) -> np.random.SeedSequence:
         return np.random.SeedSequence(random_state.integers(2**32, size=4).tolist())
     if random_state is None:
         return np.random.SeedSequence()
-    return np.random.SeedSequence(
-        check_random_state(random_state).randint(0, 2**31, size=4).tolist()
-    )
+    try:
+        rng = check_random_state(random_state)
+    except ValueError as error:
+        raise ValueError(
+            "random_state must be None, an integer from 0 to 2**32 - 1, a RandomState, a Generator or "
+            f"a SeedSequence; got {random_state!r}."
+        ) from error
+    return np.random.SeedSequence(rng.randint(0, 2**31, size=4).tolist())
 
 
 def stream(seed: np.random.SeedSequence, *key: int) -> np.random.SeedSequence:

@@ -14,7 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dask_dfmr.exceptions import AggregationError
 from dask_dfmr.families import Array, Components, Family, Labels, Moments, canonical_order, take
+
+ROUNDING = 1e-12
+"""Divergences below it, in nats, are rounding: the components are the same."""
 
 MAX_ROUNDS = 20
 """From COAT a reduction takes one to six rounds."""
@@ -55,6 +59,7 @@ def assign(
     if previous is not None and centers.converged:
         return previous
     divergences = family.divergence(pooled, centers.components)
+    divergences[divergences < ROUNDING] = 0.0
     labels = divergences.argmin(axis=1)
     costs = weights * divergences[np.arange(len(labels)), labels]
     changed = (
@@ -92,35 +97,31 @@ def recentre(family: Family, centers: Centers, total: Assignment) -> Centers:
     components = family.from_moments(total.moments, centers.components)
     moved = Centers(mass / mass.sum(), components, total.objective, centers.n_iter + 1)
     empty = np.flatnonzero(mass == 0)
-    return _reseed(moved, empty, total.farthest) if empty.size else moved
+    if empty.size:
+        moved = _reseed(family, moved, empty, total.farthest)
+    if not family.is_proper(moved.components):
+        raise AggregationError(
+            "the reduction of the kept estimates is no proper mixture: some lie too far from the others for floating "
+            "point. Leave them out (method='dfmr' with a finite rho), or look at the distances in the decision."
+        )
+    return moved
 
 
-def _reseed(centers: Centers, empty: Labels, farthest: tuple[float, Components]) -> Centers:
-    """Keep n_components: put an empty centre where it helps most; where nothing helps, split the heaviest centre."""
-    cost, parameters = farthest
-    weights, components = (
-        centers.weights.copy(),
-        tuple(parameter.copy() for parameter in centers.components),
-    )
+def _reseed(
+    family: Family, centers: Centers, empty: Labels, farthest: tuple[float, Components]
+) -> Centers:
+    """Keep n_components: put empty centres where it helps most; where nothing helps, split the heaviest."""
+    cost, source = farthest
     if cost > 0:
-        for parameter, source in zip(components, parameters, strict=True):
-            parameter[empty[0]] = source[0]
-        # Other empty centres wait for their round: far away nothing is assigned to them, and they
-        # stay empty.
-        return centers._replace(components=_like_first(components, empty[1:], empty[0]))
+        # One place a round: of several centres there, ties go to the first, and the others wait.
+        components = family.place(centers.components, empty, source)
+        return centers._replace(components=components)
+    weights, components = centers.weights.copy(), centers.components
     for k in empty:
         heaviest = int(weights.argmax())
         weights[[k, heaviest]] = weights[heaviest] / 2
-        for parameter in components:
-            parameter[k] = parameter[heaviest]
+        components = family.place(components, np.array([k]), take(components, np.array([heaviest])))
     return Centers(weights, components, 0.0, centers.n_iter, True)
-
-
-def _like_first(components: Components, others: Labels, first: int) -> Components:
-    """Centres still waiting copy the reseeded one: ties go to the first, so they get nothing this round."""
-    for parameter in components:
-        parameter[others] = parameter[first]
-    return components
 
 
 def reduce_pooled(

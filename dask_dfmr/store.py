@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -49,15 +51,16 @@ class StoredEstimates(Sequence[LocalEstimate]):
     def __init__(
         self, n_estimates: int, block_size: int, mixture_type: type[Mixture] = Mixture
     ) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="dask-dfmr-")
+        self._folder = tempfile.mkdtemp(prefix="dask-dfmr-")
+        self._cleanup = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._n_estimates = n_estimates
         self._block_size = block_size
         self._mixture_type = mixture_type
-        self._block = lru_cache(maxsize=2)(lambda b: read_block(self.path(b)))
+        self._read = lru_cache(maxsize=2)(read_block)
 
     def path(self, block: int) -> str:
         """Where block number ``block`` is, or is to be written."""
-        return str(Path(self._folder.name) / f"block-{block:06d}.npz")
+        return str(Path(self._folder) / f"block-{block:06d}.npz")
 
     def __len__(self) -> int:
         return self._n_estimates
@@ -71,7 +74,7 @@ class StoredEstimates(Sequence[LocalEstimate]):
             return [self[i] for i in range(*index.indices(len(self)))]
         position = range(len(self))[index]
         block, offset = divmod(position, self._block_size)
-        return LocalEstimate.from_arrays(self._block(block)[offset], self._mixture_type)
+        return LocalEstimate.from_arrays(self._read(self.path(block))[offset], self._mixture_type)
 
     def __repr__(self) -> str:
-        return f"StoredEstimates({len(self)} local estimates in {self._folder.name})"
+        return f"StoredEstimates({len(self)} local estimates in {self._folder})"

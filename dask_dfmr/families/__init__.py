@@ -86,6 +86,13 @@ class Family(Protocol, Hashable):
         """Moments of components assigned to the centres ``reference``: pieces that add up over blocks."""
         ...
 
+    def place(self, components: Components, positions: Labels, source: Components) -> Components:
+        """A copy of the components with those at ``positions`` moved to the single component ``source``.
+
+        What components share, like a tied covariance, stays theirs.
+        """
+        ...
+
     # -- what the EM algorithm needs --------------------------------------------------------------
     def em_pass(self, X: Rows, weights: Array, components: Components) -> tuple[float, Moments]:
         """One E step over all rows: total log-likelihood, and the moments about ``components``."""

@@ -29,6 +29,9 @@ MIN_CORRELATION_EIGENVALUE = 1e-13
 """Times n_features: a correlation matrix with a smaller eigenvalue is singular to rounding. If every matrix
 keeps this bound, so does the sum of any two."""
 
+LEAST_WEIGHT = 1e-12
+"""Weight that a component without rows counts as in coordinates, which divide by it."""
+
 COVARIANCE_TYPES = ("full", "diag", "tied", "spherical")
 
 
@@ -303,7 +306,7 @@ class _Scalar:
 
     @staticmethod
     def pack(white: Array, n_features: int) -> Array:
-        return (white - 1.0) * np.sqrt(n_features / 2.0)[..., None]
+        return ((white - 1.0) * np.sqrt(n_features / 2.0))[..., None]
 
     @staticmethod
     def unpack(packed: Array, n_features: int) -> Array:
@@ -435,6 +438,13 @@ class Gaussian:
             second, labels, self._shape.times(weights, covariances + self._shape.outer(shift))
         )
         return mass, first, second
+
+    def place(self, components: Components, positions: Labels, source: Components) -> Components:
+        means, covariances = (parameter.copy() for parameter in components)
+        means[positions] = source[0]
+        if not self._is_tied:
+            covariances[positions] = source[1]
+        return means, covariances
 
     # -- EM ---------------------------------------------------------------------------------------
 
@@ -569,13 +579,13 @@ class Gaussian:
     ) -> Array:
         """Complete-data Fisher coordinates around ``origin``.
 
-        Means sqrt(w_k) L_k^-1 (mu_k - mu_k0); covariances A = L_k^-1 Sigma_k L_k^-T - I as sqrt(w_k
-        / 2) A_ii and sqrt(w_k) A_ij (i < j); weights (w - w0) / sqrt(w0).
+        Means sqrt(w_k) L_k^-1 (mu_k - mu_k0); weights (w - w0) / sqrt(w0); covariances, with
+        A = L_k^-1 Sigma_k L_k^-T - I, as sqrt(w_k / 2) A_ii and sqrt(w_k) A_ij (i < j).
         """
         w0, (means0, covariances0) = origin
         means, covariances = components
         root = self._shape.root(covariances0)
-        root_w = np.sqrt(w0)
+        root_w = np.sqrt(np.maximum(w0, LEAST_WEIGHT))
         v_means = root_w[:, None] * self._shape.solve(root, means - means0)
         white = self._shape.whitened(covariances, self._shape.inverse_root(root))
         v_covariances = self._covariance_scale(w0) * self._shape.pack(white, means.shape[-1])
@@ -589,12 +599,12 @@ class Gaussian:
         w0, (means0, covariances0) = origin
         n_components, n_features = means0.shape
         root = self._shape.root(covariances0)
-        root_w = np.sqrt(w0)
+        root_w = np.sqrt(np.maximum(w0, LEAST_WEIGHT))
         v_weights, v_means, v_covariances = np.split(
             coordinates, [n_components, n_components * (1 + n_features)]
         )
         weights = w0 + root_w * v_weights
-        if not (weights > 0).all():
+        if not (weights >= 0).all():
             return None
         means = means0 + self._shape.multiply(
             root, v_means.reshape(n_components, n_features) / root_w[:, None]
@@ -608,7 +618,11 @@ class Gaussian:
 
     def _covariance_scale(self, weights: Array) -> Array:
         """Square root of the share of rows behind a covariance: those of its component, or all."""
-        return np.ones((1, 1)) if self._is_tied else np.sqrt(weights)[:, None]
+        return (
+            np.ones((1, 1))
+            if self._is_tied
+            else np.sqrt(np.maximum(weights, LEAST_WEIGHT))[:, None]
+        )
 
     def sort_keys(self, components: Components) -> Array:
         return components[0]
