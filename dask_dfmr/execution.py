@@ -95,7 +95,8 @@ def run(pipeline: Pipeline, keep_estimates: bool | str = "auto", verbose: int = 
     if client is None:
         aggregate, reports, messages = _run_locally(pipeline, in_memory, store, verbose)
     else:
-        aggregate, reports, messages = _run_on(client, pipeline, in_memory, store, verbose)
+        with client.as_current():
+            aggregate, reports, messages = _run_on(client, pipeline, in_memory, store, verbose)
     if isinstance(aggregate, AggregationError):
         raise aggregate
     rows = [row for block in reports for row in block]

@@ -9,7 +9,7 @@ Candidates are compared by what they say about each other's rows. A candidate *c
 far as it loses less than about one nat per row there against the candidate that describes the pilot
 best; the shortlist is the greedy cover. The candidates of one population compete for the same rows,
 so the one in the best optimum stands for all of them; a broken pilot is covered by its own
-candidate only.
+candidate only. What is broadcast is each group's best fit, run on over the group's rows together.
 """
 
 from __future__ import annotations
@@ -18,17 +18,21 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from dask_dfmr.families import Array, Components, Family, Rows
-from dask_dfmr.local_fit import ComponentCollapsedError, LocalProblem
+from dask_dfmr.families import Array, Components, Family, Prior, Rows
+from dask_dfmr.local_fit import ComponentCollapsedError, EmResult, LocalProblem
 from dask_dfmr.mixture import Mixture
 from dask_dfmr.starts import MAX_START_ROWS, Scale, make_start, subsample
+
+Start = tuple[Array, Components]
 
 N_PILOTS = 16
 MAX_SHORTLIST = 4
 N_SHORT_RUNS = 5
 N_LONG_RUNS = 1
 SHORT_PASSES = 5
+N_CONTENDERS = 3
 LOOSE_TOL = 1e-5
 """Mean gain per row at which a pilot's fit stops: it is a start, not an estimate."""
 CHECK_ROWS = 1000
@@ -46,14 +50,14 @@ class PilotRows(NamedTuple):
 class PilotFit(NamedTuple):
     """A candidate, and the rows of its pilot on which the candidates compare each other."""
 
-    start: tuple[Array, Components]
+    start: Start
     check_rows: Array
 
 
 class Shortlist(NamedTuple):
     """The candidates, and how many pilots each of them describes best."""
 
-    starts: list[tuple[Array, Components]]
+    starts: list[Start]
     support: list[int]
 
 
@@ -95,26 +99,19 @@ def fit_pilot(
         return None
     rng = np.random.default_rng(seed)
     rows, prior = pilot.rows, problem.prior(pilot.rows)
-    runs = []
+    shorts = []
     for _ in range(N_SHORT_RUNS):
         start = make_start(
             problem.family, rows, problem.n_components, "k-means++", prior, rng, scale=scale
         )
-        try:
-            runs.append(problem.maximise(rows, start, prior, tol=LOOSE_TOL, max_iter=SHORT_PASSES))
-        except ComponentCollapsedError:
-            continue
-    longer = []
-    for run in sorted(runs, key=lambda run: -run.objective)[:N_LONG_RUNS]:
-        try:
-            longer.append(
-                problem.maximise(rows, (run.weights, run.components), prior, tol=LOOSE_TOL)
-            )
-        except ComponentCollapsedError:
-            continue
-    if not longer:
+        shorts.append(_run_on(problem, rows, start, prior, SHORT_PASSES))
+    promising = sorted((r for r in shorts if r is not None), key=lambda r: -r.objective)
+    longs = [
+        _run_on(problem, rows, (r.weights, r.components), prior) for r in promising[:N_LONG_RUNS]
+    ]
+    best = max((r for r in longs if r is not None), key=lambda r: r.objective, default=None)
+    if best is None:
         return None
-    best = max(longer, key=lambda run: run.objective)
     return PilotFit((best.weights, best.components), subsample(rows, CHECK_ROWS, rng))
 
 
@@ -123,18 +120,32 @@ def make_shortlist(problem: LocalProblem, fits: Sequence[PilotFit | None]) -> Sh
     present = [fit for fit in fits if fit is not None]
     if not present:
         return Shortlist([], [])
-    scores = np.array(
-        [
-            [mean_log_density(problem.family, fit.start, other.check_rows) for other in present]
-            for fit in present
-        ]
-    )
-    n_parameters = problem.family.n_parameters(problem.n_components, present[0].check_rows.shape[1])
+    scores = _cross_scores(problem, [fit.start for fit in present], present)
+    n_features = present[0].check_rows.shape[1]
+    n_parameters = problem.family.n_parameters(problem.n_components, n_features)
     # A candidate is ahead on its own rows by about p / n nats for no merit.
     slack = np.array([1.0 + 2.0 * n_parameters / len(fit.check_rows) for fit in present])
     cover = np.clip(1.0 - (scores.max(axis=0) - scores) / slack, 0.0, 1.0)
+    chosen = _greedy_cover(cover)
+    groups = np.array(chosen)[cover[chosen].argmax(axis=0)]
+    starts = [_settle(problem, present, scores, np.flatnonzero(groups == i)) for i in chosen]
+    best = _cross_scores(problem, starts, present).argmax(axis=0)
+    return Shortlist(starts, np.bincount(best, minlength=len(starts)).tolist())
+
+
+def _cross_scores(
+    problem: LocalProblem, starts: Sequence[Start], pilots: Sequence[PilotFit]
+) -> Array:
+    """Mean log-density of every pilot's rows under every candidate, shape (n_starts, n_pilots)."""
+    return np.array(
+        [[mean_log_density(problem.family, s, fit.check_rows) for fit in pilots] for s in starts]
+    )
+
+
+def _greedy_cover(cover: Array) -> list[int]:
+    """Candidates, one after the other, that add most to what is covered; cover (n_candidates, n_pilots)."""
     chosen: list[int] = []
-    covered = np.zeros(len(present))
+    covered = np.zeros(cover.shape[1])
     while len(chosen) < MAX_SHORTLIST:
         gains = np.maximum(cover - covered, 0.0).sum(axis=1)
         best = int(gains.argmax())
@@ -142,8 +153,36 @@ def make_shortlist(problem: LocalProblem, fits: Sequence[PilotFit | None]) -> Sh
             break
         chosen.append(best)
         covered = np.maximum(covered, cover[best])
-    support = np.bincount(scores[chosen].argmax(axis=0), minlength=len(chosen))
-    return Shortlist([present[i].start for i in chosen], support.tolist())
+    return chosen
+
+
+def _settle(
+    problem: LocalProblem, pilots: Sequence[PilotFit], scores: Array, members: NDArray[np.intp]
+) -> Start:
+    """The candidate of a group of pilots: their best fits, run on over the rows of all of them together.
+
+    On small partitions every pilot's own optimum is one of its own few rows. Pooled, they find the common one.
+    """
+    own = scores[np.ix_(members, members)]
+    others = np.where(np.eye(len(members), dtype=bool), 0.0, own).sum(axis=1)
+    ranked = members[np.argsort(-others, kind="stable")][:N_CONTENDERS]
+    if len(members) == 1:
+        return pilots[members[0]].start
+    rows = np.concatenate([pilots[i].check_rows for i in members])
+    prior = problem.prior(rows)
+    runs = [_run_on(problem, rows, pilots[i].start, prior) for i in ranked]
+    best = max((run for run in runs if run is not None), key=lambda r: r.objective, default=None)
+    return pilots[ranked[0]].start if best is None else (best.weights, best.components)
+
+
+def _run_on(
+    problem: LocalProblem, rows: Rows, start: Start, prior: Prior, max_iter: int | None = None
+) -> EmResult | None:
+    """A loose EM run; None if a component collapsed."""
+    try:
+        return problem.maximise(rows, start, prior, tol=LOOSE_TOL, max_iter=max_iter)
+    except ComponentCollapsedError:
+        return None
 
 
 def choose_start(
@@ -162,14 +201,12 @@ def choose_start(
     return max(usable, key=lambda i: mean_log_density(problem.family, shortlist.starts[i], finite))
 
 
-def mean_log_density(family: Family, start: tuple[Array, Components], rows: Rows) -> float:
+def mean_log_density(family: Family, start: Start, rows: Rows) -> float:
     """Mean log-density of the rows, nats per row."""
     log_likelihood, _ = family.em_pass(rows, *start)
     return log_likelihood / len(rows)
 
 
-def as_mixture(
-    problem: LocalProblem, start: tuple[Array, Components], feature_names: Any
-) -> Mixture:
+def as_mixture(problem: LocalProblem, start: Start, feature_names: Any) -> Mixture:
     """A candidate as a start of :meth:`LocalProblem.fit`."""
     return problem.mixture_type.from_components(problem.family, *start, feature_names)
