@@ -47,8 +47,6 @@ NOISE = 1e-13
 MAX_MAGNITUDE = 1e140
 """Values beyond it cannot be squared and summed in floating point."""
 
-BAD_VALUE = f"NaN, infinity or values beyond {MAX_MAGNITUDE:g}"
-
 
 class ComponentCollapsedError(ValueError):
     """A component shrank onto too few rows: only possible without a penalty."""
@@ -250,20 +248,21 @@ class LocalProblem:
         self, X: Rows, names: list[str] | None = None
     ) -> tuple[Rows, int, LocalEstimate | None]:
         """The finite rows, how many were left out, and why they cannot be fitted if so."""
-        good, bad_values = _find_bad_values(X)
+        good, bad_values, are_huge = _find_bad_values(X)
+        what_is_bad = f"values beyond {MAX_MAGNITUDE:g}" if are_huge else "NaN or infinity"
         n_omitted = len(X) - int(good.sum())
         if n_omitted and self.nan_policy == "raise":
             labels = [str(j) for j in range(X.shape[1])] if names is None else names
             counts = zip(labels, bad_values, strict=True)
             where = ", ".join(f"{label} ({count} rows)" for label, count in counts if count)
-            reason = f"{BAD_VALUE} in {where}; nan_policy='omit' leaves such rows out"
+            reason = f"{what_is_bad} in {where}; nan_policy='omit' leaves such rows out"
             return X, 0, without_estimate(Outcome.NOT_FINITE, reason, len(X))
         if n_omitted:
             X = X[good]
         least, what = self._least_rows(X.shape[1])
         if len(X) >= least:
             return X, n_omitted, None
-        omitted = f" ({n_omitted} more hold {BAD_VALUE})" if n_omitted else ""
+        omitted = f" ({n_omitted} more hold {what_is_bad})" if n_omitted else ""
         reason = f"{len(X)} rows{omitted}, fewer than {what}"
         refusal = without_estimate(Outcome.TOO_FEW_ROWS, reason, len(X), n_omitted=n_omitted)
         return X, n_omitted, refusal
@@ -338,17 +337,20 @@ class LocalProblem:
         )
 
 
-def _find_bad_values(X: Rows) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
-    """Which rows are good (n_samples,), and how many bad values each column has (n_features,); in blocks of rows."""
+def _find_bad_values(X: Rows) -> tuple[NDArray[np.bool_], NDArray[np.intp], bool]:
+    """Which rows are good (n_samples,), how many bad values each column has, and whether any is finite but huge."""
+    are_huge = False
     good = np.ones(len(X), dtype=bool)
     counts = np.zeros(X.shape[1], dtype=np.intp)
     step = max(1, BLOCK_FLOATS // X.shape[1])
     for i in range(0, len(X), step):
         with np.errstate(invalid="ignore"):
-            bad = ~(np.abs(as_block(X[i : i + step])) <= MAX_MAGNITUDE)
+            block = as_block(X[i : i + step])
+            bad = ~(np.abs(block) <= MAX_MAGNITUDE)
+        are_huge = are_huge or bool(np.isfinite(block[bad]).any())
         counts += bad.sum(axis=0)
         good[i : i + step] = ~bad.any(axis=1)
-    return good, counts
+    return good, counts, are_huge
 
 
 # -- EM ------------------------------------------------------------------------------------------
