@@ -414,8 +414,12 @@ def _maximise(
         mapped = moments[0] / len(X), family.from_moments(moments, point[1], prior)
         if not family.is_proper(mapped[1]):
             raise ComponentCollapsedError(
-                f"a component collapsed onto too few rows after {n_iter} passes; "
-                "use penalty='auto', fewer components or reg_covar > 0"
+                f"a component collapsed onto too few rows after {n_iter} passes; use fewer components, "
+                + (
+                    "reg_covar > 0 or more rows"
+                    if prior.weight
+                    else "penalty='auto' or reg_covar > 0"
+                )
             )
         extrapolated, remaining = trajectory.look_ahead(point, mapped)
         # Below the rounding of the sum there is nothing left to gain that could be seen.

@@ -273,7 +273,8 @@ def source_of(node: Any) -> str | None:
 
 
 def _collect_paths(value: Any, paths: dict[str, None], depth: int) -> None:
-    if depth > 12 or isinstance(value, (np.ndarray, pd.DataFrame, pd.Series, bytes)):
+    is_plain = value is None or isinstance(value, (bool, int, float, bytes))
+    if depth > 12 or is_plain or isinstance(value, (np.ndarray, pd.DataFrame, pd.Series)):
         return
     if isinstance(value, str):
         if _LIKE_A_PATH.fullmatch(value):

@@ -521,7 +521,12 @@ class Gaussian:
         n_samples, n_features = X.shape
         step = max(256, BLOCK_FLOATS // n_features)
         blocks = [slice(i, i + step) for i in range(0, n_samples, step)]
-        mean = np.sum([as_block(X[s]).sum(axis=0) for s in blocks], axis=0) / n_samples
+        # Sums about the first row: those of a constant column are exactly zero, and it is seen to be constant.
+        first = as_block(X[:1])[0]
+        mean = (
+            first
+            + np.sum([(as_block(X[s]) - first).sum(axis=0) for s in blocks], axis=0) / n_samples
+        )
         scatter = np.zeros((n_features, n_features))
         for s in blocks:
             shift = as_block(X[s]) - mean
