@@ -8,7 +8,8 @@ import logging
 from importlib.metadata import PackageNotFoundError, version
 
 from dask_dfmr import metrics
-from dask_dfmr.aggregation import Aggregate, FilterDecision, aggregate
+from dask_dfmr.aggregation import aggregate
+from dask_dfmr.decision import Aggregate, FilterDecision
 from dask_dfmr.distances import pairwise_l2
 from dask_dfmr.estimates import LocalEstimate, Outcome
 from dask_dfmr.estimator import GaussianMixture

@@ -19,7 +19,7 @@ import distributed
 from dask.diagnostics import ProgressBar
 from dask.task_spec import DataNode, TaskRef
 
-from dask_dfmr.aggregation import Aggregate, AggregationOptions
+from dask_dfmr.decision import Aggregate, AggregationOptions
 from dask_dfmr.distances import BLOCK_SIZE, tile_blocks
 from dask_dfmr.estimates import LocalEstimate
 from dask_dfmr.exceptions import AggregationError

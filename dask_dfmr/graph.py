@@ -15,7 +15,7 @@ Stages, as they appear on the dashboard (``dask.utils.key_split`` of the keys)::
 A fit on a cluster adds ``dfmr_lost_partition`` for what died there; one on a local scheduler collects
 what it returns in ``dfmr_results`` (and ``dfmr_store`` for estimates kept on disk).
 
-The functions are those of :mod:`dask_dfmr.aggregation`, :mod:`dask_dfmr.pilot` and
+The functions are those of :mod:`dask_dfmr.stages`, :mod:`dask_dfmr.pilot` and
 :mod:`dask_dfmr.tasks`; no task holds the whole distance matrix or all rows. Each ``add_*`` below
 adds one part to a dictionary of tasks and returns references to its results, so that the parts can
 be submitted together (:func:`dfmr`) or one after the other (:mod:`dask_dfmr.execution`).
@@ -30,9 +30,8 @@ from uuid import uuid4
 from dask.delayed import Delayed
 from dask.task_spec import List, Task, TaskRef
 
-from dask_dfmr import aggregation as stages
-from dask_dfmr import pilot, tasks
-from dask_dfmr.aggregation import AggregationOptions, Schema
+from dask_dfmr import pilot, stages, tasks
+from dask_dfmr.decision import AggregationOptions
 from dask_dfmr.distances import BLOCK_SIZE, tile_blocks, upper_tiles
 from dask_dfmr.partitions import Partitions
 from dask_dfmr.random import stream
@@ -147,7 +146,7 @@ def add_aggregation(
         ]
         schema: Any = g.add("schema", 0, stages.agree_on_schema, counts)
     else:
-        schema = Schema(
+        schema = stages.Schema(
             settings.problem.family,
             settings.problem.n_components,
             n_features,

@@ -10,7 +10,7 @@ from dask.utils import parse_timedelta
 from numpy.typing import ArrayLike
 
 from dask_dfmr import checks
-from dask_dfmr.aggregation import AggregationOptions
+from dask_dfmr.decision import AggregationOptions
 from dask_dfmr.distances import BLOCK_SIZE
 from dask_dfmr.execution import Pipeline
 from dask_dfmr.families import Array

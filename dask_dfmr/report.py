@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dask_dfmr.aggregation import FilterDecision
+from dask_dfmr.decision import FilterDecision
 from dask_dfmr.estimates import Outcome
 
 COLUMNS = (

@@ -1,0 +1,440 @@
+"""The stages between local estimates and a global mixture: arrays in, arrays out, block by block of machines.
+
+    stack_estimates -> call_roll -> l2_tile -> coat_candidate -> coat_min -> l2_filter
+    -> offer_start, pick_start -> { assign_block, recentre_round } or reduce_blocks -> finish
+
+:mod:`dask_dfmr.aggregation` runs them in memory and :mod:`dask_dfmr.graph` hangs them into a graph.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+
+from dask_dfmr import distances as l2
+from dask_dfmr.decision import Aggregate, AggregationOptions, FilterDecision, Note
+from dask_dfmr.distances import Stack, stack_mixtures
+from dask_dfmr.estimates import LocalEstimate
+from dask_dfmr.exceptions import AggregationError, FilterWarning, PartitionWarning
+from dask_dfmr.families import Array, Components, Family, canonical_order
+from dask_dfmr.filtering import Candidate, best_candidate, keep_near, row_candidates
+from dask_dfmr.mixture import Mixture
+from dask_dfmr.reduction import (
+    Assignment,
+    Centers,
+    assign,
+    in_canonical_order,
+    recentre,
+    reduce_pooled,
+)
+
+DOMINANT_SHARE = 0.2
+"""A machine with a larger share of the kept rows is worth a warning: the promise is about shares of rows."""
+
+
+# -- who is there ------------------------------------------------------------------------
+
+
+class Schema(NamedTuple):
+    """What an estimate must be to take part: that of the majority."""
+
+    family: Family
+    n_components: int
+    n_features: int
+    feature_names: tuple[str, ...] | None
+
+
+class Presence(NamedTuple):
+    """Who is there of a block, as small numbers."""
+
+    n_estimates: int
+    indices: list[int]
+    n_samples: list[int]
+    log_self: Array
+    refused: dict[int, str]
+
+
+class Block(NamedTuple):
+    """The usable estimates of a block of machines as arrays; ``stack`` is None where there is none."""
+
+    stack: Stack | None
+    parameters: Array
+    presence: Presence
+
+
+class Roll(NamedTuple):
+    """Who is there of all machines: index among all, rows, the unit of distances, who was refused and why."""
+
+    schema: Schema
+    n_estimates: int
+    indices: NDArray[np.intp]
+    n_samples: NDArray[np.float64]
+    log_scale: float
+    refused: dict[int, str]
+
+
+def describe_estimates(
+    messages: Sequence[Mapping[str, Any]], mixture_type: type[Mixture] = Mixture
+) -> Counter[Schema]:
+    """How many estimates of each schema there are."""
+    return Counter(
+        _schema_of(e)
+        for e in (_read(m, mixture_type) for m in messages)
+        if isinstance(e, LocalEstimate) and e.is_usable
+    )
+
+
+def agree_on_schema(counts: Sequence[Counter[Schema]]) -> Schema | None:
+    """The schema of most estimates; None where no estimate is usable."""
+    total: Counter[Schema] = sum(counts, Counter())
+    return min(total, key=lambda s: (-total[s], repr(s))) if total else None
+
+
+def _schema_of(estimate: LocalEstimate) -> Schema:
+    m = estimate.mixture
+    assert m is not None
+    return Schema(m.family, m.n_components, m.n_features, m.feature_names)
+
+
+def _read(message: Mapping[str, Any], mixture_type: type[Mixture]) -> LocalEstimate | str:
+    try:
+        return LocalEstimate.from_arrays(message, mixture_type)
+    except (ValueError, TypeError, OverflowError) as error:
+        return f"malformed estimate: {error}"
+
+
+def _refusal(estimate: LocalEstimate | str, schema: Schema | None) -> str | None:
+    if isinstance(estimate, str):
+        return estimate
+    if not estimate.is_usable:
+        return (
+            f"{estimate.outcome.value}: {estimate.reason}"
+            if estimate.reason
+            else estimate.outcome.value
+        )
+    assert schema is not None  # there is a majority: this estimate alone would be one
+    mine = _schema_of(estimate)
+    for name in ("family", "n_components", "n_features"):
+        if getattr(mine, name) != getattr(schema, name):
+            return f"{name} is {getattr(mine, name)}, the majority's is {getattr(schema, name)}"
+    if (
+        mine.feature_names is not None
+        and schema.feature_names is not None
+        and mine.feature_names != schema.feature_names
+    ):
+        return f"columns are {list(mine.feature_names)}, the majority's are {list(schema.feature_names)}"
+    return None
+
+
+def stack_estimates(
+    messages: Sequence[Mapping[str, Any]],
+    first: int,
+    schema: Schema | None,
+    mixture_type: type[Mixture],
+) -> Block:
+    """Validate the estimates of a block, numbered from ``first``; refuse what does not fit, stack the rest."""
+    estimates = dict(enumerate((_read(m, mixture_type) for m in messages), start=first))
+    refused = {
+        i: reason for i, e in estimates.items() if (reason := _refusal(e, schema)) is not None
+    }
+    usable = {
+        i: e for i, e in estimates.items() if i not in refused and isinstance(e, LocalEstimate)
+    }
+    if not usable or schema is None:
+        return Block(None, np.empty((0, 0)), Presence(len(messages), [], [], np.empty(0), refused))
+    stack = stack_mixtures(
+        [_in_canonical_order(e.mixture) for e in usable.values() if e.mixture is not None]
+    )
+    parameters = np.hstack([stack.weights] + [p.reshape(len(usable), -1) for p in stack.components])
+    log_self = l2.log_self_products(schema.family, stack)
+    return Block(
+        stack,
+        parameters,
+        Presence(
+            len(messages), list(usable), [e.n_samples for e in usable.values()], log_self, refused
+        ),
+    )
+
+
+def _in_canonical_order(mixture: Mixture) -> Mixture:
+    """No result may depend on how a machine happened to order its components."""
+    return mixture.reordered(canonical_order(mixture.family, mixture.weights, mixture.components))
+
+
+def presence_of(block: Block) -> Presence:
+    """The small part of a block."""
+    return block.presence
+
+
+def call_roll(
+    presences: Sequence[Presence],
+    schema: Schema | None,
+    report: Sequence[list[dict[str, Any]]] = (),
+) -> Roll:
+    """Who takes part, and the common unit of distances.
+
+    ``report`` is what the machines said of themselves, block by block; an error carries it.
+
+    Raises
+    ------
+    AggregationError
+        If nobody does.
+    """
+    refused = {i: reason for p in presences for i, reason in p.refused.items()}
+    n_estimates = sum(p.n_estimates for p in presences)
+    indices = [i for p in presences for i in p.indices]
+    if schema is None or not indices:
+        examples = "; ".join(f"{i}: {reason}" for i, reason in list(refused.items())[:3])
+        raise AggregationError(
+            f"none of the {n_estimates} local estimates is usable, so there is nothing to aggregate ({examples}"
+            f"{'; ...' if len(refused) > 3 else ''}).",
+            refused,
+            [row for block in report for row in block],
+        )
+    log_self = np.concatenate([p.log_self for p in presences])
+    n_samples = np.array([n for p in presences for n in p.n_samples], dtype=np.float64)
+    return Roll(
+        schema, n_estimates, np.array(indices), n_samples, float(np.median(log_self)), refused
+    )
+
+
+# -- who is in the middle, who is kept ---------------------------------------------------
+
+
+def l2_tile(a: Block, b: Block, roll: Roll) -> Array:
+    """Distances between the machines of two blocks, in the unit of the roll."""
+    mine, theirs = a.presence, b.presence
+    if a.stack is None or b.stack is None:
+        return np.zeros((len(mine.indices), len(theirs.indices)))
+    tile = l2.l2_tile(
+        roll.schema.family, a.stack, b.stack, mine.log_self, theirs.log_self, roll.log_scale
+    )
+    return l2.symmetric_tile(tile) if mine.indices == theirs.indices else tile
+
+
+def panel(i: int, tiles: Sequence[Array]) -> Array:
+    """Rows of the distance matrix: the upper tiles that touch block i, transposed before the diagonal."""
+    return np.hstack([tile.T if j < i else tile for j, tile in enumerate(tiles)])
+
+
+class CenterCandidate(NamedTuple):
+    """A candidate for the centre, with its parameters: the reduction starts there."""
+
+    candidate: Candidate
+    weights: Array
+    components: Components
+
+
+def coat_candidate(block: Block, distances: Array) -> CenterCandidate | None:
+    """The best candidate for the centre in a block; ``distances`` are its rows of the distance matrix."""
+    if block.stack is None:
+        return None
+    presence = block.presence
+    best = best_candidate(
+        row_candidates(distances, presence.indices, presence.n_samples, block.parameters)
+    )
+    return CenterCandidate(best, *block.stack.one(presence.indices.index(best.machine)))
+
+
+def coat_min(candidates: Sequence[CenterCandidate | None]) -> CenterCandidate:
+    """The best of the candidates."""
+    present = {c.candidate.machine: c for c in candidates if c is not None}
+    return present[best_candidate([c.candidate for c in present.values()]).machine]
+
+
+class Verdict(NamedTuple):
+    """The decision, and what the reduction needs of it.
+
+    ``machine_weights`` (n_estimates,) sum to 1 over the kept; ``starts`` are the estimates where
+    reductions start.
+    """
+
+    schema: Schema
+    decision: FilterDecision
+    machine_weights: Array
+    starts: list[int]
+    notes: tuple[Note, ...]
+
+
+def l2_filter(center: CenterCandidate, roll: Roll, options: AggregationOptions) -> Verdict:
+    """Radius round the centre, kept machines and their weights."""
+    near = keep_near(center.candidate, options.effective_rho)
+    kept_usable = (
+        near.kept if options.method != "coat" else roll.indices == center.candidate.machine
+    )
+    decision = FilterDecision(
+        center=center.candidate.machine,
+        radius=float(l2.in_l2_units(np.array(near.radius), roll.log_scale)),
+        rho=options.effective_rho,
+        distances=_spread(l2.in_l2_units(center.candidate.distances, roll.log_scale), roll, np.nan),
+        distance_ratios=_spread(near.distance_ratios, roll, np.nan),
+        kept=_spread(kept_usable, roll, False),
+        refused=roll.refused,
+    )
+    n_samples = _spread(roll.n_samples, roll, 0.0)
+    share = np.where(decision.kept, n_samples if options.machine_weights == "rows" else 1.0, 0.0)
+    share /= share.sum()
+    nearest = np.argsort(np.where(decision.kept, decision.distance_ratios, np.inf), kind="stable")[
+        : decision.kept.sum()
+    ]
+    starts = [decision.center, *(int(i) for i in nearest if i != decision.center)]
+    return Verdict(
+        roll.schema,
+        decision,
+        share,
+        starts[: options.n_starts],
+        tuple(_notes(decision, n_samples, options)),
+    )
+
+
+def _spread(values: Any, roll: Roll, fill: Any) -> Any:
+    """Values of the usable estimates at their places among all."""
+    values = np.asarray(values)
+    full = np.full(roll.n_estimates, fill, dtype=values.dtype)
+    full[roll.indices] = values
+    return full
+
+
+def _notes(decision: FilterDecision, n_samples: Array, options: AggregationOptions) -> list[Note]:
+    notes = []
+    n_usable = decision.n_estimates - len(decision.refused)
+    if 2 * n_usable < decision.n_estimates:
+        text = (
+            f"only {n_usable} of {decision.n_estimates} local estimates are usable: "
+            "the majority that is trusted is a majority of those"
+        )
+        notes.append(
+            Note(
+                PartitionWarning,
+                f"{text}. See the reasons in decision.refused or partition_report_.",
+            )
+        )
+    if options.method != "mr" and n_usable in (2, 3):
+        text = (
+            "two estimates cannot outvote each other: nothing is filtered"
+            if n_usable == 2
+            else "of three estimates one bad one is survived"
+        )
+        notes.append(
+            Note(FilterWarning, f"{n_usable} usable estimates: {text}. Use more partitions.")
+        )
+    shares = np.where(decision.kept, n_samples, 0.0) / n_samples[decision.kept].sum()
+    heaviest = int(shares.argmax())
+    # With a handful of machines everyone's share is large: then only one that outweighs two average
+    # ones is news.
+    if (
+        options.machine_weights == "rows"
+        and options.method != "coat"
+        and shares[heaviest] > max(DOMINANT_SHARE, 2 / decision.kept.sum())
+    ):
+        text = (
+            f"estimate {heaviest} holds {shares[heaviest]:.0%} of the kept rows, "
+            "so that much of the result is its alone"
+        )
+        notes.append(
+            Note(FilterWarning, f"{text}; use machine_weights='equal' or more even partitions.")
+        )
+    return notes
+
+
+# -- reduction ---------------------------------------------------------------------------
+
+
+def offer_start(block: Block, verdict: Verdict, s: int) -> Centers | None:
+    """The start number ``s`` of the reduction, if it is in this block."""
+    if (
+        s >= len(verdict.starts)
+        or verdict.starts[s] not in block.presence.indices
+        or block.stack is None
+    ):
+        return None
+    return Centers(*block.stack.one(block.presence.indices.index(verdict.starts[s])))
+
+
+def pick_start(offers: Sequence[Centers | None]) -> Centers | None:
+    """The offer of the block that has it; None where there are fewer kept estimates than starts asked for."""
+    return next((offer for offer in offers if offer is not None), None)
+
+
+def assign_block(
+    block: Block, verdict: Verdict, centers: Centers | None, previous: Assignment | None
+) -> Assignment | None:
+    """One round's assignment of the kept components of a block; None where nothing of it is kept."""
+    pooled = _pool_kept([block], verdict)
+    return (
+        None
+        if centers is None or pooled is None
+        else assign(verdict.schema.family, *pooled, centers, previous)
+    )
+
+
+def recentre_round(
+    verdict: Verdict, centers: Centers | None, total: Assignment | None
+) -> Centers | None:
+    """One round's new centres."""
+    return (
+        None
+        if centers is None or total is None
+        else recentre(verdict.schema.family, centers, total)
+    )
+
+
+def reduce_blocks(
+    blocks: Sequence[Block], verdict: Verdict, start: Centers | None, options: AggregationOptions
+) -> Centers | None:
+    """All rounds in memory."""
+    pooled = _pool_kept(blocks, verdict)
+    if start is None or pooled is None or options.method == "coat":
+        return start
+    return reduce_pooled(verdict.schema.family, *pooled, start, options.max_rounds)
+
+
+def _pool_kept(blocks: Sequence[Block], verdict: Verdict) -> tuple[Array, Components] | None:
+    """Weights and parameters of all kept components of some blocks."""
+    weights, components = [], []
+    for block in blocks:
+        shares = verdict.machine_weights[block.presence.indices]
+        if block.stack is None or not (shares > 0).any():
+            continue
+        kept = block.stack[shares > 0]
+        weights.append((shares[shares > 0, None] * kept.weights).ravel())
+        components.append(kept.pooled())
+    if not weights:
+        return None
+    return np.concatenate(weights), tuple(
+        np.concatenate(parameters) for parameters in zip(*components, strict=True)
+    )
+
+
+def finish(
+    reduced: Sequence[Centers | None],
+    verdict: Verdict,
+    options: AggregationOptions,
+    mixture_type: type[Mixture],
+) -> Aggregate:
+    """The best reduction as the result."""
+    best = min((c for c in reduced if c is not None), key=lambda c: c.objective)
+    converged, objective = (
+        (True, 0.0) if options.method == "coat" else (best.converged, best.objective)
+    )
+    notes = list(verdict.notes)
+    if not converged:
+        notes.append(
+            Note(
+                ConvergenceWarning,
+                f"the mixture reduction did not settle in {best.n_iter} rounds; raise max_rounds.",
+            )
+        )
+    schema = verdict.schema
+    ordered = in_canonical_order(schema.family, best)
+    mixture = mixture_type.from_components(
+        schema.family, ordered.weights, ordered.components, schema.feature_names
+    )
+    return Aggregate(
+        mixture, verdict.decision, objective, best.n_iter, converged, options.method, tuple(notes)
+    )
