@@ -13,6 +13,7 @@ from dask_dfmr import checks
 from dask_dfmr.acceleration import Anderson
 from dask_dfmr.estimates import LocalEstimate, Outcome, without_estimate
 from dask_dfmr.families import (
+    BLOCK_FLOATS,
     Array,
     Components,
     Family,
@@ -22,7 +23,7 @@ from dask_dfmr.families import (
     canonical_order,
     take,
 )
-from dask_dfmr.families.gaussian import BLOCK_FLOATS, COVARIANCE_TYPES, Gaussian
+from dask_dfmr.families.gaussian import COVARIANCE_TYPES, Gaussian
 from dask_dfmr.mixture import Mixture
 from dask_dfmr.random import SeedLike, seed_sequence
 from dask_dfmr.starts import MAX_START_ROWS, NAMED_STARTS, GivenStart, make_start, subsample

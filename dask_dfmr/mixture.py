@@ -15,9 +15,8 @@ from scipy.special import logsumexp
 from sklearn.mixture import GaussianMixture as SklearnGaussianMixture
 from sklearn.utils import check_random_state
 
-from dask_dfmr.families import Array, Components, Family, as_block
+from dask_dfmr.families import BLOCK_FLOATS, Array, Components, Family, as_block
 from dask_dfmr.families.gaussian import (
-    BLOCK_FLOATS,
     COVARIANCE_TYPES,
     MAX_MEAN,
     VARIANCE_RANGE,

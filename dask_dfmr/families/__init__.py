@@ -26,6 +26,11 @@ Moments = tuple[Array, ...]
 components. The first one is always the mass, ``(n_components,)``."""
 
 
+BLOCK_FLOATS = 2**14
+"""Size of the temporaries of a kernel over rows, 128 kB. Larger ones are mapped and unmapped at every use by
+the allocator as Dask's nanny sets it, which nearly doubles the cost of a pass there."""
+
+
 class Prior(NamedTuple):
     """A penalty a_n on the components of a mixture (Chen & Tan 2009): its weight and what the penalty pulls towards.
 

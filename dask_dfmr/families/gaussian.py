@@ -16,11 +16,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dask_dfmr.families import Array, Components, Labels, Moments, Prior, Rows, as_block
+from dask_dfmr.families import (
+    BLOCK_FLOATS,
+    Array,
+    Components,
+    Labels,
+    Moments,
+    Prior,
+    Rows,
+    as_block,
+)
 
 LOG_2PI = float(np.log(2.0 * np.pi))
-BLOCK_FLOATS = 2**18
-"""Size of the largest temporary of a row kernel: 2 MB, about the cache of one core."""
+
+PAIR_FLOATS = 2**18
+"""Size of the temporaries of a kernel over pairs of components, 2 MB."""
 
 MAX_MEAN, VARIANCE_RANGE = 1e145, (1e-290, 1e290)
 """Parameters beyond these bounds overflow in sums and squares."""
@@ -393,7 +403,7 @@ class Gaussian:
         n_features = means_a.shape[-1]
         out = np.empty((len(means_a), len(means_b)))
         floats_a_row = len(means_b) * max(covariances_b[0].size, n_features)
-        step = max(1, BLOCK_FLOATS // floats_a_row)
+        step = max(1, PAIR_FLOATS // floats_a_row)
         for i in range(0, len(means_a), step):
             s = slice(i, i + step)
             root = self._shape.root(covariances_a[s, None] + covariances_b[None, :])
