@@ -194,7 +194,9 @@ def _run_on(
     try:
         answers = client.gather(_submit(client, g, [result, *reports], verbose))
     except AggregationError as error:
-        # A copy: the traceback of the error holds the futures, and with them the tasks on the scheduler.
+        # The client keeps the error, its traceback these frames, and they the futures: without cutting
+        # that circle the tasks would stay on the scheduler.
+        error.__traceback__ = None
         return copy.copy(error), [], None
     kept: list[Any] | None = [] if in_memory else None
     for b, block in enumerate(tile_blocks(len(fits), pipeline.block_size)):

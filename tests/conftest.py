@@ -1,0 +1,63 @@
+"""Fixtures shared by all tests, and what is tolerated of other packages."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import dask
+import dask.dataframe as dd
+import distributed
+import pytest
+
+from tests.data_makers import make_ddf
+
+
+@contextmanager
+def _raise_if_dask_computes() -> Iterator[None]:
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("dask was asked to compute")
+
+    with dask.config.set(scheduler=refuse):
+        yield
+
+
+@pytest.fixture
+def raise_if_dask_computes() -> Callable[[], AbstractContextManager[None]]:
+    """``with raise_if_dask_computes():`` fails as soon as any collection is computed."""
+    return _raise_if_dask_computes
+
+
+@pytest.fixture
+def ddf() -> dd.DataFrame:
+    """Six clean partitions of 200 rows in columns x and y."""
+    return make_ddf()
+
+
+@contextmanager
+def local_cluster(n_workers: int, processes: bool = True) -> Iterator[distributed.LocalCluster]:
+    """A quiet cluster on this machine."""
+    with distributed.LocalCluster(
+        n_workers=n_workers,
+        threads_per_worker=1,
+        processes=processes,
+        dashboard_address=":0",
+        silence_logs=logging.CRITICAL,
+    ) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[distributed.LocalCluster]:
+    """Two worker processes for all tests that treat them well."""
+    with local_cluster(2) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def client(cluster: distributed.LocalCluster) -> Iterator[distributed.Client]:
+    """A client of the shared cluster, the scheduler of everything computed while it is open."""
+    with distributed.Client(cluster) as client:
+        yield client

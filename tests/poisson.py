@@ -1,0 +1,157 @@
+"""Another component family in one file: independent Poisson columns, as a user would add it.
+
+phi(x; lambda) = prod_j exp(-lambda_j) lambda_j^x_j / x_j!: an exponential family with mean parameters
+E[T] = lambda, so the KL barycentre is the mean of the rates.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import gammaln, logsumexp, xlogy
+
+from dask_dfmr.families import as_block
+
+
+@dataclass(frozen=True)
+class Poisson:
+    """Components are ``(rates,)``, shape (n_components, n_features)."""
+
+    name = "poisson"
+
+    def n_parameters(self, n_components, n_features):
+        return n_components - 1 + n_components * n_features
+
+    def n_features(self, components):
+        return components[0].shape[-1]
+
+    # -- densities --------------------------------------------------------------------------------
+
+    def log_density(self, X, components):
+        (rates,) = components
+        return X @ np.log(rates).T - rates.sum(axis=1) - gammaln(X + 1).sum(axis=1)[:, None]
+
+    def log_product_integral(self, a, b):
+        """Sum over columns of log sum_x exp(-l - m) (l m)^x / x!^2: h = 1/x! does not cancel."""
+        rates_a, rates_b = a[0][:, None, :, None], b[0][None, :, :, None]
+        largest = np.sqrt(a[0].max() * b[0].max())
+        x = np.arange(int(largest + 20 * np.sqrt(largest) + 50))
+        series = x * np.log(rates_a * rates_b) - 2 * gammaln(x + 1) - rates_a - rates_b
+        return logsumexp(series, axis=-1).sum(axis=-1)
+
+    # -- reduction --------------------------------------------------------------------------------
+
+    def divergence(self, a, b):
+        mine, theirs = a[0][:, None], b[0][None]
+        return np.maximum((xlogy(mine, mine / theirs) - mine + theirs).sum(axis=-1), 0.0)
+
+    def place(self, components, positions, source):
+        rates = components[0].copy()
+        rates[positions] = source[0]
+        return (rates,)
+
+    def pooled_moments(self, weights, components, labels, reference):
+        mass, first = np.zeros(len(reference[0])), np.zeros_like(reference[0])
+        np.add.at(mass, labels, weights)
+        np.add.at(first, labels, weights[:, None] * components[0])
+        return mass, first
+
+    # -- EM ---------------------------------------------------------------------------------------
+
+    def em_pass(self, X, weights, components):
+        X = as_block(X)
+        with np.errstate(divide="ignore"):
+            joint = self.log_density(X, components) + np.log(weights)
+        total = logsumexp(joint, axis=1)
+        r = np.exp(joint - total[:, None])
+        return float(total.sum()), (r.sum(axis=0), r.T @ X)
+
+    def hard_moments(self, X, labels, reference):
+        return self.pooled_moments(np.ones(len(X)), (as_block(X),), labels, reference)
+
+    def from_moments(self, moments, reference, prior=None):
+        mass, first = moments
+        a, target = (0.0, 0.0) if prior is None else (prior.weight, prior.target[0])
+        total = (mass + a)[:, None]
+        rates = np.divide(first + a * target, total, out=reference[0].copy(), where=total > 0)
+        return (rates,)
+
+    def prior_target(self, X):
+        return (as_block(X).mean(axis=0),)
+
+    def degeneracy(self, target):
+        empty = np.flatnonzero(target[0] <= 0)
+        return f"{{column {empty[0]}}} has no counts" if empty.size else None
+
+    def log_prior(self, components, prior):
+        return prior.weight * float((prior.target[0] * np.log(components[0]) - components[0]).sum())
+
+    def is_proper(self, components):
+        return bool(np.isfinite(components[0]).all() and (components[0] > 0).all())
+
+    def start_components(self, X, locations):
+        return (np.maximum(locations, 1e-3),)
+
+    # -- geometry ---------------------------------------------------------------------------------
+
+    def coordinates(self, weights, components, origin):
+        w0, (rates0,) = origin
+        shift = np.sqrt(w0)[:, None] * (components[0] - rates0) / np.sqrt(rates0)
+        return np.concatenate([(weights - w0) / np.sqrt(w0), shift.ravel()])
+
+    def from_coordinates(self, coordinates, origin):
+        w0, (rates0,) = origin
+        v, shift = np.split(coordinates, [len(w0)])
+        weights = w0 + np.sqrt(w0) * v
+        rates = rates0 + shift.reshape(rates0.shape) * np.sqrt(rates0) / np.sqrt(w0)[:, None]
+        if not ((weights > 0).all() and (rates > 0).all()):
+            return None
+        return weights / weights.sum(), (rates,)
+
+    def sort_keys(self, components):
+        return components[0]
+
+
+class PoissonMixture:
+    """Weights (n_components,) and rates (n_components, n_features)."""
+
+    family = Poisson()
+
+    def __init__(self, weights, rates, feature_names=None):
+        self.weights, self.rates = np.array(weights, float), np.array(rates, float)
+        self.feature_names = None if feature_names is None else tuple(feature_names)
+        weights_fit = np.isfinite(self.weights).all() and abs(self.weights.sum() - 1) < 1e-8
+        if not weights_fit or (self.weights < 0).any():
+            raise ValueError("weights must be non-negative and sum to 1")
+        if not (self.rates.ndim == 2 and self.family.is_proper((self.rates,))):
+            raise ValueError("rates must be positive")
+
+    @property
+    def components(self):
+        return (self.rates,)
+
+    @property
+    def n_components(self):
+        return len(self.weights)
+
+    @property
+    def n_features(self):
+        return self.rates.shape[1]
+
+    @classmethod
+    def from_components(cls, family, weights, components, feature_names=None):
+        return cls(weights, *components, feature_names)
+
+    def to_arrays(self):
+        return {"weights": self.weights, "rates": self.rates, "feature_names": self.feature_names}
+
+    @classmethod
+    def from_arrays(cls, parameters):
+        return cls(**parameters)
+
+    def reordered(self, order):
+        return PoissonMixture(self.weights[order], self.rates[order], self.feature_names)
+
+    def sample(self, n_samples, seed):
+        rng = np.random.default_rng(seed)
+        labels = rng.choice(self.n_components, n_samples, p=self.weights)
+        return rng.poisson(self.rates[labels])

@@ -1,0 +1,125 @@
+"""Another family is one more file: Poisson columns go through every step of the method."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.stats import poisson
+
+from dask_dfmr import LocalEstimate, Outcome, aggregate, pairwise_l2
+from dask_dfmr.families import Family
+from dask_dfmr.local_fit import LocalProblem
+from dask_dfmr.pilot import (
+    choose_start,
+    draw_pilots,
+    fit_pilot,
+    make_shortlist,
+    pilot_scale,
+    read_pilot,
+)
+from dask_dfmr.random import stream
+from dask_dfmr.store import StoredEstimates, write_block
+from tests.poisson import Poisson, PoissonMixture
+
+TRUTH = PoissonMixture([0.5, 0.3, 0.2], [[2.0, 9.0], [12.0, 3.0], [25.0, 25.0]])
+PROBLEM = LocalProblem(family=Poisson(), n_components=3, mixture_type=PoissonMixture, n_init=8)
+
+
+def jiggled(seed, scale=0.03):
+    rates = TRUTH.rates * np.exp(scale * np.random.default_rng(seed).normal(size=(3, 2)))
+    return PoissonMixture(TRUTH.weights, rates)
+
+
+def naive_density(m, x):
+    columns = [poisson(m.rates[:, j]).pmf(x[:, [j]]) for j in range(m.n_features)]
+    return np.prod(columns, axis=0) @ m.weights
+
+
+@pytest.fixture(scope="module")
+def estimates():
+    """Eight honest fits and two of another unit."""
+    good = [PROBLEM.fit(TRUTH.sample(2000, i), "k-means++", random_state=i) for i in range(8)]
+    bad = [
+        PROBLEM.fit(10 * TRUTH.sample(2000, 99 + i), "k-means++", random_state=i) for i in (0, 1)
+    ]
+    return [*good, *bad]
+
+
+def test_it_is_a_family():
+    assert isinstance(Poisson(), Family)
+
+
+def test_distances_sum_the_squared_difference():
+    f, g = TRUTH, jiggled(1, 0.3)
+    grid = np.stack(np.meshgrid(np.arange(120), np.arange(120)), axis=-1).reshape(-1, 2)
+    expected = np.sqrt(((naive_density(f, grid) - naive_density(g, grid)) ** 2).sum())
+    assert_allclose(pairwise_l2([f, g]), [[0, expected], [expected, 0]], rtol=1e-8)
+
+
+def test_local_fits_recover_the_rates(estimates):
+    for e in estimates[:8]:
+        assert e.outcome is Outcome.FITTED
+        assert isinstance(e.mixture, PoissonMixture)
+        assert_allclose(e.mixture.weights, TRUTH.weights, atol=0.06)
+        assert_allclose(e.mixture.rates, TRUTH.rates, rtol=0.15)
+
+
+@pytest.mark.parametrize("accelerate", [True, False])
+def test_the_penalised_objective_never_falls(accelerate):
+    X, start = TRUTH.sample(500, 0), jiggled(2, 0.5)
+    prior = PROBLEM.prior(X)
+    climb = []
+    for i in range(1, 20):
+        local = LocalProblem(
+            Poisson(), 3, PoissonMixture, tol=0.0, max_iter=i, accelerate=accelerate
+        )
+        climb.append(local.maximise(X, (start.weights, start.components), prior).objective)
+    assert (np.diff(climb) > -1e-8).all()
+
+
+def test_the_aggregate_leaves_bad_machines_out_and_recovers_the_rates(estimates):
+    result = aggregate(estimates, rho=3.0)
+    assert isinstance(result.mixture, PoissonMixture)
+    assert_array_equal(result.decision.kept, [True] * 8 + [False] * 2)
+    assert_allclose(result.mixture.weights, TRUTH.weights, atol=0.02)
+    assert_allclose(result.mixture.rates, TRUTH.rates, rtol=0.05)
+
+
+def test_the_reduction_of_two_is_the_weighted_mean_of_the_rates():
+    a, b = jiggled(1), jiggled(2)
+    with pytest.warns(UserWarning, match="nothing is filtered"):
+        result = aggregate([LocalEstimate(a, 100), LocalEstimate(b, 300)])
+    assert_allclose(result.mixture.rates, 0.25 * a.rates + 0.75 * b.rates, rtol=1e-12)
+
+
+def test_a_malformed_message_is_refused(estimates):
+    bad = {"weights": [1.0, 0, 0], "rates": -TRUTH.rates, "n_samples": 10}
+    result = aggregate([*estimates[:5], bad])
+    assert result.decision.refused == {5: "malformed estimate: rates must be positive"}
+
+
+def test_pilots_find_a_shared_start():
+    partitions = [TRUTH.sample(1000, i) for i in range(6)]
+    seed = np.random.SeedSequence(0)
+    pilots = [read_pilot(PROBLEM, partitions[i], stream(seed, i)) for i in draw_pilots(6, seed)]
+    scale = pilot_scale(pilots)
+    shortlist = make_shortlist(
+        PROBLEM, [fit_pilot(PROBLEM, p, scale, stream(seed, i)) for i, p in enumerate(pilots)]
+    )
+    chosen = choose_start(PROBLEM, partitions[0], shortlist, seed)
+    rates = np.sort(shortlist.starts[chosen][1][0], axis=0)
+    assert_allclose(rates, np.sort(TRUTH.rates, axis=0), rtol=0.25)
+
+
+def test_estimates_are_stored_and_read(estimates):
+    stored = StoredEstimates(len(estimates), 4, PoissonMixture)
+    for block in range(3):
+        write_block(
+            [e.to_arrays() for e in estimates[4 * block : 4 * block + 4]], stored.path(block)
+        )
+    assert_array_equal(stored[9].mixture.rates, estimates[9].mixture.rates)
+
+
+def test_a_column_without_counts_is_degenerate():
+    X = TRUTH.sample(100, 0) * [1, 0]
+    result = PROBLEM.fit(X, "k-means++", feature_names=["a", "b"])
+    assert (result.outcome, result.reason) == (Outcome.DEGENERATE, "'b' has no counts")

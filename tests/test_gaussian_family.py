@@ -1,0 +1,384 @@
+"""The Gaussian family against the formulas written out, for all four covariance types."""
+
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given
+from numpy.testing import assert_allclose, assert_array_equal
+
+from dask_dfmr import Mixture
+from dask_dfmr.families import Family, Prior, canonical_order
+from dask_dfmr.families import gaussian as module
+from dask_dfmr.families.gaussian import COVARIANCE_TYPES, Gaussian
+from tests import naive
+from tests.strategies import covariance_types, jiggled, random_mixture, seeds
+
+every_type = pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+
+
+def rows(n=300, d=2, seed=0):
+    return np.random.default_rng(seed).normal(0, 3, (n, d))
+
+
+def prior_of(family, X, weight=0.2):
+    return Prior(weight, family.prior_target(X))
+
+
+def penalised_step(mixture, X, weight):
+    family = mixture.family
+    _, moments = family.em_pass(X, mixture.weights, mixture.components)
+    components = family.from_moments(moments, mixture.components, prior_of(family, X, weight))
+    return Mixture.from_components(family, moments[0] / len(X), components)
+
+
+class TestContract:
+    @every_type
+    def test_it_is_a_family(self, covariance_type):
+        assert isinstance(Gaussian(covariance_type), Family)
+
+    def test_families_of_one_type_are_equal_hash_alike_and_pickle(self):
+        family = Gaussian("tied")
+        assert family == Gaussian("tied") == pickle.loads(pickle.dumps(family))
+        assert hash(family) == hash(Gaussian("tied"))
+        assert family != Gaussian("full")
+
+    def test_canonical_order_is_by_weight_then_by_mean(self):
+        components = (np.array([[3.0], [1.0], [2.0], [0.0]]), np.ones((4, 1, 1)))
+        weights = np.array([0.2, 0.2, 0.4, 0.2])
+        assert_array_equal(canonical_order(Gaussian(), weights, components), [2, 3, 1, 0])
+
+
+class TestDensities:
+    @every_type
+    def test_log_density_is_scipys(self, covariance_type):
+        m = random_mixture(1, 3, 3, covariance_type)
+        X = rows(d=3)
+        expected = np.log(naive.component_densities(m, X))
+        assert_allclose(m.family.log_density(X, m.components), expected, rtol=1e-10)
+
+    @every_type
+    def test_product_integrals_are_a_double_loop(self, covariance_type):
+        f, g = (random_mixture(s, 3, 3, covariance_type) for s in (1, 2))
+        logs = f.family.log_product_integral(f.components, g.components)
+        total = f.weights @ np.exp(logs) @ g.weights
+        assert_allclose(total, naive.product_integral(f, g), rtol=1e-10)
+
+    @every_type
+    def test_product_integral_integrates_the_product_in_one_column(self, covariance_type):
+        f, g = (random_mixture(s, 2, 1, covariance_type) for s in (1, 2))
+        x = np.linspace(-40, 40, 20_001)
+        product = naive.component_densities(f, x)[:, :, None]
+        product = product * naive.component_densities(g, x)[:, None, :]
+        logs = f.family.log_product_integral(f.components, g.components)
+        assert_allclose(np.exp(logs), np.trapezoid(product, x, axis=0), rtol=1e-9)
+
+    @every_type
+    def test_product_integral_integrates_the_product_in_two_columns(self, covariance_type):
+        f, g = (random_mixture(s, 1, 2, covariance_type, spread=1.0) for s in (1, 2))
+        x = np.linspace(-15, 15, 401)
+        grid = np.stack(np.meshgrid(x, x), axis=-1).reshape(-1, 2)
+        cell = (x[1] - x[0]) ** 2
+        integral = (naive.density(f, grid) * naive.density(g, grid)).sum() * cell
+        logs = f.family.log_product_integral(f.components, g.components)
+        assert_allclose(np.exp(logs[0, 0]), integral, rtol=1e-9)
+
+
+class TestDivergence:
+    @every_type
+    def test_it_is_the_formula(self, covariance_type):
+        f, g = (random_mixture(s, 3, 3, covariance_type) for s in (1, 2))
+        expected = [
+            [
+                naive.divergence(mu, a, nu, b)
+                for nu, b in zip(*naive.full_components(g), strict=True)
+            ]
+            for mu, a in zip(*naive.full_components(f), strict=True)
+        ]
+        assert_allclose(f.family.divergence(f.components, g.components), expected, rtol=1e-10)
+
+    @given(covariance_types, seeds)
+    def test_it_is_zero_to_itself_and_positive_to_others(self, covariance_type, seed):
+        m = random_mixture(seed, 3, 3, covariance_type)
+        kl = m.family.divergence(m.components, m.components)
+        assert (kl >= 0).all()
+        assert_allclose(np.diag(kl), 0.0, atol=1e-12)
+        assert (kl[~np.eye(3, dtype=bool)] > 1e-3).all()
+
+
+class TestBarycentre:
+    @staticmethod
+    def barycentre(m, weights):
+        family = m.family
+        labels = np.zeros(m.n_components, dtype=np.intp)
+        reference = tuple(parameter[:1] for parameter in m.components)
+        moments = family.pooled_moments(weights, m.components, labels, reference)
+        return family.from_moments(moments, reference)
+
+    @given(covariance_types, seeds)
+    def test_no_point_nearby_has_a_smaller_weighted_divergence(self, covariance_type, seed):
+        m, rng = random_mixture(seed, 4, 2, covariance_type), np.random.default_rng(seed)
+        weights = rng.dirichlet(np.ones(4))
+        means, covariances = self.barycentre(m, weights)
+        best = Mixture.from_components(m.family, np.ones(1), (means, covariances))
+
+        def cost(center):
+            return float(weights @ m.family.divergence(m.components, center.components)[:, 0])
+
+        assert all(cost(best) <= cost(jiggled(best, [seed, i], 0.02)) for i in range(20))
+
+    @every_type
+    def test_it_has_the_structure_of_the_matched_moments(self, covariance_type):
+        m = random_mixture(3, 4, 3, covariance_type)
+        means, covariances = naive.full_components(m)
+        mu = m.weights @ means
+        shifts = means - mu
+        second = covariances + shifts[:, :, None] * shifts[:, None, :]
+        sigma = np.einsum("k,kij->ij", m.weights, second)[None]
+        got_mean, got_covariance = self.barycentre(m, m.weights)
+        assert_allclose(got_mean[0], mu, rtol=1e-12)
+        expected = naive.in_structure(covariance_type, sigma, np.ones(1))
+        assert_allclose(got_covariance, np.reshape(expected, got_covariance.shape), rtol=1e-12)
+
+    def test_tied_centres_share_one_covariance(self):
+        m = random_mixture(3, 4, 2, "tied")
+        labels, reference = np.array([0, 0, 1, 1]), tuple(p[:2] for p in m.components)
+        moments = m.family.pooled_moments(m.weights, m.components, labels, reference)
+        _, covariances = m.family.from_moments(moments, reference)
+        assert_array_equal(covariances[0], covariances[1])
+
+    @every_type
+    def test_moments_of_blocks_add_up(self, covariance_type):
+        m = random_mixture(3, 4, 2, covariance_type)
+        labels, reference = np.array([0, 1, 1, 0]), tuple(p[:2] for p in m.components)
+
+        def moments(s):
+            part = tuple(p[s] for p in m.components)
+            return m.family.pooled_moments(m.weights[s], part, labels[s], reference)
+
+        for whole, a, b in zip(
+            moments(slice(None)), moments(slice(0, 1)), moments(slice(1, None)), strict=True
+        ):
+            assert_allclose(a + b, whole, rtol=1e-12, atol=1e-14)
+
+
+class TestEm:
+    @every_type
+    @pytest.mark.parametrize("penalty", [0.0, 0.7])
+    def test_a_step_is_the_naive_step(self, covariance_type, penalty):
+        m, X = random_mixture(1, 3, 2, covariance_type), rows()
+        step = penalised_step(m, X, penalty)
+        weights, means, covariances = naive.em_step(m, X, penalty)
+        assert_allclose(step.weights, weights, rtol=1e-10)
+        assert_allclose(step.means, means, rtol=1e-9, atol=1e-10)
+        assert_allclose(step.covariances, covariances, rtol=1e-9, atol=1e-10)
+
+    @every_type
+    def test_a_step_in_one_column_is_the_naive_step(self, covariance_type):
+        m, X = random_mixture(1, 2, 1, covariance_type), rows(d=1)
+        step = penalised_step(m, X, 0.3)
+        for got, expected in zip(
+            (step.weights, step.means, step.covariances), naive.em_step(m, X, 0.3), strict=True
+        ):
+            assert_allclose(got, expected, rtol=1e-9, atol=1e-10)
+
+    @every_type
+    def test_the_pass_reports_the_log_likelihood(self, covariance_type):
+        m, X = random_mixture(1, 3, 2, covariance_type), rows()
+        value, moments = m.family.em_pass(X, m.weights, m.components)
+        assert_allclose(value, np.log(naive.density(m, X)).sum(), rtol=1e-12)
+        assert_allclose(moments[0].sum(), len(X), rtol=1e-12)
+
+    @every_type
+    def test_the_prior_is_what_the_penalty_adds(self, covariance_type):
+        m, X = random_mixture(1, 3, 2, covariance_type), rows()
+        expected = naive.penalised_log_likelihood(m, X, 0.4) - np.log(naive.density(m, X)).sum()
+        got = m.family.log_prior(m.components, prior_of(m.family, X, 0.4))
+        # Only diag(S_x), or its trace, meets a covariance of that structure.
+        assert_allclose(got, expected, rtol=1e-9)
+
+    @every_type
+    def test_blocks_of_rows_do_not_show(self, covariance_type, monkeypatch):
+        m, X = random_mixture(1, 3, 2, covariance_type), rows(3000)
+        whole = m.family.em_pass(X, m.weights, m.components)
+        target = m.family.prior_target(X)
+        monkeypatch.setattr(module, "BLOCK_FLOATS", 7)
+        pieces = m.family.em_pass(X, m.weights, m.components)
+        assert_allclose(pieces[0], whole[0], rtol=1e-12)
+        for a, b in zip(pieces[1], whole[1], strict=True):
+            assert_allclose(a, b, rtol=1e-12, atol=1e-12 * np.abs(b).max())
+        for a, b in zip(m.family.prior_target(X), target, strict=True):
+            assert_allclose(a, b, rtol=1e-12, atol=1e-13)
+
+    @every_type
+    def test_blocks_of_pairs_do_not_show(self, covariance_type, monkeypatch):
+        f, g = (random_mixture(s, 9, 2, covariance_type) for s in (1, 2))
+        whole = f.family.log_product_integral(f.components, g.components)
+        monkeypatch.setattr(module, "BLOCK_FLOATS", 1)
+        pieces = f.family.log_product_integral(f.components, g.components)
+        assert_allclose(pieces, whole, rtol=1e-12)
+
+    @every_type
+    def test_nothing_cancels_far_from_the_origin(self, covariance_type):
+        m, X, far = random_mixture(1, 3, 2, covariance_type), rows(), 1e7
+        moved = Mixture(m.weights, m.means + far, m.covariances, covariance_type)
+        here, there = penalised_step(m, X, 0.2), penalised_step(moved, X + far, 0.2)
+        assert_allclose(there.covariances, here.covariances, rtol=1e-6, atol=1e-7)
+        assert_allclose(there.means - far, here.means, atol=1e-7)
+
+    @every_type
+    def test_float32_and_integer_rows_are_computed_in_float64(self, covariance_type):
+        m = random_mixture(1, 3, 2, covariance_type)
+        X = rows().round().astype(np.int16)
+        reference = m.family.em_pass(X.astype(float), m.weights, m.components)
+        for dtype in (np.int16, np.float32):
+            value, moments = m.family.em_pass(X.astype(dtype), m.weights, m.components)
+            assert value == reference[0]
+            for a, b in zip(moments, reference[1], strict=True):
+                assert_array_equal(a, b)
+
+    def test_a_component_without_rows_stays_where_it_is(self):
+        means = np.array([[0.0], [500.0]])
+        family, X = Gaussian(), rows(d=1)
+        components = (means, np.ones((2, 1, 1)))
+        _, moments = family.em_pass(X, np.array([0.5, 0.5]), components)
+        moved, covariances = family.from_moments(moments, components, prior_of(family, X))
+        assert moments[0][1] == 0
+        assert moved[1] == 500.0
+        assert_allclose(covariances[1, 0, 0], X.var(ddof=1))
+
+    @every_type
+    def test_hard_moments_are_those_of_the_labelled_rows(self, covariance_type):
+        family, X = Gaussian(covariance_type), rows()
+        labels = (X[:, 0] > 0).astype(np.intp)
+        reference = family.start_components(X, np.zeros((2, 2)))
+        moments = family.hard_moments(X, labels, reference)
+        means, covariances = family.from_moments(moments, reference)
+        parts = [X[labels == k] for k in (0, 1)]
+        full = np.array([np.cov(part.T, ddof=0) for part in parts])
+        expected = naive.in_structure(covariance_type, full, np.bincount(labels))
+        assert_allclose(means, [part.mean(axis=0) for part in parts], rtol=1e-10)
+        assert_allclose(
+            covariances, np.broadcast_to(expected, covariances.shape), rtol=1e-10, atol=1e-12
+        )
+
+
+class TestDegeneracy:
+    @staticmethod
+    def verdict(covariance_type, X):
+        family = Gaussian(covariance_type)
+        return family.degeneracy(family.prior_target(X))
+
+    @every_type
+    def test_ordinary_rows_are_fine(self, covariance_type):
+        assert self.verdict(covariance_type, rows()) is None
+
+    @every_type
+    @pytest.mark.parametrize("unit", [1e-6, 1e6])
+    def test_the_unit_of_a_column_does_not_matter(self, covariance_type, unit):
+        assert self.verdict(covariance_type, rows() * [1.0, unit]) is None
+
+    @pytest.mark.parametrize("covariance_type", ["full", "diag", "tied"])
+    @pytest.mark.parametrize("value", [0.0, 0.1, 1e9])
+    def test_a_constant_column_is_named(self, covariance_type, value):
+        X = rows(d=3)
+        X[:, 1] = value
+        assert self.verdict(covariance_type, X) == "{column 1} is constant"
+
+    def test_several_constant_columns_are_named(self):
+        X = rows(d=3)
+        X[:, 1:] = 5.0
+        assert self.verdict("full", X) == "{column 1}, {column 2} are constant"
+
+    def test_spherical_rows_degenerate_only_where_all_columns_are_constant(self):
+        X = rows()
+        X[:, 1] = 5.0
+        assert self.verdict("spherical", X) is None
+        assert self.verdict("spherical", np.full((9, 2), 0.1)) == "all columns are constant"
+
+    @pytest.mark.parametrize("covariance_type", ["full", "tied"])
+    def test_linearly_dependent_columns_are_named(self, covariance_type):
+        X = rows(d=4)
+        X[:, 3] = 2 * X[:, 0] - 7
+        assert self.verdict(covariance_type, X) == "{column 0}, {column 3} are linearly dependent"
+
+    @pytest.mark.parametrize("covariance_type", ["diag", "spherical"])
+    def test_other_structures_bear_dependent_columns(self, covariance_type):
+        X = rows(d=2)
+        X[:, 1] = X[:, 0]
+        assert self.verdict(covariance_type, X) is None
+
+    def test_columns_in_very_different_units_are_not_dependent(self):
+        X = rows(d=3) * [1e-8, 1.0, 1e8]
+        assert self.verdict("full", X) is None
+
+
+class TestIsProper:
+    @every_type
+    def test_a_mixture_is_proper(self, covariance_type):
+        m = random_mixture(1, covariance_type=covariance_type)
+        assert m.family.is_proper(m.components)
+
+    @every_type
+    def test_nan_and_negative_are_not(self, covariance_type):
+        m = random_mixture(1, covariance_type=covariance_type)
+        means, covariances = m.components
+        assert not m.family.is_proper((means * np.nan, covariances))
+        assert not m.family.is_proper((means, covariances * np.nan))
+        assert not m.family.is_proper((means, -covariances))
+
+
+class TestCoordinates:
+    @given(covariance_types, seeds)
+    def test_from_coordinates_undoes_coordinates(self, covariance_type, seed):
+        m = random_mixture(seed, 3, 3, covariance_type)
+        origin, near = (m.weights, m.components), jiggled(m, seed)
+        v = m.family.coordinates(near.weights, near.components, origin)
+        weights, components = m.family.from_coordinates(v, origin)
+        back = Mixture.from_components(m.family, weights, components)
+        for name in ("weights", "means", "covariances"):
+            assert_allclose(getattr(back, name), getattr(near, name), rtol=1e-10, atol=1e-11)
+
+    @every_type
+    def test_the_origin_is_zero_and_there_is_a_coordinate_per_parameter(self, covariance_type):
+        m = random_mixture(1, 3, 3, covariance_type)
+        v = m.family.coordinates(m.weights, m.components, (m.weights, m.components))
+        assert_allclose(v, 0.0, atol=1e-12)
+        assert len(v) == m.n_parameters + 1  # the weights have a sum, too
+
+    @every_type
+    def test_beyond_the_parameter_space_there_is_nothing(self, covariance_type):
+        m = random_mixture(1, 3, 3, covariance_type)
+        origin = (m.weights, m.components)
+        v = m.family.coordinates(*origin, origin)
+        light, narrow = v.copy(), v.copy()
+        light[0] -= 10.0
+        narrow[3 + 9 :] -= 10.0
+        assert m.family.from_coordinates(light, origin) is None
+        assert m.family.from_coordinates(narrow, origin) is None
+
+    @every_type
+    def test_the_complete_data_information_is_the_identity(self, covariance_type):
+        """-Q(v) = KL of the joint law of (row, component) at the origin to that at v; its Hessian at 0 is I.
+
+        Along sqrt(w) the weights would leave the simplex: there it is 0.
+        """
+        m = random_mixture(1, 2, 2, covariance_type)
+        origin = (m.weights, m.components)
+
+        def kl(v):
+            weights, components = m.family.from_coordinates(v, origin)
+            # Not through `divergence`, which cannot be negative by rounding.
+            near = Mixture.from_components(m.family, weights, components)
+            pairs = zip(*naive.full_components(m), *naive.full_components(near), strict=True)
+            parts = np.array([naive.divergence(*pair) for pair in pairs])
+            return m.weights @ (parts + np.log(m.weights / weights))
+
+        n, h = m.n_parameters + 1, 1e-3
+        e = h * np.eye(n)
+        hessian = np.array(
+            [[kl(a + b) - kl(a - b) - kl(b - a) + kl(-a - b) for b in e] for a in e]
+        ) / (4 * h**2)
+        simplex = np.zeros((n, n))
+        simplex[:2, :2] = np.sqrt(np.outer(m.weights, m.weights))
+        assert_allclose(hessian, np.eye(n) - simplex, atol=1e-4)

@@ -1,0 +1,314 @@
+"""The graph: lazy, named, fresh, equal to the method in memory, and the same bits on every scheduler."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+import dask
+import dask.array as da
+import dask.dataframe as dd
+import distributed
+import numpy as np
+import pandas as pd
+import pytest
+from dask.delayed import Delayed
+from dask.utils import key_split
+
+from dask_dfmr import AggregationError, GaussianMixture, aggregate, dfmr, graph
+from tests.conftest import local_cluster
+from tests.data_makers import (
+    META,
+    Reader,
+    broken,
+    make_array,
+    make_ddf,
+    make_delayed,
+    make_frame,
+    make_rows,
+    other_unit,
+    same_bits,
+    write_parquet,
+)
+
+M = 17
+
+
+@cache
+def input_of_some_bad_partitions() -> dd.DataFrame:
+    """Seventeen partitions: two far away, one that cannot be read."""
+    return make_ddf(M, Reader({3: other_unit, 5: broken, 11: other_unit}))
+
+
+@cache
+def local_estimates():
+    gm = GaussianMixture(2, random_state=0, keep_estimates=True, on_failed="ignore")
+    with dask.config.set(scheduler="synchronous"):
+        return gm.fit(input_of_some_bad_partitions()).estimates_
+
+
+def compute(X=None, **kwargs):
+    X = input_of_some_bad_partitions() if X is None else X
+    return dfmr(X, 2, random_state=0, **kwargs).compute(scheduler="synchronous")
+
+
+def assert_equal_aggregates(a, b, tolerance=1e-10):
+    for name in ("weights", "means", "covariances"):
+        np.testing.assert_allclose(
+            getattr(a.mixture, name), getattr(b.mixture, name), rtol=tolerance, atol=tolerance
+        )
+    np.testing.assert_array_equal(a.decision.kept, b.decision.kept)
+    assert a.decision.center == b.decision.center
+    assert a.decision.refused == b.decision.refused
+    np.testing.assert_allclose(a.decision.distances, b.decision.distances, rtol=1e-8)
+    np.testing.assert_allclose(a.decision.radius, b.decision.radius, rtol=1e-8)
+    assert a.n_iter == b.n_iter
+    assert a.converged == b.converged
+
+
+def stage_names(result: Delayed) -> set[str]:
+    return {key_split(key) for key in result.dask}
+
+
+# -- building ------------------------------------------------------------------------------------
+
+
+def refuse_to_run(*args):
+    raise AssertionError("a function of the user was called")
+
+
+class TestBuilding:
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda: dd.from_map(refuse_to_run, range(4), meta=META),
+            lambda: make_ddf(4).map_partitions(refuse_to_run, meta=META),
+            lambda: make_ddf(4).to_dask_array(),
+            lambda: make_array(4).map_blocks(refuse_to_run, meta=np.empty((0, 0))),
+            lambda: [dask.delayed(refuse_to_run)(i) for i in range(4)],
+            lambda: make_ddf(4).shuffle("x", shuffle_method="tasks"),
+        ],
+        ids=["from_map", "map_partitions", "to_dask_array", "map_blocks", "Delayed", "shuffle"],
+    )
+    def test_computes_nothing_and_calls_nothing(self, make, raise_if_dask_computes):
+        with raise_if_dask_computes():
+            assert isinstance(dfmr(make(), 2), Delayed)
+
+    def test_reads_no_row_of_a_file(self, tmp_path, raise_if_dask_computes):
+        paths = write_parquet(tmp_path, 3)
+        X = dd.read_parquet(tmp_path)
+        for path in paths:
+            with open(path, "wb"):
+                pass
+        with raise_if_dask_computes():
+            dfmr(X, 2)
+
+    def test_is_done_once_per_compute(self):
+        calls = []
+
+        def count(i):
+            calls.append(i)
+            return make_frame(i)
+
+        X = [dask.delayed(count)(i) for i in range(5)]
+        dfmr(X, 2, init_params="kmeans").compute(scheduler="synchronous")
+        assert sorted(calls) == [0, 1, 2, 3, 4]
+
+    def test_keys_are_fresh(self, ddf):
+        assert not set(dfmr(ddf, 2, random_state=0).dask) & set(dfmr(ddf, 2, random_state=0).dask)
+
+    def test_keys_are_fresh_for_arrays_in_memory(self):
+        X = make_rows()
+        assert not set(dfmr(X, 2).dask) & set(dfmr(X, 2).dask)
+
+    def test_computing_twice_gives_the_same_bits(self, ddf):
+        result = dfmr(ddf, 2)
+        a, b = (result.compute(scheduler="synchronous") for _ in range(2))
+        assert same_bits(a.mixture, b.mixture)
+
+    def test_parameters_are_checked(self, ddf):
+        with pytest.raises(ValueError, match="n_components"):
+            dfmr(ddf, 0)
+        with pytest.raises(ValueError, match="block_size"):
+            dfmr(ddf, 2, block_size=0)
+        with pytest.raises(ValueError, match="n_starts"):
+            dfmr(ddf, 2, n_starts=0)
+
+    def test_composes_with_other_delayed(self, ddf):
+        assert dfmr(ddf, 2).mixture.n_components.compute(scheduler="synchronous") == 2
+
+
+# -- what it looks like --------------------------------------------------------------------------
+
+
+ONE_BLOCK = {
+    *("read_pilot", "pilot_scale", "fit_pilot", "shortlist", "fit_partition"),
+    *("stack_estimates", "presence", "call_roll", "report_rows"),
+    *("l2_tile", "coat_candidate", "coat_min", "l2_filter"),
+    *("offer_start", "pick_start", "reduce", "finish"),
+}
+MANY_BLOCKS = ONE_BLOCK - {"reduce"} | {"assign_block", "tree_sum", "recentre"}
+
+
+def prefixed(names):
+    return {f"dfmr_{name}" for name in names}
+
+
+class TestStages:
+    def test_one_block(self, ddf):
+        assert stage_names(dfmr(ddf, 2)) == prefixed(ONE_BLOCK)
+
+    def test_many_blocks(self, ddf):
+        assert stage_names(dfmr(ddf, 2, block_size=4)) == prefixed(MANY_BLOCKS)
+
+    def test_unknown_columns(self):
+        found = stage_names(dfmr(make_delayed(), 2))
+        assert found == prefixed(ONE_BLOCK | {"describe", "schema"})
+
+    def test_named_starts_have_no_pilots(self, ddf):
+        found = stage_names(dfmr(ddf, 2, init_params="kmeans"))
+        pilots = {"read_pilot", "pilot_scale", "fit_pilot", "shortlist"}
+        assert found == prefixed(ONE_BLOCK - pilots)
+
+    def test_data_in_memory(self):
+        found = stage_names(dfmr(make_rows(), 2, n_partitions=2))
+        assert found == prefixed(ONE_BLOCK | {"rows"})
+
+    def test_every_stage_is_documented(self):
+        documented = set(re.findall(r"dfmr_\w+", graph.__doc__))
+        assert documented >= prefixed(MANY_BLOCKS | ONE_BLOCK | {"describe", "schema"})
+        found = {"results", "store", "lost_partition", "rows"}
+        assert documented <= prefixed(MANY_BLOCKS | ONE_BLOCK | {"describe", "schema"} | found)
+
+    def test_read_and_fit_are_one_task(self, tmp_path):
+        write_parquet(tmp_path, 3, n_more_columns=3)
+        X = dd.read_parquet(tmp_path)[["x", "y"]]
+        result = dfmr(X[X.x > -100] * 2, 2)
+        assert stage_names(result) == prefixed(ONE_BLOCK)
+        assert sum(key_split(key) == "dfmr_fit_partition" for key in result.dask) == 3
+
+    def test_one_fit_per_partition_and_a_triangle_of_tiles(self):
+        names = [key_split(key) for key in dfmr(make_ddf(10), 2, block_size=3).dask]
+        assert names.count("dfmr_fit_partition") == 10
+        assert names.count("dfmr_read_pilot") == 10
+        assert names.count("dfmr_stack_estimates") == 4
+        assert names.count("dfmr_l2_tile") == 10
+
+    def test_at_most_sixteen_pilots(self):
+        names = [key_split(key) for key in dfmr(make_ddf(40), 2).dask]
+        assert names.count("dfmr_read_pilot") == 16
+
+    def test_no_task_depends_on_all_partitions(self):
+        result = dfmr(make_ddf(64), 2, block_size=8, split_every=4)
+        widest = max(
+            sum(key_split(key) == "dfmr_fit_partition" for key in node.dependencies)
+            for node in result.dask.values()
+        )
+        assert widest == 8
+
+
+# -- what it gives -------------------------------------------------------------------------------
+
+
+class TestEqualToMemory:
+    @pytest.mark.parametrize("block_size", [1, 2, 7, M, 50])
+    @pytest.mark.parametrize("split_every", [2, 3, 8])
+    def test_blocks_and_trees(self, block_size, split_every):
+        result = compute(block_size=block_size, split_every=split_every)
+        assert_equal_aggregates(result, aggregate(local_estimates()))
+
+    @pytest.mark.parametrize("block_size", [4, 50])
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"method": "mr"},
+            {"method": "coat"},
+            {"n_starts": 3},
+            {"n_starts": 100},
+            {"rho": 1.0},
+            {"rho": np.inf},
+            {"machine_weights": "equal"},
+        ],
+        ids=repr,
+    )
+    def test_options(self, options, block_size):
+        expected = aggregate(local_estimates(), **options)
+        assert_equal_aggregates(compute(block_size=block_size, **options), expected)
+
+    def test_unknown_columns(self):
+        reader = Reader({3: other_unit, 5: broken, 11: other_unit})
+        result = compute(make_delayed(M, reader), block_size=4)
+        assert_equal_aggregates(result, aggregate(local_estimates()))
+
+    def test_a_block_where_nobody_is_usable(self):
+        reader = Reader(dict.fromkeys(range(4), broken))
+        gm = GaussianMixture(2, random_state=0, on_failed="ignore").fit(make_ddf(M, reader))
+        result = compute(make_ddf(M, reader), block_size=4)
+        assert_equal_aggregates(result, aggregate(gm.estimates_))
+        assert result.decision.refused.keys() == {0, 1, 2, 3}
+
+    def test_three_hundred_partitions(self):
+        X = da.from_array(np.concatenate([make_rows(i, 40) for i in range(300)]), chunks=(40, 2))
+        gm = GaussianMixture(2, random_state=0).fit(X)
+        assert gm.n_partitions_ == 300
+        assert_equal_aggregates(gm.aggregate_, aggregate(gm.estimates_))
+
+    def test_the_estimator_computes_the_same(self):
+        gm = GaussianMixture(2, random_state=0, on_failed="ignore")
+        gm.fit(input_of_some_bad_partitions())
+        assert same_bits(gm.mixture_, compute().mixture)
+
+    def test_errors_carry_the_report(self):
+        X = make_ddf(3, Reader(dict.fromkeys(range(3), broken)))
+        with pytest.raises(AggregationError, match="the disk is gone") as caught:
+            dfmr(X, 2).compute(scheduler="synchronous")
+        assert [row["partition"] for row in caught.value.report] == [0, 1, 2]
+        assert caught.value.reasons.keys() == {0, 1, 2}
+
+    def test_notes_are_values(self):
+        result = compute(make_ddf(2))
+        assert [note.category.__name__ for note in result.notes] == ["FilterWarning"]
+
+
+def fit_both_ways():
+    """The estimator, and the lazy graph in several blocks."""
+    X = input_of_some_bad_partitions()
+    gm = GaussianMixture(2, random_state=0, on_failed="ignore").fit(X)
+    return gm, dfmr(X, 2, random_state=0, block_size=5, split_every=2).compute()
+
+
+@cache
+def fitted_alone():
+    with dask.config.set(scheduler="synchronous"):
+        return fit_both_ways()
+
+
+class TestBits:
+    """The same bits wherever it runs."""
+
+    def check(self):
+        (gm, result), (expected, expected_result) = fit_both_ways(), fitted_alone()
+        assert same_bits(gm.mixture_, expected.mixture_)
+        assert same_bits(result.mixture, expected_result.mixture)
+        report, expected_report = gm.partition_report_, expected.partition_report_
+        pd.testing.assert_frame_equal(report, expected_report, check_exact=True)
+        assert gm.lower_bound_ == expected.lower_bound_
+        for mine, other in zip(gm.estimates_, expected.estimates_, strict=True):
+            assert mine.mixture == other.mixture
+
+    @pytest.mark.parametrize("scheduler", ["synchronous", "threads", "processes"])
+    def test_local_schedulers(self, scheduler):
+        with dask.config.set(scheduler=scheduler):
+            self.check()
+
+    def test_one_thread(self):
+        with dask.config.set(scheduler="threads", num_workers=1):
+            self.check()
+
+    def test_two_worker_processes(self, client):
+        self.check()
+
+    @pytest.mark.parametrize(("n_workers", "processes"), [(1, True), (4, True), (2, False)])
+    def test_other_clusters(self, n_workers, processes):
+        with local_cluster(n_workers, processes) as cluster, distributed.Client(cluster):
+            self.check()

@@ -1,0 +1,74 @@
+"""The distance between mixing distributions."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from numpy.testing import assert_allclose
+
+from dask_dfmr import Mixture, mixing_distance
+from tests import naive
+from tests.strategies import covariance_types, mixtures, random_mixture, seeds, shuffled
+
+
+def equal_weights(m):
+    return Mixture(
+        np.full(m.n_components, 1 / m.n_components), m.means, m.covariances, m.covariance_type
+    )
+
+
+@given(covariance_types, seeds)
+def test_a_mixture_is_at_distance_zero_to_itself(covariance_type, seed):
+    m = random_mixture(seed, covariance_type=covariance_type)
+    assert_allclose(mixing_distance(m, m), 0.0, atol=1e-9)
+
+
+@given(mixtures(), mixtures())
+def test_it_is_symmetric(a, b):
+    assert_allclose(mixing_distance(a, b), mixing_distance(b, a), rtol=1e-7)
+
+
+@given(mixtures(), mixtures(), mixtures())
+def test_no_detour_is_shorter(a, b, c):
+    direct = mixing_distance(a, c)
+    assert direct <= (mixing_distance(a, b) + mixing_distance(b, c)) * (1 + 1e-7)
+
+
+@given(mixtures(), mixtures(), seeds)
+def test_relabelling_moves_nothing(a, b, seed):
+    assert_allclose(mixing_distance(shuffled(a, seed), b), mixing_distance(a, b), rtol=1e-7)
+
+
+@given(covariance_types, seeds)
+def test_with_equal_weights_it_is_the_best_of_all_permutations(covariance_type, seed):
+    a, b = (equal_weights(random_mixture([seed, i], 4, 2, covariance_type)) for i in range(2))
+    assert_allclose(mixing_distance(a, b), naive.mixing_distance(a, b), rtol=1e-7)
+
+
+def test_of_two_components_it_is_the_ground_cost():
+    a = Mixture([1.0], [[0.0, 0.0]], [[4.0, 9.0]], "diag")
+    b = Mixture([1.0], [[3.0, 4.0]], [[1.0, 1.0]], "diag")
+    assert_allclose(mixing_distance(a, b), 5.0 + np.hypot(2 - 1, 3 - 1))
+
+
+def test_moving_weight_costs_weight_times_distance():
+    means, covariances = [[0.0], [10.0]], [1.0, 1.0]
+    a = Mixture([0.5, 0.5], means, covariances, "spherical")
+    b = Mixture([0.3, 0.7], means, covariances, "spherical")
+    assert_allclose(mixing_distance(a, b), 0.2 * 10.0)
+
+
+def test_the_numbers_of_components_may_differ():
+    a = Mixture([1.0], [[0.0]], [1.0], "spherical")
+    b = Mixture([0.5, 0.5], [[-2.0], [4.0]], [1.0, 1.0], "spherical")
+    assert_allclose(mixing_distance(a, b), 3.0)
+
+
+def test_the_covariance_types_may_differ():
+    a = Mixture([1.0], [[0.0, 0.0]], [2.0], "spherical")
+    b = Mixture([1.0], [[0.0, 0.0]], [2 * np.eye(2)], "full")
+    assert_allclose(mixing_distance(a, b), 0.0, atol=1e-12)
+
+
+def test_another_number_of_columns_is_refused():
+    with pytest.raises(ValueError, match="same number of columns; got 2 and 3"):
+        mixing_distance(random_mixture(1), random_mixture(1, n_features=3))

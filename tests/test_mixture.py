@@ -1,0 +1,395 @@
+"""The value ``Mixture``: checks, density, sampling, views, files."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.stats import multivariate_normal
+from sklearn.mixture import GaussianMixture
+
+from dask_dfmr import Mixture
+from dask_dfmr.families.gaussian import COVARIANCE_TYPES, Gaussian
+from tests import naive
+from tests.strategies import covariance_types, mixtures, random_mixture, seeds, shuffled
+
+EYE = [[1.0, 0.0], [0.0, 1.0]]
+GOOD = {"weights": [0.4, 0.6], "means": [[0.0, 0.0], [3.0, 1.0]], "covariances": [EYE, EYE]}
+
+every_type = pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+
+
+def rows_near(mixture, n=200):
+    return np.random.default_rng(1).normal(0, 4, (n, mixture.n_features))
+
+
+class TestConstruction:
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"weights": [[0.4, 0.6]]}, r"weights must have the shape \(n_components,\); got \(1"),
+            ({"weights": []}, r"weights must have the shape \(n_components,\); got \(0,\)"),
+            ({"weights": [-0.2, 1.2]}, "weights must not be negative; got -0.2"),
+            ({"weights": [0.4, 0.5]}, "weights must sum to 1; their sum is 0.9"),
+            ({"weights": [0.4, np.nan]}, "weights must be finite; got 1 NaN"),
+            ({"weights": ["a", "b"]}, "weights must be an array of numbers; got list"),
+            ({"weights": [10**400, 0]}, "weights must be"),
+            ({"means": [[0.0, 0.0]]}, r"means must have the shape .*= 2.*got \(1, 2\)"),
+            ({"means": [0.0, 3.0]}, r"means must have the shape .*got \(2,\)"),
+            ({"means": [[], []]}, r"means must have the shape .*got \(2, 0\)"),
+            ({"means": [[0.0, np.inf], [3.0, 1.0]]}, "means must be finite; got 1"),
+            ({"means": [[0.0, 0.0], [3.0]]}, "means must be an array of numbers"),
+            ({"covariances": EYE}, r"'full' must have the shape \(2, 2, 2\); got \(2, 2\)"),
+            (
+                {"covariances": [EYE, [[1, 0.5], [0, 1]]]},
+                r"covariances\[1\] must be symmetric.*0.5",
+            ),
+            ({"covariances": [[[1, 2], [2, 1]], EYE]}, r"covariances\[0\] must be positive.* -1"),
+            ({"covariances": [EYE, [[1, 0], [0, np.nan]]]}, "covariances must be finite; got 1"),
+            ({"covariance_type": "banana"}, "covariance_type must be one of 'full'.*got 'banana'"),
+            ({"covariance_type": None}, "covariance_type must be one of 'full'.*got None"),
+            ({"feature_names": ["a"]}, r"feature_names must be 2 different names.*\('a',\)"),
+            ({"feature_names": ["a", "a"]}, r"feature_names must be 2 different names"),
+            ({"feature_names": "ab"}, r"feature_names"),
+        ],
+    )
+    def test_an_error_names_argument_expectation_and_finding(self, change, message):
+        with pytest.raises((ValueError, TypeError), match=message):
+            Mixture(**GOOD | change)
+
+    @pytest.mark.parametrize(
+        ("covariance_type", "covariances", "message"),
+        [
+            ("diag", [[1.0, 1.0], [1.0, 0.0]], "must be positive.* 0"),
+            ("spherical", [1.0, -2.0], "must be positive.* -2"),
+            ("tied", [[1.0, 0.5], [0.0, 1.0]], "covariances must be symmetric"),
+            ("tied", [[1.0, 2.0], [2.0, 1.0]], "covariances must be positive definite"),
+            ("spherical", [[1.0], [1.0]], r"must have the shape \(2,\); got \(2, 1\)"),
+            ("tied", [EYE, EYE], r"must have the shape \(2, 2\); got \(2, 2, 2\)"),
+            ("diag", [1.0, 1.0], r"must have the shape \(2, 2\); got \(2,\)"),
+        ],
+    )
+    def test_the_other_types_are_checked_in_their_own_shape(
+        self, covariance_type, covariances, message
+    ):
+        with pytest.raises(ValueError, match=message):
+            Mixture(GOOD["weights"], GOOD["means"], covariances, covariance_type)
+
+    def test_complex_numbers_are_refused(self):
+        with pytest.raises(ValueError, match="covariances must be"):
+            Mixture(**GOOD | {"covariances": np.array([EYE, EYE], dtype=complex)})
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"means": [[1e200, 0.0], [0.0, 0.0]]}, r"means must not exceed 1e.*; got 1e\+200"),
+            (
+                {"covariances": [np.eye(2) * 1e300, EYE]},
+                r"covariances\[0\] must have variances from",
+            ),
+            (
+                {"covariances": [EYE, np.eye(2) * 1e-300]},
+                r"covariances\[1\] must have variances from",
+            ),
+            ({"covariances": [EYE, [[1e16, 1e16], [1e16, 1e16 + 2]]]}, "regular to rounding"),
+        ],
+    )
+    def test_what_floating_point_cannot_bear_is_refused(self, change, message):
+        with pytest.raises(ValueError, match=message):
+            Mixture(**GOOD | change)
+
+    def test_columns_in_very_different_units_are_fine(self):
+        unit = np.array([1e-60, 1e60])
+        sigma = [np.outer(unit, unit) * [[1.0, 0.9], [0.9, 1.0]]] * 2
+        assert Mixture(GOOD["weights"], GOOD["means"] * unit, sigma).n_features == 2
+
+    def test_asymmetry_within_rounding_is_removed(self):
+        sigma = np.array([EYE, [[1.0, 0.5], [0.5 + 1e-12, 1.0]]])
+        m = Mixture(**GOOD | {"covariances": sigma})
+        assert_array_equal(m.covariances, m.covariances.transpose(0, 2, 1))
+
+    def test_arrays_are_read_only_copies(self):
+        weights = np.array([0.4, 0.6])
+        m = Mixture(**GOOD | {"weights": weights})
+        weights[0] = 7.0
+        assert m.weights[0] == 0.4
+        for array in (m.weights, m.means, m.covariances):
+            with pytest.raises(ValueError, match="read-only"):
+                array[0] = 0.0
+
+    def test_fields_cannot_be_set(self):
+        with pytest.raises(AttributeError):
+            Mixture(**GOOD).weights = np.ones(2)
+
+    def test_from_components_refuses_a_family_that_is_not_gaussian(self):
+        class Other:
+            name = "other"
+
+        with pytest.raises(TypeError, match=r"family must be Gaussian.*got 'other'"):
+            Mixture.from_components(Other(), np.ones(1), (np.ones((1, 1)),))
+
+    @every_type
+    def test_from_components_undoes_components(self, covariance_type):
+        m = random_mixture(1, covariance_type=covariance_type)
+        assert Mixture.from_components(m.family, m.weights, m.components) == m
+
+
+class TestValue:
+    def test_repr_says_shape_type_and_names(self):
+        assert repr(Mixture(**GOOD, feature_names=["a", "b"])) == (
+            "Mixture(n_components=2, n_features=2, covariance_type='full', feature_names=('a', 'b'))"
+        )
+
+    def test_equal_numbers_are_equal_and_hash_alike(self):
+        a, b = Mixture(**GOOD), Mixture(**GOOD)
+        assert a == b
+        assert hash(a) == hash(b)
+
+    def test_other_numbers_order_names_or_type_are_not_equal(self):
+        m = random_mixture(2)
+        assert m != random_mixture(3)
+        assert m != m.reordered([2, 1, 0])
+        assert m != Mixture(m.weights, m.means, m.covariances, "full", ["a", "b"])
+        assert m != "mixture"
+
+    @every_type
+    def test_counts_its_free_parameters(self, covariance_type):
+        m = random_mixture(1, 3, 4, covariance_type)
+        covariance_parameters = {"full": 3 * 10, "tied": 10, "diag": 3 * 4, "spherical": 3}
+        assert m.n_parameters == 2 + 12 + covariance_parameters[covariance_type]
+
+    def test_knows_its_family(self):
+        assert random_mixture(1, covariance_type="diag").family == Gaussian("diag")
+
+    def test_pickles_to_itself(self):
+        m = random_mixture(4)
+        assert pickle.loads(pickle.dumps(m)) == m
+
+
+class TestDensity:
+    @every_type
+    def test_score_samples_is_the_log_of_the_naive_density(self, covariance_type):
+        m = random_mixture(1, 3, 3, covariance_type)
+        X = rows_near(m)
+        assert_allclose(m.score_samples(X), np.log(naive.density(m, X)), rtol=1e-10, atol=1e-10)
+
+    @every_type
+    def test_predict_proba_is_the_naive_responsibility(self, covariance_type):
+        m = random_mixture(1, 3, 3, covariance_type)
+        X = rows_near(m)
+        assert_allclose(m.predict_proba(X), naive.responsibilities(m, X), atol=1e-10)
+
+    @every_type
+    def test_agrees_with_sklearn(self, covariance_type):
+        m = random_mixture(5, 4, 3, covariance_type)
+        X, theirs = rows_near(m), m.to_sklearn()
+        assert_allclose(m.score_samples(X), theirs.score_samples(X), rtol=1e-10, atol=1e-10)
+        assert_allclose(m.predict_proba(X), theirs.predict_proba(X), atol=1e-10)
+        assert_array_equal(m.predict(X), theirs.predict(X))
+        assert_allclose(m.score(X), theirs.score(X), rtol=1e-10)
+
+    @given(mixtures(n_features=1))
+    def test_a_density_integrates_to_one(self, m):
+        sd = np.sqrt(m.covariances[:, 0, 0])
+        x = np.linspace((m.means[:, 0] - 9 * sd).min(), (m.means[:, 0] + 9 * sd).max(), 20_001)
+        assert_allclose(np.trapezoid(np.exp(m.score_samples(x[:, None])), x), 1.0, rtol=1e-9)
+
+    @given(covariance_types, seeds)
+    def test_relabelling_moves_no_density(self, covariance_type, seed):
+        m = random_mixture(seed, covariance_type=covariance_type)
+        X = rows_near(m, 50)
+        assert_allclose(shuffled(m, seed).score_samples(X), m.score_samples(X), rtol=1e-12)
+
+    def test_blocks_of_rows_do_not_show(self):
+        m, X = random_mixture(1), rows_near(random_mixture(1), 70_000)
+        few = [m.score_samples(X[i : i + 100]) for i in range(0, len(X), 7000)]
+        whole = m.score_samples(X)
+        assert_allclose(
+            np.hstack(few),
+            np.hstack([whole[i : i + 100] for i in range(0, 70_000, 7000)]),
+            rtol=1e-12,
+        )
+
+    def test_a_component_of_weight_zero_takes_no_row(self):
+        m = Mixture([0.0, 1.0], GOOD["means"], GOOD["covariances"])
+        assert_array_equal(m.predict([[0.0, 0.0]]), [1])
+        assert_array_equal(m.predict_proba([[0.0, 0.0]]), [[0.0, 1.0]])
+
+    def test_a_row_with_nan_is_named(self):
+        X = np.zeros((5, 2))
+        X[3, 1] = np.nan
+        for method in ("predict", "predict_proba", "score_samples", "score"):
+            with pytest.raises(ValueError, match=r"X must be finite; row 3 is the first.*dropna"):
+                getattr(Mixture(**GOOD), method)(X)
+
+    @pytest.mark.parametrize("X", [np.zeros((3, 5)), np.zeros(2), np.zeros((1, 1, 2))])
+    def test_rows_of_another_shape_are_refused(self, X):
+        with pytest.raises(ValueError, match=r"X must have the shape \(n_samples, 2\); got"):
+            Mixture(**GOOD).predict(X)
+
+    def test_no_rows_give_no_answers_and_no_score(self):
+        m, X = Mixture(**GOOD), np.empty((0, 2))
+        assert m.predict(X).shape == m.score_samples(X).shape == (0,)
+        assert m.predict_proba(X).shape == (0, 2)
+        with pytest.raises(ValueError, match="X must have at least one row"):
+            m.score(X)
+
+
+class TestSample:
+    @every_type
+    def test_samples_have_the_moments_of_the_mixture(self, covariance_type):
+        m = random_mixture(1, 3, 2, covariance_type)
+        X, y = m.sample(200_000, random_state=0)
+        means, covariances = naive.full_components(m)
+        assert_allclose(np.bincount(y) / len(y), m.weights, atol=0.005)
+        for k in range(3):
+            assert_allclose(X[y == k].mean(axis=0), means[k], atol=0.05)
+            assert_allclose(np.cov(X[y == k].T), covariances[k], atol=0.06)
+
+    def test_the_same_seed_draws_the_same_rows(self):
+        m = random_mixture(1)
+        assert_array_equal(m.sample(20, random_state=3)[0], m.sample(20, random_state=3)[0])
+        assert (m.sample(20, random_state=3)[0] != m.sample(20, random_state=4)[0]).any()
+
+    def test_rows_come_grouped_by_component(self):
+        X, y = random_mixture(1).sample(100, random_state=0)
+        assert X.shape == (100, 2)
+        assert_array_equal(y, np.sort(y))
+
+    def test_less_than_one_row_is_refused(self):
+        with pytest.raises(ValueError, match="n_samples must be at least 1; got 0"):
+            random_mixture(1).sample(0)
+
+
+class TestMarginal:
+    @every_type
+    def test_a_marginal_integrates_the_other_column_out(self, covariance_type):
+        m = random_mixture(1, 3, 2, covariance_type)
+        x = np.linspace(-5, 5, 7)
+        grid = np.linspace(-25, 25, 5001)
+        rows = np.array([[g, v] for v in x for g in grid])
+        integrated = np.trapezoid(np.exp(m.score_samples(rows)).reshape(7, -1), grid, axis=1)
+        assert_allclose(np.exp(m.marginal([1]).score_samples(x[:, None])), integrated, rtol=1e-8)
+
+    def test_names_and_positions_mean_the_same(self):
+        m = random_mixture(1, 3, 3, names=["a", "b", "c"])
+        assert m.marginal(["c", "a"]) == m.marginal([2, 0])
+        assert m.marginal(["c", "a"]).feature_names == ("c", "a")
+
+    @pytest.mark.parametrize(
+        ("columns", "message"),
+        [
+            (["z"], r"no column 'z'.*'a'"),
+            ([2], "positions from 0 to 1; got 2"),
+            ([-1], "positions from 0 to 1; got -1"),
+            ([], r"at least one column.*got \[\]"),
+            ([0, 0], r"each one once; got \[0, 0\]"),
+        ],
+    )
+    def test_a_wrong_column_is_named(self, columns, message):
+        with pytest.raises(ValueError, match=message):
+            random_mixture(1, names=["a", "b"]).marginal(columns)
+
+
+class TestOrder:
+    @given(covariance_types, seeds)
+    def test_align_to_undoes_a_permutation(self, covariance_type, seed):
+        m = random_mixture(seed, 4, 2, covariance_type)
+        assert shuffled(m, seed).align_to(m) == m
+
+    def test_align_to_refuses_another_shape(self):
+        with pytest.raises(ValueError, match=r"other must agree .*\(3, 2, 'full'\); got \(2, 2"):
+            random_mixture(1).align_to(random_mixture(1, 2))
+
+    def test_an_order_must_be_a_permutation(self):
+        with pytest.raises(ValueError, match=r"permutation of 0 .. 2; got \[0, 0, 1\]"):
+            random_mixture(1).reordered([0, 0, 1])
+
+
+class TestSklearn:
+    @every_type
+    def test_to_sklearn_and_back_is_the_same_mixture(self, covariance_type):
+        m = random_mixture(1, 3, 3, covariance_type, names=["a", "b", "c"])
+        assert Mixture.from_sklearn(m.to_sklearn()) == m
+
+    @every_type
+    def test_precisions_invert_the_covariances(self, covariance_type):
+        m = random_mixture(1, 3, 3, covariance_type)
+        if covariance_type in ("diag", "spherical"):
+            assert_allclose(m.precisions * m.covariances, 1.0)
+        else:
+            eye = np.broadcast_to(np.eye(3), m.covariances.shape)
+            assert_allclose(m.precisions @ m.covariances, eye, atol=1e-12)
+
+    def test_a_model_without_fit_is_refused(self):
+        with pytest.raises(ValueError, match=r"model must be a fitted.*Call its fit"):
+            Mixture.from_sklearn(GaussianMixture(2))
+
+    def test_a_fitted_model_has_the_same_density_here(self):
+        X = random_mixture(1).sample(300, random_state=0)[0]
+        theirs = GaussianMixture(3, random_state=0).fit(X)
+        assert_allclose(Mixture.from_sklearn(theirs).score(X), theirs.score(X), rtol=1e-10)
+
+
+class TestFiles:
+    @every_type
+    @pytest.mark.parametrize("names", [None, ["größe", 'a "quoted" name', "c"]])
+    def test_save_and_load_keep_every_bit(self, tmp_path, covariance_type, names):
+        m = random_mixture(1, 4, 3, covariance_type, names=names)
+        m.save(tmp_path / "m.json")
+        assert Mixture.load(tmp_path / "m.json") == m
+
+    def test_the_file_is_plain_json(self, tmp_path):
+        m = random_mixture(1, names=["a", "b"])
+        m.save(str(tmp_path / "m.json"))
+        document = json.loads((tmp_path / "m.json").read_text(encoding="utf-8"))
+        assert document["format"] == "dask_dfmr.mixture"
+        assert document["version"] == 1
+        assert document["feature_names"] == ["a", "b"]
+        X = rows_near(m, 20)
+        density = sum(
+            w * multivariate_normal(mu, c).pdf(X)
+            for w, mu, c in zip(
+                document["weights"], document["means"], document["covariances"], strict=True
+            )
+        )
+        assert_allclose(np.exp(m.score_samples(X)), density, rtol=1e-10)
+
+    @pytest.mark.parametrize(
+        ("edit", "message"),
+        [
+            (lambda d: d | {"version": 2}, "expected format version 1, got 2.*newer dask_dfmr"),
+            (lambda d: d | {"format": "cake"}, 'expected a JSON object with "format"'),
+            (lambda d: [d], 'expected a JSON object with "format"'),
+            (lambda d: d | {"weights": [2.0, 1.0, 0.0]}, "weights must sum to 1"),
+            (lambda d: d | {"colour": 1}, r"\['colour'\] unknown"),
+            (lambda d: {k: v for k, v in d.items() if k != "means"}, r"\['means'\] missing"),
+        ],
+    )
+    def test_a_file_that_holds_no_mixture_is_named_and_explained(self, tmp_path, edit, message):
+        path = tmp_path / "m.json"
+        random_mixture(1).save(path)
+        path.write_text(json.dumps(edit(json.loads(path.read_text()))))
+        with pytest.raises(ValueError, match=rf"m\.json.*{message}"):
+            Mixture.load(path)
+
+    @pytest.mark.parametrize("content", ["", "cake", '{"format": "dask_dfmr.mixt', "\x00\x01"])
+    def test_garbage_and_truncated_files_are_no_json(self, tmp_path, content):
+        (tmp_path / "m.json").write_text(content)
+        with pytest.raises(ValueError, match=r"m\.json is not a saved mixture: not JSON"):
+            Mixture.load(tmp_path / "m.json")
+
+    def test_bytes_that_are_no_text_are_no_json(self, tmp_path):
+        (tmp_path / "m.json").write_bytes(b"\xff\xfe\x80")
+        with pytest.raises(ValueError, match=r"m\.json is not a saved mixture"):
+            Mixture.load(tmp_path / "m.json")
+
+    @every_type
+    def test_to_arrays_and_back_is_the_same_mixture(self, covariance_type):
+        m = random_mixture(1, covariance_type=covariance_type, names=["a", "b"])
+        assert Mixture.from_arrays(m.to_arrays()) == m
+
+    def test_from_arrays_needs_three_arrays_only(self):
+        assert Mixture.from_arrays(GOOD) == Mixture(**GOOD)
