@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dask_dfmr.families import Array, Components, Family, Prior, Rows
-from dask_dfmr.local_fit import ComponentCollapsedError, EmResult, LocalProblem
+from dask_dfmr.local_fit import MAX_MAGNITUDE, ComponentCollapsedError, EmResult, LocalProblem
 from dask_dfmr.mixture import Mixture
 from dask_dfmr.starts import MAX_START_ROWS, Scale, make_start, subsample
 
@@ -81,11 +81,9 @@ def pilot_scale(pilots: Sequence[PilotRows | None]) -> Scale | None:
     scales = [pilot.scale for pilot in pilots if pilot is not None]
     widths = [len(scale.location) for scale in scales]
     usual = max(sorted(set(widths)), key=widths.count, default=0)
-    return (
-        Scale.median([scale for scale in scales if len(scale.location) == usual])
-        if scales
-        else None
-    )
+    if not scales:
+        return None
+    return Scale.median([scale for scale in scales if len(scale.location) == usual])
 
 
 def fit_pilot(
@@ -128,7 +126,8 @@ def make_shortlist(problem: LocalProblem, fits: Sequence[PilotFit | None]) -> Sh
     cover = np.clip(1.0 - (scores.max(axis=0) - scores) / slack, 0.0, 1.0)
     chosen = _greedy_cover(cover)
     groups = np.array(chosen)[cover[chosen].argmax(axis=0)]
-    starts = [_settle(problem, present, scores, np.flatnonzero(groups == i)) for i in chosen]
+    members = [np.union1d(np.flatnonzero(groups == i), [i]) for i in chosen]
+    starts = [_settle(problem, present, scores, group) for group in members]
     best = _cross_scores(problem, starts, present).argmax(axis=0)
     return Shortlist(starts, np.bincount(best, minlength=len(starts)).tolist())
 
@@ -163,11 +162,11 @@ def _settle(
 
     On small partitions every pilot's own optimum is one of its own few rows. Pooled, they find the common one.
     """
+    if len(members) == 1:
+        return pilots[members[0]].start
     own = scores[np.ix_(members, members)]
     others = np.where(np.eye(len(members), dtype=bool), 0.0, own).sum(axis=1)
     ranked = members[np.argsort(-others, kind="stable")][:N_CONTENDERS]
-    if len(members) == 1:
-        return pilots[members[0]].start
     rows = np.concatenate([pilots[i].check_rows for i in members])
     prior = problem.prior(rows)
     runs = [_run_on(problem, rows, pilots[i].start, prior) for i in ranked]
@@ -190,15 +189,15 @@ def choose_start(
 ) -> int | None:
     """The candidate that a subsample of these rows likes best; None where there is none of that width."""
     rows = subsample(X, CHECK_ROWS, np.random.default_rng(seed))
-    finite = rows[np.isfinite(rows).all(axis=1)]
+    rows = rows[(np.abs(rows) <= MAX_MAGNITUDE).all(axis=1)]  # no say for NaN either
     usable = [
         i
         for i, (_, components) in enumerate(shortlist.starts)
         if problem.family.n_features(components) == rows.shape[1]
     ]
-    if not usable or not len(finite):
+    if not usable or not len(rows):
         return None
-    return max(usable, key=lambda i: mean_log_density(problem.family, shortlist.starts[i], finite))
+    return max(usable, key=lambda i: mean_log_density(problem.family, shortlist.starts[i], rows))
 
 
 def mean_log_density(family: Family, start: Start, rows: Rows) -> float:

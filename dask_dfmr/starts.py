@@ -10,6 +10,9 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 
 from dask_dfmr.families import Array, Components, Family, Labels, Prior, Rows, as_block
 
+FARTHEST = 1e8
+"""Distances from the median beyond it, in spreads, count as this in a clustering."""
+
 MAX_START_ROWS = 20_000
 """A clustering is made on at most so many rows of a partition: it only has to find the basin."""
 
@@ -52,7 +55,8 @@ class Scale:
 
     def apply(self, X: Array) -> Array:
         """Rows in units of the spread."""
-        return (X - self.location) / self.spread
+        # An outlier is far away, but not so far that its square overflows in a clustering.
+        return np.clip((X - self.location) / self.spread, -FARTHEST, FARTHEST)
 
 
 def subsample(X: Rows, n_rows: int, rng: np.random.Generator) -> Array:

@@ -39,6 +39,9 @@ MIN_CORRELATION_EIGENVALUE = 1e-13
 """Times n_features: a correlation matrix with a smaller eigenvalue is singular to rounding. If every matrix
 keeps this bound, so does the sum of any two."""
 
+FARTHEST = 1e300
+"""Squared distances beyond it, in standard deviations, count as this."""
+
 LEAST_WEIGHT = 1e-12
 """Weight that a component without rows counts as in coordinates, which divide by it."""
 
@@ -387,8 +390,10 @@ class Gaussian:
 
     def _log_density(self, y: Array, root: Array) -> Array:
         n_features = y.shape[-1]
-        with np.errstate(over="ignore"):  # infinitely far away is -inf
+        with np.errstate(over="ignore"):
             mahalanobis = np.einsum("knd,knd->kn", y, y)
+        # Farther than floating point can tell from every component is equally far from all: no NaN.
+        np.minimum(mahalanobis, FARTHEST, out=mahalanobis)
         constant = n_features * LOG_2PI + self._shape.log_det(root, n_features)
         return -0.5 * (mahalanobis + constant[:, None])
 
