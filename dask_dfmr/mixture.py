@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
-from scipy.special import logsumexp
+from scipy.special import logsumexp, softmax
 from sklearn.mixture import GaussianMixture as SklearnGaussianMixture
 from sklearn.utils import check_random_state
 
@@ -209,10 +209,7 @@ class Mixture:
 
     def predict_proba(self, X: ArrayLike) -> Array:
         """Responsibilities: probability of each component given the row, shape (n_samples, n_components)."""
-        blocks = [
-            np.exp(joint - logsumexp(joint, axis=1, keepdims=True))
-            for joint in self._joint_blocks(X)
-        ]
+        blocks = [softmax(joint, axis=1) for joint in self._joint_blocks(X)]
         return np.concatenate(blocks or [np.empty((0, self.n_components))])
 
     def _joint_blocks(self, X: ArrayLike) -> Iterator[Array]:

@@ -103,7 +103,7 @@ def test_cytometry_can_be_imported(cytometry: ModuleType, tmp_path: Path) -> Non
     assert (report["distance_ratio"] > 1.3).sum() == len(FAR)
     assert result.robust_score > result.plain_score + 0.05
     assert result.robust_score == pytest.approx(result.honest_score, abs=0.01)
-    assert result.mixture.n_components == 4
+    assert result.mixture.n_components == 5
     assert (tmp_path / "p" / "a.png").stat().st_size > 10_000
 
 

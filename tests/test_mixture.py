@@ -393,3 +393,10 @@ class TestFiles:
 
     def test_from_arrays_needs_three_arrays_only(self):
         assert Mixture.from_arrays(GOOD) == Mixture(**GOOD)
+
+
+def test_responsibilities_sum_to_one_however_far_the_row():
+    mixture = Mixture([0.5, 0.5], [[0.0], [1.0]], [1.0, 2.0], "spherical")
+    rows = [[1e6], [1e100], [-1e139]]
+    np.testing.assert_allclose(mixture.predict_proba(rows).sum(axis=1), 1.0, rtol=1e-12)
+    assert np.isfinite(mixture.score_samples(rows)).all()

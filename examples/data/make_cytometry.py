@@ -1,23 +1,27 @@
-"""Make ``cytometry.parquet``, the real data of the examples, from plate wells that ship with a package. Run once, by a maintainer.
+"""Make ``cytometry.parquet``, the real data of the examples, from wells that ship with a package.
 
-The wells are FCS files in the tests of the package FlowCytometryTools 0.5.1 (MIT licence, see ``NOTICE.md``); flowio 1.4.0 (BSD)
-reads them. FlowCytometryTools need not be importable, only its files are wanted, and flowio needs numpy only, so both go without
-their dependencies into an environment that has numpy, pandas and pyarrow::
+Run once, by a maintainer. The wells are FCS files in the tests of the package FlowCytometryTools
+0.5.1 (MIT licence, see ``NOTICE.md``); flowio 1.4.0 (BSD) reads them. FlowCytometryTools need not
+be importable, only its files are wanted, and flowio needs numpy only, so both go without their
+dependencies into an environment that has numpy, pandas and pyarrow::
 
     pip install --no-deps FlowCytometryTools==0.5.1 flowio==1.4.0
     python examples/data/make_cytometry.py
 
 What is done to the events of each well:
 
-1. The five channels of ``CHANNELS`` are taken as they are in the file: linear, not compensated, no gate.
-2. Events at the upper limit of a detector in any of them ("saturated") are dropped; their number is printed. There is no pile-up
-   elsewhere: values below zero are noise round the baseline, not clipped, and stay.
+1. The five channels of ``CHANNELS`` are taken as they are in the file: linear, not compensated, no
+   gate.
+2. Events at the upper limit of a detector in any of them ("saturated") are dropped; their number is
+   printed. There is no pile-up elsewhere: values below zero are noise round the baseline, not
+   clipped, and stay.
 3. The transform is arcsinh(x / COFACTOR).
 4. A random sample of at most so many events as ``WELLS`` says remains.
-5. The rows of all wells are shuffled together, so that any run of rows of a well, or of several wells, is a random sample of them.
+5. The rows of all wells are shuffled together, so that any run of rows of a well, or of several
+   wells, is a random sample of them.
 
-The columns are ``well`` (string) and the channels (float32). The same seed gives the same table; ``RandomState`` promises the same
-stream in every version of numpy.
+The columns are ``well`` (string) and the channels (float32). The same seed gives the same table;
+``RandomState`` promises the same stream in every version of numpy.
 """
 
 from __future__ import annotations
@@ -38,7 +42,7 @@ WELLS: dict[str, tuple[str, int | None]] = {
     "Mixed H7": ("Plate02/Mixed_Well_H7.001.fcs", None),
     "YFP A7": ("Plate01/YFP_Well_A7.fcs", 2000),
 }
-"""Name of a well -> its file below ``tests/data`` of FlowCytometryTools, and how many events to keep at most (None: all)."""
+"""Name of a well -> its file below ``tests/data``, and how many events to keep at most (None: all)."""
 
 TARGET = Path(__file__).resolve().with_name("cytometry.parquet")
 
@@ -47,7 +51,9 @@ def wells_folder() -> Path:
     """Where the installed package FlowCytometryTools has its wells; the package is not imported."""
     spec = importlib.util.find_spec("FlowCytometryTools")
     if spec is None or not spec.submodule_search_locations:
-        raise SystemExit("FlowCytometryTools is not installed: pip install --no-deps FlowCytometryTools==0.5.1")
+        raise SystemExit(
+            "FlowCytometryTools is not installed: pip install --no-deps FlowCytometryTools==0.5.1"
+        )
     return Path(spec.submodule_search_locations[0]) / "tests" / "data"
 
 
@@ -55,7 +61,9 @@ def read_well(path: Path) -> tuple[pd.DataFrame, pd.Series]:
     """The channels of all events of a well in the detectors' linear units, and the upper limit of each channel."""
     data = flowio.FlowData(str(path))
     events = pd.DataFrame(data.as_array(preprocess=False), columns=data.pnn_labels)
-    limits = pd.Series({label: float(data.text[f"p{i}r"]) for i, label in enumerate(data.pnn_labels, start=1)})
+    limits = pd.Series(
+        {label: float(data.text[f"p{i}r"]) for i, label in enumerate(data.pnn_labels, start=1)}
+    )
     return events[list(CHANNELS)], limits[list(CHANNELS)]
 
 
@@ -63,10 +71,16 @@ def drop_saturated(events: pd.DataFrame, limits: pd.Series, well: str) -> pd.Dat
     """The events below the upper limit of every channel; prints what is dropped."""
     if not np.isfinite(events.to_numpy()).all():
         raise SystemExit(f"{well}: the file holds NaN or infinity")
-    saturated = events >= limits - 1.0  # some detectors stop a fraction of a unit short of their limit
+    saturated = (
+        events >= limits - 1.0
+    )  # some detectors stop a fraction of a unit short of their limit
     dropped = saturated.any(axis=1)
-    per_channel = ", ".join(f"{count} at the limit of {channel}" for channel, count in saturated.sum().items() if count)
-    print(f"{well}: {len(events)} events, {dropped.sum()} saturated and dropped ({per_channel or 'none at a limit'})")
+    per_channel = ", ".join(
+        f"{count} at the limit of {channel}" for channel, count in saturated.sum().items() if count
+    )
+    print(
+        f"{well}: {len(events)} events, {dropped.sum()} saturated and dropped ({per_channel or 'none at a limit'})"
+    )
     return events[~dropped]
 
 

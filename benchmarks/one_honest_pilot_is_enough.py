@@ -1,0 +1,331 @@
+"""Claim: with 40 % bad partitions no honest partition ends up at a bad start; one honest pilot is enough.
+
+    python benchmarks/one_honest_pilot_is_enough.py [--rows 1000 --data-draws 5 --pilot-draws 8]
+
+K = 5 components in d = 10 columns, m = 40 partitions, 16 of them bad; per overlap and kind of
+badness 5 draws of the rows times 8 draws of the pilots. Every draw makes a shortlist from its
+pilots, and all honest partitions choose from it. (A pilot's own fit is made once per draw of the
+rows, in the scale of the first draw of pilots that has it.) A candidate is honest if it describes
+5000 fresh rows of the population no worse than the worst of the honest pilots' own fits. Counted
+are the draws in which the list holds no honest candidate, and those in which an honest partition
+chose another one. For every fourth draw the local fits and the aggregation follow;
+the error of the result (W1 to the population) is divided by the oracle's: plain reduction of the
+honest partitions alone, each started at the truth. Beside it, for the first draw of the rows, the
+same for DFMR with all partitions started at the truth: what is above it is the doing of the start.
+
+The last two kinds are the worst we could think of for this stage: the rows of all bad partitions
+come from the Gaussian with the mean and covariance of the whole population, or from a wrong local
+optimum of the population itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from itertools import product
+from multiprocessing import get_context
+from typing import NamedTuple
+
+import numpy as np
+from common import draw_partitions, draw_rows, population, print_machine, print_table
+from threadpoolctl import threadpool_limits
+
+from dask_dfmr import Mixture, aggregate, fit_local, mixing_distance, pilot
+from dask_dfmr.families.gaussian import Gaussian
+from dask_dfmr.local_fit import LocalProblem
+from dask_dfmr.random import seed_sequence, stream
+
+Rows = np.ndarray
+SHARE_BAD = 0.4
+FIT_EVERY = 4
+
+# -- kinds of badness ----------------------------------------------------------------------------
+
+
+class Case(NamedTuple):
+    """The population behind a draw, and which one it is."""
+
+    truth: Mixture
+    overlap: float
+    seed: int
+
+
+def rolled(X: Rows, case: Case, rng: np.random.Generator) -> Rows:
+    """The columns moved by one."""
+    return np.roll(X, 1, axis=1)
+
+
+def thousandfold(X: Rows, case: Case, rng: np.random.Generator) -> Rows:
+    """Another unit."""
+    return X * 1000.0
+
+
+def another_population(X: Rows, case: Case, rng: np.random.Generator) -> Rows:
+    """A clean sample of something else."""
+    return draw_rows(population(case.overlap, 3 - case.seed), len(X), rng)
+
+
+def wide_garbage(X: Rows, case: Case, rng: np.random.Generator) -> Rows:
+    """Noise twenty times as wide as the data."""
+    return X.mean(axis=0) + 20.0 * X.std(axis=0) * rng.standard_normal(X.shape)
+
+
+def all_different(X: Rows, case: Case, rng: np.random.Generator) -> Rows:
+    """Columns permuted, rescaled and moved, anew for every bad partition."""
+    order, scale = rng.permutation(X.shape[1]), 10.0 ** rng.uniform(-1, 1, X.shape[1])
+    return X[:, order] * scale + 5.0 * X.std(axis=0) * rng.standard_normal(X.shape[1])
+
+
+def one_gaussian(X: Rows, case: Case, rng: np.random.Generator) -> Rows:
+    """The right mean and covariance, and nothing else."""
+    sample = draw_rows(case.truth, 20_000, rng)
+    return rng.multivariate_normal(sample.mean(axis=0), np.cov(sample.T), len(X))
+
+
+def wrong_optimum(X: Rows, case: Case, rng: np.random.Generator) -> Rows:
+    """A sample of the worst local optimum that 20 random starts find on a large sample of the population."""
+    return draw_rows(_wrong_optimum(case), len(X), rng)
+
+
+_optima: dict[tuple[float, int], Mixture] = {}
+
+
+def _wrong_optimum(case: Case) -> Mixture:
+    key = case.overlap, case.seed
+    if key not in _optima:
+        rows = draw_rows(case.truth, 5000, np.random.default_rng(0))
+        fits = [fit_local(rows, 5, start="random_from_data", random_state=i) for i in range(20)]
+        mixtures = [f.mixture for f in fits if f.mixture is not None]
+        _optima[key] = max(mixtures, key=lambda mixture: mixing_distance(mixture, case.truth))
+    return _optima[key]
+
+
+KINDS: dict[str, Callable[[Rows, Case, np.random.Generator], Rows]] = {
+    "columns rolled": rolled,
+    "x 1000": thousandfold,
+    "another population": another_population,
+    "wide garbage": wide_garbage,
+    "all different": all_different,
+    "one Gaussian": one_gaussian,
+    "a wrong optimum": wrong_optimum,
+}
+
+# -- one draw ------------------------------------------------------------------------------------
+
+
+class Draw(NamedTuple):
+    """What happened in one draw of the pilots."""
+
+    n_honest_pilots: int
+    n_candidates: int
+    n_honest_candidates: int
+    n_misled: int
+    ratio: float
+    bad_kept: float
+    ratio_from_truth: float = np.nan
+
+
+class Data:
+    """One draw of the rows, with everything that does not depend on the draw of the pilots."""
+
+    def __init__(self, parts: list[Rows], n_bad: int, truth: Mixture) -> None:
+        self.parts, self.n_bad, self.truth = parts, n_bad, truth
+        self.problem = LocalProblem(Gaussian(), truth.n_components, n_machines=len(parts))
+        self.from_truth = [self.problem.fit(X, truth) for X in parts[n_bad:]]
+        honest = aggregate(self.from_truth, method="mr").mixture
+        self.oracle = mixing_distance(honest, truth)
+        self.fresh = draw_rows(truth, 5000, np.random.default_rng(0))
+        self._fits: dict[int, pilot.PilotFit | None] = {}
+
+    def ratio_from_truth(self) -> float:
+        """The error of DFMR over the oracle's if all partitions start at the truth."""
+        bad = [self.problem.fit(X, self.truth) for X in self.parts[: self.n_bad]]
+        return self.ratio(aggregate([*bad, *self.from_truth]).mixture)
+
+    def ratio(self, mixture: Mixture) -> float:
+        """Error over the oracle's."""
+        return mixing_distance(mixture, self.truth) / self.oracle
+
+    def describes(self, start: pilot.Start) -> float:
+        """Mean log-density of fresh rows of the population under a candidate."""
+        if self.problem.family.n_features(start[1]) != self.fresh.shape[1]:
+            return -np.inf
+        return pilot.mean_log_density(self.problem.family, start, self.fresh)
+
+    def pilot_fits(
+        self, drawn: list[int], seed: np.random.SeedSequence
+    ) -> list[pilot.PilotFit | None]:
+        """The candidates of the drawn partitions."""
+        rows = {i: pilot.read_pilot(self.problem, self.parts[i], stream(seed, 1, i)) for i in drawn}
+        scale = pilot.pilot_scale(list(rows.values()))
+        for i in drawn:
+            if i not in self._fits:
+                self._fits[i] = pilot.fit_pilot(self.problem, rows[i], scale, stream(seed, 2, i))
+        return [self._fits[i] for i in drawn]
+
+
+def run_draw(data: Data, seed: int, to_the_end: bool) -> Draw:
+    """The pilot stage and the choices of the honest partitions; to the end, also the fits."""
+    root, n_bad, problem = seed_sequence(seed), data.n_bad, data.problem
+    drawn = pilot.draw_pilots(len(data.parts), stream(root, 0))
+    fits = data.pilot_fits(drawn, root)
+    shortlist = pilot.make_shortlist(problem, fits)
+    honest_fits = [f.start for f, i in zip(fits, drawn, strict=True) if f and i >= n_bad]
+    least = min(map(data.describes, honest_fits))
+    is_honest = [data.describes(start) >= least for start in shortlist.starts]
+    numbers = range(len(data.parts)) if to_the_end else range(n_bad, len(data.parts))
+    chosen = {
+        i: pilot.choose_start(problem, data.parts[i], shortlist, stream(root, 3, i))
+        for i in numbers
+    }
+    ratio = bad_kept = np.nan
+    if to_the_end:
+        estimates = [
+            problem.fit(data.parts[i], "k-means++", random_state=stream(root, 4, i))
+            if c is None
+            else problem.fit(data.parts[i], pilot.as_mixture(problem, shortlist.starts[c], None))
+            for i, c in chosen.items()
+        ]
+        result = aggregate(estimates)
+        ratio = data.ratio(result.mixture)
+        bad_kept = float(result.decision.kept[:n_bad].sum())
+    return Draw(
+        sum(i >= n_bad for i in drawn),
+        len(shortlist.starts),
+        sum(is_honest),
+        sum(c is None or not is_honest[c] for i, c in chosen.items() if i >= n_bad),
+        ratio,
+        bad_kept,
+    )
+
+
+@contextmanager
+def remembered_densities() -> Iterator[None]:
+    """Compare the same two candidates only once."""
+    compute, known = pilot.mean_log_density, {}
+
+    def remember(family: Gaussian, start: tuple, rows: Rows) -> float:
+        # The key holds the objects themselves, so that their ids stay theirs.
+        key = id(start), id(rows)
+        if key not in known:
+            known[key] = compute(family, start, rows), start, rows
+        return known[key][0]
+
+    pilot.mean_log_density = remember
+    try:
+        yield
+    finally:
+        pilot.mean_log_density = compute
+
+
+class Job(NamedTuple):
+    """All draws of the pilots for one draw of the rows."""
+
+    overlap: float
+    population_seed: int
+    kind: str
+    data_draw: int
+    pilot_draws: int
+    m: int
+    n: int
+
+
+def run_job(job: Job) -> tuple[Job, list[Draw], float]:
+    """Draw the rows, spoil some, draw pilots again and again; also the CPU seconds."""
+    began = time.process_time()
+    warnings.simplefilter("ignore")
+    truth = population(job.overlap, job.population_seed)
+    case = Case(truth, job.overlap, job.population_seed)
+    rng = np.random.default_rng([job.data_draw, round(10 * job.overlap)])
+    n_bad = round(SHARE_BAD * job.m)
+    parts = draw_partitions(truth, job.m, job.n, rng)
+    parts[:n_bad] = [KINDS[job.kind](X, case, rng) for X in parts[:n_bad]]
+    with threadpool_limits(1), remembered_densities():
+        data = Data(parts, n_bad, truth)
+        draws = [
+            run_draw(data, 1000 * job.data_draw + draw, to_the_end=draw % FIT_EVERY == 0)
+            for draw in range(job.pilot_draws)
+        ]
+        if job.data_draw == 0:
+            draws[0] = draws[0]._replace(ratio_from_truth=data.ratio_from_truth())
+    return job, draws, time.process_time() - began
+
+
+# -- the table -----------------------------------------------------------------------------------
+
+
+def row_of(name: tuple[float, str], draws: list[Draw]) -> list[str]:
+    """One line of the table."""
+    ratio = np.array([d.ratio for d in draws if np.isfinite(d.ratio)])
+    sizes = np.bincount([d.n_candidates for d in draws], minlength=5)
+    return [
+        f"{name[0]:g}",
+        name[1],
+        str(len(draws)),
+        str(min(d.n_honest_pilots for d in draws)),
+        str(sum(d.n_honest_candidates == 0 for d in draws)),
+        str(sum(d.n_misled > 0 for d in draws)),
+        str(sum(d.n_misled for d in draws)),
+        ", ".join(f"{count} x {size}" for size, count in enumerate(sizes) if count),
+        f"{ratio.mean():.3f}, {ratio.max():.3f} ({len(ratio)})" if len(ratio) else "",
+        f"{draws[0].ratio_from_truth:.3f}",
+        f"{np.nanmax([d.bad_kept for d in draws]):.0f}" if len(ratio) else "",
+    ]
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("-m", type=int, default=40, help="partitions")
+    parser.add_argument("--rows", type=int, default=1000, help="of a partition")
+    parser.add_argument("--overlaps", type=float, nargs="+", default=[0.1, 0.3])
+    parser.add_argument("--population-seed", type=int, default=1, choices=(1, 2))
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
+    parser.add_argument("--data-draws", type=int, default=5)
+    parser.add_argument("--pilot-draws", type=int, default=8, help="per draw of the rows")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    options = parser.parse_args()
+    print_machine()
+    jobs = [
+        Job(
+            overlap,
+            options.population_seed,
+            kind,
+            data_draw,
+            options.pilot_draws,
+            options.m,
+            options.rows,
+        )
+        for overlap, kind, data_draw in product(
+            options.overlaps, options.kinds, range(options.data_draws)
+        )
+    ]
+    found: dict[tuple[float, str], list[Draw]] = {}
+    cpu = 0.0
+    with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
+        for job, draws, seconds in pool.map(run_job, jobs):
+            found.setdefault((job.overlap, job.kind), []).extend(draws)
+            cpu += seconds
+            if job.data_draw == options.data_draws - 1:
+                name = job.overlap, job.kind
+                print(*row_of(name, found[name]), sep="  ", file=sys.stderr, flush=True)
+    header = ["overlap", "40 % bad: kind", "draws", "fewest honest pilots"]
+    header += ["no honest candidate", "an honest partition misled", "partitions misled"]
+    header += ["draws x size of the list", "W1 / oracle: mean, max (of)"]
+    header += ["started at the truth", "most bad kept"]
+    print_table(header, [row_of(name, draws) for name, draws in found.items()])
+    everything = [draw for draws in found.values() for draw in draws]
+    misled = sum(draw.n_misled > 0 for draw in everything)
+    print(f"An honest partition chose a bad start in {misled} of {len(everything)} draws.")
+    print(f"CPU seconds: {cpu:.0f}")
+
+
+if __name__ == "__main__":
+    main()
