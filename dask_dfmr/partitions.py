@@ -137,11 +137,9 @@ def _from_dask_dataframe(X: Any) -> Partitions:
         optimised = X.optimize()
     keys = list(optimised.__dask_keys__())
     loaders, graph = _fold(dict(optimised.__dask_graph__()), keys)
-    divisions = (
-        [f"index {a} to {b}" for a, b in zip(X.divisions, X.divisions[1:], strict=False)]
-        if X.known_divisions
-        else [None] * len(keys)
-    )
+    divisions: list[str | None] = [None] * len(keys)
+    if X.known_divisions:
+        divisions = [f"index {a} to {b}" for a, b in itertools.pairwise(X.divisions)]
     sources = [
         source_of(loader.node) or interval
         for loader, interval in zip(loaders, divisions, strict=True)
@@ -175,10 +173,13 @@ def _from_delayed(parts: list[Delayed]) -> Partitions:
 def _optimised_graph(collections: list[Any]) -> dict[Any, Any]:
     """The graph of collections, optimised, and the futures of persisted data, which Dask's optimisation drops."""
     graph: dict[Any, Any] = {}
-    for collection, optimised in zip(collections, dask.optimize(*collections), strict=True):
+    for collection in collections:
         whole = dict(collection.__dask_graph__())
         graph |= {key: value for key, value in whole.items() if isinstance(value, Future)}
-        graph |= dict(optimised.__dask_graph__())
+    # Collections optimised together share one graph.
+    optimised = {id(g): g for g in (c.__dask_graph__() for c in dask.optimize(*collections))}
+    for shared in optimised.values():
+        graph |= dict(shared)
     return graph
 
 
@@ -221,14 +222,10 @@ def _fold(graph: dict[Any, Any], keys: list[Any]) -> tuple[list[Loader], dict[An
     targets = set(keys)
     loaders = []
     for key in keys:
-        if (
-            not isinstance(graph[key], GraphNode)
-            or isinstance(graph[key], DataNode)
-            or dependents[key]
-        ):
-            loaders.append(
-                Loader(None, [key])
-            )  # data, a future, or a task that others use too: leave it where it is
+        is_task = isinstance(graph[key], GraphNode) and not isinstance(graph[key], DataNode)
+        if not is_task or dependents[key]:
+            # Data, a future, or a task that others use too: it stays where it is.
+            loaders.append(Loader(None, [key]))
             continue
         own = {key}
         frontier = set(dependencies[key])

@@ -6,6 +6,7 @@ fit finds out which ones to leave out. What was done to the files is printed las
 
     python examples/cytometry.py                      # a few seconds; writes to examples/output
     python examples/cytometry.py --output /tmp/cytometry --picture here.png
+    python examples/cytometry.py --shuffle 7          # other rows in every file
 
 Where the rows come from (``data/NOTICE.md``): 19,998 honest ones are cut into pieces of 820. Twenty
 become a file as they are and three are damaged first; another well and placeholders make 25 files.
@@ -86,10 +87,12 @@ def measured_rows(well: str) -> pd.DataFrame:
     return table.loc[table["well"].str.startswith(well), CHANNELS]
 
 
-def write_files(folder: Path) -> pd.DataFrame:
+def write_files(folder: Path, shuffle: int | None = None) -> pd.DataFrame:
     """Write the 25 files, and return the rows that went into none."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = measured_rows("Mixed")
+    if shuffle is not None:
+        rows = rows.sample(frac=1, random_state=shuffle)
     pieces = (rows[i : i + ROWS_PER_FILE] for i in range(0, len(rows), ROWS_PER_FILE))
     for i in range(N_FILES):
         _, content = BAD_FILES.get(i, ("", honest))
@@ -115,8 +118,10 @@ def main(arguments: Sequence[str] | None = None) -> Result:
     """Write the files, fit them, tell, draw."""
     options = parse(arguments)
     folder = options.output / "plates"
-    held_out = write_files(folder)
-    print(f"{N_FILES} files of {ROWS_PER_FILE} rows in {folder}; {len(held_out)} rows held out\n")
+    held_out = write_files(folder, options.shuffle)
+    print(
+        f"{N_FILES} files of {ROWS_PER_FILE} rows in {shown(folder)}; {len(held_out)} rows held out\n"
+    )
 
     plates = dd.read_parquet(folder)[CHANNELS]
     robust = GaussianMixture(n_components=5, random_state=0).fit(plates)
@@ -144,7 +149,8 @@ def main(arguments: Sequence[str] | None = None) -> Result:
     mixtures = {"robust": robust.mixture_, "plain": plain.mixture_}
     truth = {i: what for i, (what, _) in BAD_FILES.items()}
     draw_picture(options.picture, held_out, mixtures, robust.aggregate_.decision, report, truth)
-    print(f"\nwrote {options.output / 'cytometry-mixture.json'}\n      {options.picture}")
+    print(f"\nwrote {shown(options.output / 'cytometry-mixture.json')}")
+    print(f"      {shown(options.picture)}")
     return result
 
 
@@ -165,11 +171,18 @@ def print_truth() -> None:
         print(f"  plate-{i:02d}  {what}")
 
 
+def shown(path: Path) -> Path:
+    """The path as short as it can be."""
+    path, here = path.resolve(), Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--output", type=Path, default=HERE / "output", help="folder to write to")
     parser.add_argument("--picture", type=Path, help="default: cytometry.png in the output folder")
+    parser.add_argument("--shuffle", type=int, metavar="SEED", help="other rows in every file")
     options = parser.parse_args(arguments)
     options.picture = options.picture or options.output / "cytometry.png"
     return options

@@ -107,8 +107,11 @@ def test_cytometry_can_be_imported(cytometry: ModuleType, tmp_path: Path) -> Non
     assert (tmp_path / "p" / "a.png").stat().st_size > 10_000
 
 
-def test_cytometry_holds_rows_out(cytometry: ModuleType, tmp_path: Path) -> None:
-    held_out = cytometry.write_files(tmp_path)
+@pytest.mark.parametrize("shuffle", [None, 7])
+def test_cytometry_holds_rows_out(
+    cytometry: ModuleType, tmp_path: Path, shuffle: int | None
+) -> None:
+    held_out = cytometry.write_files(tmp_path, shuffle)
     files = [pd.read_parquet(path) for path in sorted(tmp_path.iterdir())]
     fitted = pd.concat([rows for i, rows in enumerate(files) if i not in cytometry.BAD_FILES])
     assert {len(rows) for rows in files} == {820}
