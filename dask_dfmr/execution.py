@@ -34,10 +34,14 @@ from dask_dfmr.graph import (
     as_delayed,
 )
 from dask_dfmr.partitions import Partitions
+from dask_dfmr.pilot import Shortlist
 from dask_dfmr.store import MEMORY_LIMIT, StoredEstimates, write_block
 from dask_dfmr.tasks import FitSettings, lost_partition
 
 logger = logging.getLogger("dask_dfmr")
+
+MAX_PILOT_ROUNDS = 3
+"""So often the shortlist is tried again without the pilots that died."""
 
 
 @dataclass(frozen=True)
@@ -211,27 +215,21 @@ def _fit_partitions(
     client: distributed.Client, partitions: Partitions, settings: FitSettings, verbose: int
 ) -> tuple[list[Any], dict[int, Any]]:
     """A future per partition, and the messages of those that are lost."""
-    g, shortlist = GraphBuilder(), None
-    pilot_futures: list[Any] = []
+    shortlist = None
     if settings.needs_pilots:
-        pilots, pilot_futures = _submit_pilots(client, partitions, settings, verbose)
-        shortlist = add_shortlist(g, pilots, settings)
-    refs = add_fits(g, partitions, settings, shortlist)
-    held = [] if shortlist is None else [shortlist]  # some fits may be submitted again
-    fits = _submit(client, g, [*refs, *held], verbose)
-    pilot_futures.clear()
-    for i in range(len(partitions)):
+        shortlist = _find_shortlist(client, partitions, settings, verbose)
+    fits = _submit_fits(client, partitions, settings, shortlist, verbose)
+    for i, future in enumerate(fits):
         # A dying worker makes every task on it suspect. Alone on the cluster, a partition is judged by what it does.
-        if isinstance(_error_of(fits[i]), distributed.KilledWorker):
-            g = GraphBuilder()
-            (fits[i],) = _submit(client, g, add_fits(g, partitions, settings, shortlist, [i]), 0)
-    errors = {i: _error_of(future) for i, future in enumerate(fits[: len(partitions)])}
+        if isinstance(_error_of(future), distributed.KilledWorker):
+            (fits[i],) = _submit_fits(client, partitions, settings, shortlist, 0, [i])
+    errors = {i: _error_of(future) for i, future in enumerate(fits)}
     lost = {
         i: lost_partition(i, partitions.sources[i], error)
         for i, error in errors.items()
         if error is not None
     }
-    return fits[: len(partitions)], lost
+    return fits, lost
 
 
 def _gather_messages(
@@ -252,19 +250,43 @@ def _place_data(client: distributed.Client, partitions: Partitions) -> tuple[Par
     return replace(partitions, graph=rest), futures
 
 
-def _submit_pilots(
+def _find_shortlist(
     client: distributed.Client, partitions: Partitions, settings: FitSettings, verbose: int
-) -> tuple[dict[int, Any], list[Any]]:
-    """References to the pilots' rows, and the futures that keep them alive."""
+) -> Shortlist | None:
+    """The starts for all partitions, brought here before any fit is submitted.
+
+    So the fits depend on nothing that a deadly partition could take down with it. None if pilots die whenever they
+    are asked: then every partition has to find its own start.
+    """
     g = GraphBuilder()
     reads = add_pilot_reads(g, partitions, settings)
     futures = _submit(client, g, list(reads.values()), verbose)
-    # A pilot whose worker died is no pilot; the same partition says so again when it is fitted.
-    alive = {
-        i: TaskRef(future.key) if _error_of(future) is None else None
-        for i, future in zip(reads, futures, strict=True)
-    }
-    return alive, futures
+    for _ in range(MAX_PILOT_ROUNDS):
+        # A pilot whose worker died is no pilot; the same partition says so again when it is fitted.
+        alive = {
+            i: TaskRef(future.key) if _error_of(future) is None else None
+            for i, future in zip(reads, futures, strict=True)
+        }
+        g = GraphBuilder()
+        (future,) = _submit(client, g, [add_shortlist(g, alive, settings)], verbose=0)
+        if _error_of(future) is None:
+            shortlist: Shortlist = future.result()
+            return shortlist
+    logger.warning("the pilots could not be fitted; every partition makes its own start")
+    return None
+
+
+def _submit_fits(
+    client: distributed.Client,
+    partitions: Partitions,
+    settings: FitSettings,
+    shortlist: Shortlist | None,
+    verbose: int,
+    only: Sequence[int] | None = None,
+) -> list[Any]:
+    g = GraphBuilder()
+    held = None if shortlist is None else g.add("shortlist", 0, Shortlist, *shortlist)
+    return _submit(client, g, add_fits(g, partitions, settings, held, only), verbose)
 
 
 def _submit(

@@ -36,6 +36,8 @@ N_CONTENDERS = 3
 LOOSE_TOL = 1e-5
 """Mean gain per row at which a pilot's fit stops: it is a start, not an estimate."""
 CHECK_ROWS = 1000
+LEAST_COVER = 0.5
+"""A pilot covered less than this by the candidate of its group is not in the group."""
 LEAST_GAIN = 0.5
 """A further candidate must cover at least half a pilot more."""
 
@@ -126,7 +128,10 @@ def make_shortlist(problem: LocalProblem, fits: Sequence[PilotFit | None]) -> Sh
     cover = np.clip(1.0 - (scores.max(axis=0) - scores) / slack, 0.0, 1.0)
     chosen = _greedy_cover(cover)
     groups = np.array(chosen)[cover[chosen].argmax(axis=0)]
-    members = [np.union1d(np.flatnonzero(groups == i), [i]) for i in chosen]
+    # A pilot that no candidate describes belongs to no group, and spoils none.
+    members = [
+        np.union1d(np.flatnonzero((groups == i) & (cover[i] >= LEAST_COVER)), [i]) for i in chosen
+    ]
     starts = [_settle(problem, present, scores, group) for group in members]
     best = _cross_scores(problem, starts, present).argmax(axis=0)
     return Shortlist(starts, np.bincount(best, minlength=len(starts)).tolist())
