@@ -13,13 +13,18 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 
 from dask_dfmr.families import Array, Components, Family
 from dask_dfmr.mixture import Mixture
 
 ROUNDING = 1e-14
 """D^2 below this share of <f, f> + <g, g> is rounding: the densities are the same."""
+
+NEGLIGIBLE = 1e-15
+"""Pairs of components may be left out as long as that changes D^2 by no more than this share of <f, f> + <g, g>."""
+
+SELF_BLOCK_SIZE = 8
+"""Mixtures whose self products are computed together, though only the diagonal is wanted: a call has its cost."""
 
 BLOCK_SIZE = 50
 """Machines per block: a tile is then some 60,000 pairs of components at K = 5."""
@@ -40,8 +45,12 @@ class Stack:
         return self.weights[i], tuple(parameter[i] for parameter in self.components)
 
     def pooled(self) -> Components:
-        """All components of all mixtures in one row."""
+        """All components of all mixtures in one row, mixture by mixture."""
         return tuple(parameter.reshape(-1, *parameter.shape[2:]) for parameter in self.components)
+
+    def by_component(self) -> Stack:
+        """The same with the mixtures behind the components: the first ones of all, then the second ones."""
+        return Stack(self.weights.T, tuple(p.swapaxes(0, 1) for p in self.components))
 
 
 def stack_mixtures(mixtures: Sequence[Mixture]) -> Stack:
@@ -52,30 +61,45 @@ def stack_mixtures(mixtures: Sequence[Mixture]) -> Stack:
 
 def log_self_products(family: Family, stack: Stack) -> Array:
     """Log <f_i, f_i>, shape (n,)."""
-    return np.array(
-        [
-            _log_products(family, stack[i : i + 1], stack[i : i + 1])[0, 0]
-            for i in range(len(stack.weights))
-        ]
-    )
+    blocks = [stack[s] for s in tile_blocks(len(stack.weights), SELF_BLOCK_SIZE)]
+    return np.concatenate([np.diagonal(_log_products(family, block, block)) for block in blocks])
 
 
-def _log_products(family: Family, a: Stack, b: Stack) -> Array:
-    """Log <f_i, g_j> of all pairs, shape (n_a, n_b)."""
-    (n_a, k_a), (n_b, k_b) = a.weights.shape, b.weights.shape
-    log_integrals = family.log_product_integral(a.pooled(), b.pooled()).reshape(n_a, k_a, n_b, k_b)
+def _log_products(
+    family: Family, a: Stack, b: Stack, log_self: tuple[Array, Array] | None = None
+) -> Array:
+    """Log <f_i, g_j> of all pairs, shape (n_a, n_b); with the self products, negligible pairs of components may go."""
+    # Components of one rank lie side by side, so that what is negligible comes in runs.
+    a, b = a.by_component(), b.by_component()
     with np.errstate(divide="ignore"):
-        log_weights = np.log(a.weights)[:, :, None, None] + np.log(b.weights)[None, None]
-    return logsumexp(log_integrals + log_weights, axis=(1, 3))
+        log_weights = np.log(a.weights), np.log(b.weights)
+    floor = None
+    if log_self is not None:
+        share = 0.5 * np.log(NEGLIGIBLE / (2 * len(a.weights) * len(b.weights)))
+        floor_a, floor_b = (
+            (share + 0.5 * self_product - w).ravel()
+            for self_product, w in zip(log_self, log_weights, strict=True)
+        )
+        floor = floor_a, floor_b
+    terms = family.log_product_integral(a.pooled(), b.pooled(), floor)
+    terms = terms.reshape(*a.weights.shape, *b.weights.shape)
+    terms = terms + log_weights[0][:, :, None, None]
+    terms += log_weights[1]
+    top = terms.max(axis=(0, 2))
+    reference = np.where(np.isfinite(top), top, 0.0)
+    terms -= reference[None, :, None, :]
+    with np.errstate(divide="ignore", under="ignore"):
+        return np.log(np.exp(terms, out=terms).sum(axis=(0, 2))) + reference
 
 
 def l2_tile(
     family: Family, a: Stack, b: Stack, log_self_a: Array, log_self_b: Array, log_scale: float
 ) -> Array:
     """Distances between the mixtures of two blocks in units of exp(log_scale / 2), shape (n_a, n_b)."""
+    log_products = _log_products(family, a, b, (log_self_a, log_self_b))
     with np.errstate(over="ignore", invalid="ignore"):
         squares = np.exp(log_self_a - log_scale)[:, None] + np.exp(log_self_b - log_scale)[None, :]
-        distances = squares - 2.0 * np.exp(_log_products(family, a, b) - log_scale)
+        distances = squares - 2.0 * np.exp(log_products - log_scale)
     distances[distances < ROUNDING * squares] = 0.0
     # A density too high for floating point in everybody's unit is far from everything.
     distances[np.isinf(squares)] = np.inf

@@ -535,6 +535,8 @@ def _check_components(means: Array, covariances: Array, covariance_type: str) ->
     if (np.abs(means) > MAX_MEAN).any():
         raise ValueError(f"means must not exceed {MAX_MEAN:g}; got {np.abs(means).max():.3g}.")
     stack = covariances[None] if covariance_type == "tied" else covariances
+    if Gaussian(covariance_type).is_proper((means[: len(stack)], stack)):
+        return
     for k, covariance in enumerate(stack):
         family = Gaussian("full" if covariance.ndim == 2 else covariance_type)
         if family.is_proper((np.zeros((1, means.shape[1])), covariance[None])):

@@ -12,6 +12,7 @@ import dask.dataframe as dd
 import distributed
 import pytest
 
+from dask_dfmr import engine
 from tests.data_makers import make_ddf
 
 
@@ -28,6 +29,13 @@ def _raise_if_dask_computes() -> Iterator[None]:
 def raise_if_dask_computes() -> Callable[[], AbstractContextManager[None]]:
     """``with raise_if_dask_computes():`` fails as soon as any collection is computed."""
     return _raise_if_dask_computes
+
+
+@pytest.fixture(scope="module", params=["numpy", "numba"])
+def each_engine(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Every test of a module that uses it runs with NumPy and with the compiled code."""
+    with engine.use(request.param):
+        yield request.param
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ class Poisson:
         (rates,) = components
         return X @ np.log(rates).T - rates.sum(axis=1) - gammaln(X + 1).sum(axis=1)[:, None]
 
-    def log_product_integral(self, a, b):
+    def log_product_integral(self, a, b, floor=None):
         """Sum over columns of log sum_x exp(-l - m) (l m)^x / x!^2: h = 1/x! does not cancel."""
         rates_a, rates_b = a[0][:, None, :, None], b[0][None, :, :, None]
         largest = np.sqrt(a[0].max() * b[0].max())

@@ -34,6 +34,8 @@ from tests.strategies import (
     some_estimates,
 )
 
+pytestmark = pytest.mark.usefixtures("each_engine")
+
 every_type = pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
 
 

@@ -14,6 +14,8 @@ from dask_dfmr.families.gaussian import COVARIANCE_TYPES, Gaussian
 from tests import naive
 from tests.strategies import covariance_types, jiggled, random_mixture, seeds
 
+pytestmark = pytest.mark.usefixtures("each_engine")
+
 every_type = pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
 
 

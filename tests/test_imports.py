@@ -31,6 +31,11 @@ MATHEMATICS = (
     "metrics",
     "random",
     "checks",
+    "engine",
+    "compiled",
+    "compiled.em",
+    "compiled.integrals",
+    "compiled.lanes",
 )
 
 

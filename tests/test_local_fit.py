@@ -15,6 +15,8 @@ from dask_dfmr.starts import NAMED_STARTS
 from tests import naive
 from tests.strategies import jiggled, random_mixture
 
+pytestmark = pytest.mark.usefixtures("each_engine")
+
 every_type = pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
 every_start = pytest.mark.parametrize("start", list(NAMED_STARTS))
 

@@ -10,6 +10,8 @@ from dask_dfmr import LocalEstimate, Mixture, aggregate, fit_local, mixing_dista
 from dask_dfmr.local_fit import TIGHT
 from tests import naive
 
+pytestmark = pytest.mark.usefixtures("each_engine")
+
 with np.load(Path(__file__).parent / "data" / "reference.npz") as file:
     REFERENCE = {name: file[name] for name in file.files}
 

@@ -76,8 +76,13 @@ class Family(Protocol, Hashable):
         """Log phi_k(x), shape (n_samples, n_components); callers pass blocks of rows."""
         ...
 
-    def log_product_integral(self, a: Components, b: Components) -> Array:
-        """Log <phi_i, phi_j> of all pairs, shape (n_a, n_b)."""
+    def log_product_integral(
+        self, a: Components, b: Components, floor: tuple[Array, Array] | None = None
+    ) -> Array:
+        """Log <phi_i, phi_j> of all pairs, shape (n_a, n_b).
+
+        Pairs below ``floor[0][i] + floor[1][j]`` are negligible: they may come as -inf where that saves work.
+        """
         ...
 
     # -- what mixture reduction needs -------------------------------------------------------------

@@ -15,7 +15,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg.lapack import dtrtri
 
+from dask_dfmr import engine
 from dask_dfmr.families import (
     BLOCK_FLOATS,
     Array,
@@ -28,6 +30,9 @@ from dask_dfmr.families import (
 )
 
 LOG_2PI = float(np.log(2.0 * np.pi))
+
+EM_BLOCK_FLOATS = 2**15
+"""Size of the two arrays of residuals that a pass of EM works in, 256 kB each."""
 
 PAIR_FLOATS = 2**18
 """Size of the temporaries of a kernel over pairs of components, 2 MB."""
@@ -116,21 +121,31 @@ class _Matrix:
     @staticmethod
     def inverse_root(root: Array) -> Array:
         """W with y = W (x - mu) white: the inverse of the lower triangular root."""
-        eye = np.broadcast_to(np.eye(root.shape[-1]), root.shape)
-        # Column by column: solve root y = e_j for all components at once.
-        return np.stack(
-            [_Matrix.solve(root, eye[..., :, j]) for j in range(root.shape[-1])], axis=-1
-        )
+        flat = root.reshape(-1, *root.shape[-2:])
+        return np.array([dtrtri(one, lower=1)[0] for one in flat]).reshape(root.shape)
 
     @staticmethod
-    def whiten(X: Array, means: Array, inverse_root: Array) -> Array:
-        """White residuals, shape (K, n, d)."""
-        W = np.swapaxes(inverse_root, -1, -2)
-        return np.matmul(X[None], W) - np.matmul(means[:, None, :], W)
+    def whiten(columns: Array, means: Array, inverse_root: Array, out: Array | None) -> Array:
+        """White residuals (K, d, n) of rows that come as columns (d, n)."""
+        y = np.matmul(inverse_root, columns, out=out)
+        y -= np.matmul(inverse_root, means[:, :, None])
+        return y
 
     @staticmethod
-    def second(r_y: Array, y: Array) -> Array:
-        return np.matmul(np.swapaxes(r_y, -1, -2), y)
+    def second(y: Array, r: Array, scratch: Array) -> Array:
+        """Sums of r y y^T over rows; ``scratch`` is of the shape of y."""
+        np.multiply(y, r[:, None, :], out=scratch)
+        return np.matmul(scratch, np.swapaxes(y, -1, -2))
+
+    @staticmethod
+    def by_column(inverse_root: Array, n_features: int) -> Array:
+        """As the compiled engine takes it."""
+        return inverse_root
+
+    @staticmethod
+    def from_columns(second: Array) -> Array:
+        """As the compiled engine returns it."""
+        return second
 
     @staticmethod
     def colour(first: Array, second: Array, root: Array) -> tuple[Array, Array]:
@@ -228,12 +243,18 @@ class _Vector:
         return 1.0 / root
 
     @staticmethod
-    def whiten(X: Array, means: Array, inverse_root: Array) -> Array:
-        return (X[None] - means[:, None, :]) * inverse_root[:, None, :]
+    def whiten(columns: Array, means: Array, inverse_root: Array, out: Array | None) -> Array:
+        y = np.subtract(columns, means[:, :, None], out=out)
+        y *= inverse_root[:, :, None]
+        return y
 
     @staticmethod
-    def second(r_y: Array, y: Array) -> Array:
-        return np.einsum("knd,knd->kd", r_y, y)
+    def second(y: Array, r: Array, scratch: Array) -> Array:
+        np.multiply(y, y, out=scratch)
+        return np.matmul(scratch, r[:, :, None])[:, :, 0]
+
+    by_column = _Matrix.by_column
+    from_columns = _Matrix.from_columns
 
     @staticmethod
     def colour(first: Array, second: Array, root: Array) -> tuple[Array, Array]:
@@ -302,12 +323,22 @@ class _Scalar:
         return root[..., None] * v
 
     @staticmethod
-    def whiten(X: Array, means: Array, inverse_root: Array) -> Array:
-        return (X[None] - means[:, None, :]) * inverse_root[:, None, None]
+    def whiten(columns: Array, means: Array, inverse_root: Array, out: Array | None) -> Array:
+        y = np.subtract(columns, means[:, :, None], out=out)
+        y *= inverse_root[:, None, None]
+        return y
 
     @staticmethod
-    def second(r_y: Array, y: Array) -> Array:
-        return np.einsum("knd,knd->k", r_y, y) / y.shape[-1]
+    def second(y: Array, r: Array, scratch: Array) -> Array:
+        return _Vector.second(y, r, scratch).mean(axis=-1)
+
+    @staticmethod
+    def by_column(inverse_root: Array, n_features: int) -> Array:
+        return np.repeat(inverse_root[:, None], n_features, axis=1)
+
+    @staticmethod
+    def from_columns(second: Array) -> Array:
+        return second.mean(axis=-1)
 
     @staticmethod
     def colour(first: Array, second: Array, root: Array) -> tuple[Array, Array]:
@@ -380,25 +411,39 @@ class Gaussian:
         means, covariances = components
         root = self._shape.root(covariances)
         y = self._white_residuals(X, means, self._shape.inverse_root(root))
-        return self._log_density(y, root).T
+        return self._log_density(y, self._log_norm(root, means.shape[-1])).T
 
-    def _white_residuals(self, X: Array, means: Array, inverse_root: Array) -> Array:
-        center = means.mean(
-            axis=0
-        )  # the product below is split in two: centred, its halves are of the size of the residuals
-        return self._shape.whiten(X - center, means - center, inverse_root)
+    def _white_residuals(
+        self, X: Rows, means: Array, inverse_root: Array, out: Array | None = None
+    ) -> Array:
+        """Residuals (K, d, n): with the rows last, the inner loops of NumPy are long."""
+        # A product may be split in two: centred, its halves are of the size of the residuals.
+        center = means.mean(axis=0)
+        columns = np.subtract(X.T, center[:, None], order="C")
+        return self._shape.whiten(columns, means - center, inverse_root, out)
 
-    def _log_density(self, y: Array, root: Array) -> Array:
-        n_features = y.shape[-1]
+    def _log_density(self, y: Array, log_norm: Array) -> Array:
         with np.errstate(over="ignore"):
-            mahalanobis = np.einsum("knd,knd->kn", y, y)
+            joint = np.einsum("kdn,kdn->kn", y, y)
         # Farther than floating point can tell from every component is equally far from all: no NaN.
-        np.minimum(mahalanobis, FARTHEST, out=mahalanobis)
-        constant = n_features * LOG_2PI + self._shape.log_det(root, n_features)
-        return -0.5 * (mahalanobis + constant[:, None])
+        np.minimum(joint, FARTHEST, out=joint)
+        joint *= -0.5
+        joint += log_norm[:, None]
+        return joint
 
-    def log_product_integral(self, a: Components, b: Components) -> Array:
+    def _log_norm(self, root: Array, n_features: int) -> Array:
+        """Log density at the mean."""
+        return -0.5 * (n_features * LOG_2PI + self._shape.log_det(root, n_features))
+
+    def log_product_integral(
+        self, a: Components, b: Components, floor: tuple[Array, Array] | None = None
+    ) -> Array:
         """Log N(mu_i; nu_j, Sigma_i + Omega_j): the product integral of two Gaussian densities."""
+        compiled = engine.compiled()
+        if compiled is not None:
+            n_features = a[0].shape[-1]
+            a, b = ((m, self._shape.by_column(c, n_features)) for m, c in (a, b))
+            return compiled.log_product_integral(a, b, floor)
         with np.errstate(over="ignore"):  # infinitely far apart is -inf
             return self._log_product_integral(a, b)
 
@@ -432,7 +477,7 @@ class Gaussian:
         inverse_b = self._shape.inverse_root(root_b)
         traces = self._shape.trace_ratio(covariances_a, inverse_b, n_features)
         y = self._white_residuals(means_a, means_b, inverse_b)
-        mahalanobis = np.einsum("knd,knd->nk", y, y)
+        mahalanobis = np.einsum("kdn,kdn->nk", y, y)
         log_dets = (
             self._shape.log_det(root_b, n_features)[None]
             - self._shape.log_det(root_a, n_features)[:, None]
@@ -465,20 +510,41 @@ class Gaussian:
 
     def em_pass(self, X: Rows, weights: Array, components: Components) -> tuple[float, Moments]:
         means, covariances = components
-        n_components, n_features = means.shape
         root = self._shape.root(covariances)
         inverse_root = self._shape.inverse_root(root)
-        with np.errstate(
-            divide="ignore"
-        ):  # a component of weight 0 has log-weight -inf and no rows
-            log_weights = np.log(weights)
+        log_norm = self._log_norm(root, means.shape[-1])
+        with np.errstate(divide="ignore"):
+            log_weights = np.log(weights)  # -inf for a component of weight 0, which has no rows
+        compiled = engine.compiled()
+        if compiled is None:
+            log_likelihood, mass, first, second = self._em_pass(
+                X, log_weights, means, inverse_root, log_norm
+            )
+        else:
+            scale = self._shape.by_column(inverse_root, means.shape[-1])
+            log_likelihood, mass, first, second = compiled.em_pass(
+                X, log_weights, means, scale, log_norm
+            )
+            second = self._shape.from_columns(second)
+        return log_likelihood, (mass, *self._shape.colour(first, second, root))
+
+    def _em_pass(
+        self, X: Rows, log_weights: Array, means: Array, inverse_root: Array, log_norm: Array
+    ) -> tuple[float, Array, Array, Array]:
+        """Log-likelihood, mass, and first and second moments of the white residuals."""
+        n_components, n_features = means.shape
+        step = min(max(256, EM_BLOCK_FLOATS // (n_components * n_features)), max(len(X), 1))
+        y = np.empty((n_components, n_features, step))
+        scratch = np.empty_like(y)
         log_likelihood = 0.0
-        mass, first = np.zeros(n_components), np.zeros((n_components, n_features))
-        second = np.zeros((n_components, *covariances.shape[1:]))
-        step = max(256, BLOCK_FLOATS // (n_components * n_features))
+        mass, first = np.zeros(n_components), np.zeros_like(means)
+        second = self._shape.second(y[:, :, :0], np.zeros((n_components, 0)), scratch[:, :, :0])
         for i in range(0, len(X), step):
-            y = self._white_residuals(as_block(X[i : i + step]), means, inverse_root)
-            joint = self._log_density(y, root)
+            block = X[i : i + step]
+            n = len(block)
+            y, scratch = y[:, :, :n], scratch[:, :, :n]
+            self._white_residuals(block, means, inverse_root, out=y)
+            joint = self._log_density(y, log_norm)
             joint += log_weights[:, None]
             top = joint.max(axis=0)
             joint -= top
@@ -486,11 +552,10 @@ class Gaussian:
             total = r.sum(axis=0)
             r /= total
             log_likelihood += float((np.log(total) + top).sum())
-            r_y = r[:, :, None] * y
             mass += r.sum(axis=1)
-            first += r_y.sum(axis=1)
-            second += self._shape.second(r_y, y)
-        return log_likelihood, (mass, *self._shape.colour(first, second, root))
+            first += np.matmul(y, r[:, :, None])[:, :, 0]
+            second += self._shape.second(y, r, scratch)
+        return log_likelihood, mass, first, second
 
     def hard_moments(self, X: Rows, labels: Labels, reference: Components) -> Moments:
         means, covariances = reference
