@@ -345,8 +345,12 @@ def _find_bad_values(X: Rows) -> tuple[NDArray[np.bool_], NDArray[np.intp], bool
     counts = np.zeros(X.shape[1], dtype=np.intp)
     step = max(1, BLOCK_FLOATS // X.shape[1])
     for i in range(0, len(X), step):
+        block = X[i : i + step]
+        # Nearly always; a NaN makes both comparisons false.
         with np.errstate(invalid="ignore"):
-            block = as_block(X[i : i + step])
+            if block.min() >= -MAX_MAGNITUDE and block.max() <= MAX_MAGNITUDE:
+                continue
+            block = as_block(block)
             bad = ~(np.abs(block) <= MAX_MAGNITUDE)
         are_huge = are_huge or bool(np.isfinite(block[bad]).any())
         counts += bad.sum(axis=0)

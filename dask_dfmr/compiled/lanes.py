@@ -287,7 +287,7 @@ _LEAST = -708.0  # below it exp leaves the normal numbers
 
 @jit
 def exp(x):
-    """E ** x for x <= 0 to one unit in the last place; 0 below -708.
+    """E ** x for x <= 0 to two units in the last place; 0 below -708.
 
     x = n ln 2 + r with |r| <= ln(2) / 2, and the Taylor polynomial of degree 12 in r, whose
     remainder is below 2e-16.

@@ -12,6 +12,7 @@ the last in the shape of the structure (its diagonal, its trace / d).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -600,17 +601,20 @@ class Gaussian:
         """The sample covariance (ddof 1) in the structure of the family, and the sample mean: two passes in blocks."""
         n_samples, n_features = X.shape
         step = max(256, BLOCK_FLOATS // n_features)
-        blocks = [slice(i, i + step) for i in range(0, n_samples, step)]
+
+        def about(origin: Array) -> Iterator[Array]:
+            for i in range(0, n_samples, step):
+                yield np.subtract(X[i : i + step].T, origin[:, None], order="C")
+
         # Sums about the first row: those of a constant column are exactly zero, and it is seen to be constant.
         first = as_block(X[:1])[0]
-        mean = (
-            first
-            + np.sum([(as_block(X[s]) - first).sum(axis=0) for s in blocks], axis=0) / n_samples
-        )
+        total = np.zeros(n_features)
+        for columns in about(first):
+            total += columns.sum(axis=1)
+        mean = first + total / n_samples
         scatter = np.zeros((n_features, n_features))
-        for s in blocks:
-            shift = as_block(X[s]) - mean
-            scatter += shift.T @ shift
+        for columns in about(mean):
+            scatter += columns @ columns.T
         return self._shape.project(scatter / max(n_samples - 1, 1)), mean
 
     def degeneracy(self, target: Components) -> str | None:

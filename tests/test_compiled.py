@@ -1,0 +1,198 @@
+"""The compiled kernels against their NumPy twins, at the edges of blocks, chunks and floating point."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numba import njit
+from numpy.testing import assert_allclose, assert_array_equal
+
+from dask_dfmr import engine
+from dask_dfmr.compiled import em, integrals, lanes
+from dask_dfmr.families.gaussian import COVARIANCE_TYPES, Gaussian
+from tests.strategies import covariance_types, random_mixture, seeds
+
+every_type = pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+
+
+def apply(function, values):
+    """A function of lanes over an array of any length."""
+
+    @njit
+    def loop(x, out):
+        for i in range(0, len(x), lanes.LANES):
+            lanes.store(out, i, function(lanes.load(x, i)))
+
+    x = np.ones(-(-len(values) // lanes.LANES) * lanes.LANES)
+    x[: len(values)] = values
+    out = np.empty_like(x)
+    loop(x, out)
+    return out[: len(values)]
+
+
+def reduced(function, x):
+    """A function of one value of lanes to a number."""
+    return njit(lambda x: function(lanes.load(x, 0)))(x)
+
+
+def both_engines(function, *args):
+    results = []
+    for name in ("numpy", "numba"):
+        with engine.use(name):
+            results.append(function(*args))
+    return results
+
+
+def assert_twins(X, mixture, rtol=1e-9):
+    """One pass by both engines, compared in standard deviations and rows."""
+    family = mixture.family
+    expected, found = both_engines(family.em_pass, X, mixture.weights, mixture.components)
+    assert_allclose(found[0], expected[0], rtol=1e-12)
+    for f, e in zip(found[1], expected[1], strict=True):
+        assert f.shape == e.shape
+        assert_allclose(f, e, rtol=rtol, atol=1e-10 * max(np.abs(e).max(), 1e-300))
+
+
+class TestLanes:
+    def test_exp_is_exact_to_two_units_in_the_last_place(self):
+        x = -np.concatenate([np.linspace(0, 708, 20_001), np.geomspace(1e-18, 1, 2_001), [0.0]])
+        assert_allclose(apply(lanes.exp, x), np.exp(x), rtol=4.5e-16)
+
+    def test_exp_of_far_less_is_zero(self):
+        assert_array_equal(apply(lanes.exp, np.array([-709.0, -1e4, -1e300, -np.inf])), 0.0)
+
+    def test_exp_of_zero_is_one(self):
+        assert apply(lanes.exp, np.zeros(1))[0] == 1.0
+
+    def test_exponent_and_mantissa_are_those_of_frexp(self):
+        x = np.geomspace(1e-300, 1e300, 999)
+        fraction, exponent = np.frexp(x)
+        assert_array_equal(apply(lanes.mantissa, x), 2 * fraction)
+        assert_array_equal(apply(lanes.exponent, x), exponent - 1)
+
+    def test_reductions(self):
+        x = np.random.default_rng(0).normal(size=lanes.LANES)
+        assert_allclose(reduced(lanes.total, x), x.sum(), rtol=1e-14)
+        assert reduced(lanes.largest, x) == x.max()
+
+
+class TestEmPass:
+    @given(
+        covariance_types,
+        seeds,
+        st.integers(1, 700),
+        st.integers(1, 7),
+        st.integers(1, 6),
+        st.sampled_from("CF"),
+        st.sampled_from(["f8", "f4", "i4"]),
+    )
+    def test_twins(self, covariance_type, seed, n, d, k, order, dtype):
+        mixture = random_mixture(seed, k, d, covariance_type, 2.0)
+        X = mixture.sample(n, random_state=seed)[0] * (10 if dtype == "i4" else 1)
+        assert_twins(np.asarray(X, dtype=dtype, order=order), mixture)
+
+    @every_type
+    @pytest.mark.parametrize("n", [1, em.GROUP - 1, em.GROUP + 1, 256, 257, 10_000])
+    def test_at_the_edges_of_blocks(self, covariance_type, n):
+        mixture = random_mixture(n, 3, 3, covariance_type, 1.0)
+        assert_twins(mixture.sample(n, random_state=1)[0], mixture)
+
+    @every_type
+    def test_many_columns_and_components(self, covariance_type):
+        mixture = random_mixture(5, 30, 41, covariance_type, 1.0)
+        assert_twins(mixture.sample(700, random_state=1)[0], mixture)
+
+    @every_type
+    def test_the_layout_of_the_rows_does_not_show(self, covariance_type):
+        mixture = random_mixture(1, 3, 4, covariance_type, 1.0)
+        X = mixture.sample(5_000, random_state=1)[0]
+        by_row, by_column, strided = (
+            mixture.family.em_pass(rows, mixture.weights, mixture.components)
+            for rows in (
+                np.ascontiguousarray(X),
+                np.asfortranarray(X),
+                np.repeat(X, 2, axis=0)[::2],
+            )
+        )
+        for other in (by_column, strided):
+            assert by_row[0] == other[0]
+            for a, b in zip(by_row[1], other[1], strict=True):
+                assert_array_equal(a, b)
+
+    @every_type
+    def test_rows_beyond_all_components(self, covariance_type):
+        mixture = random_mixture(2, 3, 2, covariance_type, 1.0)
+        X = np.array([[0.0, 0.0], [1e130, -1e130], [-1e140, 1e140], [1e8, 1e8]])
+        (numpy_ll, expected), (numba_ll, found) = both_engines(
+            mixture.family.em_pass, X, mixture.weights, mixture.components
+        )
+        assert_allclose(numba_ll, numpy_ll, rtol=1e-12)
+        assert_allclose(found[0], expected[0], rtol=1e-12)
+        assert found[0].sum() == pytest.approx(len(X))
+
+    def test_a_component_of_weight_zero_has_no_rows(self):
+        mixture = random_mixture(3, 3, 2)
+        X = mixture.sample(300, random_state=0)[0]
+        weights = np.array([0.4, 0.0, 0.6])
+        with engine.use("numba"):
+            _, (mass, first, second) = mixture.family.em_pass(X, weights, mixture.components)
+        assert mass[1] == 0
+        assert not first[1].any()
+        assert not second[1].any()
+
+    def test_far_from_the_origin_nothing_cancels(self):
+        mixture = random_mixture(4, 3, 2, spread=1.0)
+        X = mixture.sample(2_000, random_state=0)[0]
+        moved = (mixture.means + 2.0**30, mixture.covariances)
+        with engine.use("numba"):
+            here = mixture.family.em_pass(X, mixture.weights, mixture.components)
+            there = mixture.family.em_pass(X + 2.0**30, mixture.weights, moved)
+        assert_allclose(there[0], here[0], rtol=1e-6)
+        assert_allclose(there[1][2], here[1][2], rtol=1e-6, atol=1e-4)
+
+
+class TestProductIntegrals:
+    @given(covariance_types, seeds, st.integers(1, 40), st.integers(1, 40), st.integers(1, 9))
+    def test_twins(self, covariance_type, seed, n_a, n_b, d):
+        a, b = (
+            random_mixture([seed, i], n, d, covariance_type, 2.0) for i, n in enumerate((n_a, n_b))
+        )
+        expected, found = both_engines(
+            Gaussian(covariance_type).log_product_integral, a.components, b.components
+        )
+        assert_allclose(found, expected, rtol=1e-11, atol=1e-11)
+
+    @given(seeds, st.floats(0.1, 30), st.floats(-60, 0), st.integers(1, 6))
+    def test_only_pairs_below_their_floor_are_skipped(self, seed, spread, floor, d):
+        rng = np.random.default_rng(seed)
+        a, b = (random_mixture([seed, i], 20, d, "full", spread).components for i in range(2))
+        floors = floor + rng.normal(0, 5, 20), rng.normal(0, 5, 20)
+        whole = integrals.log_product_integral(a, b)
+        some = integrals.log_product_integral(a, b, floors)
+        skipped = np.isneginf(some)
+        assert_array_equal(some[~skipped], whole[~skipped])
+        assert (whole < floors[0][:, None] + floors[1])[skipped].all()
+
+    def test_far_pairs_are_skipped(self):
+        a = random_mixture(0, 20, 3).components
+        b = a[0] + 1e3, a[1]
+        floors = np.full(20, -50.0), np.zeros(20)
+        assert np.isneginf(integrals.log_product_integral(a, b, floors)).all()
+
+    @pytest.mark.parametrize("covariance_type", ["full", "diag"])
+    @pytest.mark.parametrize("variance", [1e-12, 1.0, 1e12])
+    def test_more_columns_than_a_product_of_mantissas_bears(self, covariance_type, variance):
+        d = 1_100
+        one = np.full((1, d), 0.9 * variance)
+        covariances = one if covariance_type == "diag" else one[:, :, None] * np.eye(d)
+        components = np.zeros((1, d)), covariances
+        found = integrals.log_product_integral(components, components)
+        assert_allclose(found, -0.5 * d * np.log(2 * np.pi * 1.8 * variance), rtol=1e-12)
+
+    def test_infinitely_far_is_minus_infinity(self):
+        family = Gaussian("full")
+        a = np.zeros((1, 2)), np.eye(2)[None] * 1e-200
+        b = np.full((1, 2), 1e140), np.eye(2)[None] * 1e-200
+        expected, found = both_engines(family.log_product_integral, a, b)
+        assert np.isneginf(expected).all()
+        assert np.isneginf(found).all()
