@@ -1,0 +1,181 @@
+"""The jobs that a whole-job benchmark hands to its contestants: folders of parquet files, honest or in part corrupted.
+
+A job's folder holds ``partitions/*.parquet`` (one row group of float64 columns each, snappy) and, for
+the judge only, ``truth.npz``, ``held_out.npy`` and ``job.json``, which is written last: a folder
+without it is not complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from common import draw_rows, population
+from mixsim import mixsim
+
+from dask_dfmr import Mixture
+
+N_HELD_OUT = 100_000
+FEWEST_PARTITIONS = 20
+"""A job scaled below this many partitions gets smaller ones instead."""
+
+POPULATION, ROWS, HELD_OUT, CORRUPTION = range(4)
+"""First number of the spawn key of each stream of random numbers."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A population, given the overlap of its worst pair, and how much is drawn from it."""
+
+    draw_population: Callable[[float], Mixture]
+    overlap: float
+    n_rows: int
+    n_partitions: int
+
+
+CASES = {
+    "moderate": Case(lambda overlap: population(overlap, 1), 0.1, 10_000_000, 100),
+    "wide": Case(lambda overlap: mixsim(10, 30, overlap, seed=1), 0.1, 2_000_000, 40),
+    # Long components in random directions cross even where few of their rows are in doubt.
+    "slow": Case(
+        lambda overlap: mixsim(8, 10, overlap, seed=1, elongation=100), 0.02, 5_000_000, 50
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job on disk."""
+
+    name: str
+    case: str
+    n_components: int
+    n_partitions: int
+    partition_rows: int
+    kind: str = ""
+    share: float = 0.0
+    bad: tuple[int, ...] = ()
+
+    @property
+    def n_rows(self) -> int:
+        """Rows in all partitions."""
+        return self.n_partitions * self.partition_rows
+
+
+def partitions_folder(folder: Path) -> Path:
+    """Where the parquet files of a job lie."""
+    return folder / "partitions"
+
+
+def write_rows(path: Path, rows: np.ndarray) -> None:
+    """One partition: float64 columns, one row group, snappy."""
+    table = pa.table({f"x{j}": np.ascontiguousarray(column) for j, column in enumerate(rows.T)})
+    pq.write_table(table, path, compression="snappy", row_group_size=len(rows))
+
+
+def read_rows(path: Path) -> np.ndarray:
+    """The rows of a partition."""
+    return pq.read_table(path).to_pandas().to_numpy()
+
+
+def partition_path(folder: Path, i: int) -> Path:
+    """The file of partition ``i``."""
+    return partitions_folder(folder) / f"part-{i:05d}.parquet"
+
+
+# -- honest jobs ---------------------------------------------------------------------------------
+
+
+def ensure_job(data: Path, case: str, scale: float = 1.0, overlap: float | None = None) -> Path:
+    """The folder of an honest job, written if it is not there."""
+    size = CASES[case]
+    overlap = size.overlap if overlap is None else overlap
+    n_rows = max(1, round(scale * size.n_rows))
+    m = max(min(size.n_partitions, FEWEST_PARTITIONS), round(scale * size.n_partitions))
+    n = n_rows // m
+    folder = data / f"{case}-o{overlap:g}-{m}x{n}"
+    if (folder / "job.json").exists():
+        return folder
+    truth = size.draw_population(overlap)
+    _clear(folder)
+    for i in range(m):
+        write_rows(partition_path(folder, i), draw_rows(truth, n, _rng(ROWS, i)))
+    np.savez(
+        folder / "truth.npz",
+        weights=truth.weights,
+        means=truth.means,
+        covariances=truth.covariances,
+    )
+    np.save(folder / "held_out.npy", draw_rows(truth, N_HELD_OUT, _rng(HELD_OUT, 0)))
+    _write_job(folder, Job(folder.name, case, truth.n_components, m, n))
+    return folder
+
+
+def load_job(folder: Path) -> Job:
+    """What is in a folder."""
+    fields = json.loads((folder / "job.json").read_text())
+    return Job(**{**fields, "bad": tuple(fields["bad"])})
+
+
+def _write_job(folder: Path, job: Job) -> None:
+    (folder / "job.json").write_text(json.dumps(asdict(job)))
+
+
+def _clear(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    partitions_folder(folder).mkdir(parents=True)
+
+
+def _rng(stream: int, i: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(0, spawn_key=(stream, i)))
+
+
+# -- corrupted jobs ------------------------------------------------------------------------------
+
+
+def garbage(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Uniform noise over ten times every column's range."""
+    middle, spread = (rows.max(axis=0) + rows.min(axis=0)) / 2, np.ptp(rows, axis=0)
+    return middle + 10 * spread * rng.uniform(-0.5, 0.5, size=rows.shape)
+
+
+def times_1000(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """All columns in a wrong unit."""
+    return 1000 * rows
+
+
+def rolled(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Every column under its neighbour's name."""
+    return np.roll(rows, 1, axis=1)
+
+
+KINDS = {"garbage": garbage, "x1000": times_1000, "rolled": rolled}
+
+
+def ensure_corrupted(honest: Path, kind: str, share: float) -> Path:
+    """The same job with a seeded share of its partitions corrupted; the others are links to the honest files."""
+    folder = honest.with_name(f"{honest.name}-{kind}-{share:g}")
+    if (folder / "job.json").exists():
+        return folder
+    job = load_job(honest)
+    n_bad = round(share * job.n_partitions)
+    bad = sorted(_rng(CORRUPTION, 0).choice(job.n_partitions, n_bad, replace=False).tolist())
+    _clear(folder)
+    for i in range(job.n_partitions):
+        source, target = partition_path(honest, i), partition_path(folder, i)
+        if i in bad:
+            write_rows(target, KINDS[kind](read_rows(source), _rng(CORRUPTION, 1 + i)))
+        else:
+            os.link(source, target)
+    for name in ("truth.npz", "held_out.npy"):
+        os.link(honest / name, folder / name)
+    fields = {**asdict(job), "name": folder.name, "kind": kind, "share": share, "bad": tuple(bad)}
+    _write_job(folder, Job(**fields))
+    return folder
