@@ -1,4 +1,4 @@
-"""Claim: a whole job, start to finish, is fast beside EM on Dask, Spark or scikit-learn, and bad partitions do not spoil it.
+"""Claim: a whole job is fast beside EM on Dask, Spark or scikit-learn, and bad partitions do not spoil it.
 
     python benchmarks/whole_job.py --data DIR [--cases moderate wide slow] [--corrupt 0.1 0.3]
 

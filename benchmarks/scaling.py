@@ -1,0 +1,147 @@
+"""Claim: time is linear in the number of partitions, and two threads of a process fit nearly twice as fast as one.
+
+    python benchmarks/scaling.py --data DIR [--base 16 --factors 1 2 4 8]
+
+1. Rows: whole fits of 1, 2, 4 and 8 times as many partitions of the same size, from parquet, on a
+   LocalCluster of two processes that is already running. Reported is the time per row over that of the
+   fewest partitions; the target is at most 1.15. "auto" asks more of each local fit the more partitions
+   there are, so passes a partition are beside it, and a row with a fixed number of passes below.
+2. Threads: local fits of equal partitions in memory on one and on two worker threads of a single
+   process (``Client(processes=False)``); every fit does the same number of passes. The target is a
+   speedup of at least 1.8.
+
+Runs alternate; reported are medians of wall seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import dask.dataframe as dd
+import numpy as np
+from common import draw_partitions, draw_rows, population, print_machine, print_table
+from distributed import Client, LocalCluster
+from jobs import write_rows
+
+from dask_dfmr import GaussianMixture, fit_local
+from dask_dfmr.threads import single_threaded_blas
+
+N_COMPONENTS = 5
+LINEAR, SPEEDUP = 1.15, 1.8
+N_PASSES = 10
+"""Passes of a fit whose work must not depend on anything: it stops by ``max_iter``."""
+
+
+# -- 1. rows -------------------------------------------------------------------------------------
+
+
+def write_partitions(data: Path, n: int, m: int) -> list[str]:
+    """``m`` files of ``n`` rows; only those that are missing."""
+    folder = data / f"scaling-{n}"
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"part-{i:05d}.parquet" for i in range(m)]
+    for i, path in enumerate(paths):
+        if not path.exists():
+            partial = path.with_suffix(".partial")
+            write_rows(partial, draw_rows(population(0.1, 1), n, np.random.default_rng([n, i])))
+            partial.rename(path)
+    return [str(path) for path in paths]
+
+
+def timed_fit(files: Sequence[str], **parameters: Any) -> tuple[float, float]:
+    """Wall seconds of one fit, and its passes a partition."""
+    began = time.perf_counter()
+    gm = GaussianMixture(N_COMPONENTS, random_state=0, **parameters).fit(dd.read_parquet(files))
+    return time.perf_counter() - began, gm.partition_report_["n_iter"].mean()
+
+
+def print_rows(data: Path, n: int, base: int, factors: Sequence[int], repeats: int) -> None:
+    """The first table."""
+    files = write_partitions(data, n, base * max(factors))
+    rules = {"auto": {}, f"{N_PASSES} passes": {"tol": 0.0, "max_iter": N_PASSES}}
+    found = defaultdict(list)
+    cluster = LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=logging.ERROR
+    )
+    with cluster, Client(cluster):
+        timed_fit(files[:base])  # imports and caches
+        for _ in range(repeats):
+            for factor in factors:
+                for name, parameters in rules.items():
+                    run = timed_fit(files[: base * factor], **parameters)
+                    found[name, factor].append(run)
+    rows = []
+    for name in rules:
+        medians = {factor: np.median(found[name, factor], axis=0) for factor in factors}
+        first = medians[factors[0]][0] / factors[0]
+        for factor, (wall, passes) in medians.items():
+            row = [name, base * factor, f"{base * factor * n:,}", f"{wall:.1f}", f"{passes:.1f}"]
+            rows.append([*row, f"{wall / factor / first:.2f}"])
+    header = ["local fits stop", "partitions", "rows", "wall s", "passes a partition"]
+    print_table([*header, f"time per row, relative (at most {LINEAR})"], rows)
+
+
+# -- 2. threads ----------------------------------------------------------------------------------
+
+
+def fit_as_task(rows: np.ndarray) -> int:
+    """A local fit as tasks run it."""
+    with single_threaded_blas():
+        start = population(0.1, 1)
+        return fit_local(rows, N_COMPONENTS, start=start, tol=0.0, max_iter=N_PASSES).n_iter
+
+
+def seconds_on_threads(partitions: Sequence[np.ndarray], n_threads: int) -> float:
+    """Wall seconds of all fits."""
+    with Client(processes=False, threads_per_worker=n_threads, dashboard_address=None) as client:
+        data = client.scatter(list(partitions))
+        client.gather(client.map(fit_as_task, data[:n_threads], pure=False))  # warm
+        began = time.perf_counter()
+        client.gather(client.map(fit_as_task, data, pure=False))
+        return time.perf_counter() - began
+
+
+def print_threads(n: int, m: int, repeats: int) -> None:
+    """The second table."""
+    partitions = draw_partitions(population(0.1, 1), m, n, np.random.default_rng(0))
+    found: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(repeats):
+        for n_threads, seconds in found.items():
+            seconds.append(seconds_on_threads(partitions, n_threads))
+    medians = {n_threads: float(np.median(seconds)) for n_threads, seconds in found.items()}
+    rows = [
+        [n_threads, f"{n:,}", m, f"{wall:.2f}", f"{medians[1] / wall:.2f}"]
+        for n_threads, wall in medians.items()
+    ]
+    header = ["threads", "rows a partition", "partitions", "wall s"]
+    print_table([*header, f"speedup (at least {SPEEDUP})"], rows)
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="where partitions are written")
+    parser.add_argument("--rows", type=int, default=100_000, help="of a partition")
+    parser.add_argument("--base", type=int, default=16, help="fewest partitions")
+    parser.add_argument("--factors", type=int, nargs="*", default=[1, 2, 4, 8])
+    parser.add_argument("--thread-rows", type=int, default=50_000, help="of a fit on a thread")
+    parser.add_argument("--thread-partitions", type=int, default=16)
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    print_machine()
+    print_rows(options.data, options.rows, options.base, options.factors, options.repeats)
+    print_threads(options.thread_rows, options.thread_partitions, options.repeats)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""Wall time of whole jobs against rows, for this package and its peers, as a table and a picture.
+
+    python benchmarks/time_against_rows.py --data DIR [--scales 0.125 0.25 0.5 1]
+
+Runs the contestants of ``whole_job.py`` on its "moderate" case at several sizes (100,000 rows a partition,
+but at least 20 partitions) and draws their medians; runs that ``--results`` has are not run again. The tables
+of quality and memory at each size are those of ``whole_job.py --table-only --scale ...``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from common import print_machine, print_table
+from jobs import Job, ensure_job, load_job
+from matplotlib.axes import Axes
+from whole_job import (
+    DEFAULT_CONTESTANTS,
+    RUN_ONCE,
+    Run,
+    add_run_options,
+    finish_options,
+    load_runs,
+    run_all,
+    runs_of,
+)
+
+IMAGE = Path(__file__).resolve().parents[1] / "docs" / "images" / "time_against_rows.png"
+CASE = "moderate"
+HIGHLIGHT = ("dfmr", "dfmr-loosened")
+NOT_DRAWN = (*RUN_ONCE, "sklearn-sample")
+"""A sample of fixed size says nothing about rows."""
+
+LABEL_GAP = 0.055
+"""Least distance between two labels, as a share of the height of the axes."""
+
+Curves = Mapping[str, Mapping[int, float]]
+
+
+def median_walls(runs: Sequence[Run], jobs: Sequence[Job], contestants: Sequence[str]) -> Curves:
+    """Median wall seconds by contestant and number of rows, where there are any."""
+    curves: dict[str, dict[int, float]] = {}
+    for name in contestants:
+        for job in jobs:
+            walls = [run["wall"] for run in runs_of(runs, job.name, name) if "wall" in run]
+            if walls:
+                curves.setdefault(name, {})[job.n_rows] = float(np.median(walls))
+    return curves
+
+
+def draw(curves: Curves, path: Path) -> None:
+    """Both axes logarithmic, every curve labelled at its end."""
+    figure, axes = plt.subplots(figsize=(8, 5.5), layout="constrained")
+    colours = plt.get_cmap("tab10").colors
+    for colour, (name, walls) in zip(colours, curves.items(), strict=False):
+        width = 2.6 if name in HIGHLIGHT else 1.3
+        axes.plot(*zip(*walls.items(), strict=True), "o-", color=colour, lw=width, ms=4)
+    axes.set(xscale="log", yscale="log", xlabel="rows (10 columns, K = 5)", ylabel="wall seconds")
+    axes.set_title(
+        "Whole job on 2 cores: parquet on disk to a mixture, start of processes included"
+    )
+    axes.grid(which="major", alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    rows = sorted({n for walls in curves.values() for n in walls})
+    axes.set_xticks(rows, [f"{n / 1e6:.3g} million" for n in rows])
+    axes.minorticks_off()
+    label_ends(axes, curves, colours)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def label_ends(axes: Axes, curves: Curves, colours: Sequence[tuple[float, ...]]) -> None:
+    """Names at the right of the axes at the height of the last points, pushed apart where they would overlap."""
+    low, high = np.log(axes.get_ylim())
+    ends = [(np.log(walls[max(walls)]) - low) / (high - low) for walls in curves.values()]
+    names, last = list(curves), -np.inf
+    for i in np.argsort(ends):
+        last = max(ends[i], last + LABEL_GAP)
+        weight = "bold" if names[i] in HIGHLIGHT else "normal"
+        where = {"xy": (1.01, last), "xycoords": "axes fraction", "va": "center"}
+        axes.annotate(names[i], color=colours[i], weight=weight, **where)
+
+
+def main() -> None:
+    """Run what is missing, print the table, draw the picture."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_run_options(parser)
+    parser.set_defaults(contestants=[name for name in DEFAULT_CONTESTANTS if name not in NOT_DRAWN])
+    parser.add_argument("--scales", type=float, nargs="*", default=[0.125, 0.25, 0.5, 1.0])
+    parser.add_argument("--image", type=Path, default=IMAGE)
+    options = parser.parse_args()
+    finish_options(options)
+    print_machine()
+    folders = [
+        ensure_job(options.data, CASE, scale, options.overlap) for scale in sorted(options.scales)
+    ]
+    if not options.table_only:
+        run_all(folders, options)
+    jobs = [load_job(folder) for folder in folders]
+    curves = median_walls(load_runs(options.results), jobs, options.contestants)
+    header = ["contestant", *(f"{job.n_rows:,} rows: wall s" for job in jobs)]
+    table = [
+        [name, *(f"{walls[job.n_rows]:.1f}" if job.n_rows in walls else "" for job in jobs)]
+        for name, walls in curves.items()
+    ]
+    print_table(header, table)
+    draw(curves, options.image)
+    print(f"wrote {options.image}")
+
+
+if __name__ == "__main__":
+    main()
