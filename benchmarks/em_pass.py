@@ -5,7 +5,7 @@
 The E step and the M step of one plain iteration, on one thread, from the same start. scikit-learn's
 share is the CPU time of a fit of 1 + ``passes`` iterations minus that of a fit of one, so its
 set-up does not count. The three take turns; medians of CPU milliseconds. Rows are drawn from
-MixSim-like populations (:func:`peers.overlapping_population`, largest pairwise overlap .1). Then the
+MixSim-like populations (``mixsim.py``, largest pairwise overlap .1). Then the
 same pass under roofline: multiply-adds a row needs at least, and the rate that comes to, next to that
 of a matrix product of BLAS.
 """
@@ -19,13 +19,12 @@ from statistics import median
 
 import numpy as np
 from common import print_machine, print_table
-from populations import overlapping_population
+from mixsim import mixsim
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from dask_dfmr import Mixture, engine
 from dask_dfmr.families import Prior, Rows
-from dask_dfmr.families.gaussian import Gaussian
 from dask_dfmr.threads import single_threaded_blas
 
 CASES = (
@@ -96,7 +95,7 @@ def start_of(truth: Mixture, covariance_type: str) -> Mixture:
 
 def measure(n: int, d: int, k: int, covariance_type: str, repeats: int, passes: int) -> list[float]:
     """Median CPU milliseconds a pass: scikit-learn, NumPy, compiled."""
-    truth = overlapping_population(k, d, OVERLAP, seed=1)
+    truth = mixsim(k, d, OVERLAP, seed=1)
     X = truth.sample(n, np.random.RandomState(0))[0]
     start = start_of(truth, covariance_type)
     seconds: list[tuple[float, float, float]] = []
@@ -109,10 +108,8 @@ def measure(n: int, d: int, k: int, covariance_type: str, repeats: int, passes: 
 
 def multiply_adds(d: int, k: int, covariance_type: str) -> float:
     """Multiply-adds a row needs at least: residuals, their lengths, first and second moments; 15 for an exponential."""
-    if covariance_type in ("full", "tied"):
-        per_component = d * (d + 1) + 2 * d
-    else:
-        per_component = 5 * d
+    is_matrix = covariance_type in ("full", "tied")
+    per_component = d * (d + 1) + 2 * d if is_matrix else 5 * d
     return k * (per_component + 15.0)
 
 
@@ -129,7 +126,9 @@ def blas_rate() -> float:
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--passes", type=int, default=5)
     options = parser.parse_args()
@@ -155,9 +154,19 @@ def main() -> None:
                     f"{rate / peak:.0%}",
                 ]
             )
-    header = ("(n, d, K)", "scikit-learn ms", "NumPy ms", "numba ms", "NumPy x", "numba x", "target x")
+    header = (
+        "(n, d, K)",
+        "scikit-learn ms",
+        "NumPy ms",
+        "numba ms",
+        "NumPy x",
+        "numba x",
+        "target x",
+    )
     print_table((*header, "10^9 multiply-adds/s", "of BLAS"), rows)
-    print(f"BLAS: {peak / 1e9:.1f} 10^9 multiply-adds per second in a product of two 1024 x 1024 matrices.")
+    print(
+        f"BLAS: {peak / 1e9:.1f} 10^9 multiply-adds per second in a product of two 1024 x 1024 matrices."
+    )
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import numpy as np
 
 from dask_dfmr.compiled.lanes import (
     LANES,
+    aligned,
     exp,
     fma,
     jit,
@@ -29,9 +30,9 @@ GROUP = 4 * LANES
 """Rows that the innermost loops handle together; a block is a multiple."""
 
 RESIDUAL_FLOATS = 2**16
-"""Size aimed at for the residuals of a block, 128 kB: they are read twice and should stay in the cache."""
+"""Size aimed at for the residuals of a block, 512 kB: they are read twice and should stay in the second cache."""
 
-LEAST_BLOCK, LARGEST_BLOCK = 2 * GROUP, 256
+LEAST_BLOCK, LARGEST_BLOCK = 2 * GROUP, 192
 
 CHUNK_FLOATS = 2**15
 """Size of the transposed rows handed over at a time, 256 kB: next to them the call itself costs nothing."""
@@ -76,8 +77,8 @@ def em_pass(
     block = _block_size(n_components, width)
     mass, first = np.zeros(n_components), np.zeros((n_components, width))
     second = np.zeros_like(scale)
-    work = np.empty((n_components + 1) * width * block)
-    shares = np.empty((n_components + 2) * block)
+    work = aligned((n_components + 1) * width * block)
+    shares = aligned((n_components + 2) * block)
     kernel = _matrix_pass if is_matrix else _vector_pass
     step = max(block, CHUNK_FLOATS // d // block * block)
     transposed = np.empty((d, min(step, len(X))))

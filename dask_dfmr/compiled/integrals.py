@@ -10,6 +10,7 @@ import numpy as np
 
 from dask_dfmr.compiled.lanes import (
     LANES,
+    aligned,
     exponent,
     fma,
     fnma,
@@ -52,7 +53,7 @@ def log_product_integral(
     if is_matrix and floor is not None:
         scale, reach = _reach(a, b, covariances_b, floor)
     out = np.empty((n_a, means_b.shape[1]))
-    work = np.empty((d * (d + 1) // 2 + 4 * d + 4) * PAIRS)
+    work = aligned((d * (d + 1) // 2 + 4 * d + 4) * PAIRS)
     kernel = _matrix_pairs if is_matrix else _vector_pairs
     kernel(
         np.ascontiguousarray(means_a),

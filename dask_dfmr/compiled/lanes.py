@@ -14,13 +14,19 @@ from collections.abc import Callable
 from typing import Any
 
 import llvmlite.binding as llvm
+import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
+from dask_dfmr.families import Array
+
 LANES = 8 if llvm.get_host_cpu_features().get("avx512f") else 4
 """Values per vector: the width of AVX-512, or that of AVX2 (elsewhere LLVM splits it)."""
+
+LINE = 64
+"""Bytes of a line of the cache."""
 
 _DOUBLE, _INT32 = ir.DoubleType(), ir.IntType(32)
 _VECTOR = ir.VectorType(_DOUBLE, LANES)
@@ -52,6 +58,13 @@ def jit(function: Callable[..., Any]) -> Any:
 
 
 # -- memory ----------------------------------------------------------------------------------------
+
+
+def aligned(size: int) -> Array:
+    """An empty array that starts a line of the cache: a vector across two lines costs two loads."""
+    raw = np.empty(size + LINE // 8)
+    first = -raw.ctypes.data % LINE // 8
+    return raw[first : first + size]
 
 
 def _address(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
