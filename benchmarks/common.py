@@ -19,7 +19,7 @@ import sklearn
 from dask.callbacks import Callback
 
 import dask_dfmr
-from dask_dfmr import Mixture
+from dask_dfmr import LocalEstimate, Mixture
 from dask_dfmr.families.gaussian import Gaussian
 
 OVERLAPS = (0.1, 0.2, 0.3)
@@ -50,6 +50,25 @@ def draw_rows(mixture: Mixture, n: int, rng: np.random.Generator) -> np.ndarray:
 def draw_partitions(mixture: Mixture, m: int, n: int, rng: np.random.Generator) -> list[np.ndarray]:
     """The rows of ``m`` honest machines."""
     return [draw_rows(mixture, n, rng) for _ in range(m)]
+
+
+def estimates_around(
+    center: Mixture, n_rows: int, rng: np.random.Generator
+) -> Iterator[LocalEstimate]:
+    """Without end: local estimates as ``n_rows`` rows each would give them, had they no overlap.
+
+    Drawn from the normal law whose covariance is the inverse complete-data information, which is
+    what estimates have where responsibilities are 0 or 1; with overlap they lie farther apart.
+    """
+    family, origin = center.family, (center.weights, center.components)
+    n_coordinates = len(family.coordinates(*origin, origin))
+    root = np.sqrt(center.weights)
+    while True:
+        v = rng.standard_normal(n_coordinates) / np.sqrt(n_rows)
+        v[: len(root)] -= root * (root @ v[: len(root)])  # weights sum to one
+        drawn = family.from_coordinates(v, origin)
+        if drawn is not None:
+            yield LocalEstimate(Mixture.from_components(family, *drawn), n_rows)
 
 
 # -- clocks --------------------------------------------------------------------------------------

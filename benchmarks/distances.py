@@ -16,11 +16,12 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from itertools import islice
 from statistics import median
 from typing import Any
 
 import numpy as np
-from common import local_estimates, population, print_machine, print_table
+from common import estimates_around, population, print_machine, print_table
 from mixsim import mixsim
 
 from dask_dfmr import LocalEstimate, Mixture, aggregate, engine, pairwise_l2
@@ -51,7 +52,7 @@ def cpu_seconds(function: Callable[..., Any], *args: Any, repeats: int) -> dict[
 def pair_row(d: int, n: int, covariance_type: str, repeats: int) -> list[str]:
     """Microseconds a pair at one number of columns."""
     family = Gaussian(covariance_type)
-    a, b = (in_structure(mixsim(n, d, 0.1, seed), covariance_type) for seed in (1, 2))
+    a, b = (pooled_components(d, n, covariance_type, seed) for seed in (1, 2))
     plain = cpu_seconds(family.log_product_integral, a, b, repeats=repeats)
     floors = np.full(n, -20.0), np.full(n, -20.0)
     bounded = cpu_seconds(family.log_product_integral, a, b, floors, repeats=repeats)
@@ -65,11 +66,15 @@ def pair_row(d: int, n: int, covariance_type: str, repeats: int) -> list[str]:
     ]
 
 
-def in_structure(mixture: Mixture, covariance_type: str) -> Components:
-    """Means and covariances of a full mixture, or its variances."""
-    if covariance_type == "full":
-        return mixture.means, mixture.covariances
-    return mixture.means, np.diagonal(mixture.covariances, axis1=1, axis2=2).copy()
+def pooled_components(d: int, n: int, covariance_type: str, seed: int) -> Components:
+    """The components of n / 5 local estimates of a population of five: means and covariances, or variances."""
+    center, rng = mixsim(5, d, 0.1, seed), np.random.default_rng(seed)
+    estimates = islice(estimates_around(center, 200 * d, rng), n // 5)
+    stack = l2.stack_mixtures([e.mixture for e in estimates if e.mixture is not None])
+    means, covariances = stack.pooled()
+    if covariance_type == "diag":
+        covariances = np.diagonal(covariances, axis1=1, axis2=2).copy()
+    return means, covariances
 
 
 # -- 2. a hundred machines -------------------------------------------------------------------------
@@ -155,7 +160,7 @@ def main() -> None:
         rng = np.random.default_rng(0)
         rows = []
         for overlap in (0.1, 0.3):
-            clean = local_estimates(population(overlap, 1), 100, 2_000, rng)
+            clean = list(islice(estimates_around(population(overlap, 1), 2_000, rng), 100))
             bad = [far_away(e) if i % 10 < 3 else e for i, e in enumerate(clean)]
             rows.append(aggregation_row(f"overlap {overlap}, clean", clean, repeats))
             rows.append(aggregation_row(f"overlap {overlap}, 30 % far", bad, repeats))
