@@ -347,9 +347,9 @@ def _find_bad_values(X: Rows) -> tuple[NDArray[np.bool_], NDArray[np.intp], bool
     for i in range(0, len(X), step):
         block = X[i : i + step]
         # Nearly always; a NaN makes both comparisons false.
+        if float(block.min()) >= -MAX_MAGNITUDE and float(block.max()) <= MAX_MAGNITUDE:
+            continue
         with np.errstate(invalid="ignore"):
-            if block.min() >= -MAX_MAGNITUDE and block.max() <= MAX_MAGNITUDE:
-                continue
             block = as_block(block)
             bad = ~(np.abs(block) <= MAX_MAGNITUDE)
         are_huge = are_huge or bool(np.isfinite(block[bad]).any())

@@ -133,8 +133,13 @@ class _Matrix:
         return y
 
     @staticmethod
+    def squared_lengths(y: Array, scratch: Array) -> Array:
+        """Of residuals (K, d, n), shape (K, n); ``scratch`` is of the shape of y."""
+        return np.einsum("kdn,kdn->kn", y, y)
+
+    @staticmethod
     def second(y: Array, r: Array, scratch: Array) -> Array:
-        """Sums of r y y^T over rows; ``scratch`` is of the shape of y."""
+        """Sums of r y y^T over rows; ``scratch`` is as ``squared_lengths`` left it."""
         np.multiply(y, r[:, None, :], out=scratch)
         return np.matmul(scratch, np.swapaxes(y, -1, -2))
 
@@ -250,8 +255,12 @@ class _Vector:
         return y
 
     @staticmethod
-    def second(y: Array, r: Array, scratch: Array) -> Array:
+    def squared_lengths(y: Array, scratch: Array) -> Array:
         np.multiply(y, y, out=scratch)
+        return np.matmul(np.ones((1, y.shape[1])), scratch)[:, 0]
+
+    @staticmethod
+    def second(y: Array, r: Array, scratch: Array) -> Array:
         return np.matmul(scratch, r[:, :, None])[:, :, 0]
 
     by_column = _Matrix.by_column
@@ -328,6 +337,8 @@ class _Scalar:
         y = np.subtract(columns, means[:, :, None], out=out)
         y *= inverse_root[:, None, None]
         return y
+
+    squared_lengths = _Vector.squared_lengths
 
     @staticmethod
     def second(y: Array, r: Array, scratch: Array) -> Array:
@@ -412,7 +423,8 @@ class Gaussian:
         means, covariances = components
         root = self._shape.root(covariances)
         y = self._white_residuals(X, means, self._shape.inverse_root(root))
-        return self._log_density(y, self._log_norm(root, means.shape[-1])).T
+        log_norm = self._log_norm(root, means.shape[-1])
+        return self._log_density(y, np.empty_like(y), log_norm).T
 
     def _white_residuals(
         self, X: Rows, means: Array, inverse_root: Array, out: Array | None = None
@@ -423,9 +435,9 @@ class Gaussian:
         columns = np.subtract(X.T, center[:, None], order="C")
         return self._shape.whiten(columns, means - center, inverse_root, out)
 
-    def _log_density(self, y: Array, log_norm: Array) -> Array:
+    def _log_density(self, y: Array, scratch: Array, log_norm: Array) -> Array:
         with np.errstate(over="ignore"):
-            joint = np.einsum("kdn,kdn->kn", y, y)
+            joint = self._shape.squared_lengths(y, scratch)
         # Farther than floating point can tell from every component is equally far from all: no NaN.
         np.minimum(joint, FARTHEST, out=joint)
         joint *= -0.5
@@ -545,7 +557,7 @@ class Gaussian:
             n = len(block)
             y, scratch = y[:, :, :n], scratch[:, :, :n]
             self._white_residuals(block, means, inverse_root, out=y)
-            joint = self._log_density(y, log_norm)
+            joint = self._log_density(y, scratch, log_norm)
             joint += log_weights[:, None]
             top = joint.max(axis=0)
             joint -= top
