@@ -148,6 +148,9 @@ ONE_BLOCK = {
     *("offer_start", "pick_start", "reduce", "finish"),
 }
 MANY_BLOCKS = ONE_BLOCK - {"reduce"} | {"assign_block", "tree_sum", "recentre"}
+REFERENCES = {
+    *("draw_machines", "take_machines", "join_machines", "l2_rows", "reference_medians"),
+}
 
 
 def prefixed(names):
@@ -160,6 +163,10 @@ class TestStages:
 
     def test_many_blocks(self, ddf):
         assert stage_names(dfmr(ddf, 2, block_size=4)) == prefixed(MANY_BLOCKS)
+
+    def test_references(self, ddf):
+        found = stage_names(dfmr(ddf, 2, n_references=2))
+        assert found == prefixed(ONE_BLOCK - {"l2_tile"} | REFERENCES)
 
     def test_unknown_columns(self):
         found = stage_names(dfmr(make_delayed(), 2))
@@ -176,9 +183,9 @@ class TestStages:
 
     def test_every_stage_is_documented(self):
         documented = set(re.findall(r"dfmr_\w+", graph.__doc__))
-        assert documented >= prefixed(MANY_BLOCKS | ONE_BLOCK | {"describe", "schema"})
-        found = {"results", "store", "lost_partition", "rows"}
-        assert documented <= prefixed(MANY_BLOCKS | ONE_BLOCK | {"describe", "schema"} | found)
+        built = MANY_BLOCKS | ONE_BLOCK | REFERENCES | {"describe", "schema"}
+        assert documented >= prefixed(built)
+        assert documented <= prefixed(built | {"results", "store", "lost_partition", "rows"})
 
     def test_read_and_fit_are_one_task(self, tmp_path):
         write_parquet(tmp_path, 3, n_more_columns=3)
