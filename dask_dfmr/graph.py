@@ -47,6 +47,19 @@ from dask_dfmr.threads import single_threaded_blas
 SPLIT_EVERY = 8
 
 
+class _FreshTask(Task):
+    """A task whose key alone says what it is.
+
+    Dask hashes every graph that it is given: by default every argument of every task, which took the
+    client longer than anything else.
+    """
+
+    __slots__ = ()
+
+    def __dask_tokenize__(self) -> Any:
+        return self.key
+
+
 class GraphBuilder:
     """A dictionary of tasks under construction, with keys that name the stage and are fresh for every fit.
 
@@ -60,7 +73,7 @@ class GraphBuilder:
     def add(self, stage: str, index: Any, function: Callable[..., Any], *args: Any) -> TaskRef:
         """Add one task; lists among the arguments may hold references."""
         key = (f"dfmr_{stage}-{self.token}", *(index if isinstance(index, tuple) else (index,)))
-        self.tasks[key] = Task(
+        self.tasks[key] = _FreshTask(
             key, function, *(List(*a) if isinstance(a, list) else a for a in args)
         )
         return TaskRef(key)

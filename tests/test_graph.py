@@ -121,6 +121,11 @@ class TestBuilding:
         X = make_rows()
         assert not set(dfmr(X, 2).dask) & set(dfmr(X, 2).dask)
 
+    def test_a_key_is_all_that_dask_has_to_hash(self, ddf):
+        for key, task in dfmr(ddf, 2).dask.items():
+            if key_split(key).startswith("dfmr"):
+                assert task.__dask_tokenize__() == key
+
     def test_computing_twice_gives_the_same_bits(self, ddf):
         result = dfmr(ddf, 2)
         a, b = (result.compute(scheduler="synchronous") for _ in range(2))
