@@ -70,6 +70,11 @@ def chance_all_scouts_bad(share_bad: Any, n_scouts: int = N_SCOUTS) -> Any:
     --------
     >>> [f"{chance_all_scouts_bad(share):.0e}" for share in (0.1, 0.3, 0.4, 0.45, 0.49)]
     ['1e-32', '2e-17', '2e-13', '8e-12', '1e-10']
+
+    That no scout is among the best tenth, two tenths, three tenths of all machines:
+
+    >>> [f"{chance_all_scouts_bad(1 - share):.0e}" for share in (0.1, 0.2, 0.3)]
+    ['3e-02', '8e-04', '1e-05']
     """
     return share_bad**n_scouts
 

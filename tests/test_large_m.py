@@ -259,6 +259,15 @@ class TestGuarantee:
         expected = chance_all_scouts_bad(0.45, 4)
         assert abs(observed - expected) < 5 * np.sqrt(expected / repeats)
 
+    def test_a_draw_of_bad_references_only_is_survived(self, monkeypatch):
+        estimates, is_bad = planted(0.45, other_unit, 600)
+        bad = np.flatnonzero(is_bad)
+        monkeypatch.setattr(stages, "draw_references", lambda *args: bad)
+        decision = aggregate(estimates, n_references=len(bad), random_state=0).decision
+        assert decision.n_candidates == N_SCOUTS + N_CANDIDATES
+        assert not is_bad[decision.center]
+        assert not decision.kept[is_bad].any()
+
     @pytest.mark.parametrize("seed", range(5))
     def test_the_centre_is_at_least_as_good_as_every_scout(self, seed):
         estimates, _ = planted(0.45, of_many_kinds, 300)
