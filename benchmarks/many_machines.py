@@ -7,7 +7,8 @@
    (m / 2,000)^2.
 2. Agreement at m = 2,000: per kind and share of bad estimates, for several draws of the references,
    whether the centre is the same, how many bad estimates that all pairs drop are kept, and how many
-   verdicts on honest ones differ.
+   verdicts on honest ones differ. Then the same for one component in one and two columns, where the
+   centre is hard to tell from its neighbours, and with no bad estimates too.
 
 The estimates are not fitted but drawn: honest ones from the normal distribution that maximum
 likelihood with known labels would have at n rows, around the population (``Gaussian.coordinates``).
@@ -57,41 +58,42 @@ def moved(mixture: Mixture, shift: np.ndarray | float, factor: float = 1.0) -> M
     return Mixture(mixture.weights, factor * mixture.means + shift, factor**2 * mixture.covariances)
 
 
-def another_population(n: int, rng: np.random.Generator) -> Estimates:
+def another_population(center: Mixture, n: int, rng: np.random.Generator) -> Estimates:
     """Clean estimates of something else."""
     return list(islice(drawn_around(population(OVERLAP, 3 - SEED), rng), n))
 
 
-def another_unit(n: int, rng: np.random.Generator) -> Estimates:
+def another_unit(center: Mixture, n: int, rng: np.random.Generator) -> Estimates:
     """A thousand times as large."""
-    some = islice(drawn_around(population(OVERLAP, SEED), rng), n)
+    some = islice(drawn_around(center, rng), n)
     return [LocalEstimate(moved(e.mixture, 0.0, 1000.0), N_ROWS) for e in some]
 
 
-def all_different(n: int, rng: np.random.Generator) -> Estimates:
-    """Each moved by half a standard deviation or more in a direction of its own."""
-    some = islice(drawn_around(population(OVERLAP, SEED), rng), n)
-    shifts = np.exp(rng.uniform(np.log(0.05), np.log(5.0), n))[:, None] * rng.normal(size=(n, 10))
+def all_different(center: Mixture, n: int, rng: np.random.Generator) -> Estimates:
+    """Each moved in a direction of its own, hardly or far."""
+    some = islice(drawn_around(center, rng), n)
+    lengths = np.exp(rng.uniform(np.log(0.05), np.log(5.0), n))
+    shifts = lengths[:, None] * rng.normal(size=(n, center.n_features))
     return [
         LocalEstimate(moved(e.mixture, shift), N_ROWS)
         for e, shift in zip(some, shifts, strict=True)
     ]
 
 
-def one_direction(n: int, rng: np.random.Generator) -> Estimates:
-    """All moved the same way, as far as puts them just outside the honest ones."""
-    center = population(OVERLAP, SEED)
+def one_direction(center: Mixture, n: int, rng: np.random.Generator) -> Estimates:
+    """All moved the same way, at K = 5 so far that the border of what is kept runs through them."""
     scale = np.sqrt(np.diagonal(center.covariances, axis1=1, axis2=2).mean() / N_ROWS)
-    return list(islice(drawn_around(moved(center, 12.0 * scale), rng), n))
+    return list(islice(drawn_around(moved(center, 5.0 * scale), rng), n))
 
 
-def a_clique(n: int, rng: np.random.Generator) -> Estimates:
+def a_clique(center: Mixture, n: int, rng: np.random.Generator) -> Estimates:
     """All nearly copies of one honest estimate."""
-    one = next(drawn_around(population(OVERLAP, SEED), rng)).mixture
+    one = next(drawn_around(center, rng)).mixture
     return [LocalEstimate(moved(one, 1e-6 * rng.normal()), N_ROWS) for _ in range(n)]
 
 
-KINDS: dict[str, Callable[[int, np.random.Generator], Estimates]] = {
+Kind = Callable[[Mixture, int, np.random.Generator], Estimates]
+KINDS: dict[str, Kind] = {
     "another population": another_population,
     "x 1000": another_unit,
     "all different": all_different,
@@ -100,15 +102,18 @@ KINDS: dict[str, Callable[[int, np.random.Generator], Estimates]] = {
 }
 
 
-def draw(
-    m: int, share: float, kind: Callable[[int, np.random.Generator], Estimates]
-) -> tuple[Estimates, np.ndarray]:
+def draw(center: Mixture, m: int, share: float, kind: Kind) -> tuple[Estimates, np.ndarray]:
     """Estimates in random order, and which of them are bad."""
     rng = np.random.default_rng(0)
     is_bad = rng.permutation(m) < round(share * m)
-    honest = drawn_around(population(OVERLAP, SEED), rng)
-    bad = iter(kind(int(is_bad.sum()), rng))
+    honest = drawn_around(center, rng)
+    bad = iter(kind(center, int(is_bad.sum()), rng))
     return [next(bad) if b else next(honest) for b in is_bad], is_bad
+
+
+def one_component(n_features: int) -> Mixture:
+    """Standard normal columns."""
+    return Mixture([1.0], np.zeros((1, n_features)), np.eye(n_features)[None])
 
 
 # -- tables --------------------------------------------------------------------------------------
@@ -125,7 +130,7 @@ def timed(
 
 def cost_row(m: int, all_pairs_up_to: int, quadratic: float) -> tuple[list[str], float]:
     """Seconds of both ways; ``quadratic`` is seconds of all pairs over m^2, of the row before."""
-    estimates, _ = draw(m, 0.3, another_population)
+    estimates, _ = draw(population(OVERLAP, SEED), m, 0.3, another_population)
     pairs = f"({quadratic * m**2:.0f} expected)"
     if m <= all_pairs_up_to:
         seconds, _ = timed(estimates, None)
@@ -136,9 +141,9 @@ def cost_row(m: int, all_pairs_up_to: int, quadratic: float) -> tuple[list[str],
     return [str(m), pairs, f"{seconds:.1f}"], quadratic
 
 
-def agreement_row(m: int, share: float, name: str, n_draws: int) -> list[str]:
+def agreement_row(center: Mixture, m: int, share: float, name: str, n_draws: int) -> list[str]:
     """Both decisions on the same estimates."""
-    estimates, is_bad = draw(m, share, KINDS[name])
+    estimates, is_bad = draw(center, m, share, KINDS[name])
     _, exact = timed(estimates, None)
     ours = [timed(estimates, N_REFERENCES, seed)[1] for seed in range(n_draws)]
     same = sum(decision.center == exact.center for decision in ours)
@@ -158,6 +163,7 @@ def main() -> None:
     parser.add_argument("--machines", type=int, default=2000)
     parser.add_argument("--shares", type=float, nargs="*", default=[0.1, 0.3, 0.45])
     parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS))
+    parser.add_argument("--few-columns", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--draws", type=int, default=2)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -169,12 +175,20 @@ def main() -> None:
     print_table(["m", "CPU s: all pairs", f"CPU s: {N_REFERENCES} references"], rows)
     header = ["bad estimates", "share", "all pairs drop: bad", "honest", "same centre"]
     header += ["dropped bad ones kept (worst draw)", "honest verdicts that differ (worst draw)"]
+    center = population(OVERLAP, SEED)
     agreement = [
-        agreement_row(options.machines, share, name, options.draws)
+        agreement_row(center, options.machines, share, name, options.draws)
         for name in options.kinds
         for share in options.shares
     ]
     print_table(header, agreement)
+    few = [
+        [str(d), *agreement_row(one_component(d), m, share, "one direction", 5), str(m)]
+        for d in options.few_columns
+        for m in (options.machines, 2 * options.machines)
+        for share in (0.0, *options.shares)
+    ]
+    print_table(["columns", *header, "m"], few)
 
 
 if __name__ == "__main__":
