@@ -7,7 +7,7 @@
 2. Running: a fit on a LocalCluster (one worker process, one thread) of m partitions of 60 rows, one column
    and one component: nearly everything is overhead. Wall and CPU seconds per task, of client and
    scheduler (one process here) and of the worker; beside them the CPU seconds of the bare local
-   fits in a loop.
+   fits in a loop, and what Dask itself takes for as many tasks that do nothing.
 3. Memory: how many results of each stage the scheduler knew to be in memory at once, counted at
    every transition by a scheduler plugin.
 """
@@ -20,12 +20,14 @@ import time
 import warnings
 from collections import Counter
 from typing import Any
+from uuid import uuid4
 
 import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 from common import print_machine, print_table
-from distributed import Client, LocalCluster
+from dask.task_spec import Task
+from distributed import Client, LocalCluster, wait
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from dask_dfmr import GaussianMixture, dfmr, fit_local
@@ -102,6 +104,20 @@ def bare_fits(m: int) -> float:
     return time.process_time() - began
 
 
+def do_nothing(i: int) -> int:
+    """The task that costs its overhead."""
+    return i
+
+
+def bare_tasks(client: Client, n: int) -> float:
+    """CPU seconds of client and scheduler a task, for ``n`` tasks that do nothing."""
+    token = uuid4().hex
+    graph = {(token, i): Task((token, i), do_nothing, i) for i in range(n)}
+    began = time.process_time()
+    wait(client.get(graph, list(graph), sync=False))
+    return (time.process_time() - began) / n
+
+
 def run_once(client: Client, m: int) -> tuple[list[str], AliveByStage]:
     """One fit on the cluster."""
     watch = AliveByStage()
@@ -117,7 +133,7 @@ def run_once(client: Client, m: int) -> tuple[list[str], AliveByStage]:
     n_tasks = sum(watch.done.values())
     per_task = [f"{1e3 * seconds / n_tasks:.2f}" for seconds in (wall, cpu, worker)]
     row = [str(m), str(n_tasks), f"{wall:.1f}", f"{cpu:.1f}", f"{worker:.1f}", *per_task]
-    return [*row, f"{bare_fits(m):.1f}"], watch
+    return [*row, f"{1e3 * bare_tasks(client, n_tasks):.2f}", f"{bare_fits(m):.1f}"], watch
 
 
 def main() -> None:
@@ -145,7 +161,8 @@ def main() -> None:
             row, watches[m] = run_once(client, m)
             rows.append(row)
     header = ["m", "tasks", "wall s", "CPU s: client + scheduler", "CPU s: worker"]
-    header += ["ms a task: wall", "CPU client + scheduler", "CPU worker", "CPU s: bare fits"]
+    header += ["ms a task: wall", "CPU client + scheduler", "CPU worker"]
+    header += ["the same, bare Dask: CPU client + scheduler", "CPU s: bare fits"]
     print_table(header, rows)
     for m, watch in watches.items():
         stages = sorted(watch.done, key=lambda stage: -watch.most[stage])

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
+
 from dask_dfmr import stages
 from dask_dfmr.decision import Aggregate, AggregationOptions
 from dask_dfmr.distances import tile_blocks, upper_tiles
 from dask_dfmr.estimates import LocalEstimate
 from dask_dfmr.mixture import Mixture
+from dask_dfmr.random import SeedLike, seed_sequence
 from dask_dfmr.reduction import MAX_ROUNDS
+from dask_dfmr.stages import Block, CenterCandidate, Roll
 
 
 def aggregate(
@@ -21,6 +25,8 @@ def aggregate(
     machine_weights: Literal["rows", "equal"] = "rows",
     n_starts: int = 1,
     max_rounds: int = MAX_ROUNDS,
+    n_references: int | Literal["auto"] | None = "auto",
+    random_state: SeedLike = None,
 ) -> Aggregate:
     """Combine local estimates into one global mixture, leaving out those far from where the majority sits.
 
@@ -44,6 +50,15 @@ def aggregate(
         nearest to it; the best one wins.
     max_rounds : int, default 20
         Rounds of a reduction.
+    n_references : "auto", int or None, default "auto"
+        How many of the estimates, drawn at random, all others are measured against to find
+        candidates for the centre; the candidates, and everything after, are measured exactly. More
+        estimates are safer and slower; the guarantee is in ``docs/method.md``. None measures all
+        pairs, and so does a number of estimates that is not above ``n_references``. "auto" measures
+        all pairs up to 2,000 estimates, and takes 512 references beyond.
+    random_state : int, RandomState, Generator, SeedSequence or None, default None
+        Seed of that draw, and of nothing else. None is fresh every time: who sends estimates should
+        not know the references.
 
     Returns
     -------
@@ -70,18 +85,22 @@ def aggregate(
     Zhang, Tan & Chen, Byzantine-tolerant distributed learning of finite mixture models, JRSS-B
     2026, section 3.
     """
-    options = AggregationOptions(method, rho, machine_weights, n_starts, max_rounds)
+    options = AggregationOptions(method, rho, machine_weights, n_starts, max_rounds, n_references)
+    seed = seed_sequence(random_state)
     if not estimates:
         raise ValueError("estimates must hold at least one LocalEstimate; got none.")
     result = aggregate_in_memory(
-        [_as_message(e) for e in estimates], options, _mixture_type(estimates)
+        [_as_message(e) for e in estimates], options, _mixture_type(estimates), seed
     )
     result.warn()
     return result
 
 
 def aggregate_in_memory(
-    messages: list[Mapping[str, Any]], options: AggregationOptions, mixture_type: type[Mixture]
+    messages: list[Mapping[str, Any]],
+    options: AggregationOptions,
+    mixture_type: type[Mixture],
+    seed: np.random.SeedSequence,
 ) -> Aggregate:
     """The method, one line a stage. The graph computes the same, and is tested against this."""
     schema = stages.agree_on_schema([stages.describe_estimates(messages, mixture_type)])
@@ -90,11 +109,11 @@ def aggregate_in_memory(
         for s in tile_blocks(len(messages))
     ]
     roll = stages.call_roll([block.presence for block in blocks], schema)
-    n = len(blocks)
-    tiles = {(i, j): stages.l2_tile(blocks[i], blocks[j], roll) for i, j in upper_tiles(n)}
-    rows = [stages.panel(i, [tiles[min(i, j), max(i, j)] for j in range(n)]) for i in range(n)]
-    center = stages.coat_min(
-        [stages.coat_candidate(block, row) for block, row in zip(blocks, rows, strict=True)]
+    n_references = options.references_among(len(messages))
+    center = (
+        _center_of_all_pairs(blocks, roll)
+        if n_references is None
+        else _center_by_references(blocks, roll, n_references, seed)
     )
     verdict = stages.l2_filter(center, roll, options)
     starts = [
@@ -103,6 +122,32 @@ def aggregate_in_memory(
     ]
     reduced = [stages.reduce_blocks(blocks, verdict, start, options) for start in starts]
     return stages.finish(reduced, verdict, options, mixture_type)
+
+
+def _center_of_all_pairs(blocks: list[Block], roll: Roll) -> CenterCandidate:
+    n = len(blocks)
+    tiles = {(i, j): stages.l2_tile(blocks[i], blocks[j], roll) for i, j in upper_tiles(n)}
+    rows = [stages.panel(i, [tiles[min(i, j), max(i, j)] for j in range(n)]) for i in range(n)]
+    return stages.coat_min(
+        [stages.coat_candidate(block, row) for block, row in zip(blocks, rows, strict=True)]
+    )
+
+
+def _center_by_references(
+    blocks: list[Block], roll: Roll, n_references: int, seed: np.random.SeedSequence
+) -> CenterCandidate:
+    def take(machines: list[int]) -> Block:
+        return stages.join_machines([stages.take_machines(block, machines) for block in blocks])
+
+    def best_of(chosen: Block) -> CenterCandidate | None:
+        return stages.coat_among(chosen, [stages.l2_rows(chosen, block, roll) for block in blocks])
+
+    scouts = stages.scouts_of(roll, seed)
+    scout = stages.coat_min([best_of(take(scouts))])
+    references = take(stages.references_of(scout, roll, n_references, seed))
+    medians = [stages.reference_medians(references, block, roll) for block in blocks]
+    candidate = best_of(take(stages.candidates_of(medians, scouts, roll)))
+    return stages.coat_min([scout, candidate])
 
 
 def _as_message(estimate: Any) -> Mapping[str, Any]:

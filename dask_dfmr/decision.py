@@ -14,6 +14,7 @@ from dask_dfmr import checks
 from dask_dfmr.families import Array
 from dask_dfmr.mixture import Mixture
 from dask_dfmr.reduction import MAX_ROUNDS
+from dask_dfmr.references import ALL_PAIRS_UP_TO, N_REFERENCES
 
 METHODS = ("dfmr", "mr", "coat")
 MACHINE_WEIGHTS = ("rows", "equal")
@@ -41,6 +42,11 @@ class FilterDecision:
         Estimates that went into the global mixture.
     refused : dict of int to str
         Estimates that took no part, with the reason.
+    n_candidates : int or None
+        Estimates among which the centre was chosen by exact medians; None where it is not known.
+    n_references : int or None
+        Estimates that all were measured against to find those candidates; None where all pairs
+        were measured, and all are candidates.
     """
 
     center: int
@@ -50,6 +56,8 @@ class FilterDecision:
     distance_ratios: Array
     kept: NDArray[np.bool_]
     refused: Mapping[int, str] = field(default_factory=dict)
+    n_candidates: int | None = None
+    n_references: int | None = None
 
     def __post_init__(self) -> None:
         n = len(self.kept)
@@ -85,8 +93,13 @@ class FilterDecision:
         return (
             f"FilterDecision(kept {self.kept.sum()} of {self.n_estimates}, "
             f"refused {len(self.refused)}, center={self.center}, "
-            f"radius={self.radius:.6g}, rho={self.rho:g})"
+            f"radius={self.radius:.6g}, rho={self.rho:g}{self._found_by_references()})"
         )
+
+    def _found_by_references(self) -> str:
+        if self.n_references is None:
+            return ""
+        return f", n_candidates={self.n_candidates}, n_references={self.n_references}"
 
 
 class Note(NamedTuple):
@@ -146,12 +159,15 @@ class AggregationOptions:
     machine_weights: str = "rows"
     n_starts: int = 1
     max_rounds: int = MAX_ROUNDS
+    n_references: int | str | None = "auto"
 
     def __post_init__(self) -> None:
         checks.one_of("method", self.method, METHODS)
         checks.one_of("machine_weights", self.machine_weights, MACHINE_WEIGHTS)
         checks.integer("n_starts", self.n_starts, 1)
         checks.integer("max_rounds", self.max_rounds, 1)
+        if self.n_references not in (None, "auto"):
+            checks.integer("n_references", self.n_references, 1, alternative="None, 'auto' or ")
         is_number = isinstance(self.rho, (int, float, np.number)) and not isinstance(self.rho, bool)
         if not is_number or not self.rho >= 1:
             raise ValueError(
@@ -162,3 +178,15 @@ class AggregationOptions:
     def effective_rho(self) -> float:
         """Plain mixture reduction is the filter that keeps all."""
         return float("inf") if self.method == "mr" else float(self.rho)
+
+    def references_among(self, n_estimates: int) -> int | None:
+        """How many references so many estimates are measured against; None for all pairs.
+
+        Depends on the number of estimates and not on how many are usable, because the graph is built before anyone
+        knows that.
+        """
+        if self.n_references is None:
+            return None
+        if isinstance(self.n_references, str):
+            return N_REFERENCES if n_estimates > ALL_PAIRS_UP_TO else None
+        return int(self.n_references) if n_estimates > self.n_references else None

@@ -27,7 +27,10 @@ SELF_BLOCK_SIZE = 8
 """Mixtures whose self products are computed together, though only the diagonal is wanted: a call has its cost."""
 
 BLOCK_SIZE = 50
-"""Machines per block: a tile is then some 60,000 pairs of components at K = 5."""
+"""Machines per block, at least: a tile is then some 60,000 pairs of components at K = 5."""
+
+MAX_BLOCKS = 64
+"""Of more machines blocks get larger, not more: the reduction is a task per block and round."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Stack:
     weights: Array
     components: Components
 
-    def __getitem__(self, index: slice | NDArray[np.bool_]) -> Stack:
+    def __getitem__(self, index: slice | NDArray[np.bool_] | NDArray[np.intp]) -> Stack:
         return Stack(self.weights[index], tuple(parameter[index] for parameter in self.components))
 
     def one(self, i: int) -> tuple[Array, Components]:
@@ -51,6 +54,15 @@ class Stack:
     def by_component(self) -> Stack:
         """The same with the mixtures behind the components: the first ones of all, then the second ones."""
         return Stack(self.weights.T, tuple(p.swapaxes(0, 1) for p in self.components))
+
+
+def concatenate(stacks: Sequence[Stack]) -> Stack:
+    """Several stacks as one."""
+    parameters = zip(*(stack.components for stack in stacks), strict=True)
+    return Stack(
+        np.concatenate([stack.weights for stack in stacks]),
+        tuple(np.concatenate(p) for p in parameters),
+    )
 
 
 def stack_mixtures(mixtures: Sequence[Mixture]) -> Stack:
@@ -112,8 +124,14 @@ def symmetric_tile(tile: Array) -> Array:
     return upper + upper.T
 
 
-def tile_blocks(n: int, block_size: int = BLOCK_SIZE) -> list[slice]:
-    """Consecutive blocks of at most ``block_size``."""
+def block_size_for(n: int) -> int:
+    """The machines of a block where the user does not choose: a function of their number alone, so bits are too."""
+    return max(BLOCK_SIZE, -(-n // MAX_BLOCKS))
+
+
+def tile_blocks(n: int, block_size: int | None = None) -> list[slice]:
+    """Consecutive blocks of at most ``block_size``, by default :func:`block_size_for`."""
+    block_size = block_size_for(n) if block_size is None else block_size
     return [slice(i, min(i + block_size, n)) for i in range(0, n, block_size)]
 
 

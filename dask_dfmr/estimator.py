@@ -20,7 +20,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dask_dfmr import checks
 from dask_dfmr.decision import Aggregate
-from dask_dfmr.distances import BLOCK_SIZE
 from dask_dfmr.estimates import LocalEstimate, Outcome
 from dask_dfmr.exceptions import AggregationError, PartitionError, PartitionWarning
 from dask_dfmr.execution import FitResult, run
@@ -88,6 +87,10 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         to 35 % of clean partitions lie outside, most where the mixture has few parameters.
     machine_weights : {"rows", "equal"}, default "rows"
         Weight of a kept partition in the reduction.
+    n_references : "auto", int or None, default "auto"
+        How many partitions, drawn at random, all others are measured against to find candidates for
+        the centre; everything after that is exact. None measures all pairs. "auto" measures all
+        pairs up to 2,000 partitions, and takes 512 references beyond. See :func:`aggregate`.
     penalty : "auto" or float, default "auto"
         Of the local fits: "auto" is n ** -0.5 with the partition's n, 0 plain maximum likelihood.
     min_partition_rows : "auto" or int, default "auto"
@@ -176,6 +179,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         method: str = "dfmr",
         rho: float = 1.3,
         machine_weights: str = "rows",
+        n_references: int | Literal["auto"] | None = "auto",
         penalty: float | Literal["auto"] = "auto",
         min_partition_rows: int | Literal["auto"] = "auto",
         nan_policy: str = "raise",
@@ -201,6 +205,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.method = method
         self.rho = rho
         self.machine_weights = machine_weights
+        self.n_references = n_references
         self.penalty = penalty
         self.min_partition_rows = min_partition_rows
         self.nan_policy = nan_policy
@@ -256,7 +261,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 "means_init": None,
                 "precisions_init": None,
             }
-        pipeline = build_pipeline(X, **parameters, n_starts=1, block_size=BLOCK_SIZE)
+        pipeline = build_pipeline(X, **parameters, n_starts=1, block_size=None)
         try:
             result = run(pipeline, self.keep_estimates, self.verbose)
         except AggregationError as error:

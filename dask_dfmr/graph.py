@@ -6,7 +6,11 @@ Stages, as they appear on the dashboard (``dask.utils.key_split`` of the keys)::
     every partition           dfmr_fit_partition (reads and fits), dfmr_report_rows
     columns unknown           dfmr_describe -> dfmr_schema
     who is there              dfmr_stack_estimates -> dfmr_presence -> dfmr_call_roll
-    distances and filter      dfmr_l2_tile -> dfmr_coat_candidate -> dfmr_coat_min -> dfmr_l2_filter
+    the centre, all pairs     dfmr_l2_tile -> dfmr_coat_candidate -> dfmr_coat_min
+    the centre, references    { dfmr_draw_machines -> dfmr_take_machines -> dfmr_join_machines
+                              -> dfmr_l2_rows or dfmr_reference_medians } x 3
+                              -> dfmr_coat_candidate -> dfmr_coat_min
+    who is kept               dfmr_l2_filter
     where reductions start    dfmr_offer_start -> dfmr_pick_start
     reduction, one block      dfmr_reduce
     reduction, many blocks    { dfmr_assign_block -> dfmr_tree_sum -> dfmr_recentre } x max_rounds
@@ -27,19 +31,33 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
 from dask.delayed import Delayed
 from dask.task_spec import List, Task, TaskRef
 
 from dask_dfmr import pilot, stages, tasks
 from dask_dfmr.decision import AggregationOptions
-from dask_dfmr.distances import BLOCK_SIZE, tile_blocks, upper_tiles
+from dask_dfmr.distances import tile_blocks, upper_tiles
 from dask_dfmr.partitions import Partitions
-from dask_dfmr.random import stream
+from dask_dfmr.random import PILOT_DRAW, stream
 from dask_dfmr.reduction import add_assignments
 from dask_dfmr.tasks import FitSettings
 from dask_dfmr.threads import single_threaded_blas
 
 SPLIT_EVERY = 8
+
+
+class _FreshTask(Task):
+    """A task whose key alone says what it is.
+
+    Dask hashes every graph that it is given: by default every argument of every task, which took the
+    client longer than anything else.
+    """
+
+    __slots__ = ()
+
+    def __dask_tokenize__(self) -> Any:
+        return self.key
 
 
 class GraphBuilder:
@@ -55,7 +73,7 @@ class GraphBuilder:
     def add(self, stage: str, index: Any, function: Callable[..., Any], *args: Any) -> TaskRef:
         """Add one task; lists among the arguments may hold references."""
         key = (f"dfmr_{stage}-{self.token}", *(index if isinstance(index, tuple) else (index,)))
-        self.tasks[key] = Task(
+        self.tasks[key] = _FreshTask(
             key, function, *(List(*a) if isinstance(a, list) else a for a in args)
         )
         return TaskRef(key)
@@ -89,7 +107,7 @@ def add_pilot_reads(
 ) -> dict[int, Any]:
     """The pilots' rows, by partition."""
     g.tasks.update(partitions.graph)
-    drawn = pilot.draw_pilots(len(partitions), stream(settings.seed, tasks.PILOT_DRAW))
+    drawn = pilot.draw_pilots(len(partitions), stream(settings.seed, PILOT_DRAW))
     loaders = partitions.loaders
     return {
         i: g.add("read_pilot", i, tasks.read_pilot, loaders[i], i, settings, *loaders[i].refs)
@@ -131,7 +149,7 @@ def add_aggregation(
     n_features: int | None,
     options: AggregationOptions,
     split_every: int = SPLIT_EVERY,
-    block_size: int = BLOCK_SIZE,
+    block_size: int | None = None,
 ) -> tuple[TaskRef, list[TaskRef]]:
     """From references to messages to the :class:`Aggregate`; also the report's rows, block by block."""
     mixture_type = settings.problem.mixture_type
@@ -170,7 +188,12 @@ def add_aggregation(
         g.add("presence", b, stages.presence_of, block) for b, block in enumerate(blocks)
     ]
     roll = g.add("call_roll", 0, stages.call_roll, presences, schema, list(reports))
-    center = _add_center(g, blocks, roll, split_every)
+    n_references = options.references_among(len(messages))
+    center = (
+        _add_center_of_all_pairs(g, blocks, roll, split_every)
+        if n_references is None
+        else _add_center_by_references(g, blocks, roll, n_references, settings.seed)
+    )
     verdict = g.add("l2_filter", 0, stages.l2_filter, center, roll, options)
     reduced: list[Any] = [
         _add_reduction(g, s, blocks, verdict, options, split_every) for s in range(options.n_starts)
@@ -178,7 +201,9 @@ def add_aggregation(
     return g.add("finish", 0, stages.finish, reduced, verdict, options, mixture_type), reports
 
 
-def _add_center(g: GraphBuilder, blocks: list[Any], roll: TaskRef, split_every: int) -> TaskRef:
+def _add_center_of_all_pairs(
+    g: GraphBuilder, blocks: list[Any], roll: TaskRef, split_every: int
+) -> TaskRef:
     """Tiles of the distance matrix -> the best candidate of each row of tiles -> COAT."""
     n = len(blocks)
     tiles = {
@@ -191,6 +216,41 @@ def _add_center(g: GraphBuilder, blocks: list[Any], roll: TaskRef, split_every: 
         candidates.append(g.add("coat_candidate", i, _coat_candidate, block, i, row))
     center: TaskRef = g.tree("coat_min", (), stages.coat_min, candidates, split_every)
     return center
+
+
+def _add_center_by_references(
+    g: GraphBuilder,
+    blocks: list[Any],
+    roll: TaskRef,
+    n_references: int,
+    seed: np.random.SeedSequence,
+) -> TaskRef:
+    """Scouts -> references -> candidates -> COAT, each measured against all machines."""
+
+    def draw(which: str, function: Callable[..., Any], *args: Any) -> tuple[TaskRef, TaskRef]:
+        machines = g.add("draw_machines", which, function, *args)
+        taken: list[Any] = [
+            g.add("take_machines", (which, b), stages.take_machines, block, machines)
+            for b, block in enumerate(blocks)
+        ]
+        return machines, g.add("join_machines", which, stages.join_machines, taken)
+
+    def measure(stage: str, which: str, function: Callable[..., Any], chosen: TaskRef) -> list[Any]:
+        return [
+            g.add(stage, (which, b), _serial, function, chosen, block, roll)
+            for b, block in enumerate(blocks)
+        ]
+
+    def best_of(which: str, chosen: TaskRef) -> TaskRef:
+        rows = measure("l2_rows", which, stages.l2_rows, chosen)
+        return g.add("coat_candidate", which, stages.coat_among, chosen, rows)
+
+    machines, chosen = draw("scouts", stages.scouts_of, roll, seed)
+    scout = g.add("coat_min", "scouts", stages.coat_min, [best_of("scouts", chosen)])
+    _, chosen = draw("references", stages.references_of, scout, roll, n_references, seed)
+    medians = measure("reference_medians", "references", stages.reference_medians, chosen)
+    _, chosen = draw("candidates", stages.candidates_of, medians, machines, roll)
+    return g.add("coat_min", "all", stages.coat_min, [scout, best_of("candidates", chosen)])
 
 
 def _add_reduction(
@@ -255,7 +315,7 @@ def add_all(
     settings: FitSettings,
     options: AggregationOptions,
     split_every: int,
-    block_size: int,
+    block_size: int | None,
 ) -> tuple[TaskRef, list[TaskRef], list[TaskRef]]:
     """Every part in one graph: the aggregate, the report's rows by block, the messages."""
     shortlist = (

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from dask_dfmr import checks
 from dask_dfmr.decision import AggregationOptions
-from dask_dfmr.distances import BLOCK_SIZE
+from dask_dfmr.distances import block_size_for
 from dask_dfmr.execution import Pipeline
 from dask_dfmr.families import Array
 from dask_dfmr.families.gaussian import COVARIANCE_TYPES, Gaussian
@@ -43,6 +43,7 @@ def dfmr(
     method: str = "dfmr",
     rho: float = 1.3,
     machine_weights: str = "rows",
+    n_references: int | Literal["auto"] | None = "auto",
     n_starts: int = 1,
     penalty: float | Literal["auto"] = "auto",
     min_partition_rows: int | Literal["auto"] = "auto",
@@ -50,7 +51,7 @@ def dfmr(
     partition_timeout: float | str | None = None,
     n_partitions: int = 1,
     split_every: int | None = None,
-    block_size: int = BLOCK_SIZE,
+    block_size: int | None = None,
 ) -> Any:
     """Distance filtered mixture reduction of a collection, as one lazy graph.
 
@@ -67,8 +68,8 @@ def dfmr(
         from.
     n_starts : int, default 1
         As for :func:`aggregate`.
-    block_size : int, default 50
-        Machines per task of the aggregation.
+    block_size : int, optional
+        Machines per task of the aggregation; 50 by default, and more where there are over 3,200.
 
     Returns
     -------
@@ -96,6 +97,7 @@ def build_pipeline(
     method: str,
     rho: float,
     machine_weights: str,
+    n_references: int | str | None,
     n_starts: int,
     penalty: float | str,
     min_partition_rows: int | str,
@@ -103,7 +105,7 @@ def build_pipeline(
     partition_timeout: float | str | None,
     n_partitions: int,
     split_every: int | None,
-    block_size: int,
+    block_size: int | None,
 ) -> Pipeline:
     """Check everything, read nothing."""
     checks.one_of("covariance_type", covariance_type, COVARIANCE_TYPES)
@@ -114,8 +116,9 @@ def build_pipeline(
     checks.integer("n_partitions", n_partitions, 1)
     if split_every is not None:
         checks.integer("split_every", split_every, 2, alternative="None or ")
-    checks.integer("block_size", block_size, 1)
-    options = AggregationOptions(method, rho, machine_weights, n_starts)
+    if block_size is not None:
+        checks.integer("block_size", block_size, 1, alternative="None or ")
+    options = AggregationOptions(method, rho, machine_weights, n_starts, n_references=n_references)
     problem = LocalProblem(
         family=Gaussian(covariance_type),
         n_components=n_components,
@@ -146,7 +149,7 @@ def build_pipeline(
         settings,
         options,
         SPLIT_EVERY if split_every is None else int(split_every),
-        int(block_size),
+        block_size_for(len(partitions)) if block_size is None else int(block_size),
     )
 
 

@@ -7,6 +7,17 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
+(
+    PILOT_DRAW,
+    PILOT_ROWS,
+    PILOT_FIT,
+    START_ROWS,
+    LOCAL_FIT,
+    SCOUT_DRAW,
+    REFERENCE_DRAW,
+) = range(7)
+"""First number of the spawn key of each stream; the second, where there is one, is the partition."""
+
 SeedLike = int | np.random.RandomState | np.random.Generator | np.random.SeedSequence | None
 
 

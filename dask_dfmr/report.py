@@ -99,5 +99,12 @@ def describe_verdict(report: pd.DataFrame, decision: FilterDecision) -> str:
     share = rows[decision.kept].sum() / max(rows.sum(), 1)
     return (
         f"{kept} of {len(report)} partitions kept ({share:.1%} of the rows read), "
-        f"centre is partition {decision.center}{left_out}"
+        f"centre is partition {decision.center}{_found(decision)}{left_out}"
     )
+
+
+def _found(decision: FilterDecision) -> str:
+    """How the centre was found, where not all pairs were measured."""
+    if decision.n_references is None:
+        return ""
+    return f" (best of {decision.n_candidates} candidates, found with {decision.n_references} references)"

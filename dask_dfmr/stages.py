@@ -1,7 +1,9 @@
 """The stages between local estimates and a global mixture: arrays in, arrays out, block by block of machines.
 
-    stack_estimates -> call_roll -> l2_tile -> coat_candidate -> coat_min -> l2_filter
-    -> offer_start, pick_start -> { assign_block, recentre_round } or reduce_blocks -> finish
+    stack_estimates -> call_roll
+    -> l2_tile -> coat_candidate                                                  all pairs, or
+    -> { draw_* -> take_machines, join_machines -> l2_rows } x 3 -> coat_among    references
+    -> coat_min -> l2_filter -> offer_start, pick_start -> { assign_block, recentre_round } or reduce_blocks -> finish
 
 :mod:`dask_dfmr.aggregation` runs them in memory and :mod:`dask_dfmr.graph` hangs them into a graph.
 """
@@ -24,6 +26,7 @@ from dask_dfmr.exceptions import AggregationError, FilterWarning, PartitionWarni
 from dask_dfmr.families import Array, Components, Family, canonical_order
 from dask_dfmr.filtering import Candidate, best_candidate, keep_near, row_candidates
 from dask_dfmr.mixture import Mixture
+from dask_dfmr.random import REFERENCE_DRAW, SCOUT_DRAW, stream
 from dask_dfmr.reduction import (
     Assignment,
     Centers,
@@ -32,6 +35,7 @@ from dask_dfmr.reduction import (
     recentre,
     reduce_pooled,
 )
+from dask_dfmr.references import best_medians, draw_references, draw_scouts
 
 DOMINANT_SHARE = 0.2
 """A machine with a larger share of the kept rows is worth a warning: the promise is about shares of rows."""
@@ -223,11 +227,15 @@ def panel(i: int, tiles: Sequence[Array]) -> Array:
 
 
 class CenterCandidate(NamedTuple):
-    """A candidate for the centre, with its parameters: the reduction starts there."""
+    """A candidate for the centre, with its parameters: the reduction starts there.
+
+    It is the best of ``n_candidates``.
+    """
 
     candidate: Candidate
     weights: Array
     components: Components
+    n_candidates: int
 
 
 def coat_candidate(block: Block, distances: Array) -> CenterCandidate | None:
@@ -235,16 +243,112 @@ def coat_candidate(block: Block, distances: Array) -> CenterCandidate | None:
     if block.stack is None:
         return None
     presence = block.presence
-    best = best_candidate(
-        row_candidates(distances, presence.indices, presence.n_samples, block.parameters)
-    )
-    return CenterCandidate(best, *block.stack.one(presence.indices.index(best.machine)))
+    candidates = row_candidates(distances, presence.indices, presence.n_samples, block.parameters)
+    best = best_candidate(candidates)
+    place = presence.indices.index(best.machine)
+    return CenterCandidate(best, *block.stack.one(place), len(candidates))
 
 
 def coat_min(candidates: Sequence[CenterCandidate | None]) -> CenterCandidate:
     """The best of the candidates."""
     present = {c.candidate.machine: c for c in candidates if c is not None}
-    return present[best_candidate([c.candidate for c in present.values()]).machine]
+    best = present[best_candidate([c.candidate for c in present.values()]).machine]
+    return best._replace(n_candidates=sum(c.n_candidates for c in present.values()))
+
+
+# -- the same for many machines: not all pairs, see dask_dfmr.references -----------------
+
+
+def scouts_of(roll: Roll, seed: np.random.SeedSequence) -> list[int]:
+    """Machines drawn at random."""
+    rng = np.random.default_rng(stream(seed, SCOUT_DRAW))
+    return [int(i) for i in roll.indices[draw_scouts(len(roll.indices), rng)]]
+
+
+def references_of(
+    scout: CenterCandidate, roll: Roll, n_references: int, seed: np.random.SeedSequence
+) -> list[int]:
+    """Machines drawn in strata along the distance to the best scout; one may be drawn twice."""
+    rng = np.random.default_rng(stream(seed, REFERENCE_DRAW))
+    drawn = draw_references(scout.candidate.distances, n_references, rng)
+    return [int(i) for i in roll.indices[drawn]]
+
+
+def candidates_of(medians: Sequence[Array], scouts: Sequence[int], roll: Roll) -> list[int]:
+    """Machines of the smallest medians to the references; scouts, whose exact medians are known, are none."""
+    excluded = np.searchsorted(roll.indices, scouts)
+    return [int(i) for i in roll.indices[best_medians(np.concatenate(medians), excluded)]]
+
+
+def take_machines(block: Block, machines: Sequence[int]) -> Block:
+    """Those of some machines that are in this block, as a block of their own; one named twice is there twice."""
+    presence = block.presence
+    place = {machine: i for i, machine in enumerate(presence.indices)}
+    taken = [place[machine] for machine in machines if machine in place]
+    if block.stack is None or not taken:
+        return Block(None, np.empty((0, 0)), Presence(0, [], [], np.empty(0), {}))
+    return Block(
+        block.stack[np.array(taken)],
+        block.parameters[taken],
+        Presence(
+            len(taken),
+            [presence.indices[i] for i in taken],
+            [presence.n_samples[i] for i in taken],
+            presence.log_self[taken],
+            {},
+        ),
+    )
+
+
+def join_machines(blocks: Sequence[Block]) -> Block:
+    """Several blocks as one."""
+    present = [(block, block.stack) for block in blocks if block.stack is not None]
+    if not present:
+        return blocks[0]
+    presences = [block.presence for block, _ in present]
+    return Block(
+        l2.concatenate([stack for _, stack in present]),
+        np.concatenate([block.parameters for block, _ in present]),
+        Presence(
+            sum(p.n_estimates for p in presences),
+            [i for p in presences for i in p.indices],
+            [n for p in presences for n in p.n_samples],
+            np.concatenate([p.log_self for p in presences]),
+            {},
+        ),
+    )
+
+
+def l2_rows(chosen: Block, block: Block, roll: Roll) -> Array:
+    """Distances from the chosen machines to those of a block, (n_chosen, n_block)."""
+    mine, theirs = chosen.presence, block.presence
+    rows = np.zeros((len(mine.indices), len(theirs.indices)))
+    if chosen.stack is None or block.stack is None:
+        return rows
+    for a in l2.tile_blocks(len(rows), l2.BLOCK_SIZE):
+        for b in l2.tile_blocks(rows.shape[1], l2.BLOCK_SIZE):
+            rows[a, b] = l2.l2_tile(
+                roll.schema.family,
+                chosen.stack[a],
+                block.stack[b],
+                mine.log_self[a],
+                theirs.log_self[b],
+                roll.log_scale,
+            )
+    rows[np.equal.outer(mine.indices, theirs.indices)] = 0.0
+    return rows
+
+
+def reference_medians(references: Block, block: Block, roll: Roll) -> Array:
+    """Median distance of each machine of a block to the references."""
+    rows = l2_rows(references, block, roll)
+    with np.errstate(invalid="ignore"):
+        return np.median(rows, axis=0)
+
+
+def coat_among(chosen: Block, rows: Sequence[Array]) -> CenterCandidate | None:
+    """The best of the chosen machines; ``rows`` are their distances to all machines, block by block."""
+    return coat_candidate(chosen, np.hstack(rows))
 
 
 class Verdict(NamedTuple):
@@ -275,6 +379,8 @@ def l2_filter(center: CenterCandidate, roll: Roll, options: AggregationOptions) 
         distance_ratios=_spread(near.distance_ratios, roll, np.nan),
         kept=_spread(kept_usable, roll, False),
         refused=roll.refused,
+        n_candidates=center.n_candidates,
+        n_references=_n_references(roll, options),
     )
     n_samples = _spread(roll.n_samples, roll, 0.0)
     share = np.where(decision.kept, n_samples if options.machine_weights == "rows" else 1.0, 0.0)
@@ -290,6 +396,11 @@ def l2_filter(center: CenterCandidate, roll: Roll, options: AggregationOptions) 
         starts[: options.n_starts],
         tuple(_notes(decision, n_samples, options)),
     )
+
+
+def _n_references(roll: Roll, options: AggregationOptions) -> int | None:
+    n_references = options.references_among(roll.n_estimates)
+    return None if n_references is None else min(n_references, len(roll.indices))
 
 
 def _spread(values: Any, roll: Roll, fill: Any) -> Any:

@@ -20,14 +20,11 @@ from dask_dfmr.families import Rows
 from dask_dfmr.local_fit import LocalProblem
 from dask_dfmr.mixture import Mixture
 from dask_dfmr.partitions import ColumnsError, Loader, rows_of
-from dask_dfmr.random import stream
+from dask_dfmr.random import LOCAL_FIT, PILOT_FIT, PILOT_ROWS, START_ROWS, stream
 from dask_dfmr.starts import GivenStart
 from dask_dfmr.threads import single_threaded_blas
 
 _T = TypeVar("_T")
-
-PILOT_DRAW, PILOT_ROWS, PILOT_FIT, START_ROWS, LOCAL_FIT = range(5)
-"""First number of the spawn key of each stream of random numbers; the second is the partition."""
 
 
 @dataclass(frozen=True)

@@ -121,6 +121,11 @@ class TestBuilding:
         X = make_rows()
         assert not set(dfmr(X, 2).dask) & set(dfmr(X, 2).dask)
 
+    def test_a_key_is_all_that_dask_has_to_hash(self, ddf):
+        for key, task in dfmr(ddf, 2).dask.items():
+            if key_split(key).startswith("dfmr"):
+                assert task.__dask_tokenize__() == key
+
     def test_computing_twice_gives_the_same_bits(self, ddf):
         result = dfmr(ddf, 2)
         a, b = (result.compute(scheduler="synchronous") for _ in range(2))
@@ -148,6 +153,9 @@ ONE_BLOCK = {
     *("offer_start", "pick_start", "reduce", "finish"),
 }
 MANY_BLOCKS = ONE_BLOCK - {"reduce"} | {"assign_block", "tree_sum", "recentre"}
+REFERENCES = {
+    *("draw_machines", "take_machines", "join_machines", "l2_rows", "reference_medians"),
+}
 
 
 def prefixed(names):
@@ -160,6 +168,10 @@ class TestStages:
 
     def test_many_blocks(self, ddf):
         assert stage_names(dfmr(ddf, 2, block_size=4)) == prefixed(MANY_BLOCKS)
+
+    def test_references(self, ddf):
+        found = stage_names(dfmr(ddf, 2, n_references=2))
+        assert found == prefixed(ONE_BLOCK - {"l2_tile"} | REFERENCES)
 
     def test_unknown_columns(self):
         found = stage_names(dfmr(make_delayed(), 2))
@@ -176,9 +188,9 @@ class TestStages:
 
     def test_every_stage_is_documented(self):
         documented = set(re.findall(r"dfmr_\w+", graph.__doc__))
-        assert documented >= prefixed(MANY_BLOCKS | ONE_BLOCK | {"describe", "schema"})
-        found = {"results", "store", "lost_partition", "rows"}
-        assert documented <= prefixed(MANY_BLOCKS | ONE_BLOCK | {"describe", "schema"} | found)
+        built = MANY_BLOCKS | ONE_BLOCK | REFERENCES | {"describe", "schema"}
+        assert documented >= prefixed(built)
+        assert documented <= prefixed(built | {"results", "store", "lost_partition", "rows"})
 
     def test_read_and_fit_are_one_task(self, tmp_path):
         write_parquet(tmp_path, 3, n_more_columns=3)

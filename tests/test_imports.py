@@ -23,6 +23,7 @@ MATHEMATICS = (
     "pilot",
     "distances",
     "filtering",
+    "references",
     "reduction",
     "aggregation",
     "exceptions",

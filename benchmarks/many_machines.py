@@ -1,0 +1,195 @@
+"""Claim: past 2,000 machines the centre by references costs O(m), and decides as all pairs would.
+
+    python benchmarks/many_machines.py [--cost 100 500 2000 10000 --kinds "x 1000" --shares 0.3]
+
+1. Cost: CPU seconds of ``aggregate`` for m estimates of K = 5 components in 10 columns, by all pairs
+   and by references, and for all pairs beyond ``--all-pairs-up-to`` what 2,000 would take times
+   (m / 2,000)^2.
+2. Agreement at m = 2,000: per kind and share of bad estimates, for several draws of the references,
+   whether the centre is the same, how many bad estimates that all pairs drop are kept, and how many
+   verdicts on honest ones differ. Then the same for one component in one and two columns, where the
+   centre is hard to tell from its neighbours, and with no bad estimates too.
+
+The estimates are not fitted but drawn: honest ones from the normal distribution that maximum
+likelihood with known labels would have at n rows, around the population (``Gaussian.coordinates``).
+That is what local fits look like where the components are well apart; where they overlap, real ones
+scatter more. Bad estimates are scattered alike around something else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+import numpy as np
+from common import population, print_machine, print_table
+
+from dask_dfmr import LocalEstimate, Mixture, aggregate
+from dask_dfmr.decision import FilterDecision
+from dask_dfmr.references import N_REFERENCES
+
+N_ROWS = 2000
+OVERLAP, SEED = 0.1, 1
+
+# -- estimates -----------------------------------------------------------------------------------
+
+
+def drawn_around(center: Mixture, rng: np.random.Generator) -> Iterator[LocalEstimate]:
+    """Without end: estimates from ``N_ROWS`` rows each."""
+    family, origin = center.family, (center.weights, center.components)
+    n_coordinates = len(family.coordinates(*origin, origin))
+    root = np.sqrt(center.weights)
+    while True:
+        v = rng.standard_normal(n_coordinates) / np.sqrt(N_ROWS)
+        v[: len(root)] -= root * (root @ v[: len(root)])  # weights sum to one
+        drawn = family.from_coordinates(v, origin)
+        if drawn is not None:
+            yield LocalEstimate(Mixture.from_components(family, *drawn), N_ROWS)
+
+
+Estimates = list[LocalEstimate]
+
+
+def moved(mixture: Mixture, shift: np.ndarray | float, factor: float = 1.0) -> Mixture:
+    """All components moved and stretched alike."""
+    return Mixture(mixture.weights, factor * mixture.means + shift, factor**2 * mixture.covariances)
+
+
+def another_population(center: Mixture, n: int, rng: np.random.Generator) -> Estimates:
+    """Clean estimates of something else."""
+    return list(islice(drawn_around(population(OVERLAP, 3 - SEED), rng), n))
+
+
+def another_unit(center: Mixture, n: int, rng: np.random.Generator) -> Estimates:
+    """A thousand times as large."""
+    some = islice(drawn_around(center, rng), n)
+    return [LocalEstimate(moved(e.mixture, 0.0, 1000.0), N_ROWS) for e in some]
+
+
+def all_different(center: Mixture, n: int, rng: np.random.Generator) -> Estimates:
+    """Each moved in a direction of its own, hardly or far."""
+    some = islice(drawn_around(center, rng), n)
+    lengths = np.exp(rng.uniform(np.log(0.05), np.log(5.0), n))
+    shifts = lengths[:, None] * rng.normal(size=(n, center.n_features))
+    return [
+        LocalEstimate(moved(e.mixture, shift), N_ROWS)
+        for e, shift in zip(some, shifts, strict=True)
+    ]
+
+
+def one_direction(center: Mixture, n: int, rng: np.random.Generator) -> Estimates:
+    """All moved the same way, at K = 5 so far that the border of what is kept runs through them."""
+    scale = np.sqrt(np.diagonal(center.covariances, axis1=1, axis2=2).mean() / N_ROWS)
+    return list(islice(drawn_around(moved(center, 5.0 * scale), rng), n))
+
+
+def a_clique(center: Mixture, n: int, rng: np.random.Generator) -> Estimates:
+    """All nearly copies of one honest estimate."""
+    one = next(drawn_around(center, rng)).mixture
+    return [LocalEstimate(moved(one, 1e-6 * rng.normal()), N_ROWS) for _ in range(n)]
+
+
+Kind = Callable[[Mixture, int, np.random.Generator], Estimates]
+KINDS: dict[str, Kind] = {
+    "another population": another_population,
+    "x 1000": another_unit,
+    "all different": all_different,
+    "one direction": one_direction,
+    "copies of one": a_clique,
+}
+
+
+def draw(center: Mixture, m: int, share: float, kind: Kind) -> tuple[Estimates, np.ndarray]:
+    """Estimates in random order, and which of them are bad."""
+    rng = np.random.default_rng(0)
+    is_bad = rng.permutation(m) < round(share * m)
+    honest = drawn_around(center, rng)
+    bad = iter(kind(center, int(is_bad.sum()), rng))
+    return [next(bad) if b else next(honest) for b in is_bad], is_bad
+
+
+def one_component(n_features: int) -> Mixture:
+    """Standard normal columns."""
+    return Mixture([1.0], np.zeros((1, n_features)), np.eye(n_features)[None])
+
+
+# -- tables --------------------------------------------------------------------------------------
+
+
+def timed(
+    estimates: Estimates, n_references: int | None, seed: int = 0
+) -> tuple[float, FilterDecision]:
+    """CPU seconds and the decision."""
+    began = time.process_time()
+    result = aggregate(estimates, n_references=n_references, random_state=seed)
+    return time.process_time() - began, result.decision
+
+
+def cost_row(m: int, all_pairs_up_to: int, quadratic: float) -> tuple[list[str], float]:
+    """Seconds of both ways; ``quadratic`` is seconds of all pairs over m^2, of the row before."""
+    estimates, _ = draw(population(OVERLAP, SEED), m, 0.3, another_population)
+    pairs = f"({quadratic * m**2:.0f} expected)"
+    if m <= all_pairs_up_to:
+        seconds, _ = timed(estimates, None)
+        pairs, quadratic = f"{seconds:.1f}", seconds / m**2
+    if m <= N_REFERENCES:
+        return [str(m), pairs, "all pairs"], quadratic
+    seconds, _ = timed(estimates, N_REFERENCES)
+    return [str(m), pairs, f"{seconds:.1f}"], quadratic
+
+
+def agreement_row(center: Mixture, m: int, share: float, name: str, n_draws: int) -> list[str]:
+    """Both decisions on the same estimates."""
+    estimates, is_bad = draw(center, m, share, KINDS[name])
+    _, exact = timed(estimates, None)
+    ours = [timed(estimates, N_REFERENCES, seed)[1] for seed in range(n_draws)]
+    same = sum(decision.center == exact.center for decision in ours)
+    more = max(int((decision.kept & ~exact.kept)[is_bad].sum()) for decision in ours)
+    differ = max(int((decision.kept != exact.kept)[~is_bad].sum()) for decision in ours)
+    dropped = [f"{(~exact.kept)[which].sum()} of {which.sum()}" for which in (is_bad, ~is_bad)]
+    return [name, f"{share:.0%}", *dropped, f"{same} of {n_draws}", str(more), str(differ)]
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cost", type=int, nargs="*", default=[100, 500, 2000, 10_000])
+    parser.add_argument("--all-pairs-up-to", type=int, default=2000)
+    parser.add_argument("--machines", type=int, default=2000)
+    parser.add_argument("--shares", type=float, nargs="*", default=[0.1, 0.3, 0.45])
+    parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS))
+    parser.add_argument("--few-columns", type=int, nargs="*", default=[1, 2])
+    parser.add_argument("--draws", type=int, default=2)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    print_machine()
+    rows, quadratic = [], float("nan")
+    for m in options.cost:
+        row, quadratic = cost_row(m, options.all_pairs_up_to, quadratic)
+        rows.append(row)
+    print_table(["m", "CPU s: all pairs", f"CPU s: {N_REFERENCES} references"], rows)
+    header = ["bad estimates", "share", "all pairs drop: bad", "honest", "same centre"]
+    header += ["dropped bad ones kept (worst draw)", "honest verdicts that differ (worst draw)"]
+    center = population(OVERLAP, SEED)
+    agreement = [
+        agreement_row(center, options.machines, share, name, options.draws)
+        for name in options.kinds
+        for share in options.shares
+    ]
+    print_table(header, agreement)
+    few = [
+        [str(d), *agreement_row(one_component(d), m, share, "one direction", 5), str(m)]
+        for d in options.few_columns
+        for m in (options.machines, 2 * options.machines)
+        for share in (0.0, *options.shares)
+    ]
+    print_table(["columns", *header, "m"], few)
+
+
+if __name__ == "__main__":
+    main()
