@@ -12,8 +12,8 @@ Stages, as they appear on the dashboard (``dask.utils.key_split`` of the keys)::
                               -> dfmr_coat_candidate -> dfmr_coat_min
     who is kept               dfmr_l2_filter
     where reductions start    dfmr_offer_start -> dfmr_pick_start
-    reduction, one block      dfmr_reduce
-    reduction, many blocks    { dfmr_assign_block -> dfmr_tree_sum -> dfmr_recentre } x max_rounds
+    reduction at once         dfmr_reduce
+    reduction in rounds       { dfmr_assign_block -> dfmr_tree_sum -> dfmr_recentre } x max_rounds
     the result                dfmr_finish
 
 A fit on a cluster adds ``dfmr_lost_partition`` for what died there; one on a local scheduler collects
@@ -45,6 +45,10 @@ from dask_dfmr.tasks import FitSettings
 from dask_dfmr.threads import single_threaded_blas
 
 SPLIT_EVERY = 8
+
+REDUCE_AT_ONCE = 500
+"""Up to so many machines in blocks of the default size one task reduces them all: a round of tasks costs a trip to
+the scheduler, which is more than its arithmetic."""
 
 
 class _FreshTask(Task):
@@ -195,8 +199,10 @@ def add_aggregation(
         else _add_center_by_references(g, blocks, roll, n_references, settings.seed)
     )
     verdict = g.add("l2_filter", 0, stages.l2_filter, center, roll, options)
+    at_once = len(blocks) == 1 or (block_size is None and len(messages) <= REDUCE_AT_ONCE)
+    reduce = _add_reduction if at_once or options.method == "coat" else _add_rounds
     reduced: list[Any] = [
-        _add_reduction(g, s, blocks, verdict, options, split_every) for s in range(options.n_starts)
+        reduce(g, s, blocks, verdict, options, split_every) for s in range(options.n_starts)
     ]
     return g.add("finish", 0, stages.finish, reduced, verdict, options, mixture_type), reports
 
@@ -253,6 +259,15 @@ def _add_center_by_references(
     return g.add("coat_min", "all", stages.coat_min, [scout, best_of("candidates", chosen)])
 
 
+def _add_start(g: GraphBuilder, s: int, blocks: list[Any], verdict: TaskRef) -> TaskRef:
+    """Where reduction ``s`` starts."""
+    offers: list[Any] = [
+        g.add("offer_start", (s, b), stages.offer_start, block, verdict, s)
+        for b, block in enumerate(blocks)
+    ]
+    return g.add("pick_start", s, stages.pick_start, offers)
+
+
 def _add_reduction(
     g: GraphBuilder,
     s: int,
@@ -261,16 +276,21 @@ def _add_reduction(
     options: AggregationOptions,
     split_every: int,
 ) -> TaskRef:
-    """All rounds of reduction ``s``; once the assignments stand still, the rest passes the result through."""
-    offers: list[Any] = [
-        g.add("offer_start", (s, b), stages.offer_start, block, verdict, s)
-        for b, block in enumerate(blocks)
-    ]
-    centers = g.add("pick_start", s, stages.pick_start, offers)
-    if len(blocks) == 1 or options.method == "coat":
-        return g.add(
-            "reduce", s, _serial, stages.reduce_blocks, blocks[:1], verdict, centers, options
-        )
+    """Reduction ``s`` in one task."""
+    start = _add_start(g, s, blocks, verdict)
+    return g.add("reduce", s, _serial, stages.reduce_blocks, blocks, verdict, start, options)
+
+
+def _add_rounds(
+    g: GraphBuilder,
+    s: int,
+    blocks: list[Any],
+    verdict: TaskRef,
+    options: AggregationOptions,
+    split_every: int,
+) -> TaskRef:
+    """Reduction ``s`` round by round; once the assignments stand still, the rest passes the result through."""
+    centers = _add_start(g, s, blocks, verdict)
     previous: list[Any] = [None] * len(blocks)
     for r in range(options.max_rounds):
         previous = [
