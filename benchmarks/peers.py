@@ -133,7 +133,9 @@ def _fit_dfmr(task: Task, frame_of: Callable[[Task], Any], tol: float | str) -> 
     from dask_dfmr import GaussianMixture
 
     with local_cluster():
-        gm = GaussianMixture(task.n_components, tol=tol, random_state=0).fit(frame_of(task))
+        gm = GaussianMixture(task.n_components, tol=tol, random_state=task.options.seed).fit(
+            frame_of(task)
+        )
     return one_mixture(
         gm.weights_,
         gm.means_,
@@ -163,7 +165,7 @@ def _dask_em(task: Task, persisted: bool) -> Answer:
         frame = read_frame(task)
         partitions = (frame.persist() if persisted else frame).to_delayed()
         e_step, add = dask.delayed(em_sums, pure=False), dask.delayed(add_sums, pure=False)
-        point = start_from_kmeans(sample_rows(task, START_ROWS), task.n_components)
+        point = start_from_kmeans(task)
         last, change, iteration = -np.inf, np.inf, 0
         while change >= EM_TOL and iteration < EM_MAX_ITER:
             sums = [e_step(rows, *point) for rows in partitions]
@@ -176,12 +178,13 @@ def _dask_em(task: Task, persisted: bool) -> Answer:
     return one_mixture(*point, iterations=iteration)
 
 
-def start_from_kmeans(rows: np.ndarray, n_components: int) -> tuple[np.ndarray, ...]:
-    """Weights, means and covariances of k-means clusters, scikit-learn's default start."""
+def start_from_kmeans(task: Task) -> tuple[np.ndarray, ...]:
+    """Weights, means and covariances of k-means clusters of a sample: scikit-learn's default start."""
     from sklearn.cluster import KMeans
 
-    labels = KMeans(n_components, n_init=1, random_state=0).fit(rows).labels_
-    clusters = [rows[labels == k] for k in range(n_components)]
+    rows = sample_rows(task, START_ROWS)
+    labels = KMeans(task.n_components, random_state=task.options.seed).fit(rows).labels_
+    clusters = [rows[labels == k] for k in range(task.n_components)]
     counts = np.array([len(cluster) for cluster in clusters], dtype=float)
     sums = np.array([cluster.sum(axis=0) for cluster in clusters])
     products = np.array([cluster.T @ cluster for cluster in clusters])
@@ -244,12 +247,12 @@ def sklearn_memory(task: Task) -> Answer:
     """All rows in memory, both cores."""
     import pandas as pd
 
-    return _fit_sklearn(pd.read_parquet(task.partitions), task.n_components)
+    return _fit_sklearn(pd.read_parquet(task.partitions), task)
 
 
 def sklearn_sample(task: Task) -> Answer:
     """A sample of the rows."""
-    return _fit_sklearn(sample_rows(task, SAMPLE_ROWS), task.n_components)
+    return _fit_sklearn(sample_rows(task, SAMPLE_ROWS), task)
 
 
 def sklearn_partition(task: Task) -> Answer:
@@ -258,7 +261,7 @@ def sklearn_partition(task: Task) -> Answer:
 
     with local_cluster():
         fit = dask.delayed(_fit_sklearn)
-        tasks = [fit(rows, task.n_components) for rows in read_frame(task).to_delayed()]
+        tasks = [fit(rows, task) for rows in read_frame(task).to_delayed()]
         answers = dask.compute(*tasks)
     found = [answer.parameters for answer in answers if answer.parameters is not None]
     stacked = {name: np.concatenate([each[name] for each in found]) for name in found[0]}
@@ -268,10 +271,11 @@ def sklearn_partition(task: Task) -> Answer:
     )
 
 
-def _fit_sklearn(rows: Any, n_components: int) -> Answer:
+def _fit_sklearn(rows: Any, task: Task) -> Answer:
     from sklearn.mixture import GaussianMixture
 
-    gm = GaussianMixture(n_components, random_state=0).fit(np.asarray(rows))
+    gm = GaussianMixture(task.n_components, random_state=task.options.seed)
+    gm.fit(np.asarray(rows))
     return one_mixture(gm.weights_, gm.means_, gm.covariances_, iterations=gm.n_iter_)
 
 
@@ -303,9 +307,9 @@ def _fit_spark(task: Task, max_iter: int) -> Answer:
     )
     frame = session.read.parquet(str(task.partitions))
     rows = VectorAssembler(inputCols=frame.columns, outputCol="x").transform(frame).select("x")
-    model = GaussianMixture(featuresCol="x", k=task.n_components, maxIter=max_iter, seed=0).fit(
-        rows
-    )
+    model = GaussianMixture(
+        featuresCol="x", k=task.n_components, maxIter=max_iter, seed=task.options.seed
+    ).fit(rows)
     components = model.gaussians
     answer = one_mixture(
         model.weights,
@@ -334,9 +338,7 @@ def pomegranate(task: Task) -> Answer:
     from pomegranate.gmm import GeneralMixtureModel
 
     rows = torch.from_numpy(pd.read_parquet(task.partitions).to_numpy(dtype=np.float32))
-    weights, means, covariances = start_from_kmeans(
-        sample_rows(task, START_ROWS), task.n_components
-    )
+    weights, means, covariances = start_from_kmeans(task)
     components = [
         Normal(mean.astype(np.float32), covariance.astype(np.float32))
         for mean, covariance in zip(means, covariances, strict=True)
@@ -396,6 +398,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("n_components", type=int)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--matched-tol", type=float, default=1e-4)
     parser.add_argument("--spark-memory", default="8g")
     options = parser.parse_args()

@@ -122,10 +122,12 @@ def run_job(
     watch.start()
     try:
         _, errors = process.communicate(timeout=time_limit)
-    except subprocess.TimeoutExpired:
+    except BaseException as error:  # an interrupt too must not leave half a job running
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        raise JobFailedError(f"not done after {time_limit:g} seconds") from None
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise JobFailedError(f"not done after {time_limit:g} seconds") from None
+        raise
     finally:
         watch.stop()
     usage = Usage(

@@ -38,6 +38,8 @@ NOT_DRAWN = (*RUN_ONCE, "sklearn-sample")
 LABEL_GAP = 0.055
 """Least distance between two labels, as a share of the height of the axes."""
 
+NICE_SECONDS = [step * 10**power for power in range(5) for step in (1, 2, 5)]
+
 Curves = Mapping[str, Mapping[int, float]]
 
 
@@ -67,6 +69,9 @@ def draw(curves: Curves, path: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     rows = sorted({n for walls in curves.values() for n in walls})
     axes.set_xticks(rows, [f"{n / 1e6:.3g} million" for n in rows])
+    low, high = axes.get_ylim()
+    seconds = [t for t in NICE_SECONDS if low <= t <= high]
+    axes.set_yticks(seconds, [f"{t:g}" for t in seconds])
     axes.minorticks_off()
     label_ends(axes, curves, colours)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -37,7 +37,7 @@ from dask.task_spec import List, Task, TaskRef
 
 from dask_dfmr import pilot, stages, tasks
 from dask_dfmr.decision import AggregationOptions
-from dask_dfmr.distances import tile_blocks, upper_tiles
+from dask_dfmr.distances import block_size_for, tile_blocks, upper_tiles
 from dask_dfmr.partitions import Partitions
 from dask_dfmr.random import PILOT_DRAW, stream
 from dask_dfmr.reduction import add_assignments
@@ -47,8 +47,8 @@ from dask_dfmr.threads import single_threaded_blas
 SPLIT_EVERY = 8
 
 REDUCE_AT_ONCE = 500
-"""Up to so many machines in blocks of the default size one task reduces them all: a round of tasks costs a trip to
-the scheduler, which is more than its arithmetic."""
+"""Up to so many machines, unless smaller blocks than usual are asked for, one task reduces them all: a round of tasks
+costs trips to the scheduler, which are more than its arithmetic."""
 
 
 class _FreshTask(Task):
@@ -199,7 +199,8 @@ def add_aggregation(
         else _add_center_by_references(g, blocks, roll, n_references, settings.seed)
     )
     verdict = g.add("l2_filter", 0, stages.l2_filter, center, roll, options)
-    at_once = len(blocks) == 1 or (block_size is None and len(messages) <= REDUCE_AT_ONCE)
+    usual = block_size is None or block_size >= block_size_for(len(messages))
+    at_once = len(blocks) == 1 or (usual and len(messages) <= REDUCE_AT_ONCE)
     reduce = _add_reduction if at_once or options.method == "coat" else _add_rounds
     reduced: list[Any] = [
         reduce(g, s, blocks, verdict, options, split_every) for s in range(options.n_starts)
