@@ -614,9 +614,12 @@ class Gaussian:
         n_samples, n_features = X.shape
         step = max(256, BLOCK_FLOATS // n_features)
 
+        room = np.empty((n_features, min(step, n_samples)))
+
         def about(origin: Array) -> Iterator[Array]:
             for i in range(0, n_samples, step):
-                yield np.subtract(X[i : i + step].T, origin[:, None], order="C")
+                rows = X[i : i + step]
+                yield np.subtract(rows.T, origin[:, None], out=room[:, : len(rows)])
 
         # Sums about the first row: those of a constant column are exactly zero, and it is seen to be constant.
         first = as_block(X[:1])[0]
