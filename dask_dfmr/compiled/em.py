@@ -64,16 +64,9 @@ def em_pass(
     """
     n_components, d = means.shape
     is_matrix = inverse_root.ndim == 3
-    width = d + d % 2 if is_matrix else d
     center = means.mean(axis=0)
-    shift = means - center
-    if is_matrix:
-        scale = np.zeros((n_components, width, width))
-        scale[:, :d, :d] = inverse_root
-        offset = np.zeros((n_components, width))
-        offset[:, :d] = np.matmul(inverse_root, shift[:, :, None])[:, :, 0]
-    else:
-        scale, offset = np.ascontiguousarray(inverse_root), shift * inverse_root
+    scale, offset = _as_kernels_take_them(means - center, inverse_root)
+    width = offset.shape[1]
     block = _block_size(n_components, width)
     mass, first = np.zeros(n_components), np.zeros((n_components, width))
     second = np.zeros_like(scale)
@@ -108,6 +101,18 @@ def em_pass(
         first[:, :d],
         np.tril(lower) + np.swapaxes(np.tril(lower, -1), 1, 2),
     )
+
+
+def _as_kernels_take_them(means: Array, inverse_root: Array) -> tuple[Array, Array]:
+    """Scale and offset of y = scale x - offset; those of a matrix with an even number of columns."""
+    if inverse_root.ndim == 2:
+        return np.ascontiguousarray(inverse_root), means * inverse_root
+    n_components, d = means.shape
+    width = d + d % 2
+    scale, offset = np.zeros((n_components, width, width)), np.zeros((n_components, width))
+    scale[:, :d, :d] = inverse_root
+    offset[:, :d] = np.matmul(inverse_root, means[:, :, None])[:, :, 0]
+    return scale, offset
 
 
 def _block_size(n_components: int, width: int) -> int:
