@@ -3,9 +3,9 @@
     python benchmarks/memory.py --data DIR
     python benchmarks/memory.py --data DIR --big 20
 
-1. Fits of equal partitions on a fresh LocalCluster of two worker processes of one thread each: the
-   most that a worker ever had resident, by the kernel's own count (VmHWM), beside the bytes of the
-   largest partition in memory. Partitions are links to a few parquet files.
+1. Equal partitions, fitted with both engines or only read, on a fresh LocalCluster of two worker
+   processes of one thread each: the most that a worker ever had resident, by the kernel's own count
+   (VmHWM), beside the bytes of the largest partition in memory. Partitions are links to a few files.
 2. ``--big``: that many GB of parquet that does not compress, in distinct files, under a
    ``memory_limit`` of ``--memory-limit`` a worker: whether one was paused, killed or started again.
 """
@@ -20,11 +20,13 @@ import threading
 import time
 import warnings
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import dask.dataframe as dd
 import numpy as np
+import pandas as pd
 import psutil
 from common import draw_rows, population, print_machine, print_table
 from distributed import Client, LocalCluster
@@ -32,6 +34,7 @@ from jobs import write_rows
 from processes import high_water_bytes
 
 from dask_dfmr import GaussianMixture
+from dask_dfmr.engine import ENVIRONMENT_VARIABLE
 
 N_COMPONENTS, N_FEATURES = 5, 10
 N_DISTINCT = 20
@@ -62,6 +65,21 @@ class WorkerWatch(threading.Thread):
         self.join()
 
 
+def read_only(frame: dd.DataFrame) -> int:
+    """Read every partition and do nearly nothing with it; how many there were."""
+    return len(frame.map_partitions(checksum, meta=("x", "f8")).compute())
+
+
+def checksum(frame: pd.DataFrame) -> pd.Series:
+    """A number of a partition's rows."""
+    return pd.Series([frame.to_numpy().sum()])
+
+
+def fit(frame: dd.DataFrame) -> int:
+    """The fit; how many partitions were kept."""
+    return int(GaussianMixture(N_COMPONENTS, random_state=0).fit(frame).support_.sum())
+
+
 class Fit(NamedTuple):
     """What became of one fit."""
 
@@ -72,8 +90,14 @@ class Fit(NamedTuple):
     events: Counter[str]
 
 
-def fit_on_cluster(folder: Path, memory_limit: str | int) -> Fit:
-    """Fit a folder on a fresh cluster."""
+def run_on_cluster(
+    folder: Path,
+    memory_limit: str | int,
+    job: Callable[[dd.DataFrame], int] = fit,
+    engine: str = "auto",
+) -> Fit:
+    """Fit a folder on a fresh cluster, or only read it."""
+    os.environ[ENVIRONMENT_VARIABLE] = engine  # workers inherit it
     cluster = LocalCluster(
         n_workers=2,
         threads_per_worker=1,
@@ -87,11 +111,11 @@ def fit_on_cluster(folder: Path, memory_limit: str | int) -> Fit:
         at_start = max(client.run(resident_now).values())
         began = time.perf_counter()
         watch.start()
-        gm = GaussianMixture(N_COMPONENTS, random_state=0).fit(dd.read_parquet(folder))
+        kept = job(dd.read_parquet(folder))
         wall = time.perf_counter() - began
         watch.stop()
         events = worker_events(client)
-    return Fit(max(watch.peaks.values()), at_start, wall, int(gm.support_.sum()), events)
+    return Fit(max(watch.peaks.values()), at_start, wall, kept, events)
 
 
 def import_all() -> None:
@@ -150,22 +174,32 @@ def link_partitions(data: Path, n: int, m: int) -> Path:
 # -- tables --------------------------------------------------------------------------------------
 
 
-def peak_row(data: Path, n: int, m: int) -> list[str]:
-    """One fit of equal partitions."""
-    fit = fit_on_cluster(link_partitions(data, n, m), memory_limit=0)
+JOBS: dict[str, tuple[Callable[[dd.DataFrame], int], str]] = {
+    "reading alone": (read_only, "auto"),
+    "fit, NumPy": (fit, "numpy"),
+    "fit, numba": (fit, "numba"),
+}
+
+
+def peak_rows(data: Path, n: int, m: int) -> Iterator[list[str]]:
+    """Equal partitions read and fitted."""
+    folder = link_partitions(data, n, m)
     partition = 8 * n * N_FEATURES
     allowed = FACTOR * partition + ALLOWANCE
-    return [
-        f"{n:,}",
-        str(m),
-        f"{partition / 1e6:.0f}",
-        f"{fit.at_start / 1e6:.0f}",
-        f"{fit.peak / 1e6:.0f}",
-        f"{(fit.peak - fit.at_start) / partition:.2f}",
-        f"{allowed / 1e6:.0f}",
-        "yes" if fit.peak <= allowed else "no",
-        f"{fit.wall:.0f}",
-    ]
+    for name, (job, engine) in JOBS.items():
+        run = run_on_cluster(folder, 0, job, engine)
+        yield [
+            f"{n:,}",
+            str(m),
+            f"{partition / 1e6:.0f}",
+            name,
+            f"{run.at_start / 1e6:.0f}",
+            f"{run.peak / 1e6:.0f}",
+            f"{(run.peak - run.at_start) / partition:.2f}",
+            f"{allowed / 1e6:.0f}",
+            "yes" if run.peak <= allowed else "no",
+            f"{run.wall:.0f}",
+        ]
 
 
 def print_big(data: Path, gigabytes: float, n: int, memory_limit: str) -> None:
@@ -173,7 +207,7 @@ def print_big(data: Path, gigabytes: float, n: int, memory_limit: str) -> None:
     m = max(2, round(gigabytes * 1e9 / (8 * n * N_FEATURES)))
     folder = data / f"big-{m}x{n}"
     write_distinct(folder, n, m)
-    fit = fit_on_cluster(folder, memory_limit)
+    fit = run_on_cluster(folder, memory_limit)
     size = sum(path.stat().st_size for path in folder.glob("*.parquet"))
     header = ["GB of parquet", "partitions", "kept", "memory_limit", "peak MB", "wall s"]
     header += ["paused", "workers added", "workers removed"]
@@ -202,9 +236,9 @@ def main() -> None:
         return
     sizes = [(options.rows, m) for m in options.partitions]
     sizes += [(options.large_rows, m) for m in options.large_partitions]
-    header = ["rows a partition", "partitions", "partition MB", "worker MB at start", "peak MB"]
-    header += ["(peak - start) / partition", "allowed MB", "within", "wall s"]
-    print_table(header, [peak_row(options.data, n, m) for n, m in sizes])
+    header = ["rows a partition", "partitions", "partition MB", "job", "worker MB at start"]
+    header += ["peak MB", "(peak - start) / partition", "allowed MB", "within", "wall s"]
+    print_table(header, [row for n, m in sizes for row in peak_rows(options.data, n, m)])
 
 
 if __name__ == "__main__":
