@@ -76,6 +76,36 @@ class TestLanes:
         assert reduced(lanes.largest, x) == x.max()
 
 
+class TestCompilation:
+    """A second type of argument would be compiled for seconds, in the middle of somebody's work."""
+
+    @every_type
+    def test_every_kernel_is_compiled_for_one_type(self, covariance_type):
+        mixture = random_mixture(1, 3, 4, covariance_type)
+        frozen = mixture.sample(5_000, random_state=0)[0]
+        frozen.setflags(write=False)
+        with engine.use("numba"):
+            for X in (
+                frozen,
+                np.asfortranarray(frozen),
+                frozen.astype("f4"),
+                frozen[::2],
+                frozen[:1],
+            ):
+                mixture.family.em_pass(X, mixture.weights, mixture.components)
+            writable = tuple(parameter.copy() for parameter in mixture.components)
+            floor = np.zeros(3), np.zeros(3)
+            mixture.family.log_product_integral(mixture.components, writable)
+            mixture.family.log_product_integral(writable, mixture.components, floor)
+        is_matrix = covariance_type in ("full", "tied")
+        kernels = (
+            (em._matrix_pass, integrals._matrix_pairs)
+            if is_matrix
+            else (em._vector_pass, integrals._vector_pairs)
+        )
+        assert [len(kernel.signatures) for kernel in kernels] == [1, 1]
+
+
 class TestEmPass:
     @given(
         covariance_types,

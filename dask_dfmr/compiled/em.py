@@ -7,6 +7,8 @@ pairs of columns; an odd number of columns gets an empty one more.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from dask_dfmr.compiled.lanes import (
@@ -18,6 +20,7 @@ from dask_dfmr.compiled.lanes import (
     load,
     maximum,
     minimum,
+    read_only,
     splat,
     sqrt,
     store,
@@ -35,7 +38,7 @@ RESIDUAL_FLOATS = 2**16
 LEAST_BLOCK, LARGEST_BLOCK = 2 * GROUP, 192
 
 CHUNK_FLOATS = 2**15
-"""Size of the transposed rows handed over at a time, 256 kB: next to them the call itself costs nothing."""
+"""Size of the rows transposed at a time, 256 kB: next to them the call itself costs nothing."""
 
 # -- from Python -----------------------------------------------------------------------------------
 
@@ -73,15 +76,12 @@ def em_pass(
     work = aligned((n_components + 1) * width * block)
     shares = aligned((n_components + 2) * block)
     kernel = _matrix_pass if is_matrix else _vector_pass
-    step = max(block, CHUNK_FLOATS // d // block * block)
-    transposed = np.empty((d, min(step, len(X))))
     log_likelihood = 0.0
-    for i in range(0, len(X), step):
-        rows = X[i : i + step]
-        columns = transposed[:, : len(rows)]
-        np.subtract(rows.T, center[:, None], out=columns)
+    for columns, n_rows in _columns_of(X, block):
         log_likelihood += kernel(
             columns,
+            n_rows,
+            center,
             scale.reshape(n_components, -1),
             offset,
             log_weights + log_norm,
@@ -101,6 +101,23 @@ def em_pass(
         first[:, :d],
         np.tril(lower) + np.swapaxes(np.tril(lower, -1), 1, 2),
     )
+
+
+def _columns_of(X: Rows, block: int) -> Iterator[tuple[Array, int]]:
+    """The rows as columns (d, n), all at once where they lie that way in memory, else copied chunk by chunk.
+
+    With how many of the n are rows. Read-only and contiguous, so that kernels are compiled for one type of array.
+    """
+    if X.dtype == np.float64 and X.flags.f_contiguous and X.flags.aligned:
+        yield read_only(np.asarray(X.T, dtype=np.float64)), len(X)
+        return
+    n_features = X.shape[1]
+    step = max(block, CHUNK_FLOATS // n_features // block * block)
+    columns = np.empty((n_features, min(step, len(X))))
+    for i in range(0, len(X), step):
+        rows = X[i : i + step]
+        columns[:, : len(rows)] = rows.T
+        yield read_only(columns), len(rows)
 
 
 def _as_kernels_take_them(means: Array, inverse_root: Array) -> tuple[Array, Array]:
@@ -126,13 +143,13 @@ def _block_size(n_components: int, width: int) -> int:
 
 
 @jit
-def _take_block(columns, first, d, B, x):
-    """Rows first, first + 1, ... as a block; rows that are not there are at the origin."""
-    n = min(B, columns.shape[1] - first)
-    for j in range(d):
-        column = columns[j]
+def _take_block(columns, n_rows, center, first, B, x):
+    """Rows first, first + 1, ... about the centre as a block; rows that are not there are at the centre."""
+    n = min(B, n_rows - first)
+    for j in range(len(center)):
+        column, origin = columns[j], center[j]
         for r in range(n):
-            x[j * B + r] = column[first + r]
+            x[j * B + r] = column[first + r] - origin
         for r in range(n, B):
             x[j * B + r] = 0.0
     return n
@@ -255,19 +272,20 @@ def _add_products(z, z0, second, d, B):
 
 
 @jit
-def _matrix_pass(columns, scale, offset, constants, B, work, shares, mass, first, second):
-    """Add the rows of a chunk (d, n) to the moments; returns their log-likelihood."""
-    n_features, n = columns.shape
+def _matrix_pass(
+    columns, n_rows, center, scale, offset, constants, B, work, shares, mass, first, second
+):
+    """Add rows to the moments; returns their log-likelihood."""
     K, d = offset.shape
     x, y = work[: d * B], work[d * B :]
     top, mix, q = shares[:B], shares[B : 2 * B], shares[2 * B :]
     x[(d - 1) * B :] = 0.0  # the empty column, if there is one
     log_likelihood = 0.0
-    for i in range(0, n, B):
-        n_rows = _take_block(columns, i, n_features, B, x)
+    for i in range(0, n_rows, B):
+        n = _take_block(columns, n_rows, center, i, B, x)
         for k in range(K):
             _whiten(scale[k], offset[k], x, y, k * d * B, q, k * B, d, B)
-        log_likelihood += _responsibilities(q, top, mix, constants, n_rows, B)
+        log_likelihood += _responsibilities(q, top, mix, constants, n, B)
         for k in range(K):
             sum_ = splat(0.0)
             for r in range(k * B, (k + 1) * B, LANES):
@@ -289,15 +307,16 @@ def _matrix_pass(columns, scale, offset, constants, B, work, shares, mass, first
 
 
 @jit
-def _vector_pass(columns, scale, offset, constants, B, work, shares, mass, first, second):
+def _vector_pass(
+    columns, n_rows, center, scale, offset, constants, B, work, shares, mass, first, second
+):
     """The same with one variance per column; residuals are cheaper to compute again than to keep."""
-    d, n = columns.shape
-    K = len(offset)
+    K, d = offset.shape
     x = work[: d * B]
     top, mix, q = shares[:B], shares[B : 2 * B], shares[2 * B :]
     log_likelihood = 0.0
-    for i in range(0, n, B):
-        n_rows = _take_block(columns, i, d, B, x)
+    for i in range(0, n_rows, B):
+        n = _take_block(columns, n_rows, center, i, B, x)
         for k in range(K):
             for r in range(0, B, LANES):
                 length = splat(0.0)
@@ -305,7 +324,7 @@ def _vector_pass(columns, scale, offset, constants, B, work, shares, mass, first
                     y = fma(splat(scale[k, j]), load(x, j * B + r), splat(-offset[k, j]))
                     length = fma(y, y, length)
                 store(q, k * B + r, length)
-        log_likelihood += _responsibilities(q, top, mix, constants, n_rows, B)
+        log_likelihood += _responsibilities(q, top, mix, constants, n, B)
         for k in range(K):
             sum_ = splat(0.0)
             for r in range(k * B, (k + 1) * B, LANES):

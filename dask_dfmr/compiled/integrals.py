@@ -19,6 +19,7 @@ from dask_dfmr.compiled.lanes import (
     load,
     mantissa,
     maximum,
+    read_only,
     splat,
     store,
 )
@@ -56,8 +57,8 @@ def log_product_integral(
     work = aligned((d * (d + 1) // 2 + 4 * d + 4) * PAIRS)
     kernel = _matrix_pairs if is_matrix else _vector_pairs
     kernel(
-        np.ascontiguousarray(means_a),
-        np.ascontiguousarray(rows_a),
+        read_only(np.ascontiguousarray(means_a)),
+        read_only(np.ascontiguousarray(rows_a)),
         means_b,
         covariances_b,
         scale,

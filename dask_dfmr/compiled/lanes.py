@@ -67,6 +67,13 @@ def aligned(size: int) -> Array:
     return raw[first : first + size]
 
 
+def read_only(array: Array) -> Array:
+    """A view that cannot be written: to numba that is a type of its own, and a kernel should be compiled for one."""
+    view = array.view()
+    view.setflags(write=False)
+    return view
+
+
 def _address(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     array = context.make_array(signature.args[0])(context, builder, arguments[0])
     return builder.bitcast(builder.gep(array.data, [arguments[1]]), _VECTOR.as_pointer())
