@@ -177,7 +177,6 @@ def _responsibilities(q, top, mix, constants, n, B):
         top[r] = 0.0
         mix[r] = 1.0
     # sum of logs as logs of products: every factor is between 1 and K
-    log_likelihood = 0.0
     tops, product = splat(0.0), splat(1.0)
     for r in range(0, B, LANES):
         tops = tops + load(top, r)
