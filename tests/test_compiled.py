@@ -1,5 +1,9 @@
 """The compiled kernels against their NumPy twins, at the edges of blocks, chunks and floating point."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -226,3 +230,35 @@ class TestProductIntegrals:
         expected, found = both_engines(family.log_product_integral, a, b)
         assert np.isneginf(expected).all()
         assert np.isneginf(found).all()
+
+
+NARROW = """
+import llvmlite.binding as llvm
+features = llvm.get_host_cpu_features()
+features.update({name: False for name in features if name.startswith("avx512")})
+llvm.get_host_cpu_features = lambda: features
+import numpy as np
+from dask_dfmr import Mixture, engine
+from dask_dfmr.compiled import lanes
+assert lanes.LANES == 4
+rng = np.random.default_rng(0)
+mixture = Mixture([0.5, 0.3, 0.2], rng.normal(size=(3, 5)), [np.eye(5)] * 3)
+X = mixture.sample(1_000, random_state=0)[0]
+family = mixture.family
+results = []
+for name in ("numpy", "numba"):
+    with engine.use(name):
+        log_likelihood, moments = family.em_pass(X, mixture.weights, mixture.components)
+        integrals = family.log_product_integral(mixture.components, mixture.components)
+        results.append((log_likelihood, *moments, integrals))
+for expected, found in zip(*results):
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+"""
+
+
+def test_narrow_registers(tmp_path):
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    run = subprocess.run(
+        [sys.executable, "-c", NARROW], env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
