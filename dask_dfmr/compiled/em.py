@@ -26,8 +26,7 @@ from dask_dfmr.compiled.lanes import (
     store,
     total,
 )
-from dask_dfmr.families import Array, Rows
-from dask_dfmr.families.gaussian import FARTHEST
+from dask_dfmr.families import FARTHEST, Array, Rows
 
 GROUP = 4 * LANES
 """Rows that the innermost loops handle together; a block is a multiple."""

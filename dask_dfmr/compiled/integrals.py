@@ -23,8 +23,7 @@ from dask_dfmr.compiled.lanes import (
     splat,
     store,
 )
-from dask_dfmr.families import Array, Components
-from dask_dfmr.families.gaussian import LOG_2PI
+from dask_dfmr.families import LOG_2PI, Array, Components
 
 PAIRS = 2 * LANES
 """Pairs handled together: two vectors, so that one works while the other waits for its last sum."""

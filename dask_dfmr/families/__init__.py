@@ -26,6 +26,11 @@ Moments = tuple[Array, ...]
 components. The first one is always the mass, ``(n_components,)``."""
 
 
+LOG_2PI = float(np.log(2.0 * np.pi))
+
+FARTHEST = 1e300
+"""Squared distances beyond it, in standard deviations, count as this."""
+
 BLOCK_FLOATS = 2**14
 """Size of the temporaries of a kernel over rows, 128 kB. Larger ones are mapped and unmapped at every use by
 the allocator as Dask's nanny sets it, which nearly doubles the cost of a pass there."""

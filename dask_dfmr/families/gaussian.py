@@ -21,6 +21,8 @@ from scipy.linalg.lapack import dtrtri
 from dask_dfmr import engine
 from dask_dfmr.families import (
     BLOCK_FLOATS,
+    FARTHEST,
+    LOG_2PI,
     Array,
     Components,
     Labels,
@@ -29,8 +31,6 @@ from dask_dfmr.families import (
     Rows,
     as_block,
 )
-
-LOG_2PI = float(np.log(2.0 * np.pi))
 
 EM_BLOCK_FLOATS = 2**15
 """Size of the two arrays of residuals that a pass of EM works in, 256 kB each."""
@@ -44,9 +44,6 @@ MAX_MEAN, VARIANCE_RANGE = 1e145, (1e-290, 1e290)
 MIN_CORRELATION_EIGENVALUE = 1e-13
 """Times n_features: a correlation matrix with a smaller eigenvalue is singular to rounding. If every matrix
 keeps this bound, so does the sum of any two."""
-
-FARTHEST = 1e300
-"""Squared distances beyond it, in standard deviations, count as this."""
 
 LEAST_WEIGHT = 1e-12
 """Weight that a component without rows counts as in coordinates, which divide by it."""
