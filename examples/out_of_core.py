@@ -170,7 +170,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", type=int, default=12_000_000, help="of ten float64 columns")
-    parser.add_argument("--memory-limit", default="600MB", help="of the worker")
+    parser.add_argument("--memory-limit", default="800MB", help="of the worker")
     parser.add_argument("--folder", type=Path, help="where to make the folder; default: temporary")
     parser.add_argument("--keep", action="store_true", help="do not remove the files")
     options = parser.parse_args(arguments)

@@ -27,7 +27,7 @@ def run_example(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedPr
     environment = os.environ | {"PYTHONPATH": str(ROOT), "MPLBACKEND": "agg"}
     command = [sys.executable, str(EXAMPLES / name), *arguments]
     done = subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done
