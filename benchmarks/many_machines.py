@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 import numpy as np
-from common import population, print_machine, print_table
+from common import estimates_around, population, print_machine, print_table
 
 from dask_dfmr import LocalEstimate, Mixture, aggregate
 from dask_dfmr.decision import FilterDecision
@@ -39,15 +39,7 @@ OVERLAP, SEED = 0.1, 1
 
 def drawn_around(center: Mixture, rng: np.random.Generator) -> Iterator[LocalEstimate]:
     """Without end: estimates from ``N_ROWS`` rows each."""
-    family, origin = center.family, (center.weights, center.components)
-    n_coordinates = len(family.coordinates(*origin, origin))
-    root = np.sqrt(center.weights)
-    while True:
-        v = rng.standard_normal(n_coordinates) / np.sqrt(N_ROWS)
-        v[: len(root)] -= root * (root @ v[: len(root)])  # weights sum to one
-        drawn = family.from_coordinates(v, origin)
-        if drawn is not None:
-            yield LocalEstimate(Mixture.from_components(family, *drawn), N_ROWS)
+    return estimates_around(center, N_ROWS, rng)
 
 
 Estimates = list[LocalEstimate]
