@@ -10,25 +10,24 @@ reading. Between the start of the fit and the first task the workers import the 
 
 from __future__ import annotations
 
+import argparse
 import time
+import warnings
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
 
-BEGAN = time.perf_counter()
-CLOCK = time.time()
+import dask.dataframe as dd
+import psutil
+from common import print_machine, print_table
+from dask.utils import key_split
+from distributed import Client, LocalCluster
+from distributed.diagnostics.plugin import SchedulerPlugin
+from jobs import ensure_job, load_job, partitions_folder
 
-import argparse  # noqa: E402
-import warnings  # noqa: E402
-from collections import defaultdict  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
+from dask_dfmr import GaussianMixture
 
-import dask.dataframe as dd  # noqa: E402
-from common import print_machine, print_table  # noqa: E402
-from dask.utils import key_split  # noqa: E402
-from distributed import Client, LocalCluster  # noqa: E402
-from distributed.diagnostics.plugin import SchedulerPlugin  # noqa: E402
-from jobs import ensure_job, load_job, partitions_folder  # noqa: E402
-
-from dask_dfmr import GaussianMixture  # noqa: E402
+BEGAN = psutil.Process().create_time()
 
 LEAST = 0.02
 """Stages of fewer seconds in all are left out."""
@@ -46,12 +45,12 @@ class Spans(SchedulerPlugin):
         """Take note of a task that is done."""
         for span in kwargs.get("startstops") or ():
             if span["action"] == "compute":
-                self.spans[key_split(key)].append((span["start"] - CLOCK, span["stop"] - CLOCK))
+                self.spans[key_split(key)].append((span["start"] - BEGAN, span["stop"] - BEGAN))
 
 
 def since() -> float:
     """Seconds since the process began."""
-    return time.perf_counter() - BEGAN
+    return time.time() - BEGAN
 
 
 def run(folder: Path, n_components: int, tol: float | str) -> list[list[Any]]:

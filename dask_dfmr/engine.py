@@ -1,7 +1,7 @@
 """Which code runs the inner loops: NumPy, or the same mathematics compiled by numba (the extra ``fast``).
 
 The choice is one of the process: the environment variable ``DASK_DFMR_ENGINE`` ("auto", "numba" or
-"numpy"), or :func:`use`. "auto" compiles where numba is installed. The two engines agree to
+"numpy"), or :func:`use`. "auto" compiles where numba is installed and works. The two engines agree to
 rounding, not to the last bit, so workers of one cluster should run the same one.
 """
 
@@ -36,7 +36,7 @@ def compiled() -> ModuleType | None:
     ValueError
         If the environment variable names no engine.
     ImportError
-        If numba was asked for and is not installed.
+        If numba was asked for and is not installed, or cannot be imported.
     """
     if not _state["is_ready"]:
         with _lock:
@@ -90,6 +90,12 @@ def _load(asked: str) -> ModuleType | None:
         why = "asked for" if asked == "numpy" else "numba is not installed"
         _logger.info("engine: NumPy (%s)", why)
         return None
-    kernels = importlib.import_module("dask_dfmr.compiled")
+    try:
+        kernels = importlib.import_module("dask_dfmr.compiled")
+    except ImportError as error:  # numba refuses a NumPy that is newer than it knows
+        if asked == "numba":
+            raise
+        _logger.warning("engine: NumPy (numba is installed but cannot be imported: %s)", error)
+        return None
     _logger.info("engine: %s", kernels.describe())
     return kernels

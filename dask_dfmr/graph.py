@@ -201,9 +201,11 @@ def add_aggregation(
     verdict = g.add("l2_filter", 0, stages.l2_filter, center, roll, options)
     usual = block_size is None or block_size >= block_size_for(len(messages))
     at_once = len(blocks) == 1 or (usual and len(messages) <= REDUCE_AT_ONCE)
-    reduce = _add_reduction if at_once or options.method == "coat" else _add_rounds
     reduced: list[Any] = [
-        reduce(g, s, blocks, verdict, options, split_every) for s in range(options.n_starts)
+        _add_reduction(g, s, blocks, verdict, options)
+        if at_once or options.method == "coat"
+        else _add_rounds(g, s, blocks, verdict, options, split_every)
+        for s in range(options.n_starts)
     ]
     return g.add("finish", 0, stages.finish, reduced, verdict, options, mixture_type), reports
 
@@ -270,12 +272,7 @@ def _add_start(g: GraphBuilder, s: int, blocks: list[Any], verdict: TaskRef) -> 
 
 
 def _add_reduction(
-    g: GraphBuilder,
-    s: int,
-    blocks: list[Any],
-    verdict: TaskRef,
-    options: AggregationOptions,
-    split_every: int,
+    g: GraphBuilder, s: int, blocks: list[Any], verdict: TaskRef, options: AggregationOptions
 ) -> TaskRef:
     """Reduction ``s`` in one task."""
     start = _add_start(g, s, blocks, verdict)

@@ -46,13 +46,36 @@ def test_one_line_says_which(caplog):
 
 
 def test_asked_for_and_not_there(monkeypatch):
+    before = engine.name()
     without_numba(monkeypatch)
     with (
         pytest.raises(ImportError, match=r"pip install 'dask-dfmr\[fast\]'"),
         engine.use("numba"),
     ):
         pass
-    assert engine.name() in engine.ENGINES  # the one before
+    assert engine.name() == before
+
+
+def broken_numba(monkeypatch):
+    def refuse(name):
+        raise ImportError("Numba needs NumPy 1.0 or less. Got NumPy 2.4.")
+
+    monkeypatch.setattr(engine.importlib, "import_module", refuse)
+
+
+def test_a_numba_that_does_not_work_is_said_and_done_without(monkeypatch, caplog):
+    broken_numba(monkeypatch)
+    with caplog.at_level(logging.INFO, "dask_dfmr"), engine.use("auto"):
+        assert engine.name() == "numpy"
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "cannot be imported: Numba needs NumPy 1.0 or less" in record.getMessage()
+
+
+def test_a_numba_that_does_not_work_and_was_asked_for(monkeypatch):
+    broken_numba(monkeypatch)
+    with pytest.raises(ImportError, match="Numba needs NumPy"), engine.use("numba"):
+        pass
 
 
 def test_uses_nest():
