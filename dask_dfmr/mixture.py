@@ -252,11 +252,7 @@ class Mixture:
             raise ValueError(f"n_samples must be at least 1; got {n_samples}.")
         is_generator = isinstance(random_state, np.random.Generator)
         rng = random_state if is_generator else check_random_state(random_state)
-        counts = rng.multinomial(n_samples, self.weights / self.weights.sum())
-        y = np.repeat(np.arange(self.n_components), counts)
-        means, covariances = self.full_components
-        white = rng.standard_normal((n_samples, self.n_features))
-        return means[y] + np.einsum("nij,nj->ni", np.linalg.cholesky(covariances)[y], white), y
+        return self.family.sample(n_samples, self.weights, self.components, rng)
 
     @property
     def full_components(self) -> tuple[Array, Array]:

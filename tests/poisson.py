@@ -7,7 +7,7 @@ E[T] = lambda, so the KL barycentre is the mean of the rates.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import gammaln, logsumexp, xlogy
+from scipy.special import gammaln, logsumexp, softmax, xlogy
 
 from dask_dfmr.families import as_block
 
@@ -25,6 +25,10 @@ class Poisson:
         return components[0].shape[-1]
 
     # -- densities --------------------------------------------------------------------------------
+
+    def sample(self, n_samples, weights, components, rng):
+        y = np.repeat(np.arange(len(weights)), rng.multinomial(n_samples, weights))
+        return rng.poisson(components[0][y]).astype(float), y
 
     def log_density(self, X, components):
         (rates,) = components
@@ -98,11 +102,27 @@ class Poisson:
         shift = np.sqrt(w0)[:, None] * (components[0] - rates0) / np.sqrt(rates0)
         return np.concatenate([(weights - w0) / np.sqrt(w0), shift.ravel()])
 
-    def from_coordinates(self, coordinates, origin):
+    def displaced(self, coordinates, origin):
         w0, (rates0,) = origin
-        v, shift = np.split(coordinates, [len(w0)])
-        weights = w0 + np.sqrt(w0) * v
-        rates = rates0 + shift.reshape(rates0.shape) * np.sqrt(rates0) / np.sqrt(w0)[:, None]
+        v, shift = np.split(coordinates, [len(w0)], axis=-1)
+        shift = shift.reshape(*shift.shape[:-1], *rates0.shape)
+        rates = rates0 + shift * np.sqrt(rates0) / np.sqrt(w0)[:, None]
+        return w0 + np.sqrt(w0) * v, (rates,)
+
+    def scores(self, X, weights, components):
+        (rates,) = components
+        r = softmax(self.log_density(X, components) + np.log(weights), axis=1) / np.sqrt(weights)
+        white = (X[:, None] - rates) / np.sqrt(rates)
+        return np.hstack([r - np.sqrt(weights), (r[:, :, None] * white).reshape(len(X), -1)])
+
+    def score_of_moments(self, moments, weights, components):
+        mass, first = moments
+        (rates,) = components
+        white = (first - mass[:, None] * rates) / np.sqrt(rates * weights[:, None])
+        return np.concatenate([(mass - weights * mass.sum()) / np.sqrt(weights), white.ravel()])
+
+    def from_coordinates(self, coordinates, origin):
+        weights, (rates,) = self.displaced(coordinates, origin)
         if not ((weights > 0).all() and (rates > 0).all()):
             return None
         return weights / weights.sum(), (rates,)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.special import logsumexp
 
 from dask_dfmr import Mixture
 from dask_dfmr.families import Family, Prior, canonical_order
@@ -384,3 +385,49 @@ class TestCoordinates:
         simplex = np.zeros((n, n))
         simplex[:2, :2] = np.sqrt(np.outer(m.weights, m.weights))
         assert_allclose(hessian, np.eye(n) - simplex, atol=1e-4)
+
+
+class TestScores:
+    @every_type
+    def test_they_are_the_gradient_of_the_log_density(self, covariance_type):
+        m, X, h = random_mixture(1, 3, 2, covariance_type), rows(40), 1e-5
+        origin = (m.weights, m.components)
+        scores = m.family.scores(X, *origin)
+        normal = np.concatenate([np.sqrt(m.weights), np.zeros(scores.shape[1] - 3)])
+
+        def log_density(v):
+            weights, components = m.family.displaced(v, origin)
+            return logsumexp(m.family.log_density(X, components) + np.log(weights), axis=1)
+
+        for j, e in enumerate(h * np.eye(len(normal))):
+            step = e - normal * (normal @ e)  # weights keep their sum
+            gradient = (log_density(step) - log_density(-step)) / (2 * h)
+            assert_allclose(scores[:, j], gradient, atol=1e-6)
+
+    @every_type
+    def test_their_sum_is_known_from_the_moments(self, covariance_type):
+        m, X = random_mixture(2, 3, 3, covariance_type), rows(200, 3)
+        _, moments = m.family.em_pass(X, m.weights, m.components)
+        expected = m.family.scores(X, m.weights, m.components).sum(axis=0)
+        found = m.family.score_of_moments(moments, m.weights, m.components)
+        assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+
+    @every_type
+    def test_a_component_without_weight_has_none(self, covariance_type):
+        m = random_mixture(2, 3, 2, covariance_type)
+        weights = np.array([0.4, 0.6, 0.0])
+        scores = m.family.scores(rows(50), weights, m.components)
+        assert np.isfinite(scores).all()
+        assert_array_equal(scores[:, 2], 0.0)
+
+    @every_type
+    def test_a_stack_of_displacements_is_one_by_one(self, covariance_type):
+        m = random_mixture(2, 3, 2, covariance_type)
+        origin = (m.weights, m.components)
+        v = 0.01 * np.random.default_rng(0).normal(size=(4, m.n_parameters + 1))
+        weights, components = m.family.displaced(v, origin)
+        for i in range(4):
+            one_weights, one = m.family.displaced(v[i], origin)
+            assert_array_equal(weights[i], one_weights)
+            for stacked, single in zip(components, one, strict=True):
+                assert_allclose(stacked[i], single, rtol=1e-14)

@@ -24,6 +24,8 @@ MATHEMATICS = (
     "distances",
     "filtering",
     "references",
+    "information",
+    "calibration",
     "reduction",
     "aggregation",
     "exceptions",

@@ -77,6 +77,12 @@ class Family(Protocol, Hashable):
         ...
 
     # -- densities --------------------------------------------------------------------------------
+    def sample(
+        self, n_samples: int, weights: Array, components: Components, rng: Any
+    ) -> tuple[Array, Labels]:
+        """Rows (n_samples, n_features) grouped by component, and the component of each; any of NumPy's generators."""
+        ...
+
     def log_density(self, X: Array, components: Components) -> Array:
         """Log phi_k(x), shape (n_samples, n_components); callers pass blocks of rows."""
         ...
@@ -154,6 +160,23 @@ class Family(Protocol, Hashable):
         self, coordinates: Array, origin: tuple[Array, Components]
     ) -> tuple[Array, Components] | None:
         """The inverse; None where the coordinates leave the parameter space."""
+        ...
+
+    def displaced(
+        self, coordinates: Array, origin: tuple[Array, Components]
+    ) -> tuple[Array, Components]:
+        """The inverse for a stack of coordinates (..., n_coordinates), unchecked: for small steps."""
+        ...
+
+    def scores(self, X: Array, weights: Array, components: Components) -> Array:
+        """Gradient of every row's log-density in the coordinates about the mixture itself, (n_samples, n_coordinates).
+
+        The weights' coordinates are orthogonal to the direction in which they cease to sum to 1.
+        """
+        ...
+
+    def score_of_moments(self, moments: Moments, weights: Array, components: Components) -> Array:
+        """Sum of the scores of all rows, from their moments about the components (:meth:`em_pass`)."""
         ...
 
     def sort_keys(self, components: Components) -> Array:

@@ -14,9 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.linalg.lapack import dtrtri
+from scipy.special import softmax
 
 from dask_dfmr import engine
 from dask_dfmr.families import (
@@ -416,6 +418,15 @@ class Gaussian:
 
     # -- densities --------------------------------------------------------------------------------
 
+    def sample(
+        self, n_samples: int, weights: Array, components: Components, rng: Any
+    ) -> tuple[Array, Labels]:
+        counts = rng.multinomial(n_samples, weights / weights.sum())
+        y = np.repeat(np.arange(len(weights)), counts)
+        means, covariances = components
+        white = rng.standard_normal((n_samples, means.shape[-1]))
+        return means[y] + self._shape.multiply(self._shape.root(covariances)[y], white), y
+
     def log_density(self, X: Array, components: Components) -> Array:
         means, covariances = components
         root = self._shape.root(covariances)
@@ -697,25 +708,75 @@ class Gaussian:
     def from_coordinates(
         self, coordinates: Array, origin: tuple[Array, Components]
     ) -> tuple[Array, Components] | None:
+        weights, (means, covariances) = self.displaced(coordinates, origin)
+        if not (weights >= 0).all() or not self._shape.is_positive(covariances):
+            return None
+        return weights / weights.sum(), (means, covariances)
+
+    def displaced(
+        self, coordinates: Array, origin: tuple[Array, Components]
+    ) -> tuple[Array, Components]:
         w0, (means0, covariances0) = origin
         n_components, n_features = means0.shape
+        leading = coordinates.shape[:-1]
         root = self._shape.root(covariances0)
         root_w = np.sqrt(np.maximum(w0, LEAST_WEIGHT))
         v_weights, v_means, v_covariances = np.split(
-            coordinates, [n_components, n_components * (1 + n_features)]
+            coordinates, [n_components, n_components * (1 + n_features)], axis=-1
         )
         weights = w0 + root_w * v_weights
-        if not (weights >= 0).all():
-            return None
         means = means0 + self._shape.multiply(
-            root, v_means.reshape(n_components, n_features) / root_w[:, None]
+            root, v_means.reshape(*leading, n_components, n_features) / root_w[:, None]
         )
-        packed = v_covariances.reshape(1 if self._is_tied else n_components, -1)
+        packed = v_covariances.reshape(*leading, 1 if self._is_tied else n_components, -1)
         white = self._shape.unpack(packed / self._covariance_scale(w0), n_features)
-        covariances = self._shape.symmetric(self._shape.coloured(white, root))
-        if not self._shape.is_positive(covariances):
-            return None
-        return weights / weights.sum(), (means, covariances)
+        return weights, (means, self._shape.symmetric(self._shape.coloured(white, root)))
+
+    def scores(self, X: Array, weights: Array, components: Components) -> Array:
+        """Complete-data scores, expected given the row; in whitened residuals y: r y, r (y y^T - I), r - w."""
+        means, covariances = components
+        root = self._shape.root(covariances)
+        y = self._white_residuals(X, means, self._shape.inverse_root(root))
+        joint = self._log_density(y, np.empty_like(y), self._log_norm(root, means.shape[-1]))
+        with np.errstate(divide="ignore"):
+            r = softmax(joint + np.log(weights)[:, None], axis=0)
+        root_w = np.sqrt(np.maximum(weights, LEAST_WEIGHT))
+        share = (r / root_w[:, None]).T
+        y = np.moveaxis(y, -1, 0)
+        packed = self._shape.pack(self._shape.outer(y), means.shape[-1])
+        by_component = r.T if self._is_tied else share
+        s_covariances = by_component[:, :, None] * packed
+        if self._is_tied:
+            s_covariances = s_covariances.sum(axis=1)
+        n_samples = len(X)
+        return np.concatenate(
+            [
+                share - weights / root_w,
+                (share[:, :, None] * y).reshape(n_samples, -1),
+                s_covariances.reshape(n_samples, -1),
+            ],
+            axis=1,
+        )
+
+    def score_of_moments(self, moments: Moments, weights: Array, components: Components) -> Array:
+        mass, first, second = moments
+        means, covariances = components
+        n_features = means.shape[-1]
+        root = self._shape.root(covariances)
+        root_w = np.sqrt(np.maximum(weights, LEAST_WEIGHT))
+        white = self._shape.whitened(second, self._shape.inverse_root(root))
+        # pack takes off the identity once, for a single row.
+        identity = self._shape.unpack(np.zeros(self._shape.n_parameters(n_features)), n_features)
+        packed = self._shape.pack(white - self._shape.times(mass - 1.0, identity), n_features)
+        s_covariances = packed.sum(axis=0) if self._is_tied else packed / root_w[:, None]
+        s_means = self._shape.solve(root, first) / root_w[:, None]
+        return np.concatenate(
+            [
+                (mass - weights * mass.sum()) / root_w,
+                s_means.ravel(),
+                s_covariances.ravel(),
+            ]
+        )
 
     def _covariance_scale(self, weights: Array) -> Array:
         """Square root of the share of rows behind a covariance: those of its component, or all."""

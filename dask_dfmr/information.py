@@ -1,0 +1,77 @@
+"""The Fisher information of a mixture: how exactly rows drawn from it can tell its parameters.
+
+Coordinates are those of :meth:`Family.coordinates` about the mixture itself, in which the information of
+rows with known components is the identity. What is missing of it is lost to overlap.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from dask_dfmr.families import BLOCK_FLOATS, Array, Components, Family
+
+LEAST_ROWS, MOST_ROWS, ROWS_PER_COORDINATE = 2**11, 2**14, 25
+"""So many rows are drawn for an information matrix; its error is about sqrt(n_coordinates / n_rows)."""
+
+MOST_COORDINATES = 1500
+"""With more coordinates the information of rows with known components stands in: a matrix would take gigabytes."""
+
+LEAST_SHARE = 1e-6
+"""Of the complete information is left in any direction: less is rounding."""
+
+
+class Information(NamedTuple):
+    """Per row, about ``weights`` and ``components``.
+
+    ``root`` is the lower Cholesky factor of the information (n_coordinates, n_coordinates), in which the direction
+    ``normal``, along which weights cease to sum to 1, counts as known exactly; None stands for the identity.
+    """
+
+    weights: Array
+    components: Components
+    root: Array | None
+    normal: Array
+
+    def whiten(self, scores: Array) -> Array:
+        """Scores (..., n_coordinates) -> coordinates whose covariance over rows of the mixture is the identity.
+
+        Along ``normal`` they are 0: the identity has rank n_coordinates - 1, the number of free parameters.
+        """
+        scores = scores - np.multiply.outer(scores @ self.normal, self.normal)
+        return scores if self.root is None else _solve(self.root, scores, transposed=False)
+
+    def errors(self, white: Array) -> Array:
+        """Standard normal draws (n, n_coordinates) -> errors of estimates from one row each, in coordinates."""
+        v = white if self.root is None else _solve(self.root, white, transposed=True)
+        return v - np.multiply.outer(v @ self.normal, self.normal)
+
+
+def _solve(root: Array, rows: Array, transposed: bool) -> Array:
+    solved: Array = solve_triangular(root, rows.T, lower=True, trans="T" if transposed else "N").T
+    return solved
+
+
+def information(
+    family: Family, weights: Array, components: Components, rng: np.random.Generator
+) -> Information:
+    """The mean outer product of the scores of rows drawn from the mixture: no row of data is read."""
+    normal = np.zeros(len(family.coordinates(weights, components, (weights, components))))
+    normal[: len(weights)] = np.sqrt(weights)
+    if len(normal) > MOST_COORDINATES:
+        return Information(weights, components, None, normal)
+    n_rows = int(np.clip(ROWS_PER_COORDINATE * len(normal), LEAST_ROWS, MOST_ROWS))
+    rows, _ = family.sample(n_rows, weights, components, rng)
+    # The direction of the weights' sum, in which all scores are 0, must not make the matrix singular.
+    total = n_rows * np.outer(normal, normal)
+    step = max(64, 16 * BLOCK_FLOATS // len(normal))
+    for i in range(0, n_rows, step):
+        scores = family.scores(rows[i : i + step], weights, components)
+        total += scores.T @ scores
+    values, vectors = np.linalg.eigh(total / n_rows)
+    # A direction in which overlap leaves nothing: an estimate may lie anywhere along it.
+    values = np.maximum(values, LEAST_SHARE)
+    upper: Array = np.linalg.qr((vectors * np.sqrt(values)).T)[1]
+    return Information(weights, components, upper.T, normal)
