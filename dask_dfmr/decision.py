@@ -17,6 +17,15 @@ from dask_dfmr.reduction import MAX_ROUNDS
 from dask_dfmr.references import ALL_PAIRS_UP_TO, N_REFERENCES
 
 METHODS = ("dfmr", "mr", "coat")
+
+PAPER_RHO = 1.3
+"""The paper's choice; what lies within so many radii of the centre is asked what sampling explains."""
+
+FALSE_DROP_RATE = 1e-3
+
+LEAST_P_VALUE = 1e-12
+"""Smaller ones rest on a law's farthest tail: they are shown as being below this."""
+
 MACHINE_WEIGHTS = ("rows", "equal")
 
 
@@ -30,8 +39,9 @@ class FilterDecision:
         Index of the estimate in the middle (COAT).
     radius : float
         L2 distance from the centre within which more than half of the usable estimates lie.
-    rho : float
-        Estimates within ``rho * radius`` are kept.
+    rho : float or "auto"
+        Estimates within ``rho * radius`` are kept; "auto": those with a ``p_value`` of at least
+        ``false_drop_rate``.
     distances : ndarray of shape (n_estimates,)
         L2 distance of each estimate to the centre; NaN for a refused one. In many columns or small
         units the numbers may leave the range of floating point (0 or inf); ``distance_ratios``
@@ -42,6 +52,24 @@ class FilterDecision:
         Estimates that went into the global mixture.
     refused : dict of int to str
         Estimates that took no part, with the reason.
+    expected_distances : ndarray of shape (n_estimates,) or None
+        L2 distance to the centre that sampling explains (root mean square), for an estimate of so
+        many rows; NaN for a refused one. None where nothing was calibrated.
+    z_scores : ndarray of shape (n_estimates,) or None
+        How far the estimate is from the consensus of those near the centre, in standard normal
+        units: above 3 is rare among honest ones.
+    p_values : ndarray of shape (n_estimates,) or None
+        Probability that an honest estimate of so many rows lies farther from the consensus.
+    sampling_ratios : ndarray of shape (n_estimates,) or None
+        Distance to the consensus in units of what sampling explains (root mean square).
+    false_drop_rate : float
+        Share of honest estimates that ``rho="auto"`` leaves out.
+    scale : float
+        How much larger squared distances of the majority are than those of samples of one mixture;
+        1 where the difference is no more than chance.
+    groups : tuple of tuple of int
+        Where the estimates fall into groups that lie farther apart than sampling explains: the
+        members of each (of at most 256 estimates that were compared).
     n_candidates : int or None
         Estimates among which the centre was chosen by exact medians; None where it is not known.
     n_references : int or None
@@ -51,11 +79,18 @@ class FilterDecision:
 
     center: int
     radius: float
-    rho: float
+    rho: float | str
     distances: Array
     distance_ratios: Array
     kept: NDArray[np.bool_]
     refused: Mapping[int, str] = field(default_factory=dict)
+    expected_distances: Array | None = None
+    z_scores: Array | None = None
+    p_values: Array | None = None
+    sampling_ratios: Array | None = None
+    false_drop_rate: float = FALSE_DROP_RATE
+    scale: float = 1.0
+    groups: tuple[tuple[int, ...], ...] = ()
     n_candidates: int | None = None
     n_references: int | None = None
 
@@ -66,12 +101,15 @@ class FilterDecision:
                 f"distances, distance_ratios and kept must have one entry per estimate; got {self.distances.shape}, "
                 f"{self.distance_ratios.shape} and {self.kept.shape}."
             )
-        if not (0 <= self.center < n and self.kept[self.center]):
+        is_kept = 0 <= self.center < n and (self.kept[self.center] or self.rho == "auto")
+        if not is_kept:
             raise ValueError(
                 f"center must be the index of a kept estimate, 0 to {n - 1}; got {self.center}."
             )
-        for array in (self.distances, self.distance_ratios, self.kept):
-            array.setflags(write=False)
+        calibrated = (self.expected_distances, self.z_scores, self.p_values, self.sampling_ratios)
+        for array in (self.distances, self.distance_ratios, self.kept, *calibrated):
+            if array is not None:
+                array.setflags(write=False)
 
     @property
     def n_estimates(self) -> int:
@@ -85,15 +123,25 @@ class FilterDecision:
         if index in self.refused:
             return self.refused[index]
         ratio = self.distance_ratios[index]
-        if np.isfinite(self.rho) and ratio > self.rho:
+        if not isinstance(self.rho, str) and np.isfinite(self.rho) and ratio > self.rho:
             return f"distance to the centre is {ratio:.3g} times the radius (rho = {self.rho:g})"
+        if self.p_values is not None and self.p_values[index] < self.false_drop_rate:
+            return self._too_far(index)
         return "only the centre itself is kept (method 'coat')"
 
+    def _too_far(self, index: int) -> str:
+        assert self.sampling_ratios is not None
+        assert self.p_values is not None
+        times, p = self.sampling_ratios[index], self.p_values[index]
+        chance = f"p = {p:.1g}" if p >= LEAST_P_VALUE else f"p < {LEAST_P_VALUE:g}"
+        return f"{times:.3g} times as far from the consensus as sampling explains ({chance})"
+
     def __repr__(self) -> str:
+        rho = self.rho if isinstance(self.rho, str) else f"{self.rho:g}"
         return (
             f"FilterDecision(kept {self.kept.sum()} of {self.n_estimates}, "
             f"refused {len(self.refused)}, center={self.center}, "
-            f"radius={self.radius:.6g}, rho={self.rho:g}{self._found_by_references()})"
+            f"radius={self.radius:.6g}, rho={rho}{self._found_by_references()})"
         )
 
     def _found_by_references(self) -> str:
@@ -155,11 +203,12 @@ class AggregationOptions:
     """What the user can choose about an aggregation; checked on construction."""
 
     method: str = "dfmr"
-    rho: float = 1.3
+    rho: float | str = "auto"
     machine_weights: str = "rows"
     n_starts: int = 1
     max_rounds: int = MAX_ROUNDS
     n_references: int | str | None = "auto"
+    false_drop_rate: float = FALSE_DROP_RATE
 
     def __post_init__(self) -> None:
         checks.one_of("method", self.method, METHODS)
@@ -169,15 +218,28 @@ class AggregationOptions:
         if self.n_references not in (None, "auto"):
             checks.integer("n_references", self.n_references, 1, alternative="None, 'auto' or ")
         is_number = isinstance(self.rho, (int, float, np.number)) and not isinstance(self.rho, bool)
-        if not is_number or not self.rho >= 1:
+        if self.rho != "auto" and not (is_number and float(self.rho) >= 1):
             raise ValueError(
-                f"rho must be a number of at least 1 (1.3 by default, inf keeps all); got {self.rho!r}."
+                "rho must be 'auto' or a number of at least 1 (1.3 is the paper's, inf keeps all); "
+                f"got {self.rho!r}."
+            )
+        checks.number("false_drop_rate", self.false_drop_rate)
+        if not 0 < self.false_drop_rate < 0.5:
+            raise ValueError(
+                f"false_drop_rate must be a probability below 0.5, like 0.001; got {self.false_drop_rate!r}."
             )
 
     @property
     def effective_rho(self) -> float:
-        """Plain mixture reduction is the filter that keeps all."""
-        return float("inf") if self.method == "mr" else float(self.rho)
+        """Radii that count as near; plain mixture reduction is the filter that keeps all."""
+        if self.method == "mr":
+            return float("inf")
+        return PAPER_RHO if isinstance(self.rho, str) else float(self.rho)
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether what sampling explains decides who is kept."""
+        return self.rho == "auto" and self.method == "dfmr"
 
     def references_among(self, n_estimates: int) -> int | None:
         """How many references so many estimates are measured against; None for all pairs.

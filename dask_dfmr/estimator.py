@@ -19,7 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dask_dfmr import checks
-from dask_dfmr.decision import Aggregate
+from dask_dfmr.decision import FALSE_DROP_RATE, Aggregate
 from dask_dfmr.estimates import LocalEstimate, Outcome
 from dask_dfmr.exceptions import AggregationError, PartitionError, PartitionWarning
 from dask_dfmr.execution import FitResult, run
@@ -81,10 +81,14 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     method : {"dfmr", "mr", "coat"}, default "dfmr"
         The filtered reduction; the reduction of all partitions; or the estimate in the middle
         alone.
-    rho : float, default 1.3
-        Partitions within ``rho`` times the radius are kept; the radius is the smallest one, round
-        the estimate in the middle, that holds more than half of them. Not a significance level: 0
-        to 35 % of clean partitions lie outside, most where the mixture has few parameters.
+    rho : "auto" or float, default "auto"
+        "auto": partitions are left out whose distance sampling explains with a probability below
+        ``false_drop_rate``, given their rows and what the majority shows. A float: partitions
+        within ``rho`` times the radius are kept, the smallest one, round the estimate in the
+        middle, that holds more than half of them. The paper's is 1.3. It is not a significance
+        level: 0 to 35 % of clean partitions lie outside, most where the mixture has few parameters.
+    false_drop_rate : float, default 0.001
+        Share of honest partitions that ``rho="auto"`` leaves out.
     machine_weights : {"rows", "equal"}, default "rows"
         Weight of a kept partition in the reduction.
     n_references : "auto", int or None, default "auto"
@@ -136,7 +140,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     partition_report_ : pandas.DataFrame
         One row per partition: ``partition`` (index into ``X.partitions``), ``source`` (file or row
         range, where known), ``n_samples``, ``outcome``, ``n_iter``, ``log_likelihood`` (mean per
-        row), ``distance`` (L2, to the centre), ``distance_ratio`` (in radii), ``kept``, ``reason``,
+        row), ``distance`` (L2, to the centre), ``distance_ratio`` (in radii), ``expected_distance``
+        (that sampling explains), ``z_score`` and ``p_value`` (of the distance to the consensus of
+        those near the centre), ``kept``, ``reason``,
         ``n_omitted`` (rows left out), ``start``.
     estimates_ : sequence of LocalEstimate or None
         The local estimates, in the order of the partitions.
@@ -177,7 +183,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         warm_start: bool = False,
         verbose: int = 0,
         method: str = "dfmr",
-        rho: float = 1.3,
+        rho: float | Literal["auto"] = "auto",
+        false_drop_rate: float = FALSE_DROP_RATE,
         machine_weights: str = "rows",
         n_references: int | Literal["auto"] | None = "auto",
         penalty: float | Literal["auto"] = "auto",
@@ -204,6 +211,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.verbose = verbose
         self.method = method
         self.rho = rho
+        self.false_drop_rate = false_drop_rate
         self.machine_weights = machine_weights
         self.n_references = n_references
         self.penalty = penalty
@@ -241,6 +249,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         PartitionWarning
             If partitions could not be read or fitted (``on_failed="warn"``), or fewer than half are
             usable.
+        HeterogeneityWarning
+            If partitions differ by several times what sampling explains, or fall into groups.
         FilterWarning
             If there are too few partitions to filter, or one holds most of the kept rows.
         ConvergenceWarning

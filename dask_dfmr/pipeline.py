@@ -10,7 +10,7 @@ from dask.utils import parse_timedelta
 from numpy.typing import ArrayLike
 
 from dask_dfmr import checks
-from dask_dfmr.decision import AggregationOptions
+from dask_dfmr.decision import FALSE_DROP_RATE, AggregationOptions
 from dask_dfmr.distances import block_size_for
 from dask_dfmr.execution import Pipeline
 from dask_dfmr.families import Array
@@ -41,7 +41,8 @@ def dfmr(
     precisions_init: ArrayLike | None = None,
     random_state: SeedLike = None,
     method: str = "dfmr",
-    rho: float = 1.3,
+    rho: float | Literal["auto"] = "auto",
+    false_drop_rate: float = FALSE_DROP_RATE,
     machine_weights: str = "rows",
     n_references: int | Literal["auto"] | None = "auto",
     n_starts: int = 1,
@@ -95,7 +96,8 @@ def build_pipeline(
     precisions_init: ArrayLike | None,
     random_state: SeedLike,
     method: str,
-    rho: float,
+    rho: float | str,
+    false_drop_rate: float,
     machine_weights: str,
     n_references: int | str | None,
     n_starts: int,
@@ -118,7 +120,14 @@ def build_pipeline(
         checks.integer("split_every", split_every, 2, alternative="None or ")
     if block_size is not None:
         checks.integer("block_size", block_size, 1, alternative="None or ")
-    options = AggregationOptions(method, rho, machine_weights, n_starts, n_references=n_references)
+    options = AggregationOptions(
+        method,
+        rho,
+        machine_weights,
+        n_starts,
+        n_references=n_references,
+        false_drop_rate=false_drop_rate,
+    )
     problem = LocalProblem(
         family=Gaussian(covariance_type),
         n_components=n_components,

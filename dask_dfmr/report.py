@@ -20,11 +20,25 @@ COLUMNS = (
     "log_likelihood",
     "distance",
     "distance_ratio",
+    "expected_distance",
+    "z_score",
+    "p_value",
     "kept",
     "reason",
     "n_omitted",
     "start",
 )
+
+
+_JUDGED = {
+    "distance": "distances",
+    "distance_ratio": "distance_ratios",
+    "expected_distance": "expected_distances",
+    "z_score": "z_scores",
+    "p_value": "p_values",
+    "kept": "kept",
+}
+"""Columns that come from the decision, and its attributes."""
 
 
 def partition_report(
@@ -40,13 +54,11 @@ def partition_report(
     decision : FilterDecision or None
         None where there was nothing to decide.
     """
-    table = pd.DataFrame(
-        rows,
-        columns=[name for name in COLUMNS if name not in ("distance", "distance_ratio", "kept")],
-    )
+    table = pd.DataFrame(rows, columns=[name for name in COLUMNS if name not in _JUDGED])
     n = len(table)
-    table["distance"] = np.full(n, np.nan) if decision is None else decision.distances
-    table["distance_ratio"] = np.full(n, np.nan) if decision is None else decision.distance_ratios
+    for column, attribute in _JUDGED.items():
+        values = getattr(decision, attribute, None)
+        table[column] = np.full(n, np.nan) if values is None else values
     table["kept"] = np.zeros(n, dtype=bool) if decision is None else decision.kept
     verdicts = [""] * n if decision is None else [decision.reason(i) for i in range(n)]
     # What a partition says of itself is more exact than that it was refused for it.

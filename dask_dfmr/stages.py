@@ -3,7 +3,8 @@
     stack_estimates -> call_roll
     -> l2_tile -> coat_candidate                                                  all pairs, or
     -> { draw_* -> take_machines, join_machines -> l2_rows } x 3 -> coat_among    references
-    -> coat_min -> l2_filter -> offer_start, pick_start -> { assign_block, recentre_round } or reduce_blocks -> finish
+    -> coat_min -> l2_filter -> stages of dask_dfmr.judging
+    -> offer_start, pick_start -> { assign_block, recentre_round } or reduce_blocks -> finish
 
 :mod:`dask_dfmr.aggregation` runs them in memory and :mod:`dask_dfmr.graph` hangs them into a graph.
 """
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from dask_dfmr import distances as l2
-from dask_dfmr.decision import Aggregate, AggregationOptions, FilterDecision, Note
+from dask_dfmr.decision import PAPER_RHO, Aggregate, AggregationOptions, FilterDecision, Note
 from dask_dfmr.distances import Stack, stack_mixtures
 from dask_dfmr.estimates import LocalEstimate
 from dask_dfmr.exceptions import AggregationError, FilterWarning, PartitionWarning
@@ -72,7 +73,10 @@ class Block(NamedTuple):
 
 
 class Roll(NamedTuple):
-    """Who is there of all machines: index among all, rows, the unit of distances, who was refused and why."""
+    """Who is there of all machines: index among all, rows, the unit of distances, who was refused and why.
+
+    ``by_precision``: distances are divided by sqrt(1 / n_i + 1 / n_j), as machines of unlike size need it.
+    """
 
     schema: Schema
     n_estimates: int
@@ -80,6 +84,7 @@ class Roll(NamedTuple):
     n_samples: NDArray[np.float64]
     log_scale: float
     refused: dict[int, str]
+    by_precision: bool = False
 
 
 def describe_estimates(
@@ -178,6 +183,7 @@ def presence_of(block: Block) -> Presence:
 def call_roll(
     presences: Sequence[Presence],
     schema: Schema | None,
+    options: AggregationOptions,
     report: Sequence[list[dict[str, Any]]] = (),
 ) -> Roll:
     """Who takes part, and the common unit of distances.
@@ -203,7 +209,14 @@ def call_roll(
     log_self = np.concatenate([p.log_self for p in presences])
     n_samples = np.array([n for p in presences for n in p.n_samples], dtype=np.float64)
     return Roll(
-        schema, n_estimates, np.array(indices), n_samples, float(np.median(log_self)), refused
+        schema,
+        n_estimates,
+        np.array(indices),
+        n_samples,
+        float(np.median(log_self)),
+        refused,
+        # Equal sizes: the factor is the same for all pairs, and without it the bits are the paper's.
+        options.is_calibrated and bool(np.ptp(n_samples) > 0),
     )
 
 
@@ -218,7 +231,15 @@ def l2_tile(a: Block, b: Block, roll: Roll) -> Array:
     tile = l2.l2_tile(
         roll.schema.family, a.stack, b.stack, mine.log_self, theirs.log_self, roll.log_scale
     )
+    if roll.by_precision:
+        tile /= pair_errors(mine.n_samples, theirs.n_samples)
     return l2.symmetric_tile(tile) if mine.indices == theirs.indices else tile
+
+
+def pair_errors(mine: Sequence[int] | Array, theirs: Sequence[int] | Array) -> Array:
+    """In these units the distances of honest machines are alike, whatever their numbers of rows."""
+    squares: Array = np.add.outer(1.0 / np.asarray(mine, float), 1.0 / np.asarray(theirs, float))
+    return np.sqrt(squares)
 
 
 def panel(i: int, tiles: Sequence[Array]) -> Array:
@@ -335,6 +356,8 @@ def l2_rows(chosen: Block, block: Block, roll: Roll) -> Array:
                 theirs.log_self[b],
                 roll.log_scale,
             )
+    if roll.by_precision:
+        rows /= pair_errors(mine.n_samples, theirs.n_samples)
     rows[np.equal.outer(mine.indices, theirs.indices)] = 0.0
     return rows
 
@@ -355,7 +378,7 @@ class Verdict(NamedTuple):
     """The decision, and what the reduction needs of it.
 
     ``machine_weights`` (n_estimates,) sum to 1 over the kept; ``starts`` are the estimates where
-    reductions start.
+    reductions start. ``near`` are those near the centre, of the usable ones.
     """
 
     schema: Schema
@@ -363,38 +386,61 @@ class Verdict(NamedTuple):
     machine_weights: Array
     starts: list[int]
     notes: tuple[Note, ...]
+    near: NDArray[np.bool_]
 
 
 def l2_filter(center: CenterCandidate, roll: Roll, options: AggregationOptions) -> Verdict:
     """Radius round the centre, kept machines and their weights."""
+    errors = 1.0
+    if roll.by_precision:
+        errors = pair_errors(center.candidate.n_samples * np.ones(1), roll.n_samples)[0]
     near = keep_near(center.candidate, options.effective_rho)
+    # Measured in plain distances, whatever the unit in which nearness was judged.
+    plain = keep_near(_with_distances(center.candidate, center.candidate.distances * errors), 1.0)
     kept_usable = (
         near.kept if options.method != "coat" else roll.indices == center.candidate.machine
     )
     decision = FilterDecision(
         center=center.candidate.machine,
-        radius=float(l2.in_l2_units(np.array(near.radius), roll.log_scale)),
-        rho=options.effective_rho,
-        distances=_spread(l2.in_l2_units(center.candidate.distances, roll.log_scale), roll, np.nan),
-        distance_ratios=_spread(near.distance_ratios, roll, np.nan),
-        kept=_spread(kept_usable, roll, False),
+        radius=float(l2.in_l2_units(np.array(plain.radius), roll.log_scale)),
+        rho="auto" if options.is_calibrated else options.effective_rho,
+        distances=spread(
+            l2.in_l2_units(center.candidate.distances * errors, roll.log_scale), roll, np.nan
+        ),
+        distance_ratios=spread(plain.distance_ratios, roll, np.nan),
+        kept=spread(kept_usable, roll, False),
         refused=roll.refused,
+        false_drop_rate=options.false_drop_rate,
         n_candidates=center.n_candidates,
         n_references=_n_references(roll, options),
     )
-    n_samples = _spread(roll.n_samples, roll, 0.0)
+    return verdict_on(decision, roll, options, keep_near(center.candidate, PAPER_RHO).kept)
+
+
+def _with_distances(candidate: Candidate, distances: Array) -> Candidate:
+    half = np.partition(distances, len(distances) // 2)[len(distances) // 2]
+    return candidate._replace(distances=distances, half_distance=float(half))
+
+
+def verdict_on(
+    decision: FilterDecision, roll: Roll, options: AggregationOptions, near: NDArray[np.bool_]
+) -> Verdict:
+    """What the reduction needs of a decision."""
+    n_samples = spread(roll.n_samples, roll, 0.0)
     share = np.where(decision.kept, n_samples if options.machine_weights == "rows" else 1.0, 0.0)
     share /= share.sum()
     nearest = np.argsort(np.where(decision.kept, decision.distance_ratios, np.inf), kind="stable")[
         : decision.kept.sum()
     ]
-    starts = [decision.center, *(int(i) for i in nearest if i != decision.center)]
+    starts = [int(i) for i in nearest if i != decision.center]
+    starts = [decision.center, *starts] if decision.kept[decision.center] else starts
     return Verdict(
         roll.schema,
         decision,
         share,
         starts[: options.n_starts],
         tuple(_notes(decision, n_samples, options)),
+        near,
     )
 
 
@@ -403,7 +449,7 @@ def _n_references(roll: Roll, options: AggregationOptions) -> int | None:
     return None if n_references is None else min(n_references, len(roll.indices))
 
 
-def _spread(values: Any, roll: Roll, fill: Any) -> Any:
+def spread(values: Any, roll: Roll, fill: Any) -> Any:
     """Values of the usable estimates at their places among all."""
     values = np.asarray(values)
     full = np.full(roll.n_estimates, fill, dtype=values.dtype)
@@ -507,12 +553,22 @@ def reduce_blocks(
 
 def _pool_kept(blocks: Sequence[Block], verdict: Verdict) -> tuple[Array, Components] | None:
     """Weights and parameters of all kept components of some blocks."""
+    return pool(
+        [
+            (block.stack, verdict.machine_weights[block.presence.indices])
+            for block in blocks
+            if block.stack is not None
+        ]
+    )
+
+
+def pool(parts: Sequence[tuple[Stack, Array]]) -> tuple[Array, Components] | None:
+    """Weights and parameters of all components of the machines with a share; None where there is none."""
     weights, components = [], []
-    for block in blocks:
-        shares = verdict.machine_weights[block.presence.indices]
-        if block.stack is None or not (shares > 0).any():
+    for stack, shares in parts:
+        if not (shares > 0).any():
             continue
-        kept = block.stack[shares > 0]
+        kept = stack[shares > 0]
         weights.append((shares[shares > 0, None] * kept.weights).ravel())
         components.append(kept.pooled())
     if not weights:

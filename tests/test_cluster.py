@@ -29,6 +29,9 @@ from tests.data_makers import (
     same_bits,
 )
 
+# Bad machines that agree are a group: tests/test_judging.py has the warning.
+pytestmark = pytest.mark.filterwarnings("ignore::dask_dfmr.HeterogeneityWarning")
+
 M = 8
 
 

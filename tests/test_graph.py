@@ -31,6 +31,9 @@ from tests.data_makers import (
     write_parquet,
 )
 
+# Bad machines that agree are a group: tests/test_judging.py has the warning.
+pytestmark = pytest.mark.filterwarnings("ignore::dask_dfmr.HeterogeneityWarning")
+
 M = 17
 
 
@@ -150,12 +153,12 @@ ONE_BLOCK = {
     *("read_pilot", "pilot_scale", "fit_pilot", "shortlist", "fit_partition"),
     *("stack_estimates", "presence", "call_roll", "report_rows"),
     *("l2_tile", "coat_candidate", "coat_min", "l2_filter"),
+    *("draw_machines", "take_machines", "join_machines"),
+    *("consensus", "consensus_distances", "judge"),
     *("offer_start", "pick_start", "reduce", "finish"),
 }
 MANY_BLOCKS = ONE_BLOCK - {"reduce"} | {"assign_block", "tree_sum", "recentre"}
-REFERENCES = {
-    *("draw_machines", "take_machines", "join_machines", "l2_rows", "reference_medians"),
-}
+REFERENCES = {"l2_rows", "reference_medians"}
 
 
 def prefixed(names):

@@ -26,6 +26,8 @@ MATHEMATICS = (
     "references",
     "information",
     "calibration",
+    "grouping",
+    "judging",
     "reduction",
     "aggregation",
     "exceptions",
