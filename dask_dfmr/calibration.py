@@ -17,7 +17,7 @@ from dask_dfmr.distances import Stack, l2_tile, log_self_products
 from dask_dfmr.families import Array, Family
 from dask_dfmr.information import Information
 
-MOST_DRAWS, FEWEST_DRAWS, DRAWN_NUMBERS = 2**12, 2**10, 2**18
+MOST_DRAWS, FEWEST_DRAWS, DRAWN_NUMBERS = 2**11, 2**10, 2**18
 """Errors drawn for the law of a distance, by the number of coordinates: few coordinates have the longer tail."""
 
 STEP = 0.05
