@@ -27,6 +27,7 @@ def aggregate(
     max_rounds: int = MAX_ROUNDS,
     n_references: int | Literal["auto"] | None = "auto",
     random_state: SeedLike = None,
+    heterogeneity: Literal["weights"] | None = None,
 ) -> Aggregate:
     """Combine local estimates into one global mixture, leaving out those far from where the majority sits.
 
@@ -59,6 +60,12 @@ def aggregate(
     random_state : int, RandomState, Generator, SeedSequence or None, default None
         Seed of that draw, and of nothing else. None is fresh every time: who sends estimates should
         not know the references.
+    heterogeneity : {None, "weights"}, default None
+        "weights" filters component by component with the mixing weights profiled out: estimates
+        with other weights are kept, and of an estimate with a bad component the good ones. Nobody
+        is then left out for its weights, whatever they are. Components are kept within ``rho``
+        radii or what sampling explains; ``n_starts`` and ``max_rounds`` have no effect, and
+        ``n_references`` is the number of candidates for the centres. See ``docs/method.md``.
 
     Returns
     -------
@@ -85,7 +92,9 @@ def aggregate(
     Zhang, Tan & Chen, Byzantine-tolerant distributed learning of finite mixture models, JRSS-B
     2026, section 3.
     """
-    options = AggregationOptions(method, rho, machine_weights, n_starts, max_rounds, n_references)
+    options = AggregationOptions(
+        method, rho, machine_weights, n_starts, max_rounds, n_references, heterogeneity
+    )
     seed = seed_sequence(random_state)
     if not estimates:
         raise ValueError("estimates must hold at least one LocalEstimate; got none.")
@@ -109,6 +118,8 @@ def aggregate_in_memory(
         for s in tile_blocks(len(messages))
     ]
     roll = stages.call_roll([block.presence for block in blocks], schema)
+    if options.heterogeneity == "weights":
+        return stages.componentwise(blocks, roll, options, seed, mixture_type)
     n_references = options.references_among(len(messages))
     center = (
         _center_of_all_pairs(blocks, roll)

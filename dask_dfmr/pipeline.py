@@ -44,6 +44,7 @@ def dfmr(
     rho: float = 1.3,
     machine_weights: str = "rows",
     n_references: int | Literal["auto"] | None = "auto",
+    heterogeneity: Literal["weights"] | None = None,
     n_starts: int = 1,
     penalty: float | Literal["auto"] = "auto",
     min_partition_rows: int | Literal["auto"] = "auto",
@@ -98,6 +99,7 @@ def build_pipeline(
     rho: float,
     machine_weights: str,
     n_references: int | str | None,
+    heterogeneity: str | None,
     n_starts: int,
     penalty: float | str,
     min_partition_rows: int | str,
@@ -118,7 +120,14 @@ def build_pipeline(
         checks.integer("split_every", split_every, 2, alternative="None or ")
     if block_size is not None:
         checks.integer("block_size", block_size, 1, alternative="None or ")
-    options = AggregationOptions(method, rho, machine_weights, n_starts, n_references=n_references)
+    options = AggregationOptions(
+        method,
+        rho,
+        machine_weights,
+        n_starts,
+        n_references=n_references,
+        heterogeneity=heterogeneity,
+    )
     problem = LocalProblem(
         family=Gaussian(covariance_type),
         n_components=n_components,

@@ -15,7 +15,8 @@ from sklearn.utils import check_random_state
     LOCAL_FIT,
     SCOUT_DRAW,
     REFERENCE_DRAW,
-) = range(7)
+    COMPONENT_DRAW,
+) = range(8)
 """First number of the spawn key of each stream; the second, where there is one, is the partition."""
 
 SeedLike = int | np.random.RandomState | np.random.Generator | np.random.SeedSequence | None

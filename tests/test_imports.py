@@ -24,6 +24,7 @@ MATHEMATICS = (
     "distances",
     "filtering",
     "references",
+    "componentwise",
     "reduction",
     "aggregation",
     "exceptions",
