@@ -85,7 +85,7 @@ class Machines(NamedTuple):
 
     @property
     def rows(self) -> Array:
-        """Rows behind every component, n_i w_ik, shape (m, K)."""
+        """Rows behind every component, n_i w_ik, shape (m, K); never none at all."""
         return self.n_samples[:, None] * np.maximum(self.stack.weights, LEAST_WEIGHT)
 
     @property
@@ -450,7 +450,7 @@ def filter_components(
         template,
         np.array([verdicts[k].center for k in order]),
         matching[:, order],
-        aligned.rows[:, order],
+        aligned.n_samples[:, None] * aligned.stack.weights[:, order],
         distances[:, order],
         np.array([verdicts[k].radius for k in order]),
         np.array([verdicts[k].limit for k in order]),

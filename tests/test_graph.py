@@ -156,6 +156,10 @@ MANY_BLOCKS = ONE_BLOCK - {"reduce"} | {"assign_block", "tree_sum", "recentre"}
 REFERENCES = {
     *("draw_machines", "take_machines", "join_machines", "l2_rows", "reference_medians"),
 }
+COMPONENTWISE = {
+    *("read_pilot", "pilot_scale", "fit_pilot", "shortlist", "fit_partition"),
+    *("stack_estimates", "presence", "call_roll", "report_rows", "componentwise"),
+}
 
 
 def prefixed(names):
@@ -173,6 +177,9 @@ class TestStages:
         found = stage_names(dfmr(ddf, 2, n_references=2))
         assert found == prefixed(ONE_BLOCK - {"l2_tile"} | REFERENCES)
 
+    def test_component_by_component(self, ddf):
+        assert stage_names(dfmr(ddf, 2, heterogeneity="weights")) == prefixed(COMPONENTWISE)
+
     def test_unknown_columns(self):
         found = stage_names(dfmr(make_delayed(), 2))
         assert found == prefixed(ONE_BLOCK | {"describe", "schema"})
@@ -188,7 +195,7 @@ class TestStages:
 
     def test_every_stage_is_documented(self):
         documented = set(re.findall(r"dfmr_\w+", graph.__doc__))
-        built = MANY_BLOCKS | ONE_BLOCK | REFERENCES | {"describe", "schema"}
+        built = MANY_BLOCKS | ONE_BLOCK | REFERENCES | COMPONENTWISE | {"describe", "schema"}
         assert documented >= prefixed(built)
         assert documented <= prefixed(built | {"results", "store", "lost_partition", "rows"})
 
