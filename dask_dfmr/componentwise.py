@@ -17,7 +17,6 @@ What that gives up: nobody is left out for its weights, so a wrong weight is bel
 
 from __future__ import annotations
 
-import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -278,10 +277,17 @@ def calibrate(half_distance: float, n_parameters: int, rho: float) -> tuple[floa
 
     The radius is that distance, or what it would be for sampling alone if that is more. The limit
     is ``rho`` radii, or the radius times the ratio of two quantiles of the chi distribution, those
-    of 1 - LEVEL and 1/2, if that is more.
+    of 1 - LEVEL and 1/2, if that is more. This is the one place where the rule is written.
+
+    Examples
+    --------
+    That ratio by the number of parameters, for components in 1, 2, 3, 5, 10 and 50 columns:
+
+    >>> [round(calibrate(1e3, q, 1.0)[1] / 1e3, 2) for q in (2, 5, 9, 20, 65, 1325)]
+    [3.16, 2.17, 1.83, 1.53, 1.28, 1.06]
     """
     median, extreme = np.sqrt(2.0 * gammaincinv(0.5 * n_parameters, [0.5, 1.0 - LEVEL]))
-    radius = max(half_distance, float(median) * np.sqrt(LEAST_SCALE))
+    radius = max(half_distance, float(median * np.sqrt(LEAST_SCALE)))
     return radius, radius * max(rho, float(extreme / median))
 
 
@@ -335,10 +341,7 @@ def fill_in(mass: Array, lost: NDArray[np.bool_], unexplained: Array, shares: Ar
     known = shares @ np.where(lost, 0.0, mass)
     if not lost.any():
         return known / known.sum()
-    with np.errstate(invalid="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a component that everybody lost
-        low, high = np.nanquantile(np.where(lost, np.nan, mass), RANGE_OF_WEIGHTS, axis=0)
-    low, high = np.nan_to_num(low), np.nan_to_num(high, nan=1.0)
+    low, high = np.array([_range(m[~gone]) for m, gone in zip(mass.T, lost.T, strict=True)]).T
     weights = np.full(mass.shape[1], 1.0 / mass.shape[1])
     for _ in range(MAX_WEIGHT_ROUNDS):
         among = np.where(lost, np.maximum(weights, LEAST_WEIGHT), 0.0)
@@ -349,6 +352,11 @@ def fill_in(mass: Array, lost: NDArray[np.bool_], unexplained: Array, shares: Ar
         if np.abs(weights - previous).max() <= WEIGHT_TOLERANCE:
             break
     return weights
+
+
+def _range(weights: Array) -> Array:
+    """Between what nine tenths of these weights lie; between 0 and 1 where there is none."""
+    return np.quantile(weights, RANGE_OF_WEIGHTS) if len(weights) else np.array([0.0, 1.0])
 
 
 # -- the whole -----------------------------------------------------------------------------------
