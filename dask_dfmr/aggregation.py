@@ -29,6 +29,7 @@ def aggregate(
     max_rounds: int = MAX_ROUNDS,
     n_references: int | Literal["auto"] | None = "auto",
     random_state: SeedLike = None,
+    heterogeneity: Literal["weights"] | None = None,
 ) -> Aggregate:
     """Combine local estimates into one global mixture, leaving out those far from where the majority sits.
 
@@ -65,6 +66,12 @@ def aggregate(
     random_state : int, RandomState, Generator, SeedSequence or None, default None
         Seed of that draw, and of nothing else. None is fresh every time: who sends estimates should
         not know the references.
+    heterogeneity : {None, "weights"}, default None
+        "weights" filters component by component with the mixing weights profiled out: estimates
+        with other weights are kept, and of an estimate with a bad component the good ones. Nobody
+        is then left out for its weights, whatever they are. Components are kept within ``rho``
+        radii or what sampling explains; ``n_starts`` and ``max_rounds`` have no effect, and
+        ``n_references`` is the number of candidates for the centres. See ``docs/method.md``.
 
     Returns
     -------
@@ -94,7 +101,14 @@ def aggregate(
     2026, section 3.
     """
     options = AggregationOptions(
-        method, rho, machine_weights, n_starts, max_rounds, n_references, false_drop_rate
+        method,
+        rho,
+        machine_weights,
+        n_starts,
+        max_rounds,
+        n_references,
+        false_drop_rate,
+        heterogeneity,
     )
     seed = seed_sequence(random_state)
     if not estimates:
@@ -123,6 +137,8 @@ def aggregate_in_memory(
         for s in tile_blocks(len(messages))
     ]
     roll = stages.call_roll([block.presence for block in blocks], schema, options)
+    if options.heterogeneity == "weights":
+        return stages.componentwise(blocks, roll, options, seed, mixture_type)
     n_references = options.references_among(len(messages))
     center = (
         _center_of_all_pairs(blocks, roll)

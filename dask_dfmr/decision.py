@@ -27,6 +27,7 @@ LEAST_P_VALUE = 1e-12
 """Smaller ones rest on a law's farthest tail: they are shown as being below this."""
 
 MACHINE_WEIGHTS = ("rows", "equal")
+HETEROGENEITY = (None, "weights")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -75,6 +76,11 @@ class FilterDecision:
     n_references : int or None
         Estimates that all were measured against to find those candidates; None where all pairs
         were measured, and all are candidates.
+    components : ComponentDecision or None
+        Which components of each estimate were kept, with ``heterogeneity="weights"``. An estimate
+        is then kept if any of its components is; its ``distances`` and ``distance_ratios`` are
+        those of its worst component, ``radius`` is the largest of the components' radii (in
+        standard errors), and ``center`` is the centre of the heaviest component.
     """
 
     center: int
@@ -93,6 +99,7 @@ class FilterDecision:
     groups: tuple[tuple[int, ...], ...] = ()
     n_candidates: int | None = None
     n_references: int | None = None
+    components: ComponentDecision | None = None
 
     def __post_init__(self) -> None:
         n = len(self.kept)
@@ -117,7 +124,9 @@ class FilterDecision:
         return len(self.kept)
 
     def reason(self, index: int) -> str:
-        """Why this estimate was left out, in words; empty if it was kept."""
+        """Why this estimate, or a part of it, was left out, in words; empty if it was kept."""
+        if self.components is not None and index not in self.refused:
+            return self.components.reason(index)
         if self.kept[index]:
             return ""
         if index in self.refused:
@@ -141,13 +150,79 @@ class FilterDecision:
         return (
             f"FilterDecision(kept {self.kept.sum()} of {self.n_estimates}, "
             f"refused {len(self.refused)}, center={self.center}, "
-            f"radius={self.radius:.6g}, rho={rho}{self._found_by_references()})"
+            f"radius={self.radius:.6g}, rho={rho}{self._found_by_references()}"
+            f"{'' if self.components is None else f', components={self.components!r}'})"
         )
+
+    @property
+    def kept_components(self) -> NDArray[np.bool_] | None:
+        """Kept components, (n_estimates, n_components), in the order of the result's; None in other modes."""
+        return None if self.components is None else self.components.kept
 
     def _found_by_references(self) -> str:
         if self.n_references is None:
             return ""
         return f", n_candidates={self.n_candidates}, n_references={self.n_references}"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ComponentDecision:
+    """Which components were kept where estimates are filtered component by component.
+
+    The columns are the components of the result, in its order.
+
+    Attributes
+    ----------
+    kept : ndarray of bool, shape (n_estimates, n_components)
+    matching : ndarray of int, shape (n_estimates, n_components)
+        Which of the estimate's own components, by decreasing weight, that is; -1 for a refused
+        estimate.
+    n_rows : ndarray of shape (n_estimates, n_components)
+        Rows behind it: those of the machine times the weight.
+    distance_ratios : ndarray of shape (n_estimates, n_components)
+        Distance to the component's centre in units of its radius; NaN for too few rows to judge.
+    radii : ndarray of shape (n_components,)
+        In standard errors of a difference between two estimates.
+    limits : ndarray of shape (n_components,)
+        Components are kept up to so many radii.
+    centers : ndarray of int, shape (n_components,)
+        Estimates in the middle.
+    least_rows : int
+        Rows needed to judge a component: as many as it has parameters.
+    """
+
+    kept: NDArray[np.bool_]
+    matching: NDArray[np.intp]
+    n_rows: Array
+    distance_ratios: Array
+    radii: Array
+    limits: Array
+    centers: NDArray[np.intp]
+    least_rows: int
+
+    def __post_init__(self) -> None:
+        for name in ("kept", "matching", "n_rows", "distance_ratios", "radii", "limits", "centers"):
+            getattr(self, name).setflags(write=False)
+
+    def reason(self, index: int) -> str:
+        """Which components of an estimate were left out and why, in words; empty if none was."""
+        return "; ".join(self._reason(index, int(k)) for k in np.flatnonzero(~self.kept[index]))
+
+    def _reason(self, index: int, k: int) -> str:
+        ratio = self.distance_ratios[index, k]
+        if np.isnan(ratio):
+            n_rows = self.n_rows[index, k]
+            return f"component {k} has too few rows to judge ({n_rows:.3g} of {self.least_rows})"
+        limit = self.limits[k]
+        return f"component {k} is {ratio:.3g} times its radius from the others' (limit {limit:.3g})"
+
+    def __repr__(self) -> str:
+        of_usable = self.matching[:, 0] >= 0
+        too_few = np.isnan(self.distance_ratios[of_usable]).sum()
+        return (
+            f"ComponentDecision(kept {self.kept.sum()} of {of_usable.sum() * self.kept.shape[1]}, "
+            f"too few rows to judge {too_few})"
+        )
 
 
 class Note(NamedTuple):
@@ -209,8 +284,10 @@ class AggregationOptions:
     max_rounds: int = MAX_ROUNDS
     n_references: int | str | None = "auto"
     false_drop_rate: float = FALSE_DROP_RATE
+    heterogeneity: str | None = None
 
     def __post_init__(self) -> None:
+        self._check_heterogeneity()
         checks.one_of("method", self.method, METHODS)
         checks.one_of("machine_weights", self.machine_weights, MACHINE_WEIGHTS)
         checks.integer("n_starts", self.n_starts, 1)
@@ -227,6 +304,14 @@ class AggregationOptions:
         if not 0 < self.false_drop_rate < 0.5:
             raise ValueError(
                 f"false_drop_rate must be a probability below 0.5, like 0.001; got {self.false_drop_rate!r}."
+            )
+
+    def _check_heterogeneity(self) -> None:
+        checks.one_of("heterogeneity", self.heterogeneity, HETEROGENEITY)
+        if self.heterogeneity is not None and self.method != "dfmr":
+            raise ValueError(
+                f"heterogeneity={self.heterogeneity!r} is a way to filter and needs method='dfmr'; "
+                f"got method={self.method!r}."
             )
 
     @property

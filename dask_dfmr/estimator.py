@@ -95,6 +95,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         How many partitions, drawn at random, all others are measured against to find candidates for
         the centre; everything after that is exact. None measures all pairs. "auto" measures all
         pairs up to 2,000 partitions, and takes 512 references beyond. See :func:`aggregate`.
+    heterogeneity : {None, "weights"}, default None
+        "weights" filters component by component with the mixing weights profiled out: for sorted or
+        stratified rows, whose partitions differ in proportions honestly, and for partitions of
+        which only some components are bad. It does not protect against wrong weights. See
+        :func:`aggregate`.
     penalty : "auto" or float, default "auto"
         Of the local fits: "auto" is n ** -0.5 with the partition's n, 0 plain maximum likelihood.
     min_partition_rows : "auto" or int, default "auto"
@@ -142,8 +147,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         range, where known), ``n_samples``, ``outcome``, ``n_iter``, ``log_likelihood`` (mean per
         row), ``distance`` (L2, to the centre), ``distance_ratio`` (in radii), ``expected_distance``
         (that sampling explains), ``z_score`` and ``p_value`` (of the distance to the consensus of
-        those near the centre), ``kept``, ``reason``,
-        ``n_omitted`` (rows left out), ``start``.
+        those near the centre), ``kept``, ``reason``, ``n_omitted`` (rows left out), ``start``. With
+        ``heterogeneity="weights"`` also ``components_kept``, how many components went into the
+        mixture; ``reason`` says which did not.
     estimates_ : sequence of LocalEstimate or None
         The local estimates, in the order of the partitions.
 
@@ -187,6 +193,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         false_drop_rate: float = FALSE_DROP_RATE,
         machine_weights: str = "rows",
         n_references: int | Literal["auto"] | None = "auto",
+        heterogeneity: Literal["weights"] | None = None,
         penalty: float | Literal["auto"] = "auto",
         min_partition_rows: int | Literal["auto"] = "auto",
         nan_policy: str = "raise",
@@ -214,6 +221,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.false_drop_rate = false_drop_rate
         self.machine_weights = machine_weights
         self.n_references = n_references
+        self.heterogeneity = heterogeneity
         self.penalty = penalty
         self.min_partition_rows = min_partition_rows
         self.nan_policy = nan_policy

@@ -18,6 +18,7 @@ Stages, as they appear on the dashboard (``dask.utils.key_split`` of the keys)::
     reduction at once         dfmr_reduce
     reduction in rounds       { dfmr_assign_block -> dfmr_tree_sum -> dfmr_recentre } x max_rounds
     the result                dfmr_finish
+    heterogeneity="weights"   dfmr_componentwise, from dfmr_call_roll to the result
 
 A fit on a cluster adds ``dfmr_lost_partition`` for what died there; one on a local scheduler collects
 what it returns in ``dfmr_results`` (and ``dfmr_store`` for estimates kept on disk).
@@ -195,6 +196,9 @@ def add_aggregation(
         g.add("presence", b, stages.presence_of, block) for b, block in enumerate(blocks)
     ]
     roll = g.add("call_roll", 0, stages.call_roll, presences, schema, options, list(reports))
+    if options.heterogeneity == "weights":
+        arguments = (blocks, roll, options, settings.seed, mixture_type)
+        return g.add("componentwise", 0, _serial, stages.componentwise, *arguments), reports
     n_references = options.references_among(len(messages))
     center = (
         _add_center_of_all_pairs(g, blocks, roll, split_every)

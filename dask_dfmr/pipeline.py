@@ -45,6 +45,7 @@ def dfmr(
     false_drop_rate: float = FALSE_DROP_RATE,
     machine_weights: str = "rows",
     n_references: int | Literal["auto"] | None = "auto",
+    heterogeneity: Literal["weights"] | None = None,
     n_starts: int = 1,
     penalty: float | Literal["auto"] = "auto",
     min_partition_rows: int | Literal["auto"] = "auto",
@@ -100,6 +101,7 @@ def build_pipeline(
     false_drop_rate: float,
     machine_weights: str,
     n_references: int | str | None,
+    heterogeneity: str | None,
     n_starts: int,
     penalty: float | str,
     min_partition_rows: int | str,
@@ -127,6 +129,7 @@ def build_pipeline(
         n_starts,
         n_references=n_references,
         false_drop_rate=false_drop_rate,
+        heterogeneity=heterogeneity,
     )
     problem = LocalProblem(
         family=Gaussian(covariance_type),

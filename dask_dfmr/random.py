@@ -16,7 +16,8 @@ from sklearn.utils import check_random_state
     SCOUT_DRAW,
     REFERENCE_DRAW,
     WITNESS_DRAW,
-) = range(8)
+    COMPONENT_DRAW,
+) = range(9)
 """First number of the spawn key of each stream; the second, where there is one, is the partition."""
 
 SeedLike = int | np.random.RandomState | np.random.Generator | np.random.SeedSequence | None

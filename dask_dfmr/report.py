@@ -65,7 +65,11 @@ def partition_report(
     table["reason"] = [
         own or verdict for own, verdict in zip(table["reason"], verdicts, strict=True)
     ]
-    return table[list(COLUMNS)]
+    table = table[list(COLUMNS)]
+    if decision is not None and decision.components is not None:
+        components_kept = decision.components.kept.sum(axis=1)
+        table.insert(COLUMNS.index("kept") + 1, "components_kept", components_kept)
+    return table
 
 
 def failures(report: pd.DataFrame) -> pd.DataFrame:
@@ -111,8 +115,17 @@ def describe_verdict(report: pd.DataFrame, decision: FilterDecision) -> str:
     share = rows[decision.kept].sum() / max(rows.sum(), 1)
     return (
         f"{kept} of {len(report)} partitions kept ({share:.1%} of the rows read), "
-        f"centre is partition {decision.center}{_found(decision)}{left_out}"
+        f"centre is partition {decision.center}{_found(decision)}{_in_part(decision)}{left_out}"
     )
+
+
+def _in_part(decision: FilterDecision) -> str:
+    """How many kept partitions lost components."""
+    if decision.components is None:
+        return ""
+    kept = decision.components.kept[decision.kept]
+    in_part = int((~kept.all(axis=1)).sum())
+    return f"; {in_part} of them without some of their components ({int((~kept).sum())} in all)"
 
 
 def _found(decision: FilterDecision) -> str:

@@ -6,6 +6,8 @@
     -> coat_min -> l2_filter -> stages of dask_dfmr.judging
     -> offer_start, pick_start -> { assign_block, recentre_round } or reduce_blocks -> finish
 
+    stack_estimates -> call_roll -> componentwise                     heterogeneity="weights"
+
 :mod:`dask_dfmr.aggregation` runs them in memory and :mod:`dask_dfmr.graph` hangs them into a graph.
 """
 
@@ -20,14 +22,22 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from dask_dfmr import distances as l2
-from dask_dfmr.decision import PAPER_RHO, Aggregate, AggregationOptions, FilterDecision, Note
+from dask_dfmr.componentwise import ComponentwiseResult, as_machines, filter_components
+from dask_dfmr.decision import (
+    PAPER_RHO,
+    Aggregate,
+    AggregationOptions,
+    ComponentDecision,
+    FilterDecision,
+    Note,
+)
 from dask_dfmr.distances import Stack, stack_mixtures
 from dask_dfmr.estimates import LocalEstimate
 from dask_dfmr.exceptions import AggregationError, FilterWarning, PartitionWarning
 from dask_dfmr.families import Array, Components, Family, canonical_order
 from dask_dfmr.filtering import Candidate, best_candidate, keep_near, row_candidates
 from dask_dfmr.mixture import Mixture
-from dask_dfmr.random import REFERENCE_DRAW, SCOUT_DRAW, stream
+from dask_dfmr.random import COMPONENT_DRAW, REFERENCE_DRAW, SCOUT_DRAW, stream
 from dask_dfmr.reduction import (
     Assignment,
     Centers,
@@ -605,3 +615,102 @@ def finish(
     return Aggregate(
         mixture, verdict.decision, objective, best.n_iter, converged, options.method, tuple(notes)
     )
+
+
+# -- component by component, see dask_dfmr.componentwise ---------------------------------
+
+FEWEST_JUDGES = 4
+"""A component that fewer estimates judge is worth a warning: of three, one bad one is survived."""
+
+
+def componentwise(
+    blocks: Sequence[Block],
+    roll: Roll,
+    options: AggregationOptions,
+    seed: np.random.SeedSequence,
+    mixture_type: type[Mixture],
+) -> Aggregate:
+    """Filter and reduction of all machines with the mixing weights profiled out."""
+    block, schema = join_machines(blocks), roll.schema
+    assert block.stack is not None  # the roll has somebody
+    found = filter_components(
+        as_machines(schema.family, block.stack, roll.n_samples, block.parameters),
+        options.effective_rho,
+        roll.n_samples if options.machine_weights == "rows" else np.ones_like(roll.n_samples),
+        options.references_among(roll.n_estimates),
+        np.random.default_rng(stream(seed, COMPONENT_DRAW)),
+        options.false_drop_rate,
+    )
+    decision = _component_decision(found, roll, options)
+    notes = _notes(decision, spread(roll.n_samples, roll, 0.0), options)
+    mixture = mixture_type.from_components(
+        schema.family, found.weights, found.components, schema.feature_names
+    )
+    return Aggregate(
+        mixture,
+        decision,
+        found.objective,
+        found.n_matchings,
+        found.settled,
+        options.method,
+        (*notes, *_notes_on_judges(found)),
+    )
+
+
+def _component_decision(
+    found: ComponentwiseResult, roll: Roll, options: AggregationOptions
+) -> FilterDecision:
+    with np.errstate(invalid="ignore"):
+        ratios = found.distances / found.radii
+    judged = ~np.isnan(ratios)
+    worst = np.where(judged, ratios, -np.inf).argmax(axis=1)
+    machine = np.arange(len(worst))
+    n_candidates = options.references_among(roll.n_estimates)
+    n_usable = len(roll.indices)
+    components = ComponentDecision(
+        kept=_spread_rows(found.kept, roll, False),
+        matching=_spread_rows(found.matching, roll, -1),
+        n_rows=_spread_rows(found.rows, roll, 0.0),
+        distance_ratios=_spread_rows(ratios, roll, np.nan),
+        radii=found.radii,
+        limits=found.limits / found.radii,
+        centers=roll.indices[found.centers],
+        least_rows=found.least_rows,
+    )
+    return FilterDecision(
+        center=int(components.centers[0]),
+        radius=float(found.radii.max()),
+        rho="auto" if options.is_calibrated else options.effective_rho,
+        distances=spread(found.distances[machine, worst], roll, np.nan),
+        distance_ratios=spread(ratios[machine, worst], roll, np.nan),
+        kept=np.asarray(components.kept.any(axis=1)),
+        refused=roll.refused,
+        false_drop_rate=options.false_drop_rate,
+        n_candidates=n_usable if n_candidates is None else min(n_candidates, n_usable),
+        components=components,
+    )
+
+
+def _spread_rows(values: Any, roll: Roll, fill: Any) -> Any:
+    """The same for arrays with a row per usable estimate."""
+    return np.column_stack([spread(column, roll, fill) for column in values.T])
+
+
+def _notes_on_judges(found: ComponentwiseResult) -> list[Note]:
+    """Components of which too few estimates have enough rows, and a matching that does not settle."""
+    judged = ~np.isnan(found.distances) & (found.rows >= found.least_rows)
+    few = [int(k) for k in np.flatnonzero(judged.sum(axis=0) < min(FEWEST_JUDGES, len(judged)))]
+    notes = [
+        Note(
+            FilterWarning,
+            f"component {k}: {judged[:, k].sum()} of {len(judged)} estimates have the {found.least_rows} rows of it "
+            "that judging takes, too few to outvote a bad one. Use larger partitions or fewer components.",
+        )
+        for k in few
+    ]
+    if not found.settled:
+        text = f"which component is which did not settle in {found.n_matchings} rounds"
+        notes.append(
+            Note(ConvergenceWarning, f"{text}; components overlap much: use fewer of them.")
+        )
+    return notes

@@ -159,6 +159,10 @@ ONE_BLOCK = {
 }
 MANY_BLOCKS = ONE_BLOCK - {"reduce"} | {"assign_block", "tree_sum", "recentre"}
 REFERENCES = {"l2_rows", "reference_medians"}
+COMPONENTWISE = {
+    *("read_pilot", "pilot_scale", "fit_pilot", "shortlist", "fit_partition"),
+    *("stack_estimates", "presence", "call_roll", "report_rows", "componentwise"),
+}
 
 
 def prefixed(names):
@@ -176,6 +180,9 @@ class TestStages:
         found = stage_names(dfmr(ddf, 2, n_references=2))
         assert found == prefixed(ONE_BLOCK - {"l2_tile"} | REFERENCES)
 
+    def test_component_by_component(self, ddf):
+        assert stage_names(dfmr(ddf, 2, heterogeneity="weights")) == prefixed(COMPONENTWISE)
+
     def test_unknown_columns(self):
         found = stage_names(dfmr(make_delayed(), 2))
         assert found == prefixed(ONE_BLOCK | {"describe", "schema"})
@@ -191,7 +198,7 @@ class TestStages:
 
     def test_every_stage_is_documented(self):
         documented = set(re.findall(r"dfmr_\w+", graph.__doc__))
-        built = MANY_BLOCKS | ONE_BLOCK | REFERENCES | {"describe", "schema"}
+        built = MANY_BLOCKS | ONE_BLOCK | REFERENCES | COMPONENTWISE | {"describe", "schema"}
         assert documented >= prefixed(built)
         assert documented <= prefixed(built | {"results", "store", "lost_partition", "rows"})
 
@@ -266,7 +273,7 @@ class TestEqualToMemory:
         X = da.from_array(np.concatenate([make_rows(i, 40) for i in range(300)]), chunks=(40, 2))
         gm = GaussianMixture(2, random_state=0).fit(X)
         assert gm.n_partitions_ == 300
-        assert_equal_aggregates(gm.aggregate_, aggregate(gm.estimates_))
+        assert_equal_aggregates(gm.aggregate_, aggregate(gm.estimates_, random_state=0))
 
     def test_the_estimator_computes_the_same(self):
         gm = GaussianMixture(2, random_state=0, on_failed="ignore")

@@ -28,6 +28,7 @@ MATHEMATICS = (
     "calibration",
     "grouping",
     "judging",
+    "componentwise",
     "reduction",
     "aggregation",
     "exceptions",

@@ -37,7 +37,7 @@ def moved(estimate, by):
 
 class TestVerdict:
     def test_honest_machines_are_kept_at_the_rate_that_was_asked_for(self):
-        kept = [aggregate(fits([300] * 30, seed)).decision for seed in range(20)]
+        kept = [aggregate(fits([1000] * 30, seed)).decision for seed in range(20)]
         p = np.concatenate([decision.p_values for decision in kept])
         assert 0.02 < (p < 0.05).mean() < 0.1
         assert (p < 1e-3).sum() <= 4
