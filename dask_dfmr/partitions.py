@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from dask.core import get_dependencies
 from dask.delayed import Delayed
-from dask.task_spec import DataNode, GraphNode, TaskRef
+from dask.task_spec import Alias, DataNode, GraphNode, TaskRef
 from distributed import Future
 from sklearn.utils import check_array
 
@@ -237,6 +237,11 @@ def _fold(graph: dict[Any, Any], keys: list[Any]) -> tuple[list[Loader], dict[An
             f"X has {len(keys)} partitions, but {missing} are not in its graph. Dask does that when persist() "
             "merges small parquet partitions: persist under dask.config.set({'optimization.tune.active': False})."
         )
+    # from_delayed leaves aliases that are called like what they stand for, not like their place in the graph.
+    graph = {
+        key: Alias(key, node.target) if isinstance(node, Alias) else node
+        for key, node in graph.items()
+    }
     dependencies = {key: get_dependencies(graph, key) for key in graph}
     dependents: dict[Any, set[Any]] = {key: set() for key in graph}
     for key, needed in dependencies.items():
