@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -315,22 +315,45 @@ def _submit(
     return list(futures)
 
 
-def compute_each(g: GraphBuilder, refs: Sequence[TaskRef]) -> list[Any]:
+def compute_each(
+    graph: Mapping[Any, Any], add: Callable[[GraphBuilder, int], TaskRef], n: int
+) -> list[Any]:
     """The results of tasks on whatever scheduler is active; on a cluster, for one that died there, the error.
 
     Any other error of a task is raised.
+
+    Parameters
+    ----------
+    graph : mapping
+        Tasks that these depend on.
+    add : callable
+        Adds task number i to a graph.
+    n : int
+        How many there are.
     """
+
+    def build(indices: Sequence[int]) -> tuple[GraphBuilder, list[TaskRef]]:
+        g = GraphBuilder()
+        g.tasks.update(graph)
+        return g, [add(g, i) for i in indices]
+
     client = active_client()
+    g, refs = build(range(n))
     if client is None:
         return list(as_delayed(g, g.add("results", 0, _pack, *refs)).compute())
     futures = _submit(client, g, refs, verbose=0)
-    errors = {i: _error_of(future) for i, future in enumerate(futures)}
-    for error in errors.values():
+    for i, future in enumerate(futures):
+        if isinstance(_error_of(future), distributed.KilledWorker):
+            # As with fits: it may have died with another.
+            (futures[i],) = _submit(client, *build([i]), verbose=0)
+    errors = [_error_of(future) for future in futures]
+    for error in errors:
         if not isinstance(error, (type(None), distributed.KilledWorker)):
             error.__traceback__ = None  # as above: it would keep the tasks on the scheduler
             raise copy.copy(error)
-    values = iter(client.gather([future for i, future in enumerate(futures) if errors[i] is None]))
-    return [next(values) if error is None else error for error in errors.values()]
+    alive = [future for future, error in zip(futures, errors, strict=True) if error is None]
+    values = iter(client.gather(alive))
+    return [next(values) if error is None else error for error in errors]
 
 
 def _error_of(future: Any) -> BaseException | None:

@@ -194,13 +194,12 @@ def take_census(X: dd.DataFrame, column: Hashable, timeout: float | None = None)
     """Read one column of all partitions; eager."""
     _client(column)
     loaders, graph, _ = fold_dataframe(X[[column]])
-    g = GraphBuilder()
-    g.tasks.update(graph)
-    refs = [
-        g.add("count_sources", i, count_rows, loader, column, timeout, *loader.refs)
-        for i, loader in enumerate(loaders)
-    ]
-    return _census(column, compute_each(g, refs))
+
+    def add(g: GraphBuilder, i: int) -> Any:
+        refs = loaders[i].refs
+        return g.add("count_sources", i, count_rows, loaders[i], column, timeout, *refs)
+
+    return _census(column, compute_each(graph, add, len(loaders)))
 
 
 def count_rows(

@@ -25,6 +25,7 @@ MATHEMATICS = (
     "filtering",
     "references",
     "reduction",
+    "regrouping",
     "aggregation",
     "exceptions",
     "stages",
