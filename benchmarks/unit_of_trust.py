@@ -1,6 +1,6 @@
-"""Claim: a bad source whose rows lie in all files is left out by ``machines=`` only, at a fraction of the fit's cost.
+"""Claim: a bad source whose rows lie in all files is left out by ``machines=`` only.
 
-So is the cost of mixing sorted partitions, and mixing spreads what is bad.
+What that costs beside the fit, what mixing sorted partitions costs and helps, and that it spreads what is bad.
 
     PYTHONPATH=. python benchmarks/unit_of_trust.py --data DIR [--cost 20x20x5000 100x50x10000] [--repeats 3]
 

@@ -26,9 +26,9 @@ def mix_partitions(
     Every partition is cut at random into ``n_pieces`` pieces of equal size, and every new partition
     takes one piece from each of ``n_pieces`` different old ones: all rows are there exactly once.
 
-    **It spreads bad rows, too.** After mixing a broken file is in ``n_pieces`` partitions, and once it is in
-    most of them nothing can be left out any more. Mix what is sorted by time or place and trusted;
-    where rows come from sources that may be bad, fit with ``machines=`` instead, which needs no mixing.
+    **It spreads bad rows, too.** After mixing a broken file is in ``n_pieces`` partitions, each a little
+    bad, and cannot be left out any more (of 20 files already with 4 pieces). Mix what is sorted by time or
+    place and trusted; where rows come from sources that may be bad, fit with ``machines=`` instead.
 
     Parameters
     ----------
@@ -37,16 +37,16 @@ def mix_partitions(
         Same partitions, same seed: same partitions, on every scheduler.
     n_pieces : int, optional
         How many old partitions every new one is made of, at most the number of partitions. By default
-        all of them up to 32, beyond that 32. With fewer than all, new partitions still differ where
-        the old ones did, less so by about the square root of ``n_pieces``; mixing twice with 32 makes
+        all of them up to 32, beyond that 32. With few, partitions still differ where the old ones did:
+        more pieces cost tasks, as many as there are partitions times pieces. Mixing twice with 32 makes
         a new partition of up to 1,024 old ones.
 
     Returns
     -------
     dask DataFrame
         Lazy, with as many partitions as X, rows in random order, their index kept, divisions unknown.
-        It moves all rows once: ``persist()`` it before a fit on a cluster, where its partitions are
-        used twice.
+        All rows move once, and are in memory together: ``persist()`` it before a fit on a cluster, where
+        its partitions are used twice. What it costs is in the user guide.
 
     Raises
     ------
