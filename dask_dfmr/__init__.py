@@ -22,6 +22,7 @@ from dask_dfmr.exceptions import (
 )
 from dask_dfmr.local_fit import fit_local
 from dask_dfmr.metrics import mixing_distance
+from dask_dfmr.mixing import mix_partitions
 from dask_dfmr.mixture import Mixture
 from dask_dfmr.pipeline import dfmr
 
@@ -48,6 +49,7 @@ __all__ = [
     "dfmr",
     "fit_local",
     "metrics",
+    "mix_partitions",
     "mixing_distance",
     "pairwise_l2",
 ]

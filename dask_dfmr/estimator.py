@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, Literal, Self
 
 import dask
@@ -78,6 +78,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         Start from the mixture of the previous fit.
     verbose : int, default 0
         1 shows Dask's progress bar and what was left out.
+    machines : "partition" or column name, default "partition"
+        What is trusted or left out as a whole. "partition": every partition. A column (sensor, site,
+        file, day): the rows of one value of it, wherever they lie; a bad sensor whose rows lie in
+        every partition can be left out only so. The column is no feature, may be of any type that
+        can be compared for equality, and is read first by itself; rows without a value are a machine
+        of their own, and so is a partition that cannot be read. See the user guide for the cost.
     method : {"dfmr", "mr", "coat"}, default "dfmr"
         The filtered reduction; the reduction of all partitions; or the estimate in the middle
         alone.
@@ -143,13 +149,14 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     support_ : ndarray of bool, shape (n_partitions_,)
         Partitions that went into the mixture.
     partition_report_ : pandas.DataFrame
-        One row per partition: ``partition`` (index into ``X.partitions``), ``source`` (file or row
-        range, where known), ``n_samples``, ``outcome``, ``n_iter``, ``log_likelihood`` (mean per
-        row), ``distance`` (L2, to the centre), ``distance_ratio`` (in radii), ``expected_distance``
-        (that sampling explains), ``z_score`` and ``p_value`` (of the distance to the consensus of
-        those near the centre), ``kept``, ``reason``, ``n_omitted`` (rows left out), ``start``. With
-        ``heterogeneity="weights"`` also ``components_kept``, how many components went into the
-        mixture; ``reason`` says which did not.
+        One row per partition, or per value of the column ``machines`` in sorted order:
+        ``partition`` (index into ``X.partitions``, or the number of the value), ``source`` (file or
+        row range, where known, or ``sensor='A7'``), ``n_samples``, ``outcome``, ``n_iter``,
+        ``log_likelihood`` (mean per row), ``distance`` (L2, to the centre), ``distance_ratio`` (in
+        radii), ``expected_distance`` (that sampling explains), ``z_score`` and ``p_value`` (of the
+        distance to the consensus of those near the centre), ``kept``, ``reason``, ``n_omitted``
+        (rows left out), ``start``. With ``heterogeneity="weights"`` also ``components_kept``, how
+        many components went into the mixture; ``reason`` says which did not.
     estimates_ : sequence of LocalEstimate or None
         The local estimates, in the order of the partitions.
 
@@ -188,6 +195,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         random_state: SeedLike = None,
         warm_start: bool = False,
         verbose: int = 0,
+        machines: Hashable = "partition",
         method: str = "dfmr",
         rho: float | Literal["auto"] = "auto",
         false_drop_rate: float = FALSE_DROP_RATE,
@@ -216,6 +224,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.random_state = random_state
         self.warm_start = warm_start
         self.verbose = verbose
+        self.machines = machines
         self.method = method
         self.rho = rho
         self.false_drop_rate = false_drop_rate
@@ -240,13 +249,14 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         ----------
         X : dask DataFrame, dask Array, list of Delayed, pandas DataFrame or array-like of shape
         (n_samples, n_features)
-            Numeric columns only. A Delayed gives one partition: a DataFrame or an array.
+            Numeric columns only, besides the one that ``machines`` names. A Delayed gives one
+            partition: a DataFrame or an array.
         y : ignored
 
         Raises
         ------
         TypeError, ValueError
-            If X or a parameter is wrong: before anything is read.
+            If X or a parameter is wrong: before anything is read, except a column of ``machines``.
         AggregationError
             If no partition has a usable estimate; its ``report`` says why for each.
         PartitionError
@@ -390,6 +400,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
     def _map(self, X: Any, method: str) -> Any:
         check_is_fitted(self, "mixture_")
+        X = self._without_machines(X)
         if isinstance(X, dd.DataFrame):
             self._check_names(check_dtypes(X.dtypes))
             meta = _apply_to_frame(X._meta_nonempty.iloc[:0], self.mixture_, method)
@@ -404,6 +415,16 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             return [dask.delayed(_apply)(part, model, method) for part in X]
         rows = validate_data(self, X, reset=False, dtype="numeric", ensure_all_finite=False)
         return _apply(rows, self.mixture_, method)
+
+    def _without_machines(self, X: Any) -> Any:
+        """X without the column that says where a row comes from, if X has it and it is no feature."""
+        is_column = not (isinstance(self.machines, str) and self.machines == "partition")
+        if not is_column or not isinstance(X, (dd.DataFrame, pd.DataFrame)):
+            return X
+        is_feature = str(self.machines) in (self.mixture_.feature_names or ())
+        return (
+            X if is_feature or self.machines not in X.columns else X.drop(columns=[self.machines])
+        )
 
     def _map_array(self, X: Any, method: str) -> Any:
         if X.ndim != 2 or X.shape[1] != self.n_features_in_:

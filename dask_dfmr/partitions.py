@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from dask.core import get_dependencies
 from dask.delayed import Delayed
-from dask.task_spec import DataNode, GraphNode, TaskRef
+from dask.task_spec import Alias, DataNode, GraphNode, TaskRef
 from distributed import Future
 from sklearn.utils import check_array
 
@@ -76,6 +76,11 @@ class Partitions:
     feature_names : tuple of str or None
     n_features : int or None
         None where it is known only after loading (Delayed objects).
+    held : tuple
+        Keys of tasks in ``graph`` that are dear, serve several loaders, and are worth keeping on a
+        cluster until all fits are done.
+    scratch : object
+        Whatever has to live as long as the loaders may run: temporary files.
     """
 
     loaders: list[Loader]
@@ -83,6 +88,8 @@ class Partitions:
     sources: list[str | None]
     feature_names: tuple[str, ...] | None
     n_features: int | None
+    held: tuple[Any, ...] = ()
+    scratch: Any = None
 
     def __len__(self) -> int:
         return len(self.loaders)
@@ -131,6 +138,12 @@ def as_partitions(X: Any, n_partitions: int = 1) -> Partitions:
 
 def _from_dask_dataframe(X: Any) -> Partitions:
     names = check_dtypes(X.dtypes)
+    loaders, graph, sources = fold_dataframe(X)
+    return Partitions(loaders, graph, sources, names, len(names))
+
+
+def fold_dataframe(X: Any) -> tuple[list[Loader], dict[Any, Any], list[str | None]]:
+    """A loader and a name for every partition of a dask DataFrame, and the graph that loaders depend on."""
     # Dask merges small parquet partitions after a projection. Here a partition is a machine, and
     # their number is the user's.
     with dask.config.set({"optimization.tune.active": False}):
@@ -144,7 +157,7 @@ def _from_dask_dataframe(X: Any) -> Partitions:
         source_of(loader.node) or interval
         for loader, interval in zip(loaders, divisions, strict=True)
     ]
-    return Partitions(loaders, graph, sources, names, len(names))
+    return loaders, graph, sources
 
 
 def _from_dask_array(X: da.Array) -> Partitions:
@@ -190,15 +203,25 @@ def _from_memory(X: Any, n_partitions: int) -> Partitions:
         data = check_array(X, dtype="numeric", ensure_all_finite=False, ensure_min_samples=2)
         check_kind("X", data.dtype)
     bounds = np.linspace(0, len(data), n_partitions + 1).astype(int)
-    token = uuid4().hex
-    graph: dict[Any, Any] = {}
-    for i, (a, b) in enumerate(itertools.pairwise(bounds)):
-        graph["dfmr_rows-" + token, i] = DataNode(
-            ("dfmr_rows-" + token, i), data.iloc[a:b] if names is not None else data[a:b]
-        )
-    loaders = [Loader(None, [key]) for key in graph]
+    pieces = [
+        data.iloc[a:b] if names is not None else data[a:b] for a, b in itertools.pairwise(bounds)
+    ]
     sources: list[str | None] = [f"rows {a}:{b}" for a, b in itertools.pairwise(bounds)]
-    return Partitions(loaders, graph, sources, names, int(data.shape[1]))
+    return partitions_in_memory(pieces, sources, names, int(data.shape[1]))
+
+
+def partitions_in_memory(
+    pieces: Sequence[Any],
+    sources: list[str | None],
+    feature_names: tuple[str, ...] | None,
+    n_features: int,
+) -> Partitions:
+    """Data in memory that are already cut, one piece a partition."""
+    token = uuid4().hex
+    keys = [("dfmr_rows-" + token, i) for i in range(len(pieces))]
+    graph = {key: DataNode(key, piece) for key, piece in zip(keys, pieces, strict=True)}
+    loaders = [Loader(None, [key]) for key in keys]
+    return Partitions(loaders, graph, sources, feature_names, n_features)
 
 
 # -- one task per partition ----------------------------------------------------------------------
@@ -214,6 +237,11 @@ def _fold(graph: dict[Any, Any], keys: list[Any]) -> tuple[list[Loader], dict[An
             f"X has {len(keys)} partitions, but {missing} are not in its graph. Dask does that when persist() "
             "merges small parquet partitions: persist under dask.config.set({'optimization.tune.active': False})."
         )
+    # from_delayed leaves aliases that are called like what they stand for, not like their place in the graph.
+    graph = {
+        key: Alias(key, node.target) if isinstance(node, Alias) else node
+        for key, node in graph.items()
+    }
     dependencies = {key: get_dependencies(graph, key) for key in graph}
     dependents: dict[Any, set[Any]] = {key: set() for key in graph}
     for key, needed in dependencies.items():
@@ -241,11 +269,12 @@ def _fold(graph: dict[Any, Any], keys: list[Any]) -> tuple[list[Loader], dict[An
                 frontier |= dependencies[other]
         node = GraphNode.fuse(*(graph[k] for k in own))
         loaders.append(Loader(node, sorted(node.dependencies, key=str)))
-    kept = _reachable(dependencies, [k for loader in loaders for k in loader.dependencies])
+    kept = reachable(dependencies, [k for loader in loaders for k in loader.dependencies])
     return loaders, {key: graph[key] for key in kept}
 
 
-def _reachable(dependencies: Mapping[Any, set[Any]], keys: list[Any]) -> set[Any]:
+def reachable(dependencies: Mapping[Any, set[Any]], keys: list[Any]) -> set[Any]:
+    """The keys, and all that they depend on."""
     found: set[Any] = set()
     stack = list(keys)
     while stack:

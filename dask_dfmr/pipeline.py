@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -18,8 +19,8 @@ from dask_dfmr.families.gaussian import COVARIANCE_TYPES, Gaussian
 from dask_dfmr.graph import SPLIT_EVERY
 from dask_dfmr.local_fit import LocalProblem
 from dask_dfmr.mixture import Mixture, as_floats
-from dask_dfmr.partitions import as_partitions
 from dask_dfmr.random import SeedLike, seed_sequence
+from dask_dfmr.sources import machines_of
 from dask_dfmr.starts import NAMED_STARTS, GivenStart
 from dask_dfmr.tasks import FitSettings
 
@@ -40,6 +41,7 @@ def dfmr(
     means_init: ArrayLike | None = None,
     precisions_init: ArrayLike | None = None,
     random_state: SeedLike = None,
+    machines: Hashable = "partition",
     method: str = "dfmr",
     rho: float | Literal["auto"] = "auto",
     false_drop_rate: float = FALSE_DROP_RATE,
@@ -57,10 +59,11 @@ def dfmr(
 ) -> Any:
     """Distance filtered mixture reduction of a collection, as one lazy graph.
 
-    Nothing is read or computed here; compute the result on any scheduler. An error in a partition's
-    own reader or fit becomes the outcome of that partition. One that arises upstream of it (behind
-    a shuffle, say), or a worker that dies for good, fails the graph: :meth:`GaussianMixture.fit`
-    survives those on a cluster, because it submits fits and aggregation separately.
+    Nothing is read or computed here, but a column of ``machines``; compute the result on any
+    scheduler. An error in a partition's own reader or fit becomes the outcome of that partition. One
+    that arises upstream of it (behind a shuffle, say), or a worker that dies for good, fails the
+    graph: :meth:`GaussianMixture.fit` survives those on a cluster, because it submits fits and
+    aggregation separately.
 
     Parameters
     ----------
@@ -68,6 +71,10 @@ def dfmr(
     n_components, covariance_type, tol, ..., partition_timeout, n_partitions, split_every
         As for :class:`GaussianMixture`. ``init_params`` may also be a :class:`Mixture` to start
         from.
+    machines : "partition" or column name, default "partition"
+        As for :class:`GaussianMixture`. The values of a column are read here and now, on the active
+        scheduler; the rows are grouped when the graph is computed, in memory (:meth:`GaussianMixture.fit`
+        uses temporary files where it can).
     n_starts : int, default 1
         As for :func:`aggregate`.
     block_size : int, optional
@@ -79,7 +86,7 @@ def dfmr(
         Computes to an :class:`Aggregate`; warnings travel in its ``notes``.
     """
     arguments = {name: value for name, value in locals().items() if name != "X"}
-    return build_pipeline(X, **arguments).as_delayed()
+    return build_pipeline(X, **arguments, lazy=True).as_delayed()
 
 
 def build_pipeline(
@@ -96,6 +103,7 @@ def build_pipeline(
     means_init: ArrayLike | None,
     precisions_init: ArrayLike | None,
     random_state: SeedLike,
+    machines: Hashable,
     method: str,
     rho: float | str,
     false_drop_rate: float,
@@ -110,8 +118,9 @@ def build_pipeline(
     n_partitions: int,
     split_every: int | None,
     block_size: int | None,
+    lazy: bool = False,
 ) -> Pipeline:
-    """Check everything, read nothing."""
+    """Check everything, read nothing but a column of ``machines``; ``lazy`` if somebody else may compute it."""
     checks.one_of("covariance_type", covariance_type, COVARIANCE_TYPES)
     if not isinstance(init_params, Mixture):
         checks.one_of("init_params", init_params, START_NAMES)
@@ -142,7 +151,8 @@ def build_pipeline(
         nan_policy=nan_policy,
         n_init=n_init,
     )
-    partitions = as_partitions(X, n_partitions)
+    timeout = _seconds(partition_timeout)
+    partitions = machines_of(X, machines, n_partitions, timeout, lazy)
     problem = replace(problem, n_machines=len(partitions))
     given = {"weights": weights_init, "means": means_init, "precisions": precisions_init}
     start, partial = _resolve_start(
@@ -154,7 +164,7 @@ def build_pipeline(
         seed_sequence(random_state),
         partial,
         partitions.feature_names,
-        _seconds(partition_timeout),
+        timeout,
     )
     return Pipeline(
         partitions,

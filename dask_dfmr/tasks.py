@@ -60,10 +60,10 @@ def fit_partition(
             return _fit_rows(X, names, partition, settings, shortlist)
 
     try:
-        estimate = _within(settings.timeout, load_and_fit)
+        estimate = within(settings.timeout, load_and_fit)
     except ColumnsError as error:
         estimate = without_estimate(Outcome.BAD_COLUMNS, str(error))
-    except _TimedOutError as error:
+    except PartitionTimeoutError as error:
         estimate = without_estimate(Outcome.TIMED_OUT, str(error))
     except Reschedule:  # not an error: a shuffle asks to be run again elsewhere
         raise
@@ -97,11 +97,11 @@ def _fit_rows(
     return replace(estimate, start=label) if label and estimate.is_usable else estimate
 
 
-class _TimedOutError(Exception):
+class PartitionTimeoutError(Exception):
     """A partition took longer than it may."""
 
 
-def _within(seconds: float | None, function: Callable[[], _T]) -> _T:
+def within(seconds: float | None, function: Callable[[], _T]) -> _T:
     """Call in a thread of its own and give up on it after so many seconds: a hanging reader cannot be stopped."""
     if seconds is None:
         return function()
@@ -116,7 +116,7 @@ def _within(seconds: float | None, function: Callable[[], _T]) -> _T:
     # Not an executor: it would wait for the thread when the process ends.
     threading.Thread(target=run, daemon=True, name="dfmr-partition").start()
     if not wait([future], seconds).done:
-        raise _TimedOutError(f"not done after partition_timeout = {seconds:g} seconds")
+        raise PartitionTimeoutError(f"not done after partition_timeout = {seconds:g} seconds")
     return future.result()
 
 
@@ -134,7 +134,7 @@ def read_pilot(
         return pilot.read_pilot(settings.problem, X, seed)
 
     try:
-        return _within(settings.timeout, load)
+        return within(settings.timeout, load)
     except Reschedule:
         raise
     except Exception:  # the same error meets the partition when it is fitted, and is reported there

@@ -30,6 +30,7 @@ MATHEMATICS = (
     "judging",
     "componentwise",
     "reduction",
+    "regrouping",
     "aggregation",
     "exceptions",
     "stages",
