@@ -13,7 +13,13 @@ from dask_dfmr.decision import Aggregate, FilterDecision
 from dask_dfmr.distances import pairwise_l2
 from dask_dfmr.estimates import LocalEstimate, Outcome
 from dask_dfmr.estimator import GaussianMixture
-from dask_dfmr.exceptions import AggregationError, FilterWarning, PartitionError, PartitionWarning
+from dask_dfmr.exceptions import (
+    AggregationError,
+    FilterWarning,
+    PartitionError,
+    PartitionWarning,
+    RefinementError,
+)
 from dask_dfmr.local_fit import fit_local
 from dask_dfmr.metrics import mixing_distance
 from dask_dfmr.mixture import Mixture
@@ -37,6 +43,7 @@ __all__ = [
     "Outcome",
     "PartitionError",
     "PartitionWarning",
+    "RefinementError",
     "aggregate",
     "dfmr",
     "fit_local",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
@@ -86,6 +86,13 @@ class Partitions:
 
     def __len__(self) -> int:
         return len(self.loaders)
+
+    def reduced_to(self, indices: Sequence[int]) -> Partitions:
+        """The same with as much of the graph as these partitions need; the others cannot be loaded."""
+        dependencies = {key: get_dependencies(self.graph, key) for key in self.graph}
+        wanted = [key for i in indices for key in self.loaders[i].dependencies]
+        kept = reachable(dependencies, wanted)
+        return replace(self, graph={key: self.graph[key] for key in kept})
 
 
 def as_partitions(X: Any, n_partitions: int = 1) -> Partitions:
@@ -241,11 +248,12 @@ def _fold(graph: dict[Any, Any], keys: list[Any]) -> tuple[list[Loader], dict[An
                 frontier |= dependencies[other]
         node = GraphNode.fuse(*(graph[k] for k in own))
         loaders.append(Loader(node, sorted(node.dependencies, key=str)))
-    kept = _reachable(dependencies, [k for loader in loaders for k in loader.dependencies])
+    kept = reachable(dependencies, [k for loader in loaders for k in loader.dependencies])
     return loaders, {key: graph[key] for key in kept}
 
 
-def _reachable(dependencies: Mapping[Any, set[Any]], keys: list[Any]) -> set[Any]:
+def reachable(dependencies: Mapping[Any, set[Any]], keys: list[Any]) -> set[Any]:
+    """The keys, and all that they depend on."""
     found: set[Any] = set()
     stack = list(keys)
     while stack:

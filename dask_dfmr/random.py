@@ -16,6 +16,7 @@ from sklearn.utils import check_random_state
     SCOUT_DRAW,
     REFERENCE_DRAW,
 ) = range(7)
+REFINEMENT, OPTIMUM_DRAW, OPTIMUM_ROWS, OPTIMUM_FIT = range(40, 44)
 """First number of the spawn key of each stream; the second, where there is one, is the partition."""
 
 SeedLike = int | np.random.RandomState | np.random.Generator | np.random.SeedSequence | None
