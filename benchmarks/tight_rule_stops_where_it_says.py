@@ -24,8 +24,9 @@ from common import draw_rows, populations, print_machine, print_table
 from threadpoolctl import threadpool_limits
 
 from dask_dfmr import Mixture, fit_local
+from dask_dfmr.em import TIGHT
 from dask_dfmr.families.gaussian import COVARIANCE_TYPES
-from dask_dfmr.local_fit import TIGHT, LocalProblem
+from dask_dfmr.local_fit import LocalProblem
 
 
 class Stop(NamedTuple):

@@ -19,6 +19,7 @@ from dask_dfmr.exceptions import (
     HeterogeneityWarning,
     PartitionError,
     PartitionWarning,
+    RefinementError,
 )
 from dask_dfmr.local_fit import fit_local
 from dask_dfmr.metrics import mixing_distance
@@ -45,6 +46,7 @@ __all__ = [
     "Outcome",
     "PartitionError",
     "PartitionWarning",
+    "RefinementError",
     "aggregate",
     "dfmr",
     "fit_local",

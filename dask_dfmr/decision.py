@@ -250,6 +250,8 @@ class Aggregate:
     method : str
     notes : tuple of Note
         What was worth a warning.
+    unrefined : Mixture or None
+        What the reduction gave, where ``mixture`` was refined on the rows of the kept machines since.
     """
 
     mixture: Mixture
@@ -259,6 +261,7 @@ class Aggregate:
     converged: bool
     method: str = "dfmr"
     notes: tuple[Note, ...] = ()
+    unrefined: Mixture | None = None
 
     def __repr__(self) -> str:
         how = (

@@ -24,16 +24,18 @@ from dask_dfmr.estimates import LocalEstimate, Outcome
 from dask_dfmr.exceptions import AggregationError, PartitionError, PartitionWarning
 from dask_dfmr.execution import FitResult, run
 from dask_dfmr.families import Array
+from dask_dfmr.follow_up import FollowUp, follow_up
 from dask_dfmr.mixture import Mixture
 from dask_dfmr.partitions import check_dtypes, check_kind, rows_of
 from dask_dfmr.pipeline import build_pipeline
 from dask_dfmr.random import SeedLike
+from dask_dfmr.refinement import RefinementOptions
 from dask_dfmr.report import describe_failures, describe_verdict, failures, partition_report
 
 logger = logging.getLogger("dask_dfmr")
 
-_OWN_PARAMETERS = ("on_failed", "keep_estimates", "warm_start", "verbose")
-"""Parameters of the estimator that do not decide what is computed."""
+_OWN_PARAMETERS = ("on_failed", "keep_estimates", "warm_start", "verbose", "refine")
+"""Parameters of the estimator that do not decide what the graph computes."""
 
 
 class GaussianMixture(DensityMixin, BaseEstimator):
@@ -106,6 +108,13 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         stratified rows, whose partitions differ in proportions honestly, and for partitions of
         which only some components are bad. It does not protect against wrong weights. See
         :func:`aggregate`.
+    refine : int or "auto", default 0
+        Passes of EM over all rows of the kept partitions after the aggregation, which take the mixture
+        to the one that a fit to all those rows together would give; "auto": until the gain that remains is
+        negligible, 100 at most. Worth it where partitions have few rows. Every pass reads the kept partitions
+        again: persist the data where memory allows. In every pass partitions whose rows contradict the others' by
+        more than sampling are left out, one honest partition in a thousand by mistake, and partitions with too few
+        rows for an estimate join if their rows do not.
     penalty : "auto" or float, default "auto"
         Of the local fits: "auto" is n ** -0.5 with the partition's n, 0 plain maximum likelihood.
     min_partition_rows : "auto" or int, default "auto"
@@ -135,19 +144,28 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     weights_, means_, covariances_, precisions_, precisions_cholesky_ : ndarray
         Its parameters, in scikit-learn's shapes.
     converged_ : bool
-        Whether every kept local fit and the reduction converged.
+        Whether every kept local fit, the reduction and the refinement, if there was one, converged.
     n_iter_ : int
         Most passes that a kept local fit took over its partition.
     lower_bound_ : float
-        Mean log-likelihood per row of the kept partitions, each under its own local estimate.
+        Mean log-likelihood per row of the kept partitions, each under its own local estimate; after a
+        refinement, under the mixture that its last accepted pass was made with.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         Only if the columns have names.
     aggregate_ : Aggregate
-        The mixture with the filter's decision.
+        The mixture with the filter's decision; ``aggregate_.unrefined`` is the mixture before its refinement.
+    refinement_ : pandas.DataFrame
+        One row per pass over the data: ``pass``, ``objective`` and ``mean_log_likelihood`` of the rows used at
+        the mixture the pass was made with, ``gain`` of the objective (NaN where the rows were others before),
+        ``accepted`` (an extrapolation may be taken back), ``n_partitions`` and ``n_samples`` used, and the
+        partitions ``left_out`` and ``joined`` in it. Empty without refinement.
+    n_passes_ : int
+        Passes over the data that the refinement made.
     n_partitions_ : int
     support_ : ndarray of bool, shape (n_partitions_,)
-        Partitions that went into the mixture.
+        Partitions that went into the mixture: those that the filter kept, and where there was a refinement, those
+        whose rows it used.
     partition_report_ : pandas.DataFrame
         One row per partition, or per value of the column ``machines`` in sorted order:
         ``partition`` (index into ``X.partitions``, or the number of the value), ``source`` (file or
@@ -202,6 +220,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         machine_weights: str = "rows",
         n_references: int | Literal["auto"] | None = "auto",
         heterogeneity: Literal["weights"] | None = None,
+        refine: int | Literal["auto"] = 0,
         penalty: float | Literal["auto"] = "auto",
         min_partition_rows: int | Literal["auto"] = "auto",
         nan_policy: str = "raise",
@@ -231,6 +250,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.machine_weights = machine_weights
         self.n_references = n_references
         self.heterogeneity = heterogeneity
+        self.refine = refine
         self.penalty = penalty
         self.min_partition_rows = min_partition_rows
         self.nan_policy = nan_policy
@@ -261,6 +281,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             If no partition has a usable estimate; its ``report`` says why for each.
         PartitionError
             If a partition could not be fitted and ``on_failed="raise"``.
+        RefinementError
+            If no kept partition could be read again.
 
         Warns
         -----
@@ -289,14 +311,20 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 "means_init": None,
                 "precisions_init": None,
             }
+        refinement = RefinementOptions(self.refine)
+        if self.method == "coat" and refinement.most_passes:
+            raise ValueError(
+                f"refine must be 0 with method='coat', which takes one estimate as it is; got {self.refine!r}."
+            )
         pipeline = build_pipeline(X, **parameters, n_starts=1, block_size=None)
         try:
             result = run(pipeline, self.keep_estimates, self.verbose)
         except AggregationError as error:
             error.report = partition_report(error.report or [], None)
             raise
-        self._learn(result)
-        self._tell(result.aggregate)
+        followed = follow_up(pipeline, result, refinement, self.verbose)
+        self._learn(result, followed)
+        self._tell(followed.aggregate)
         return self
 
     def _check_warm_start(self) -> None:
@@ -307,11 +335,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 f"got {(self.n_components, self.covariance_type)}. Set warm_start=False to start afresh."
             )
 
-    def _learn(self, result: FitResult) -> None:
-        decision, mixture = result.aggregate.decision, result.aggregate.mixture
-        report = partition_report(result.rows, decision)
-        kept = report[decision.kept]
-        self.aggregate_: Aggregate = result.aggregate
+    def _learn(self, result: FitResult, followed: FollowUp) -> None:
+        decision, mixture = result.aggregate.decision, followed.aggregate.mixture
+        report = followed.apply_to(partition_report(result.rows, decision))
+        kept = report[decision.kept & followed.kept]
+        self.aggregate_: Aggregate = followed.aggregate
         self.mixture_: Mixture = mixture
         self.weights_, self.means_, self.covariances_ = (
             mixture.weights,
@@ -328,14 +356,21 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
         self.n_partitions_ = decision.n_estimates
-        self.support_ = decision.kept
+        self.support_ = followed.kept
+        self.refinement_: pd.DataFrame = followed.passes
+        self.n_passes_ = len(followed.passes)
         self.partition_report_: pd.DataFrame = report
         self.estimates_: Sequence[LocalEstimate] | None = result.estimates
+        refinement = followed.refinement
         self.converged_ = bool(
-            result.aggregate.converged and (kept["outcome"] == Outcome.FITTED.value).all()
+            result.aggregate.converged
+            and (kept["outcome"] == Outcome.FITTED.value).all()
+            and (refinement is None or refinement.converged)
         )
         self.n_iter_ = int(kept["n_iter"].max())
         self.lower_bound_ = float(np.average(kept["log_likelihood"], weights=kept["n_samples"]))
+        if refinement is not None:
+            self.lower_bound_ = refinement.mean_log_likelihood
 
     def _tell(self, aggregate: Aggregate) -> None:
         """Log the verdict; warn or raise where the user asked for it."""

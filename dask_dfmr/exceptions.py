@@ -32,6 +32,10 @@ class PartitionError(ValueError):
     """A partition could not be fitted, and ``on_failed="raise"`` asked to hear of it as an error."""
 
 
+class RefinementError(ValueError):
+    """A refinement found none of the kept partitions readable again."""
+
+
 class PartitionWarning(UserWarning):
     """Partitions were left out because they could not be read, fitted or used."""
 

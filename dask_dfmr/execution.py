@@ -362,3 +362,59 @@ def _error_of(future: Any) -> BaseException | None:
         error: BaseException = future.exception()
         return error
     return distributed.CancelledError("cancelled") if future.status == "cancelled" else None
+
+
+# -- for those who come back to the data -----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class HeldTask:
+    """The result of a task, which stays where it was computed as long as this object lives.
+
+    Attributes
+    ----------
+    argument : object
+        What a later task takes for it: on a cluster a reference, else the result itself.
+    error : BaseException or None
+        On a cluster, why there is no result: the workers that tried it died, or an upstream task failed.
+    """
+
+    argument: Any
+    error: BaseException | None = None
+    future: Any = None
+
+
+def place(partitions: Partitions) -> tuple[Partitions, list[Any]]:
+    """Data in memory sent to the cluster, if one is active, for several submissions; and what holds them there."""
+    client = active_client()
+    return (partitions, []) if client is None else _place_data(client, partitions)
+
+
+def hold(g: GraphBuilder, refs: Sequence[TaskRef], verbose: int = 0) -> list[HeldTask]:
+    """Compute tasks on whatever scheduler is active and leave the results there.
+
+    Only on a cluster an error that is not caught inside of its task leaves the others alone.
+    """
+    client = active_client()
+    if client is None:
+        return [HeldTask(value) for value in fetch(g, refs, verbose)]
+    with client.as_current():
+        futures = _submit(client, g, refs, verbose)
+    return [HeldTask(TaskRef(future.key), _error_of(future), future) for future in futures]
+
+
+def fetch(g: GraphBuilder, refs: Sequence[TaskRef], verbose: int = 0) -> list[Any]:
+    """The results of tasks, brought here; errors are raised."""
+    if not refs:
+        return []
+    client = active_client()
+    if client is None:
+        packed = g.add("results", 0, _pack, *refs)
+        with _progress_bar(verbose):
+            return list(as_delayed(g, packed).compute())
+    with client.as_current():
+        try:
+            return list(client.gather(_submit(client, g, refs, verbose)))
+        except Exception as error:
+            error.__traceback__ = None  # as above: it would keep the tasks on the scheduler
+            raise copy.copy(error) from None

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dask_dfmr import checks
-from dask_dfmr.acceleration import Anderson
+from dask_dfmr.em import (
+    TIGHT,
+    Ascent,
+    ComponentCollapsedError,
+    EmResult,
+    MeanChange,
+    RemainingGain,
+)
 from dask_dfmr.estimates import LocalEstimate, Outcome, without_estimate
 from dask_dfmr.families import (
     BLOCK_FLOATS,
@@ -28,29 +36,8 @@ from dask_dfmr.mixture import Mixture
 from dask_dfmr.random import SeedLike, seed_sequence
 from dask_dfmr.starts import MAX_START_ROWS, NAMED_STARTS, GivenStart, make_start, subsample
 
-TIGHT = 0.005
-"""The tight rule stops when the remaining gain of the total objective is below TIGHT * p / n_machines: every
-machine starts at the same point, so what each stops short of leans the same way and does not average out."""
-
-PASSES_NEAR = 3
-"""So many passes running the gain must be predicted to be small: one prediction rests on few steps."""
-
-MEMORY = 8
-"""For so many passes the slowest direction seen is remembered."""
-
-PLAIN_STEPS = 2
-"""Plain EM steps before the first extrapolation: far from the optimum the map is not nearly linear."""
-
-NOISE = 1e-13
-"""Relative rounding of a log-likelihood summed over rows: differences below it mean nothing."""
-
-
 MAX_MAGNITUDE = 1e140
 """Values beyond it cannot be squared and summed in floating point."""
-
-
-class ComponentCollapsedError(ValueError):
-    """A component shrank onto too few rows: only possible without a penalty."""
 
 
 # -- the border ----------------------------------------------------------------------------------
@@ -246,27 +233,36 @@ class LocalProblem:
         )
 
     def check_rows(
-        self, X: Rows, names: list[str] | None = None
+        self, X: Rows, names: Sequence[str] | None = None
     ) -> tuple[Rows, int, LocalEstimate | None]:
         """The finite rows, how many were left out, and why they cannot be fitted if so."""
-        good, bad_values, are_huge = _find_bad_values(X)
-        what_is_bad = f"values beyond {MAX_MAGNITUDE:g}" if are_huge else "NaN or infinity"
-        n_omitted = len(X) - int(good.sum())
-        if n_omitted and self.nan_policy == "raise":
-            labels = [str(j) for j in range(X.shape[1])] if names is None else names
-            counts = zip(labels, bad_values, strict=True)
-            where = ", ".join(f"{label} ({count} rows)" for label, count in counts if count)
-            reason = f"{what_is_bad} in {where}; nan_policy='omit' leaves such rows out"
-            return X, 0, without_estimate(Outcome.NOT_FINITE, reason, len(X))
-        if n_omitted:
-            X = X[good]
+        given = X
+        X, n_omitted, refusal = self.finite_rows(X, names)
+        if refusal is not None:
+            return X, n_omitted, refusal
         least, what = self._least_rows(X.shape[1])
         if len(X) >= least:
             return X, n_omitted, None
-        omitted = f" ({n_omitted} more hold {what_is_bad})" if n_omitted else ""
+        omitted = f" ({n_omitted} more hold {_find_bad_values(given).kind})" if n_omitted else ""
         reason = f"{len(X)} rows{omitted}, fewer than {what}"
         refusal = without_estimate(Outcome.TOO_FEW_ROWS, reason, len(X), n_omitted=n_omitted)
         return X, n_omitted, refusal
+
+    def finite_rows(
+        self, X: Rows, names: Sequence[str] | None = None
+    ) -> tuple[Rows, int, LocalEstimate | None]:
+        """The finite rows, how many were left out, and the refusal of rows that must not be left out."""
+        bad = _find_bad_values(X)
+        n_omitted = len(X) - int(bad.is_good.sum())
+        if not n_omitted:
+            return X, 0, None
+        if self.nan_policy == "omit":
+            return X[bad.is_good], n_omitted, None
+        labels = [str(j) for j in range(X.shape[1])] if names is None else names
+        counts = zip(labels, bad.counts, strict=True)
+        where = ", ".join(f"{label} ({count} rows)" for label, count in counts if count)
+        reason = f"{bad.kind} in {where}; nan_policy='omit' leaves such rows out"
+        return X, 0, without_estimate(Outcome.NOT_FINITE, reason, len(X))
 
     def _least_rows(self, n_features: int) -> tuple[int, str]:
         if self.min_rows == "auto":
@@ -322,24 +318,30 @@ class LocalProblem:
         tol = self.tol if tol is None else tol
         n_parameters = self.family.n_parameters(self.n_components, X.shape[1])
         rule = (
-            _RemainingGain(TIGHT * n_parameters / self.n_machines)
+            RemainingGain(TIGHT * n_parameters / self.n_machines)
             if tol == "auto"
-            else _MeanChange(float(tol) * len(X))
+            else MeanChange(float(tol) * len(X))
         )
         accelerate = self.accelerate and self.reg_covar == 0
-        return _maximise(
-            self.family,
-            X,
-            start,
-            prior,
-            rule,
-            self.max_iter if max_iter is None else max_iter,
-            accelerate,
-        )
+        ascent = Ascent(self.family, start, prior, len(X), rule, accelerate)
+        while not ascent.converged and ascent.n_iter < (max_iter or self.max_iter):
+            ascent.take(*self.family.em_pass(X, *ascent.point))
+        return ascent.result()
 
 
-def _find_bad_values(X: Rows) -> tuple[NDArray[np.bool_], NDArray[np.intp], bool]:
+class _BadValues(NamedTuple):
     """Which rows are good (n_samples,), how many bad values each column has, and whether any is finite but huge."""
+
+    is_good: NDArray[np.bool_]
+    counts: NDArray[np.intp]
+    are_huge: bool
+
+    @property
+    def kind(self) -> str:
+        return f"values beyond {MAX_MAGNITUDE:g}" if self.are_huge else "NaN or infinity"
+
+
+def _find_bad_values(X: Rows) -> _BadValues:
     are_huge = False
     good = np.ones(len(X), dtype=bool)
     counts = np.zeros(X.shape[1], dtype=np.intp)
@@ -355,130 +357,4 @@ def _find_bad_values(X: Rows) -> tuple[NDArray[np.bool_], NDArray[np.intp], bool
         are_huge = are_huge or bool(np.isfinite(block[bad]).any())
         counts += bad.sum(axis=0)
         good[i : i + step] = ~bad.any(axis=1)
-    return good, counts, are_huge
-
-
-# -- EM ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class EmResult:
-    """Where EM ended: parameters after the last M step; objective and log-likelihood at the point before it."""
-
-    weights: Array
-    components: Components
-    objective: float
-    log_likelihood: float
-    n_iter: int
-    converged: bool
-
-
-class _RemainingGain:
-    """Stop when the predicted gain to the optimum is below a threshold for several passes running."""
-
-    def __init__(self, threshold: float) -> None:
-        self.threshold = threshold
-        self._near = 0
-
-    def __call__(self, gain: float, remaining: float) -> bool:
-        self._near = self._near + 1 if max(gain, remaining) < self.threshold else 0
-        return self._near >= PASSES_NEAR
-
-
-class _MeanChange:
-    """Stop when the objective changes by less than a threshold: scikit-learn's rule."""
-
-    def __init__(self, threshold: float) -> None:
-        self.threshold = threshold
-
-    def __call__(self, gain: float, remaining: float) -> bool:
-        return abs(gain) < self.threshold
-
-
-def _maximise(
-    family: Family,
-    X: Rows,
-    start: tuple[Array, Components],
-    prior: Prior,
-    has_converged: _RemainingGain | _MeanChange,
-    max_iter: int,
-    accelerate: bool,
-) -> EmResult:
-    trajectory = _Trajectory(family, len(X))
-    point, mapped = start, start
-    objective = log_likelihood = -np.inf
-    converged = False
-    for n_iter in range(1, max_iter + 1):
-        value, moments = family.em_pass(X, *point)
-        at_point = value + family.log_prior(point[1], prior)
-        if accelerate and not at_point >= objective - NOISE * abs(objective):
-            trajectory.restart()
-            point = mapped  # the plain step from the last accepted point, which cannot fall
-            continue
-        gain, objective, log_likelihood = at_point - objective, at_point, value
-        mapped = moments[0] / len(X), family.from_moments(moments, point[1], prior)
-        if not family.is_proper(mapped[1]):
-            raise ComponentCollapsedError(
-                f"a component collapsed onto too few rows after {n_iter} passes; use fewer components, "
-                + (
-                    "reg_covar > 0 or more rows"
-                    if prior.weight
-                    else "penalty='auto' or reg_covar > 0"
-                )
-            )
-        extrapolated, remaining = trajectory.look_ahead(point, mapped)
-        # Below the rounding of the sum there is nothing left to gain that could be seen.
-        if has_converged(gain, remaining) or abs(gain) <= NOISE * abs(objective):
-            converged = True
-            break
-        point = extrapolated if accelerate else mapped
-    return EmResult(*mapped, objective, log_likelihood, n_iter, converged)
-
-
-class _Trajectory:
-    """The recent accepted points of one EM run: where they lead to, and how far that still is."""
-
-    def __init__(self, family: Family, n_samples: int) -> None:
-        self.family = family
-        self.n_samples = n_samples
-        self.steps = Anderson()
-        self.curvatures: list[float] = []
-        self.wait = PLAIN_STEPS
-        self.origin: tuple[Array, Components] | None = None
-
-    def restart(self) -> None:
-        """An extrapolation made things worse: forget the steps behind it, after a plain one."""
-        self.steps.clear()
-        self.origin = None
-        self.wait = 1
-
-    def look_ahead(
-        self, point: tuple[Array, Components], mapped: tuple[Array, Components]
-    ) -> tuple[tuple[Array, Components], float]:
-        """The point to go to, and the predicted gain from ``point`` to the optimum (inf while that is unknown)."""
-        if self.wait > 0:
-            self.wait -= 1
-            return mapped, np.inf
-        if self.origin is None:
-            self.origin = point
-        x = self.family.coordinates(*point, self.origin)
-        g = self.family.coordinates(*mapped, self.origin)
-        self.steps.record(x, g)
-        target, residual = self.steps.target(), g - x
-        towards = float(residual @ (target - x))
-        curvature = self.steps.slowest_curvature()
-        is_concave = towards > 0
-        if not is_concave:
-            # Leaving a saddle the extrapolation points back to it; go on along the ascent instead.
-            target = g + 2.0 * residual
-        extrapolated = self.family.from_coordinates(target, self.origin)
-        if extrapolated is None:
-            self.restart()
-            return mapped, np.inf
-        if not is_concave or curvature is None or curvature <= 0:
-            return extrapolated, np.inf
-        # In these coordinates the gain to the fixed point x* is n / 2 (g - x) . (x* - x). The extrapolation stands for
-        # x*; but slow directions may hide behind fast ones, so the slowest one seen lately counts for all.
-        self.curvatures = [*self.curvatures, curvature][-MEMORY:]
-        gain = max(towards, float(residual @ residual) / min(self.curvatures))
-        return extrapolated, 0.5 * self.n_samples * gain
+    return _BadValues(good, counts, are_huge)

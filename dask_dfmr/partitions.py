@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
@@ -93,6 +93,13 @@ class Partitions:
 
     def __len__(self) -> int:
         return len(self.loaders)
+
+    def reduced_to(self, indices: Sequence[int]) -> Partitions:
+        """The same with as much of the graph as these partitions need; the others cannot be loaded."""
+        dependencies = {key: get_dependencies(self.graph, key) for key in self.graph}
+        wanted = [key for i in indices for key in self.loaders[i].dependencies]
+        kept = reachable(dependencies, wanted)
+        return replace(self, graph={key: self.graph[key] for key in kept})
 
 
 def as_partitions(X: Any, n_partitions: int = 1) -> Partitions:

@@ -49,6 +49,7 @@ def dfmr(
     n_references: int | Literal["auto"] | None = "auto",
     heterogeneity: Literal["weights"] | None = None,
     n_starts: int = 1,
+    refine: int = 0,
     penalty: float | Literal["auto"] = "auto",
     min_partition_rows: int | Literal["auto"] = "auto",
     nan_policy: str = "raise",
@@ -77,6 +78,9 @@ def dfmr(
         uses temporary files where it can).
     n_starts : int, default 1
         As for :func:`aggregate`.
+    refine : int, default 0
+        Must be 0: passes over the data after the aggregation are :meth:`GaussianMixture.fit`'s, because what
+        each of them does depends on what the last one found.
     block_size : int, optional
         Machines per task of the aggregation; 50 by default, and more where there are over 3,200.
 
@@ -85,7 +89,11 @@ def dfmr(
     dask.delayed.Delayed
         Computes to an :class:`Aggregate`; warnings travel in its ``notes``.
     """
-    arguments = {name: value for name, value in locals().items() if name != "X"}
+    arguments = {name: value for name, value in locals().items() if name not in ("X", "refine")}
+    if refine != 0:
+        raise ValueError(
+            f"refine must be 0 for a lazy graph; got {refine!r}. Use GaussianMixture(refine={refine!r}).fit(X)."
+        )
     return build_pipeline(X, **arguments, lazy=True).as_delayed()
 
 

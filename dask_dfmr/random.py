@@ -17,7 +17,11 @@ from sklearn.utils import check_random_state
     REFERENCE_DRAW,
     WITNESS_DRAW,
     COMPONENT_DRAW,
-) = range(9)
+    REFINEMENT,
+    OPTIMUM_DRAW,
+    OPTIMUM_ROWS,
+    OPTIMUM_FIT,
+) = range(13)
 """First number of the spawn key of each stream; the second, where there is one, is the partition."""
 
 SeedLike = int | np.random.RandomState | np.random.Generator | np.random.SeedSequence | None

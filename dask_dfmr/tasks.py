@@ -18,6 +18,7 @@ from dask_dfmr import pilot
 from dask_dfmr.estimates import LocalEstimate, Outcome, without_estimate
 from dask_dfmr.families import Rows
 from dask_dfmr.local_fit import LocalProblem
+from dask_dfmr.measurement import Reading, Wanted, measure
 from dask_dfmr.mixture import Mixture
 from dask_dfmr.partitions import ColumnsError, Loader, rows_of
 from dask_dfmr.random import LOCAL_FIT, PILOT_FIT, PILOT_ROWS, START_ROWS, stream
@@ -59,17 +60,24 @@ def fit_partition(
         with single_threaded_blas():
             return _fit_rows(X, names, partition, settings, shortlist)
 
+    estimate = guarded(settings.timeout, load_and_fit, without_estimate)
+    return replace(estimate, partition=partition, source=source).to_arrays()
+
+
+def guarded(
+    timeout: float | None, function: Callable[[], _T], failed: Callable[[Outcome, str], _T]
+) -> _T:
+    """The result of reading and using one partition; or what ``failed`` makes of the way it went wrong."""
     try:
-        estimate = within(settings.timeout, load_and_fit)
+        return within(timeout, function)
     except ColumnsError as error:
-        estimate = without_estimate(Outcome.BAD_COLUMNS, str(error))
+        return failed(Outcome.BAD_COLUMNS, str(error))
     except PartitionTimeoutError as error:
-        estimate = without_estimate(Outcome.TIMED_OUT, str(error))
+        return failed(Outcome.TIMED_OUT, str(error))
     except Reschedule:  # not an error: a shuffle asks to be run again elsewhere
         raise
     except Exception as error:  # whatever a reader or the fit raises is this partition's outcome
-        estimate = without_estimate(Outcome.FAILED, f"{type(error).__name__}: {error}")
-    return replace(estimate, partition=partition, source=source).to_arrays()
+        return failed(Outcome.FAILED, f"{type(error).__name__}: {error}")
 
 
 def _fit_rows(
@@ -157,6 +165,55 @@ def make_shortlist(fits: list[pilot.PilotFit | None], settings: FitSettings) -> 
         return pilot.make_shortlist(settings.problem, fits)
 
 
+# -- second reads ----------------------------------------------------------------------------------
+
+
+def measure_partition(
+    loader: Loader,
+    partition: int,
+    settings: FitSettings,
+    mixtures: list[Mixture],
+    wanted: Wanted,
+    *values: Any,
+) -> Reading:
+    """Load a partition again and measure its rows; whatever happens, the answer is a :class:`Reading`."""
+
+    def load_and_measure() -> Reading:
+        X, names = rows_of(loader(*values), settings.feature_names)
+        with single_threaded_blas():
+            return _measure_rows(X, names, partition, settings, mixtures, wanted)
+
+    return guarded(
+        settings.timeout,
+        load_and_measure,
+        lambda outcome, reason: Reading(partition, outcome=outcome, reason=reason),
+    )
+
+
+def _measure_rows(
+    X: Rows,
+    names: tuple[str, ...] | None,
+    partition: int,
+    settings: FitSettings,
+    mixtures: list[Mixture],
+    wanted: Wanted,
+) -> Reading:
+    n_features = mixtures[0].n_features
+    if X.shape[1] != n_features:
+        raise ColumnsError(f"{X.shape[1]} columns, expected {n_features}")
+    X, n_omitted, refusal = settings.problem.finite_rows(X, names)
+    if refusal is not None:
+        return Reading(partition, outcome=refusal.outcome, reason=refusal.reason)
+    target = settings.problem.family.prior_target(X) if wanted.target and len(X) else None
+    found = measure(X, mixtures, wanted) if len(X) else ()
+    return Reading(partition, len(X), n_omitted, target=target, measurements=found)
+
+
+def lost_reading(partition: int, error: BaseException) -> Reading:
+    """The reading of a partition whose task never answered."""
+    return Reading(partition, outcome=outcome_of(error), reason=_first_line(error))
+
+
 # -- what is reported ----------------------------------------------------------------------------
 
 
@@ -168,10 +225,16 @@ def report_rows(messages: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def lost_partition(partition: int, source: str | None, error: BaseException) -> dict[str, Any]:
     """The message of a partition whose task never answered: its workers died, or an upstream task failed."""
-    outcome = (
-        Outcome.LOST
-        if type(error).__name__ in ("KilledWorker", "CancelledError", "FutureCancelledError")
-        else Outcome.FAILED
-    )
-    reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-    return without_estimate(outcome, reason, partition=partition, source=source).to_arrays()
+    return without_estimate(
+        outcome_of(error), _first_line(error), partition=partition, source=source
+    ).to_arrays()
+
+
+def outcome_of(error: BaseException) -> Outcome:
+    """What became of a partition whose task ended with this error on a cluster."""
+    has_died = type(error).__name__ in ("KilledWorker", "CancelledError", "FutureCancelledError")
+    return Outcome.LOST if has_died else Outcome.FAILED
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".strip().splitlines()[0]

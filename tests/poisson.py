@@ -82,6 +82,9 @@ class Poisson:
     def prior_target(self, X):
         return (as_block(X).mean(axis=0),)
 
+    def pooled_target(self, counts, targets):
+        return (np.average(targets[0], axis=0, weights=counts),)
+
     def degeneracy(self, target):
         empty = np.flatnonzero(target[0] <= 0)
         return f"{{column {empty[0]}}} has no counts" if empty.size else None
@@ -108,6 +111,11 @@ class Poisson:
         shift = shift.reshape(*shift.shape[:-1], *rates0.shape)
         rates = rates0 + shift * np.sqrt(rates0) / np.sqrt(w0)[:, None]
         return w0 + np.sqrt(w0) * v, (rates,)
+
+    def coordinate_owners(self, components):
+        n_components, n_features = components[0].shape
+        order = np.arange(n_components)
+        return np.concatenate([order, np.repeat(order, n_features)])
 
     def scores(self, X, weights, components):
         (rates,) = components

@@ -9,8 +9,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from dask_dfmr import Mixture, Outcome, fit_local
+from dask_dfmr.em import TIGHT, ComponentCollapsedError
 from dask_dfmr.families.gaussian import COVARIANCE_TYPES, Gaussian
-from dask_dfmr.local_fit import TIGHT, ComponentCollapsedError, LocalProblem
+from dask_dfmr.local_fit import LocalProblem
 from dask_dfmr.starts import NAMED_STARTS
 from tests import naive
 from tests.strategies import jiggled, random_mixture

@@ -133,6 +133,13 @@ class Family(Protocol, Hashable):
         """Statistics of all rows that the penalty pulls towards, and the check on degenerate rows starts from."""
         ...
 
+    def pooled_target(self, counts: Array, targets: Components) -> Components:
+        """The prior target of all rows together, from those of disjoint sets of ``counts`` (n_sets,) rows.
+
+        Every array of ``targets`` has the sets in front.
+        """
+        ...
+
     def degeneracy(self, target: Components) -> str | None:
         """Why such rows cannot bear a component, in words with ``{column i}`` placeholders; None if they can."""
         ...
@@ -166,6 +173,10 @@ class Family(Protocol, Hashable):
         self, coordinates: Array, origin: tuple[Array, Components]
     ) -> tuple[Array, Components]:
         """The inverse for a stack of coordinates (..., n_coordinates), unchecked: for small steps."""
+        ...
+
+    def coordinate_owners(self, components: Components) -> Labels:
+        """The component that each coordinate belongs to, (n_coordinates,); -1 for one that all share."""
         ...
 
     def scores(self, X: Array, weights: Array, components: Components) -> Array:

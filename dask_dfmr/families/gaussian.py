@@ -640,6 +640,15 @@ class Gaussian:
             scatter += columns @ columns.T
         return self._shape.project(scatter / max(n_samples - 1, 1)), mean
 
+    def pooled_target(self, counts: Array, targets: Components) -> Components:
+        covariances, means = targets
+        total = counts.sum()
+        # About one of the means: far from the origin nothing cancels.
+        mean = means[0] + counts @ (means - means[0]) / total
+        within = self._shape.times(np.maximum(counts - 1.0, 0.0), covariances).sum(axis=0)
+        between = self._shape.times(counts, self._shape.outer(means - mean)).sum(axis=0)
+        return (within + between) / max(total - 1.0, 1.0), mean
+
     def degeneracy(self, target: Components) -> str | None:
         covariance, mean = target
         # Below the rounding of the data themselves a spread is no spread.
@@ -731,6 +740,13 @@ class Gaussian:
         packed = v_covariances.reshape(*leading, 1 if self._is_tied else n_components, -1)
         white = self._shape.unpack(packed / self._covariance_scale(w0), n_features)
         return weights, (means, self._shape.symmetric(self._shape.coloured(white, root)))
+
+    def coordinate_owners(self, components: Components) -> Labels:
+        n_components, n_features = components[0].shape
+        order = np.arange(n_components)
+        n_shape = self._shape.n_parameters(n_features)
+        of_covariances = np.full(n_shape, -1) if self._is_tied else np.repeat(order, n_shape)
+        return np.concatenate([order, np.repeat(order, n_features), of_covariances])
 
     def scores(self, X: Array, weights: Array, components: Components) -> Array:
         """Complete-data scores, expected given the row; in whitened residuals y: r y, r (y y^T - I), r - w."""

@@ -1,0 +1,173 @@
+"""The score test of partitions: its law for any number of rows, its verdicts, and what it must not depend on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dask_dfmr import Mixture
+from dask_dfmr.families.gaussian import Gaussian
+from dask_dfmr.measurement import Reading, Wanted, measure, total_of
+from dask_dfmr.score_test import RowScores, score_statistics, score_test
+from tests.data_makers import TRUTH, make_rows
+from tests.poisson import Poisson
+
+LINE = Mixture([1.0], [[0.0]], [[[1.0]]])
+
+
+def made_at(mixture, seed=0):
+    point = (mixture.weights, mixture.components)
+    return score_test(mixture.family, point, np.random.default_rng(seed))
+
+
+def readings_of(parts, mixture):
+    return [
+        Reading(i, len(X), measurements=measure(X, [mixture], Wanted()))
+        for i, X in enumerate(parts)
+    ]
+
+
+def settle(parts, mixture, used=None, seed=0):
+    """P-values and z-scores of partitions, held against those in ``used``."""
+    test, readings = made_at(mixture, seed), readings_of(parts, mixture)
+    used = frozenset(range(len(parts)) if used is None else used)
+    (total,) = total_of([readings[i] for i in sorted(used)])
+    statistics = np.array(score_statistics(readings, test, total, used))
+    counts = np.array([float(len(X)) for X in parts])
+    return test.settle(statistics, counts, np.array([i in used for i in range(len(parts))]))
+
+
+class TestLaw:
+    @pytest.mark.parametrize("n", [1, 2, 5, 30])
+    def test_three_moments_for_any_number_of_rows(self, n):
+        """Of rows whose whitened scores are centred exponentials: no symmetry helps."""
+        rng = np.random.default_rng(0)
+        y = rng.exponential(size=(200_000, 2)) - 1.0
+        # q = |y|^2: moments of two independent squares; E h^3 = 2 (E y^3)^2 = 8; E (q - 2) y = (2, 2).
+        scores = RowScores(mean=2, variance=16, third=2 * 240, pair=2, pair_third=8, lean=8)
+        sums = y[: len(y) // n * n].reshape(-1, n, 2).sum(axis=1)
+        squares = (sums**2).sum(axis=1) / n
+        variance, skew = scores.cumulants(np.array(float(n)))
+        assert squares.mean() == pytest.approx(scores.mean, rel=0.03)
+        assert squares.var() == pytest.approx(variance, rel=0.1)
+        assert np.mean((squares - squares.mean()) ** 3) == pytest.approx(skew, rel=0.25)
+
+    def test_for_many_rows_values_stay_what_they_are(self):
+        scores = made_at(TRUTH).row_scores
+        values = scores.mean * np.array([0.3, 1.0, 2.0, 10.0])
+        matched = scores.as_of_many_rows(values, np.full(4, 1e9))
+        np.testing.assert_allclose(matched, values, rtol=1e-6)
+
+    def test_of_few_rows_large_values_are_less_of_a_surprise(self):
+        scores = made_at(TRUTH).row_scores
+        values = np.full(3, 5.0 * scores.mean)
+        matched = scores.as_of_many_rows(values, np.array([5.0, 50.0, 5000.0]))
+        assert matched[0] < matched[1] < matched[2]
+
+    @pytest.mark.parametrize(("mixture", "n"), [(LINE, 30), (LINE, 200), (TRUTH, 30), (TRUTH, 100)])
+    def test_honest_partitions_have_uniform_p_values(self, mixture, n):
+        """Or rather large ones, where rows are few."""
+        rng = np.random.default_rng(3)
+        X, _ = mixture.sample(4000 * n, rng)
+        p = settle(np.array_split(X[rng.permutation(len(X))], 4000), mixture).p_values
+        for level in (0.1, 0.01):
+            error = np.sqrt(level * (1 - level) / 4000)
+            assert 0.3 * level < (p < level).mean() < level + 4 * error
+        assert (p < 1e-3).sum() <= 12
+
+
+class TestVerdicts:
+    def parts(self, n_parts=30, n=200):
+        return [make_rows(i, n) for i in range(n_parts)]
+
+    def test_a_partition_of_another_population_stands_out(self):
+        parts = self.parts()
+        parts[4] = parts[4] + [0.6, 0.0]
+        settled = settle(parts, TRUTH)
+        assert settled.p_values[4] < 1e-6
+        assert settled.z_scores[4] > 5
+        assert np.delete(settled.p_values, 4).min() > 1e-3
+
+    def test_at_a_mixture_that_is_no_optimum_nobody_stands_out(self):
+        """What all have in common is taken off."""
+        moved = Mixture([0.5, 0.5], TRUTH.means + 0.4, TRUTH.covariances * 1.3)
+        assert settle(self.parts(), moved).p_values.min() > 1e-3
+
+    def test_one_row_can_be_told(self):
+        parts = self.parts()
+        parts += [np.array([[3.0, 1.0]]), np.array([[30.0, -20.0]])]
+        settled = settle(parts, TRUTH, used=range(30))
+        assert settled.p_values[30] > 0.01
+        assert settled.p_values[31] < 1e-9
+
+    def test_sizes_far_beyond_probability_are_told_apart(self):
+        parts = self.parts()
+        parts += [parts[0] * 100, parts[0] * 1000]
+        z = settle(parts, TRUTH, used=range(30)).z_scores
+        assert np.isfinite(z).all()
+        assert z[31] > z[30] > 100
+
+    def test_a_partition_not_measured_has_no_statistic(self):
+        test = made_at(TRUTH)
+        readings = readings_of(self.parts(5), TRUTH)
+        (total,) = total_of(readings)
+        lost = Reading(7, reason="gone")
+        assert np.isnan(score_statistics([lost], test, total, frozenset(range(5)))).all()
+
+    def test_all_rows_in_one_partition_contradict_nobody(self):
+        test = made_at(TRUTH)
+        readings = readings_of(self.parts(1), TRUTH)
+        (total,) = total_of(readings)
+        assert score_statistics(readings, test, total, frozenset([0])) == [0.0]
+
+    def test_components_that_hardly_any_row_has_are_not_tested(self):
+        """A component on a single row must not condemn the partition that row lies in."""
+        family = TRUTH.family
+        stray = np.array([40.0, 40.0])
+        weights = np.array([*(TRUTH.weights * (1 - 1e-4)), 1e-4])
+        means = np.vstack([TRUTH.means, stray])
+        mixture = Mixture(
+            weights, means, np.concatenate([TRUTH.covariances, 0.01 * np.eye(2)[None]])
+        )
+        parts = self.parts()
+        parts[3] = np.vstack([parts[3], stray])
+        settled = settle(parts, mixture)
+        assert settled.p_values[3] > 1e-3
+        owners = family.coordinate_owners(mixture.components)
+        np.testing.assert_array_equal(made_at(mixture).is_tested, owners < 2)
+
+    def test_the_test_moves_with_the_mixture(self):
+        nearby = Mixture(TRUTH.weights, TRUTH.means + 0.02, TRUTH.covariances)
+        readings = readings_of(self.parts(), nearby)
+        (total,) = total_of(readings)
+        used = frozenset(range(30))
+        moved = made_at(TRUTH).at((nearby.weights, nearby.components))
+        fresh = made_at(nearby)
+        mine = score_statistics(readings, moved, total, used)
+        np.testing.assert_allclose(mine, score_statistics(readings, fresh, total, used), rtol=0.15)
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
+def test_owners_are_those_whose_parameters_move_a_coordinate(covariance_type):
+    family = Gaussian(covariance_type)
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(50, 3))
+    components = family.start_components(X, rng.normal(size=(3, 3)))
+    weights = np.array([0.2, 0.3, 0.5])
+    origin = (weights, components)
+    owners = family.coordinate_owners(components)
+    assert len(owners) == len(family.coordinates(*origin, origin))
+    for k in range(3):
+        moved = weights + 0.01 * (np.arange(3) == k)
+        other = family.start_components(2 * X + 1, components[0] + 1)
+        placed = family.place(components, np.array([k]), tuple(p[:1] + 1.0 for p in other))
+        touched = np.flatnonzero(np.abs(family.coordinates(moved, placed, origin)) > 1e-9)
+        assert set(owners[touched]) == {k}
+        assert len(touched) >= 1 + 3
+
+
+def test_another_family_has_the_test_too():
+    family = Poisson()
+    point = (np.array([0.4, 0.6]), (np.array([[1.0, 5.0], [8.0, 2.0]]),))
+    test = score_test(family, point, np.random.default_rng(0))
+    assert test.row_scores.mean == pytest.approx(5.0, rel=0.1)
