@@ -343,17 +343,22 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
     def _pipeline_from_mixture(self, X: Any) -> Pipeline:
         """Over partitions that are fitted from the global mixture."""
-        start: dict[str, Any] = dict.fromkeys(("weights_init", "means_init", "precisions_init"))
-        start["init_params"] = self.mixture_
-        pipeline = build_pipeline(X, **self._parameters() | start, n_starts=1, block_size=None)
-        partitions = pipeline.partitions
+        own: dict[str, Any] = dict.fromkeys(("weights_init", "means_init", "precisions_init"))
+        pipeline = build_pipeline(X, **self._parameters() | own, n_starts=1, block_size=None)
+        partitions, settings = pipeline.partitions, pipeline.settings
         if partitions.feature_names is not None:
             self._check_names(partitions.feature_names)
         elif partitions.n_features not in (None, self.n_features_in_):
             raise ValueError(
                 f"X must have {self.n_features_in_} columns; got {partitions.n_features}."
             )
-        return pipeline
+        mine = (settings.problem.family, settings.problem.n_components)
+        if mine != (self.mixture_.family, self.mixture_.n_components):
+            raise ValueError(
+                f"n_components and covariance_type must be those of the fit, {self.mixture_!r}; "
+                f"got {(self.n_components, self.covariance_type)}. Set them back, or fit again."
+            )
+        return replace(pipeline, settings=replace(settings, start=self.mixture_, given=None))
 
     def update(self, X: Any) -> Self:
         """Add new partitions: only they are read and fitted, from the mixture as it is, and all are aggregated again.
@@ -412,7 +417,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         pandas.DataFrame
             One row per partition: ``partition``, ``source``, ``n_samples``, ``p_value`` and ``sampling_ratio`` (of
             the decision), ``kind`` ("unit", "offset", "sign", "swapped columns", "column order", "weights",
-            "component", "column", "optimum", "other optimum", "unexplained", "nothing"), ``finding`` (the same in words),
+            "component", "column", "optimum", "other optimum", "unexplained", "nothing"), ``finding`` (in words),
             ``worst_component``, ``worst_column`` and ``z`` (the number that is farthest off, in standard errors), and
             ``w1_with``, the W1 distance between the global mixture and what it would be with this partition. With X
             also ``log_likelihood`` of its rows under the global mixture, ``kept_log_likelihood`` of some kept
