@@ -16,6 +16,7 @@ from dask_dfmr.estimator import GaussianMixture
 from dask_dfmr.exceptions import (
     AggregationError,
     FilterWarning,
+    OptimumWarning,
     PartitionError,
     PartitionWarning,
     RefinementError,
@@ -40,6 +41,7 @@ __all__ = [
     "GaussianMixture",
     "LocalEstimate",
     "Mixture",
+    "OptimumWarning",
     "Outcome",
     "PartitionError",
     "PartitionWarning",

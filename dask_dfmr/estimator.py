@@ -19,7 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dask_dfmr import checks
-from dask_dfmr.decision import Aggregate
+from dask_dfmr.decision import Aggregate, Note
 from dask_dfmr.estimates import LocalEstimate, Outcome
 from dask_dfmr.exceptions import AggregationError, PartitionError, PartitionWarning
 from dask_dfmr.execution import FitResult, run
@@ -31,10 +31,11 @@ from dask_dfmr.pipeline import build_pipeline
 from dask_dfmr.random import SeedLike
 from dask_dfmr.refinement import RefinementOptions
 from dask_dfmr.report import describe_failures, describe_verdict, failures, partition_report
+from dask_dfmr.restarts import check_restarts, settle_optimum
 
 logger = logging.getLogger("dask_dfmr")
 
-_OWN_PARAMETERS = ("on_failed", "keep_estimates", "warm_start", "verbose", "refine")
+_OWN_PARAMETERS = ("on_failed", "keep_estimates", "warm_start", "verbose", "restarts", "refine")
 """Parameters of the estimator that do not decide what the graph computes."""
 
 
@@ -198,6 +199,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         rho: float = 1.3,
         machine_weights: str = "rows",
         n_references: int | Literal["auto"] | None = "auto",
+        restarts: int | Literal["auto"] | None = "auto",
         refine: int | Literal["auto"] = 0,
         penalty: float | Literal["auto"] = "auto",
         min_partition_rows: int | Literal["auto"] = "auto",
@@ -225,6 +227,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.rho = rho
         self.machine_weights = machine_weights
         self.n_references = n_references
+        self.restarts = restarts
         self.refine = refine
         self.penalty = penalty
         self.min_partition_rows = min_partition_rows
@@ -283,6 +286,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 "means_init": None,
                 "precisions_init": None,
             }
+        check_restarts(self.restarts)
         refinement = RefinementOptions(self.refine)
         if self.method == "coat" and refinement.most_passes:
             raise ValueError(
@@ -294,9 +298,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         except AggregationError as error:
             error.report = partition_report(error.report or [], None)
             raise
+        settled = settle_optimum(pipeline, result, self.restarts, self.keep_estimates, self.verbose)
+        result = settled.result
         followed = follow_up(pipeline, result, refinement, self.verbose)
         self._learn(result, followed)
-        self._tell(followed.aggregate)
+        self.n_restarts_ = settled.n_restarts
+        self._tell(followed.aggregate, settled.notes)
         return self
 
     def _check_warm_start(self) -> None:
@@ -344,7 +351,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         if refinement is not None:
             self.lower_bound_ = refinement.mean_log_likelihood
 
-    def _tell(self, aggregate: Aggregate) -> None:
+    def _tell(self, aggregate: Aggregate, notes: Sequence[Note] = ()) -> None:
         """Log the verdict; warn or raise where the user asked for it."""
         report = self.partition_report_
         verdict = describe_verdict(report, aggregate.decision)
@@ -352,6 +359,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         if self.verbose:
             print(verdict)
         aggregate.warn(stacklevel=3)
+        for note in notes:
+            logger.warning(note.message)
+            warnings.warn(note.message, note.category, stacklevel=3)
         unconverged = report[
             aggregate.decision.kept & (report["outcome"] == Outcome.NOT_CONVERGED.value)
         ]

@@ -31,6 +31,7 @@ MATHEMATICS = (
     "likelihood_test",
     "measurement",
     "refinement",
+    "optima",
     "reduction",
     "aggregation",
     "exceptions",
