@@ -6,7 +6,8 @@ K = 5 components in d = 10 columns, m = 100 partitions of n = 500, 1000, 2000 ro
 each. Every job is fitted once and refined from there with s = 0, 1, 2, 5, 10, 20 passes and "auto". Error is W1 between
 the mixing distributions of result and population, over that of the pooled fit: the penalised maximum likelihood of the
 rows of the partitions that the filter kept, started at the truth and run to the end. `reads` counts partitions read by
-the automatic refinement over those that were kept: passes over the data. `false` are honest partitions that it left out.
+the automatic refinement over those that were kept: passes over the data. `false` are partitions that it left out,
+all of them honest.
 """
 
 from __future__ import annotations

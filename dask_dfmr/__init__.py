@@ -16,6 +16,7 @@ from dask_dfmr.estimator import GaussianMixture
 from dask_dfmr.exceptions import (
     AggregationError,
     FilterWarning,
+    HeterogeneityWarning,
     OptimumWarning,
     PartitionError,
     PartitionWarning,
@@ -23,6 +24,7 @@ from dask_dfmr.exceptions import (
 )
 from dask_dfmr.local_fit import fit_local
 from dask_dfmr.metrics import mixing_distance
+from dask_dfmr.mixing import mix_partitions
 from dask_dfmr.mixture import Mixture
 from dask_dfmr.pipeline import dfmr
 
@@ -39,6 +41,7 @@ __all__ = [
     "FilterDecision",
     "FilterWarning",
     "GaussianMixture",
+    "HeterogeneityWarning",
     "LocalEstimate",
     "Mixture",
     "OptimumWarning",
@@ -50,6 +53,7 @@ __all__ = [
     "dfmr",
     "fit_local",
     "metrics",
+    "mix_partitions",
     "mixing_distance",
     "pairwise_l2",
 ]

@@ -7,10 +7,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from dask_dfmr import stages
-from dask_dfmr.decision import Aggregate, AggregationOptions
+from dask_dfmr import judging, stages
+from dask_dfmr.decision import FALSE_DROP_RATE, Aggregate, AggregationOptions
 from dask_dfmr.distances import tile_blocks, upper_tiles
 from dask_dfmr.estimates import LocalEstimate
+from dask_dfmr.local_fit import LocalProblem
 from dask_dfmr.mixture import Mixture
 from dask_dfmr.random import SeedLike, seed_sequence
 from dask_dfmr.reduction import MAX_ROUNDS
@@ -21,12 +22,14 @@ def aggregate(
     estimates: Sequence[LocalEstimate | Mapping[str, Any]],
     *,
     method: Literal["dfmr", "mr", "coat"] = "dfmr",
-    rho: float = 1.3,
+    rho: float | Literal["auto"] = "auto",
+    false_drop_rate: float = FALSE_DROP_RATE,
     machine_weights: Literal["rows", "equal"] = "rows",
     n_starts: int = 1,
     max_rounds: int = MAX_ROUNDS,
     n_references: int | Literal["auto"] | None = "auto",
     random_state: SeedLike = None,
+    heterogeneity: Literal["weights"] | None = None,
 ) -> Aggregate:
     """Combine local estimates into one global mixture, leaving out those far from where the majority sits.
 
@@ -39,10 +42,14 @@ def aggregate(
     method : {"dfmr", "mr", "coat"}, default "dfmr"
         Distance filtered mixture reduction; mixture reduction of everything, unfiltered; or the
         centre itself.
-    rho : float, default 1.3
-        Kept are the estimates within ``rho`` times the radius of the centre. Not a significance
-        level: of clean machines 0 to 35 % lie outside 1.3, most where the mixture has few
-        parameters.
+    rho : "auto" or float, default "auto"
+        "auto": left out are the estimates whose distance sampling explains with a probability below
+        ``false_drop_rate``, given their numbers of rows and what the majority shows. A float: kept
+        are the estimates within ``rho`` times the radius of the centre (1.3 is the paper's). That is
+        not a significance level: of clean machines 0 to 35 % lie outside 1.3, most where the mixture
+        has few parameters.
+    false_drop_rate : float, default 0.001
+        Share of honest estimates that ``rho="auto"`` leaves out.
     machine_weights : {"rows", "equal"}, default "rows"
         Weight of an estimate in the reduction: its number of rows, or one for all (the paper's).
     n_starts : int, default 1
@@ -59,6 +66,12 @@ def aggregate(
     random_state : int, RandomState, Generator, SeedSequence or None, default None
         Seed of that draw, and of nothing else. None is fresh every time: who sends estimates should
         not know the references.
+    heterogeneity : {None, "weights"}, default None
+        "weights" filters component by component with the mixing weights profiled out: estimates
+        with other weights are kept, and of an estimate with a bad component the good ones. Nobody
+        is then left out for its weights, whatever they are. Components are kept within ``rho``
+        radii or what sampling explains; ``n_starts`` and ``max_rounds`` have no effect, and
+        ``n_references`` is the number of candidates for the centres. See ``docs/method.md``.
 
     Returns
     -------
@@ -75,6 +88,8 @@ def aggregate(
     -----
     PartitionWarning
         If estimates were refused and fewer than half are usable.
+    HeterogeneityWarning
+        If estimates differ by several times what sampling explains, or fall into groups.
     FilterWarning
         If there are too few machines to filter, or one holds most of the kept rows.
     ConvergenceWarning
@@ -85,12 +100,21 @@ def aggregate(
     Zhang, Tan & Chen, Byzantine-tolerant distributed learning of finite mixture models, JRSS-B
     2026, section 3.
     """
-    options = AggregationOptions(method, rho, machine_weights, n_starts, max_rounds, n_references)
+    options = AggregationOptions(
+        method,
+        rho,
+        machine_weights,
+        n_starts,
+        max_rounds,
+        n_references,
+        false_drop_rate,
+        heterogeneity,
+    )
     seed = seed_sequence(random_state)
     if not estimates:
         raise ValueError("estimates must hold at least one LocalEstimate; got none.")
     result = aggregate_in_memory(
-        [_as_message(e) for e in estimates], options, _mixture_type(estimates), seed
+        [_as_message(e) for e in estimates], options, _mixture_type(estimates), seed, None
     )
     result.warn()
     return result
@@ -101,14 +125,20 @@ def aggregate_in_memory(
     options: AggregationOptions,
     mixture_type: type[Mixture],
     seed: np.random.SeedSequence,
+    problem: LocalProblem | None,
 ) -> Aggregate:
-    """The method, one line a stage. The graph computes the same, and is tested against this."""
+    """The method, one line a stage. The graph computes the same, and is tested against this.
+
+    ``problem`` is how the estimates were fitted, where that is known.
+    """
     schema = stages.agree_on_schema([stages.describe_estimates(messages, mixture_type)])
     blocks = [
         stages.stack_estimates(messages[s], s.start, schema, mixture_type)
         for s in tile_blocks(len(messages))
     ]
-    roll = stages.call_roll([block.presence for block in blocks], schema)
+    roll = stages.call_roll([block.presence for block in blocks], schema, options)
+    if options.heterogeneity == "weights":
+        return stages.componentwise(blocks, roll, options, seed, mixture_type)
     n_references = options.references_among(len(messages))
     center = (
         _center_of_all_pairs(blocks, roll)
@@ -116,6 +146,12 @@ def aggregate_in_memory(
         else _center_by_references(blocks, roll, n_references, seed)
     )
     verdict = stages.l2_filter(center, roll, options)
+    problem = judging.problem_of(roll, mixture_type) if problem is None else problem
+    chosen = judging.draw_witnesses(verdict, roll, seed)
+    witnesses = stages.join_machines([stages.take_machines(block, chosen) for block in blocks])
+    consensus = judging.form_consensus(witnesses, verdict, roll, problem)
+    distances = [judging.consensus_distances(block, consensus, roll) for block in blocks]
+    verdict = judging.judge(verdict, consensus, distances, roll, options)
     starts = [
         stages.pick_start([stages.offer_start(block, verdict, s) for block in blocks])
         for s in range(options.n_starts)

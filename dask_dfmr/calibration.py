@@ -17,7 +17,7 @@ from dask_dfmr.distances import Stack, l2_tile, log_self_products
 from dask_dfmr.families import Array, Family
 from dask_dfmr.information import Information
 
-MOST_DRAWS, FEWEST_DRAWS, DRAWN_NUMBERS = 2**12, 2**10, 2**18
+MOST_DRAWS, FEWEST_DRAWS, DRAWN_NUMBERS = 2**11, 2**10, 2**18
 """Errors drawn for the law of a distance, by the number of coordinates: few coordinates have the longer tail."""
 
 STEP = 0.05
@@ -67,6 +67,11 @@ class Law(NamedTuple):
         """
         mean, sd = _moments(np.cbrt(self.ppf(GRID)))
         return (np.cbrt(values) - mean) / sd
+
+    def at_z_scores(self, z_scores: Array) -> Array:
+        """The inverse of :meth:`z_scores`."""
+        mean, sd = _moments(np.cbrt(self.ppf(GRID)))
+        return np.maximum(mean + sd * z_scores, 0.0) ** 3
 
     def _gamma(self) -> tuple[float, float, float]:
         """Shape, location and scale."""
@@ -154,6 +159,9 @@ def settle(statistics: Array, law: Law, judges: NDArray[np.bool_] | None = None)
         if len(roots) <= max(2, len(heard) // 2):
             break
         mean, sd = _moments(roots, ddof=1)
+        if mean == 0:  # copies of one another
+            scale = LEAST_SCALE
+            break
         last = scale, spread
         scale = _shrunk((mean / expected_mean) ** 3, _noise(law, roots))
         widening = sd / mean / (expected_sd / expected_mean)

@@ -17,7 +17,17 @@ from dask_dfmr.reduction import MAX_ROUNDS
 from dask_dfmr.references import ALL_PAIRS_UP_TO, N_REFERENCES
 
 METHODS = ("dfmr", "mr", "coat")
+
+PAPER_RHO = 1.3
+"""The paper's choice; what lies within so many radii of the centre is asked what sampling explains."""
+
+FALSE_DROP_RATE = 1e-3
+
+LEAST_P_VALUE = 1e-12
+"""Smaller ones rest on a law's farthest tail: they are shown as being below this."""
+
 MACHINE_WEIGHTS = ("rows", "equal")
+HETEROGENEITY = (None, "weights")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -30,8 +40,9 @@ class FilterDecision:
         Index of the estimate in the middle (COAT).
     radius : float
         L2 distance from the centre within which more than half of the usable estimates lie.
-    rho : float
-        Estimates within ``rho * radius`` are kept.
+    rho : float or "auto"
+        Estimates within ``rho * radius`` are kept; "auto": those with a ``p_value`` of at least
+        ``false_drop_rate``.
     distances : ndarray of shape (n_estimates,)
         L2 distance of each estimate to the centre; NaN for a refused one. In many columns or small
         units the numbers may leave the range of floating point (0 or inf); ``distance_ratios``
@@ -42,22 +53,53 @@ class FilterDecision:
         Estimates that went into the global mixture.
     refused : dict of int to str
         Estimates that took no part, with the reason.
+    expected_distances : ndarray of shape (n_estimates,) or None
+        L2 distance to the centre that sampling explains (root mean square), for an estimate of so
+        many rows; NaN for a refused one. None where nothing was calibrated.
+    z_scores : ndarray of shape (n_estimates,) or None
+        How far the estimate is from the consensus of those near the centre, in standard normal
+        units: above 3 is rare among honest ones.
+    p_values : ndarray of shape (n_estimates,) or None
+        Probability that an honest estimate of so many rows lies farther from the consensus.
+    sampling_ratios : ndarray of shape (n_estimates,) or None
+        Distance to the consensus in units of what sampling explains (root mean square).
+    false_drop_rate : float
+        Share of honest estimates that ``rho="auto"`` leaves out.
+    scale : float
+        How much larger squared distances of the majority are than those of samples of one mixture;
+        1 where the difference is no more than chance.
+    groups : tuple of tuple of int
+        Where the estimates fall into groups that lie farther apart than sampling explains: the
+        members of each (of at most 256 estimates that were compared).
     n_candidates : int or None
         Estimates among which the centre was chosen by exact medians; None where it is not known.
     n_references : int or None
         Estimates that all were measured against to find those candidates; None where all pairs
         were measured, and all are candidates.
+    components : ComponentDecision or None
+        Which components of each estimate were kept, with ``heterogeneity="weights"``. An estimate
+        is then kept if any of its components is; its ``distances`` and ``distance_ratios`` are
+        those of its worst component, ``radius`` is the largest of the components' radii (in
+        standard errors), and ``center`` is the centre of the heaviest component.
     """
 
     center: int
     radius: float
-    rho: float
+    rho: float | str
     distances: Array
     distance_ratios: Array
     kept: NDArray[np.bool_]
     refused: Mapping[int, str] = field(default_factory=dict)
+    expected_distances: Array | None = None
+    z_scores: Array | None = None
+    p_values: Array | None = None
+    sampling_ratios: Array | None = None
+    false_drop_rate: float = FALSE_DROP_RATE
+    scale: float = 1.0
+    groups: tuple[tuple[int, ...], ...] = ()
     n_candidates: int | None = None
     n_references: int | None = None
+    components: ComponentDecision | None = None
 
     def __post_init__(self) -> None:
         n = len(self.kept)
@@ -66,12 +108,15 @@ class FilterDecision:
                 f"distances, distance_ratios and kept must have one entry per estimate; got {self.distances.shape}, "
                 f"{self.distance_ratios.shape} and {self.kept.shape}."
             )
-        if not (0 <= self.center < n and self.kept[self.center]):
+        is_kept = 0 <= self.center < n and (self.kept[self.center] or self.rho == "auto")
+        if not is_kept:
             raise ValueError(
                 f"center must be the index of a kept estimate, 0 to {n - 1}; got {self.center}."
             )
-        for array in (self.distances, self.distance_ratios, self.kept):
-            array.setflags(write=False)
+        calibrated = (self.expected_distances, self.z_scores, self.p_values, self.sampling_ratios)
+        for array in (self.distances, self.distance_ratios, self.kept, *calibrated):
+            if array is not None:
+                array.setflags(write=False)
 
     @property
     def n_estimates(self) -> int:
@@ -79,27 +124,105 @@ class FilterDecision:
         return len(self.kept)
 
     def reason(self, index: int) -> str:
-        """Why this estimate was left out, in words; empty if it was kept."""
+        """Why this estimate, or a part of it, was left out, in words; empty if it was kept."""
+        if self.components is not None and index not in self.refused:
+            return self.components.reason(index)
         if self.kept[index]:
             return ""
         if index in self.refused:
             return self.refused[index]
         ratio = self.distance_ratios[index]
-        if np.isfinite(self.rho) and ratio > self.rho:
+        if not isinstance(self.rho, str) and np.isfinite(self.rho) and ratio > self.rho:
             return f"distance to the centre is {ratio:.3g} times the radius (rho = {self.rho:g})"
+        if self.p_values is not None and self.p_values[index] < self.false_drop_rate:
+            return self._too_far(index)
         return "only the centre itself is kept (method 'coat')"
 
+    def _too_far(self, index: int) -> str:
+        assert self.sampling_ratios is not None
+        assert self.p_values is not None
+        times, p = self.sampling_ratios[index], self.p_values[index]
+        chance = f"p = {p:.1g}" if p >= LEAST_P_VALUE else f"p < {LEAST_P_VALUE:g}"
+        return f"{times:.3g} times as far from the consensus as sampling explains ({chance})"
+
     def __repr__(self) -> str:
+        rho = self.rho if isinstance(self.rho, str) else f"{self.rho:g}"
         return (
             f"FilterDecision(kept {self.kept.sum()} of {self.n_estimates}, "
             f"refused {len(self.refused)}, center={self.center}, "
-            f"radius={self.radius:.6g}, rho={self.rho:g}{self._found_by_references()})"
+            f"radius={self.radius:.6g}, rho={rho}{self._found_by_references()}"
+            f"{'' if self.components is None else f', components={self.components!r}'})"
         )
+
+    @property
+    def kept_components(self) -> NDArray[np.bool_] | None:
+        """Kept components, (n_estimates, n_components), in the order of the result's; None in other modes."""
+        return None if self.components is None else self.components.kept
 
     def _found_by_references(self) -> str:
         if self.n_references is None:
             return ""
         return f", n_candidates={self.n_candidates}, n_references={self.n_references}"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ComponentDecision:
+    """Which components were kept where estimates are filtered component by component.
+
+    The columns are the components of the result, in its order.
+
+    Attributes
+    ----------
+    kept : ndarray of bool, shape (n_estimates, n_components)
+    matching : ndarray of int, shape (n_estimates, n_components)
+        Which of the estimate's own components, by decreasing weight, that is; -1 for a refused
+        estimate.
+    n_rows : ndarray of shape (n_estimates, n_components)
+        Rows behind it: those of the machine times the weight.
+    distance_ratios : ndarray of shape (n_estimates, n_components)
+        Distance to the component's centre in units of its radius; NaN for too few rows to judge.
+    radii : ndarray of shape (n_components,)
+        In standard errors of a difference between two estimates.
+    limits : ndarray of shape (n_components,)
+        Components are kept up to so many radii.
+    centers : ndarray of int, shape (n_components,)
+        Estimates in the middle.
+    least_rows : int
+        Rows needed to judge a component: as many as it has parameters.
+    """
+
+    kept: NDArray[np.bool_]
+    matching: NDArray[np.intp]
+    n_rows: Array
+    distance_ratios: Array
+    radii: Array
+    limits: Array
+    centers: NDArray[np.intp]
+    least_rows: int
+
+    def __post_init__(self) -> None:
+        for name in ("kept", "matching", "n_rows", "distance_ratios", "radii", "limits", "centers"):
+            getattr(self, name).setflags(write=False)
+
+    def reason(self, index: int) -> str:
+        """Which components of an estimate were left out and why, in words; empty if none was."""
+        return "; ".join(self._reason(index, int(k)) for k in np.flatnonzero(~self.kept[index]))
+
+    def _reason(self, index: int, k: int) -> str:
+        ratio = self.distance_ratios[index, k]
+        if np.isnan(ratio):
+            n_rows = self.n_rows[index, k]
+            return f"component {k} has too few rows to judge ({n_rows:.3g} of {self.least_rows})"
+        limit = self.limits[k]
+        return f"component {k} is {ratio:.3g} times its radius from the others' (limit {limit:.3g})"
+
+    def __repr__(self) -> str:
+        of_usable = self.matching[:, 0] >= 0
+        too_few = np.isnan(self.distance_ratios[of_usable]).sum()
+        return (
+            f"ComponentDecision(kept {self.kept.sum()} of {of_usable.sum() * self.kept.shape[1]}, "
+            f"too few rows to judge {too_few})"
+        )
 
 
 class Note(NamedTuple):
@@ -158,13 +281,16 @@ class AggregationOptions:
     """What the user can choose about an aggregation; checked on construction."""
 
     method: str = "dfmr"
-    rho: float = 1.3
+    rho: float | str = "auto"
     machine_weights: str = "rows"
     n_starts: int = 1
     max_rounds: int = MAX_ROUNDS
     n_references: int | str | None = "auto"
+    false_drop_rate: float = FALSE_DROP_RATE
+    heterogeneity: str | None = None
 
     def __post_init__(self) -> None:
+        self._check_heterogeneity()
         checks.one_of("method", self.method, METHODS)
         checks.one_of("machine_weights", self.machine_weights, MACHINE_WEIGHTS)
         checks.integer("n_starts", self.n_starts, 1)
@@ -172,15 +298,36 @@ class AggregationOptions:
         if self.n_references not in (None, "auto"):
             checks.integer("n_references", self.n_references, 1, alternative="None, 'auto' or ")
         is_number = isinstance(self.rho, (int, float, np.number)) and not isinstance(self.rho, bool)
-        if not is_number or not self.rho >= 1:
+        if self.rho != "auto" and not (is_number and float(self.rho) >= 1):
             raise ValueError(
-                f"rho must be a number of at least 1 (1.3 by default, inf keeps all); got {self.rho!r}."
+                "rho must be 'auto' or a number of at least 1 (1.3 is the paper's, inf keeps all); "
+                f"got {self.rho!r}."
+            )
+        checks.number("false_drop_rate", self.false_drop_rate)
+        if not 0 < self.false_drop_rate < 0.5:
+            raise ValueError(
+                f"false_drop_rate must be a probability below 0.5, like 0.001; got {self.false_drop_rate!r}."
+            )
+
+    def _check_heterogeneity(self) -> None:
+        checks.one_of("heterogeneity", self.heterogeneity, HETEROGENEITY)
+        if self.heterogeneity is not None and self.method != "dfmr":
+            raise ValueError(
+                f"heterogeneity={self.heterogeneity!r} is a way to filter and needs method='dfmr'; "
+                f"got method={self.method!r}."
             )
 
     @property
     def effective_rho(self) -> float:
-        """Plain mixture reduction is the filter that keeps all."""
-        return float("inf") if self.method == "mr" else float(self.rho)
+        """Radii that count as near; plain mixture reduction is the filter that keeps all."""
+        if self.method == "mr":
+            return float("inf")
+        return PAPER_RHO if isinstance(self.rho, str) else float(self.rho)
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether what sampling explains decides who is kept."""
+        return self.rho == "auto" and self.method == "dfmr"
 
     def references_among(self, n_estimates: int) -> int | None:
         """How many references so many estimates are measured against; None for all pairs.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, Literal, Self
 
 import dask
@@ -19,7 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dask_dfmr import checks
-from dask_dfmr.decision import Aggregate, Note
+from dask_dfmr.decision import FALSE_DROP_RATE, Aggregate, Note
 from dask_dfmr.estimates import LocalEstimate, Outcome
 from dask_dfmr.exceptions import AggregationError, PartitionError, PartitionWarning
 from dask_dfmr.execution import FitResult, run
@@ -81,19 +81,41 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         Start from the mixture of the previous fit.
     verbose : int, default 0
         1 shows Dask's progress bar and what was left out.
+    machines : "partition" or column name, default "partition"
+        What is trusted or left out as a whole. "partition": every partition. A column (sensor, site,
+        file, day): the rows of one value of it, wherever they lie; a bad sensor whose rows lie in
+        every partition can be left out only so. The column is no feature, may be of any type that
+        can be compared for equality, and is read first by itself; rows without a value are a machine
+        of their own, and so is a partition that cannot be read. See the user guide for the cost.
     method : {"dfmr", "mr", "coat"}, default "dfmr"
         The filtered reduction; the reduction of all partitions; or the estimate in the middle
         alone.
-    rho : float, default 1.3
-        Partitions within ``rho`` times the radius are kept; the radius is the smallest one, round
-        the estimate in the middle, that holds more than half of them. Not a significance level: 0
-        to 35 % of clean partitions lie outside, most where the mixture has few parameters.
+    rho : "auto" or float, default "auto"
+        "auto": partitions are left out whose distance sampling explains with a probability below
+        ``false_drop_rate``, given their rows and what the majority shows. A float: partitions
+        within ``rho`` times the radius are kept, the smallest one, round the estimate in the
+        middle, that holds more than half of them. The paper's is 1.3. It is not a significance
+        level: 0 to 35 % of clean partitions lie outside, most where the mixture has few parameters.
+    false_drop_rate : float, default 0.001
+        Share of honest partitions that ``rho="auto"`` leaves out.
     machine_weights : {"rows", "equal"}, default "rows"
         Weight of a kept partition in the reduction.
     n_references : "auto", int or None, default "auto"
         How many partitions, drawn at random, all others are measured against to find candidates for
         the centre; everything after that is exact. None measures all pairs. "auto" measures all
         pairs up to 2,000 partitions, and takes 512 references beyond. See :func:`aggregate`.
+    heterogeneity : {None, "weights"}, default None
+        "weights" filters component by component with the mixing weights profiled out: for sorted or
+        stratified rows, whose partitions differ in proportions honestly, and for partitions of
+        which only some components are bad. It does not protect against wrong weights. See
+        :func:`aggregate`.
+    restarts : int, "auto" or None, default "auto"
+        Partitions that share a start share its optimum, and agree whether it is the best one or not. So up to 18 of
+        the kept partitions (three, where they have ten rows per free parameter) are read once more and fitted
+        from fresh starts; an :class:`OptimumWarning` tells of a better optimum. It is adopted, up to ``restarts``
+        times, by fitting all partitions again from it: one more read of everything each time. "auto": 0, and only
+        where the start was given (``warm_start`` and complete ``*_init`` parameters too), or where pilots have fewer
+        than ten rows per free parameter. None: nothing is checked.
     refine : int or "auto", default 0
         Passes of EM over all rows of the kept partitions after the aggregation, which take the mixture
         to the one that a fit to all those rows together would give; "auto": until the gain that remains is
@@ -148,15 +170,21 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         partitions ``left_out`` and ``joined`` in it. Empty without refinement.
     n_passes_ : int
         Passes over the data that the refinement made.
+    n_restarts_ : int
+        How often a better optimum was adopted.
     n_partitions_ : int
     support_ : ndarray of bool, shape (n_partitions_,)
         Partitions that went into the mixture: those that the filter kept, and where there was a refinement, those
         whose rows it used.
     partition_report_ : pandas.DataFrame
-        One row per partition: ``partition`` (index into ``X.partitions``), ``source`` (file or row
-        range, where known), ``n_samples``, ``outcome``, ``n_iter``, ``log_likelihood`` (mean per
-        row), ``distance`` (L2, to the centre), ``distance_ratio`` (in radii), ``kept``, ``reason``,
-        ``n_omitted`` (rows left out), ``start``.
+        One row per partition, or per value of the column ``machines`` in sorted order:
+        ``partition`` (index into ``X.partitions``, or the number of the value), ``source`` (file or
+        row range, where known, or ``sensor='A7'``), ``n_samples``, ``outcome``, ``n_iter``,
+        ``log_likelihood`` (mean per row), ``distance`` (L2, to the centre), ``distance_ratio`` (in
+        radii), ``expected_distance`` (that sampling explains), ``z_score`` and ``p_value`` (of the
+        distance to the consensus of those near the centre), ``kept``, ``reason``, ``n_omitted``
+        (rows left out), ``start``. With ``heterogeneity="weights"`` also ``components_kept``, how
+        many components went into the mixture; ``reason`` says which did not.
     estimates_ : sequence of LocalEstimate or None
         The local estimates, in the order of the partitions.
 
@@ -195,10 +223,13 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         random_state: SeedLike = None,
         warm_start: bool = False,
         verbose: int = 0,
+        machines: Hashable = "partition",
         method: str = "dfmr",
-        rho: float = 1.3,
+        rho: float | Literal["auto"] = "auto",
+        false_drop_rate: float = FALSE_DROP_RATE,
         machine_weights: str = "rows",
         n_references: int | Literal["auto"] | None = "auto",
+        heterogeneity: Literal["weights"] | None = None,
         restarts: int | Literal["auto"] | None = "auto",
         refine: int | Literal["auto"] = 0,
         penalty: float | Literal["auto"] = "auto",
@@ -223,10 +254,13 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.random_state = random_state
         self.warm_start = warm_start
         self.verbose = verbose
+        self.machines = machines
         self.method = method
         self.rho = rho
+        self.false_drop_rate = false_drop_rate
         self.machine_weights = machine_weights
         self.n_references = n_references
+        self.heterogeneity = heterogeneity
         self.restarts = restarts
         self.refine = refine
         self.penalty = penalty
@@ -247,13 +281,14 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         ----------
         X : dask DataFrame, dask Array, list of Delayed, pandas DataFrame or array-like of shape
         (n_samples, n_features)
-            Numeric columns only. A Delayed gives one partition: a DataFrame or an array.
+            Numeric columns only, besides the one that ``machines`` names. A Delayed gives one
+            partition: a DataFrame or an array.
         y : ignored
 
         Raises
         ------
         TypeError, ValueError
-            If X or a parameter is wrong: before anything is read.
+            If X or a parameter is wrong: before anything is read, except a column of ``machines``.
         AggregationError
             If no partition has a usable estimate; its ``report`` says why for each.
         PartitionError
@@ -266,10 +301,14 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         PartitionWarning
             If partitions could not be read or fitted (``on_failed="warn"``), or fewer than half are
             usable.
+        HeterogeneityWarning
+            If partitions differ by several times what sampling explains, or fall into groups.
         FilterWarning
             If there are too few partitions to filter, or one holds most of the kept rows.
+        OptimumWarning
+            If the partitions share an optimum that is not the best one (``restarts``).
         ConvergenceWarning
-            If a kept local fit, or the reduction, did not converge.
+            If a kept local fit, the reduction, or a refinement with ``refine="auto"`` did not converge.
         """
         checks.one_of("on_failed", self.on_failed, ("warn", "raise", "ignore"))
         checks.one_of("keep_estimates", self.keep_estimates, ("auto", True, False))
@@ -287,11 +326,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 "precisions_init": None,
             }
         check_restarts(self.restarts)
-        refinement = RefinementOptions(self.refine)
-        if self.method == "coat" and refinement.most_passes:
-            raise ValueError(
-                f"refine must be 0 with method='coat', which takes one estimate as it is; got {self.refine!r}."
-            )
+        refinement = self._refinement_options()
         pipeline = build_pipeline(X, **parameters, n_starts=1, block_size=None)
         try:
             result = run(pipeline, self.keep_estimates, self.verbose)
@@ -305,6 +340,19 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.n_restarts_ = settled.n_restarts
         self._tell(followed.aggregate, settled.notes)
         return self
+
+    def _refinement_options(self) -> RefinementOptions:
+        options = RefinementOptions(self.refine, self.false_drop_rate)
+        if options.most_passes and self.method == "coat":
+            raise ValueError(
+                f"refine must be 0 with method='coat', which takes one estimate as it is; got {self.refine!r}."
+            )
+        if options.most_passes and self.heterogeneity is not None:
+            raise ValueError(
+                f"refine must be 0 with heterogeneity={self.heterogeneity!r}, which keeps good components of "
+                f"partitions whose other rows are bad; got {self.refine!r}."
+            )
+        return options
 
     def _check_warm_start(self) -> None:
         last = (self.mixture_.n_components, self.mixture_.covariance_type)
@@ -417,6 +465,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
     def _map(self, X: Any, method: str) -> Any:
         check_is_fitted(self, "mixture_")
+        X = self._without_machines(X)
         if isinstance(X, dd.DataFrame):
             self._check_names(check_dtypes(X.dtypes))
             meta = _apply_to_frame(X._meta_nonempty.iloc[:0], self.mixture_, method)
@@ -431,6 +480,16 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             return [dask.delayed(_apply)(part, model, method) for part in X]
         rows = validate_data(self, X, reset=False, dtype="numeric", ensure_all_finite=False)
         return _apply(rows, self.mixture_, method)
+
+    def _without_machines(self, X: Any) -> Any:
+        """X without the column that says where a row comes from, if X has it and it is no feature."""
+        is_column = not (isinstance(self.machines, str) and self.machines == "partition")
+        if not is_column or not isinstance(X, (dd.DataFrame, pd.DataFrame)):
+            return X
+        is_feature = str(self.machines) in (self.mixture_.feature_names or ())
+        return (
+            X if is_feature or self.machines not in X.columns else X.drop(columns=[self.machines])
+        )
 
     def _map_array(self, X: Any, method: str) -> Any:
         if X.ndim != 2 or X.shape[1] != self.n_features_in_:

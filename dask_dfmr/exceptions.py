@@ -40,6 +40,10 @@ class PartitionWarning(UserWarning):
     """Partitions were left out because they could not be read, fitted or used."""
 
 
+class HeterogeneityWarning(UserWarning):
+    """Partitions differ by more than their numbers of rows explain: they are no samples of one population."""
+
+
 class FilterWarning(UserWarning):
     """The filter cannot promise what it usually does: too few machines, or one that weighs too much."""
 

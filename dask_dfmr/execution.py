@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 import dask
 import distributed
+from dask.core import get_dependencies
 from dask.diagnostics import ProgressBar
 from dask.task_spec import DataNode, TaskRef
 
@@ -33,7 +34,7 @@ from dask_dfmr.graph import (
     add_shortlist,
     as_delayed,
 )
-from dask_dfmr.partitions import Partitions
+from dask_dfmr.partitions import Partitions, reachable
 from dask_dfmr.pilot import Shortlist
 from dask_dfmr.store import MEMORY_LIMIT, StoredEstimates, write_block
 from dask_dfmr.tasks import FitSettings, lost_partition
@@ -242,12 +243,23 @@ def _gather_messages(
 
 
 def _place_data(client: distributed.Client, partitions: Partitions) -> tuple[Partitions, list[Any]]:
-    """Send data in memory once, not with every submission; as tasks, so that losing a worker loses nothing."""
+    """Send data in memory once, and regroup rows once, not with every submission.
+
+    As tasks, so that losing a worker loses nothing. What is left of the graph is what loaders need beside that.
+    """
+    graph = partitions.graph
+    placed = {key for key, node in graph.items() if isinstance(node, DataNode)}
+    placed |= set(partitions.held)
+    if not placed:
+        return partitions, []
+    dependencies = {key: get_dependencies(graph, key) for key in graph}
     g = GraphBuilder()
-    g.tasks = {key: node for key, node in partitions.graph.items() if isinstance(node, DataNode)}
-    futures = _submit(client, g, [TaskRef(key) for key in g.tasks], verbose=0) if g.tasks else []
-    rest = {key: node for key, node in partitions.graph.items() if key not in g.tasks}
-    return replace(partitions, graph=rest), futures
+    g.tasks = {key: graph[key] for key in reachable(dependencies, list(placed))}
+    futures = _submit(client, g, [TaskRef(key) for key in placed], verbose=0)
+    left = {key: needed - placed for key, needed in dependencies.items()}
+    wanted = {key for loader in partitions.loaders for key in loader.dependencies}
+    kept = reachable(left, list(wanted - placed))
+    return replace(partitions, graph={key: graph[key] for key in kept}), futures
 
 
 def _find_shortlist(
@@ -301,6 +313,47 @@ def _submit(
     while any(future.status == "pending" for future in futures):
         distributed.wait(futures)
     return list(futures)
+
+
+def compute_each(
+    graph: Mapping[Any, Any], add: Callable[[GraphBuilder, int], TaskRef], n: int
+) -> list[Any]:
+    """The results of tasks on whatever scheduler is active; on a cluster, for one that died there, the error.
+
+    Any other error of a task is raised.
+
+    Parameters
+    ----------
+    graph : mapping
+        Tasks that these depend on.
+    add : callable
+        Adds task number i to a graph.
+    n : int
+        How many there are.
+    """
+
+    def build(indices: Sequence[int]) -> tuple[GraphBuilder, list[TaskRef]]:
+        g = GraphBuilder()
+        g.tasks.update(graph)
+        return g, [add(g, i) for i in indices]
+
+    client = active_client()
+    g, refs = build(range(n))
+    if client is None:
+        return list(as_delayed(g, g.add("results", 0, _pack, *refs)).compute())
+    futures = _submit(client, g, refs, verbose=0)
+    for i, future in enumerate(futures):
+        if isinstance(_error_of(future), distributed.KilledWorker):
+            # As with fits: it may have died with another.
+            (futures[i],) = _submit(client, *build([i]), verbose=0)
+    errors = [_error_of(future) for future in futures]
+    for error in errors:
+        if not isinstance(error, (type(None), distributed.KilledWorker)):
+            error.__traceback__ = None  # as above: it would keep the tasks on the scheduler
+            raise copy.copy(error)
+    alive = [future for future, error in zip(futures, errors, strict=True) if error is None]
+    values = iter(client.gather(alive))
+    return [next(values) if error is None else error for error in errors]
 
 
 def _error_of(future: Any) -> BaseException | None:

@@ -10,16 +10,20 @@ Stages, as they appear on the dashboard (``dask.utils.key_split`` of the keys)::
     the centre, references    { dfmr_draw_machines -> dfmr_take_machines -> dfmr_join_machines
                               -> dfmr_l2_rows or dfmr_reference_medians } x 3
                               -> dfmr_coat_candidate -> dfmr_coat_min
-    who is kept               dfmr_l2_filter
+    who is near the centre    dfmr_l2_filter
+    what sampling explains    dfmr_draw_machines -> dfmr_take_machines -> dfmr_join_machines
+                              -> dfmr_consensus -> dfmr_consensus_distances
+    who is kept               dfmr_judge
     where reductions start    dfmr_offer_start -> dfmr_pick_start
     reduction at once         dfmr_reduce
     reduction in rounds       { dfmr_assign_block -> dfmr_tree_sum -> dfmr_recentre } x max_rounds
     the result                dfmr_finish
+    heterogeneity="weights"   dfmr_componentwise, from dfmr_call_roll to the result
 
 A fit on a cluster adds ``dfmr_lost_partition`` for what died there; one on a local scheduler collects
 what it returns in ``dfmr_results`` (and ``dfmr_store`` for estimates kept on disk).
 
-The functions are those of :mod:`dask_dfmr.stages`, :mod:`dask_dfmr.pilot` and
+The functions are those of :mod:`dask_dfmr.stages`, :mod:`dask_dfmr.judging`, :mod:`dask_dfmr.pilot` and
 :mod:`dask_dfmr.tasks`; no task holds the whole distance matrix or all rows. Each ``add_*`` below
 adds one part to a dictionary of tasks and returns references to its results, so that the parts can
 be submitted together (:func:`dfmr`) or one after the other (:mod:`dask_dfmr.execution`).
@@ -35,7 +39,7 @@ import numpy as np
 from dask.delayed import Delayed
 from dask.task_spec import List, Task, TaskRef
 
-from dask_dfmr import pilot, stages, tasks
+from dask_dfmr import judging, pilot, stages, tasks
 from dask_dfmr.decision import AggregationOptions
 from dask_dfmr.distances import block_size_for, tile_blocks, upper_tiles
 from dask_dfmr.partitions import Partitions
@@ -191,14 +195,18 @@ def add_aggregation(
     presences: list[Any] = [
         g.add("presence", b, stages.presence_of, block) for b, block in enumerate(blocks)
     ]
-    roll = g.add("call_roll", 0, stages.call_roll, presences, schema, list(reports))
+    roll = g.add("call_roll", 0, stages.call_roll, presences, schema, options, list(reports))
+    if options.heterogeneity == "weights":
+        arguments = (blocks, roll, options, settings.seed, mixture_type)
+        return g.add("componentwise", 0, _serial, stages.componentwise, *arguments), reports
     n_references = options.references_among(len(messages))
     center = (
         _add_center_of_all_pairs(g, blocks, roll, split_every)
         if n_references is None
         else _add_center_by_references(g, blocks, roll, n_references, settings.seed)
     )
-    verdict = g.add("l2_filter", 0, stages.l2_filter, center, roll, options)
+    near = g.add("l2_filter", 0, stages.l2_filter, center, roll, options)
+    verdict = _add_judgement(g, blocks, near, roll, settings, options)
     usual = block_size is None or block_size >= block_size_for(len(messages))
     at_once = len(blocks) == 1 or (usual and len(messages) <= REDUCE_AT_ONCE)
     reduced: list[Any] = [
@@ -225,6 +233,34 @@ def _add_center_of_all_pairs(
         candidates.append(g.add("coat_candidate", i, _coat_candidate, block, i, row))
     center: TaskRef = g.tree("coat_min", (), stages.coat_min, candidates, split_every)
     return center
+
+
+def _add_judgement(
+    g: GraphBuilder,
+    blocks: list[Any],
+    near: TaskRef,
+    roll: TaskRef,
+    settings: FitSettings,
+    options: AggregationOptions,
+) -> TaskRef:
+    """Who is near the centre -> their consensus -> what sampling explains of everybody's distance to it."""
+    machines = g.add(
+        "draw_machines", "witnesses", judging.draw_witnesses, near, roll, settings.seed
+    )
+    taken: list[Any] = [
+        g.add("take_machines", ("witnesses", b), stages.take_machines, block, machines)
+        for b, block in enumerate(blocks)
+    ]
+    witnesses = g.add("join_machines", "witnesses", stages.join_machines, taken)
+    arguments = (witnesses, near, roll, settings.problem)
+    consensus = g.add("consensus", 0, _serial, judging.form_consensus, *arguments)
+    distances: list[Any] = [
+        g.add(
+            "consensus_distances", b, _serial, judging.consensus_distances, block, consensus, roll
+        )
+        for b, block in enumerate(blocks)
+    ]
+    return g.add("judge", 0, judging.judge, near, consensus, distances, roll, options)
 
 
 def _add_center_by_references(

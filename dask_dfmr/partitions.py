@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from dask.core import get_dependencies
 from dask.delayed import Delayed
-from dask.task_spec import DataNode, GraphNode, TaskRef
+from dask.task_spec import Alias, DataNode, GraphNode, TaskRef
 from distributed import Future
 from sklearn.utils import check_array
 
@@ -76,6 +76,11 @@ class Partitions:
     feature_names : tuple of str or None
     n_features : int or None
         None where it is known only after loading (Delayed objects).
+    held : tuple
+        Keys of tasks in ``graph`` that are dear, serve several loaders, and are worth keeping on a
+        cluster until all fits are done.
+    scratch : object
+        Whatever has to live as long as the loaders may run: temporary files.
     """
 
     loaders: list[Loader]
@@ -83,6 +88,8 @@ class Partitions:
     sources: list[str | None]
     feature_names: tuple[str, ...] | None
     n_features: int | None
+    held: tuple[Any, ...] = ()
+    scratch: Any = None
 
     def __len__(self) -> int:
         return len(self.loaders)
@@ -90,9 +97,16 @@ class Partitions:
     def reduced_to(self, indices: Sequence[int]) -> Partitions:
         """The same with as much of the graph as these partitions need; the others cannot be loaded."""
         dependencies = {key: get_dependencies(self.graph, key) for key in self.graph}
-        wanted = [key for i in indices for key in self.loaders[i].dependencies]
-        kept = reachable(dependencies, wanted)
-        return replace(self, graph={key: self.graph[key] for key in kept})
+        chosen = set(indices)
+        nothing = Loader(None, [])
+        loaders = [loader if i in chosen else nothing for i, loader in enumerate(self.loaders)]
+        kept = reachable(dependencies, [key for loader in loaders for key in loader.dependencies])
+        return replace(
+            self,
+            loaders=loaders,
+            graph={key: self.graph[key] for key in kept},
+            held=tuple(key for key in self.held if key in kept),
+        )
 
 
 def as_partitions(X: Any, n_partitions: int = 1) -> Partitions:
@@ -138,6 +152,12 @@ def as_partitions(X: Any, n_partitions: int = 1) -> Partitions:
 
 def _from_dask_dataframe(X: Any) -> Partitions:
     names = check_dtypes(X.dtypes)
+    loaders, graph, sources = fold_dataframe(X)
+    return Partitions(loaders, graph, sources, names, len(names))
+
+
+def fold_dataframe(X: Any) -> tuple[list[Loader], dict[Any, Any], list[str | None]]:
+    """A loader and a name for every partition of a dask DataFrame, and the graph that loaders depend on."""
     # Dask merges small parquet partitions after a projection. Here a partition is a machine, and
     # their number is the user's.
     with dask.config.set({"optimization.tune.active": False}):
@@ -151,7 +171,7 @@ def _from_dask_dataframe(X: Any) -> Partitions:
         source_of(loader.node) or interval
         for loader, interval in zip(loaders, divisions, strict=True)
     ]
-    return Partitions(loaders, graph, sources, names, len(names))
+    return loaders, graph, sources
 
 
 def _from_dask_array(X: da.Array) -> Partitions:
@@ -197,15 +217,25 @@ def _from_memory(X: Any, n_partitions: int) -> Partitions:
         data = check_array(X, dtype="numeric", ensure_all_finite=False, ensure_min_samples=2)
         check_kind("X", data.dtype)
     bounds = np.linspace(0, len(data), n_partitions + 1).astype(int)
-    token = uuid4().hex
-    graph: dict[Any, Any] = {}
-    for i, (a, b) in enumerate(itertools.pairwise(bounds)):
-        graph["dfmr_rows-" + token, i] = DataNode(
-            ("dfmr_rows-" + token, i), data.iloc[a:b] if names is not None else data[a:b]
-        )
-    loaders = [Loader(None, [key]) for key in graph]
+    pieces = [
+        data.iloc[a:b] if names is not None else data[a:b] for a, b in itertools.pairwise(bounds)
+    ]
     sources: list[str | None] = [f"rows {a}:{b}" for a, b in itertools.pairwise(bounds)]
-    return Partitions(loaders, graph, sources, names, int(data.shape[1]))
+    return partitions_in_memory(pieces, sources, names, int(data.shape[1]))
+
+
+def partitions_in_memory(
+    pieces: Sequence[Any],
+    sources: list[str | None],
+    feature_names: tuple[str, ...] | None,
+    n_features: int,
+) -> Partitions:
+    """Data in memory that are already cut, one piece a partition."""
+    token = uuid4().hex
+    keys = [("dfmr_rows-" + token, i) for i in range(len(pieces))]
+    graph = {key: DataNode(key, piece) for key, piece in zip(keys, pieces, strict=True)}
+    loaders = [Loader(None, [key]) for key in keys]
+    return Partitions(loaders, graph, sources, feature_names, n_features)
 
 
 # -- one task per partition ----------------------------------------------------------------------
@@ -221,6 +251,11 @@ def _fold(graph: dict[Any, Any], keys: list[Any]) -> tuple[list[Loader], dict[An
             f"X has {len(keys)} partitions, but {missing} are not in its graph. Dask does that when persist() "
             "merges small parquet partitions: persist under dask.config.set({'optimization.tune.active': False})."
         )
+    # from_delayed leaves aliases that are called like what they stand for, not like their place in the graph.
+    graph = {
+        key: Alias(key, node.target) if isinstance(node, Alias) else node
+        for key, node in graph.items()
+    }
     dependencies = {key: get_dependencies(graph, key) for key in graph}
     dependents: dict[Any, set[Any]] = {key: set() for key in graph}
     for key, needed in dependencies.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ from dask.utils import parse_timedelta
 from numpy.typing import ArrayLike
 
 from dask_dfmr import checks
-from dask_dfmr.decision import AggregationOptions
+from dask_dfmr.decision import FALSE_DROP_RATE, AggregationOptions
 from dask_dfmr.distances import block_size_for
 from dask_dfmr.execution import Pipeline
 from dask_dfmr.families import Array
@@ -18,8 +19,8 @@ from dask_dfmr.families.gaussian import COVARIANCE_TYPES, Gaussian
 from dask_dfmr.graph import SPLIT_EVERY
 from dask_dfmr.local_fit import LocalProblem
 from dask_dfmr.mixture import Mixture, as_floats
-from dask_dfmr.partitions import as_partitions
 from dask_dfmr.random import SeedLike, seed_sequence
+from dask_dfmr.sources import machines_of
 from dask_dfmr.starts import NAMED_STARTS, GivenStart
 from dask_dfmr.tasks import FitSettings
 
@@ -40,10 +41,13 @@ def dfmr(
     means_init: ArrayLike | None = None,
     precisions_init: ArrayLike | None = None,
     random_state: SeedLike = None,
+    machines: Hashable = "partition",
     method: str = "dfmr",
-    rho: float = 1.3,
+    rho: float | Literal["auto"] = "auto",
+    false_drop_rate: float = FALSE_DROP_RATE,
     machine_weights: str = "rows",
     n_references: int | Literal["auto"] | None = "auto",
+    heterogeneity: Literal["weights"] | None = None,
     n_starts: int = 1,
     refine: int = 0,
     penalty: float | Literal["auto"] = "auto",
@@ -56,10 +60,11 @@ def dfmr(
 ) -> Any:
     """Distance filtered mixture reduction of a collection, as one lazy graph.
 
-    Nothing is read or computed here; compute the result on any scheduler. An error in a partition's
-    own reader or fit becomes the outcome of that partition. One that arises upstream of it (behind
-    a shuffle, say), or a worker that dies for good, fails the graph: :meth:`GaussianMixture.fit`
-    survives those on a cluster, because it submits fits and aggregation separately.
+    Nothing is read or computed here, but a column of ``machines``; compute the result on any
+    scheduler. An error in a partition's own reader or fit becomes the outcome of that partition. One
+    that arises upstream of it (behind a shuffle, say), or a worker that dies for good, fails the
+    graph: :meth:`GaussianMixture.fit` survives those on a cluster, because it submits fits and
+    aggregation separately.
 
     Parameters
     ----------
@@ -67,6 +72,10 @@ def dfmr(
     n_components, covariance_type, tol, ..., partition_timeout, n_partitions, split_every
         As for :class:`GaussianMixture`. ``init_params`` may also be a :class:`Mixture` to start
         from.
+    machines : "partition" or column name, default "partition"
+        As for :class:`GaussianMixture`. The values of a column are read here and now, on the active
+        scheduler; the rows are grouped when the graph is computed, in memory (:meth:`GaussianMixture.fit`
+        uses temporary files where it can).
     n_starts : int, default 1
         As for :func:`aggregate`.
     refine : int, default 0
@@ -85,7 +94,7 @@ def dfmr(
         raise ValueError(
             f"refine must be 0 for a lazy graph; got {refine!r}. Use GaussianMixture(refine={refine!r}).fit(X)."
         )
-    return build_pipeline(X, **arguments).as_delayed()
+    return build_pipeline(X, **arguments, lazy=True).as_delayed()
 
 
 def build_pipeline(
@@ -102,10 +111,13 @@ def build_pipeline(
     means_init: ArrayLike | None,
     precisions_init: ArrayLike | None,
     random_state: SeedLike,
+    machines: Hashable,
     method: str,
-    rho: float,
+    rho: float | str,
+    false_drop_rate: float,
     machine_weights: str,
     n_references: int | str | None,
+    heterogeneity: str | None,
     n_starts: int,
     penalty: float | str,
     min_partition_rows: int | str,
@@ -114,8 +126,9 @@ def build_pipeline(
     n_partitions: int,
     split_every: int | None,
     block_size: int | None,
+    lazy: bool = False,
 ) -> Pipeline:
-    """Check everything, read nothing."""
+    """Check everything, read nothing but a column of ``machines``; ``lazy`` if somebody else may compute it."""
     checks.one_of("covariance_type", covariance_type, COVARIANCE_TYPES)
     if not isinstance(init_params, Mixture):
         checks.one_of("init_params", init_params, START_NAMES)
@@ -126,7 +139,15 @@ def build_pipeline(
         checks.integer("split_every", split_every, 2, alternative="None or ")
     if block_size is not None:
         checks.integer("block_size", block_size, 1, alternative="None or ")
-    options = AggregationOptions(method, rho, machine_weights, n_starts, n_references=n_references)
+    options = AggregationOptions(
+        method,
+        rho,
+        machine_weights,
+        n_starts,
+        n_references=n_references,
+        false_drop_rate=false_drop_rate,
+        heterogeneity=heterogeneity,
+    )
     problem = LocalProblem(
         family=Gaussian(covariance_type),
         n_components=n_components,
@@ -138,7 +159,8 @@ def build_pipeline(
         nan_policy=nan_policy,
         n_init=n_init,
     )
-    partitions = as_partitions(X, n_partitions)
+    timeout = _seconds(partition_timeout)
+    partitions = machines_of(X, machines, n_partitions, timeout, lazy)
     problem = replace(problem, n_machines=len(partitions))
     given = {"weights": weights_init, "means": means_init, "precisions": precisions_init}
     start, partial = _resolve_start(
@@ -150,7 +172,7 @@ def build_pipeline(
         seed_sequence(random_state),
         partial,
         partitions.feature_names,
-        _seconds(partition_timeout),
+        timeout,
     )
     return Pipeline(
         partitions,

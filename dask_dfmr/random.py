@@ -15,8 +15,13 @@ from sklearn.utils import check_random_state
     LOCAL_FIT,
     SCOUT_DRAW,
     REFERENCE_DRAW,
-) = range(7)
-REFINEMENT, OPTIMUM_DRAW, OPTIMUM_ROWS, OPTIMUM_FIT = range(40, 44)
+    WITNESS_DRAW,
+    COMPONENT_DRAW,
+    REFINEMENT,
+    OPTIMUM_DRAW,
+    OPTIMUM_ROWS,
+    OPTIMUM_FIT,
+) = range(13)
 """First number of the spawn key of each stream; the second, where there is one, is the partition."""
 
 SeedLike = int | np.random.RandomState | np.random.Generator | np.random.SeedSequence | None

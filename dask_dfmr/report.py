@@ -20,11 +20,25 @@ COLUMNS = (
     "log_likelihood",
     "distance",
     "distance_ratio",
+    "expected_distance",
+    "z_score",
+    "p_value",
     "kept",
     "reason",
     "n_omitted",
     "start",
 )
+
+
+_JUDGED = {
+    "distance": "distances",
+    "distance_ratio": "distance_ratios",
+    "expected_distance": "expected_distances",
+    "z_score": "z_scores",
+    "p_value": "p_values",
+    "kept": "kept",
+}
+"""Columns that come from the decision, and its attributes."""
 
 
 def partition_report(
@@ -40,20 +54,22 @@ def partition_report(
     decision : FilterDecision or None
         None where there was nothing to decide.
     """
-    table = pd.DataFrame(
-        rows,
-        columns=[name for name in COLUMNS if name not in ("distance", "distance_ratio", "kept")],
-    )
+    table = pd.DataFrame(rows, columns=[name for name in COLUMNS if name not in _JUDGED])
     n = len(table)
-    table["distance"] = np.full(n, np.nan) if decision is None else decision.distances
-    table["distance_ratio"] = np.full(n, np.nan) if decision is None else decision.distance_ratios
+    for column, attribute in _JUDGED.items():
+        values = getattr(decision, attribute, None)
+        table[column] = np.full(n, np.nan) if values is None else values
     table["kept"] = np.zeros(n, dtype=bool) if decision is None else decision.kept
     verdicts = [""] * n if decision is None else [decision.reason(i) for i in range(n)]
     # What a partition says of itself is more exact than that it was refused for it.
     table["reason"] = [
         own or verdict for own, verdict in zip(table["reason"], verdicts, strict=True)
     ]
-    return table[list(COLUMNS)]
+    table = table[list(COLUMNS)]
+    if decision is not None and decision.components is not None:
+        components_kept = decision.components.kept.sum(axis=1)
+        table.insert(COLUMNS.index("kept") + 1, "components_kept", components_kept)
+    return table
 
 
 def failures(report: pd.DataFrame) -> pd.DataFrame:
@@ -99,8 +115,17 @@ def describe_verdict(report: pd.DataFrame, decision: FilterDecision) -> str:
     share = rows[decision.kept].sum() / max(rows.sum(), 1)
     return (
         f"{kept} of {len(report)} partitions kept ({share:.1%} of the rows read), "
-        f"centre is partition {decision.center}{_found(decision)}{left_out}"
+        f"centre is partition {decision.center}{_found(decision)}{_in_part(decision)}{left_out}"
     )
+
+
+def _in_part(decision: FilterDecision) -> str:
+    """How many kept partitions lost components."""
+    if decision.components is None:
+        return ""
+    kept = decision.components.kept[decision.kept]
+    in_part = int((~kept.all(axis=1)).sum())
+    return f"; {in_part} of them without some of their components ({int((~kept).sum())} in all)"
 
 
 def _found(decision: FilterDecision) -> str:

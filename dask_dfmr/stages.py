@@ -3,7 +3,10 @@
     stack_estimates -> call_roll
     -> l2_tile -> coat_candidate                                                  all pairs, or
     -> { draw_* -> take_machines, join_machines -> l2_rows } x 3 -> coat_among    references
-    -> coat_min -> l2_filter -> offer_start, pick_start -> { assign_block, recentre_round } or reduce_blocks -> finish
+    -> coat_min -> l2_filter -> stages of dask_dfmr.judging
+    -> offer_start, pick_start -> { assign_block, recentre_round } or reduce_blocks -> finish
+
+    stack_estimates -> call_roll -> componentwise                     heterogeneity="weights"
 
 :mod:`dask_dfmr.aggregation` runs them in memory and :mod:`dask_dfmr.graph` hangs them into a graph.
 """
@@ -19,14 +22,22 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from dask_dfmr import distances as l2
-from dask_dfmr.decision import Aggregate, AggregationOptions, FilterDecision, Note
+from dask_dfmr.componentwise import ComponentwiseResult, as_machines, filter_components
+from dask_dfmr.decision import (
+    PAPER_RHO,
+    Aggregate,
+    AggregationOptions,
+    ComponentDecision,
+    FilterDecision,
+    Note,
+)
 from dask_dfmr.distances import Stack, stack_mixtures
 from dask_dfmr.estimates import LocalEstimate
 from dask_dfmr.exceptions import AggregationError, FilterWarning, PartitionWarning
 from dask_dfmr.families import Array, Components, Family, canonical_order
 from dask_dfmr.filtering import Candidate, best_candidate, keep_near, row_candidates
 from dask_dfmr.mixture import Mixture
-from dask_dfmr.random import REFERENCE_DRAW, SCOUT_DRAW, stream
+from dask_dfmr.random import COMPONENT_DRAW, REFERENCE_DRAW, SCOUT_DRAW, stream
 from dask_dfmr.reduction import (
     Assignment,
     Centers,
@@ -72,7 +83,10 @@ class Block(NamedTuple):
 
 
 class Roll(NamedTuple):
-    """Who is there of all machines: index among all, rows, the unit of distances, who was refused and why."""
+    """Who is there of all machines: index among all, rows, the unit of distances, who was refused and why.
+
+    ``by_precision``: distances are divided by sqrt(1 / n_i + 1 / n_j), as machines of unlike size need it.
+    """
 
     schema: Schema
     n_estimates: int
@@ -80,6 +94,7 @@ class Roll(NamedTuple):
     n_samples: NDArray[np.float64]
     log_scale: float
     refused: dict[int, str]
+    by_precision: bool = False
 
 
 def describe_estimates(
@@ -178,6 +193,7 @@ def presence_of(block: Block) -> Presence:
 def call_roll(
     presences: Sequence[Presence],
     schema: Schema | None,
+    options: AggregationOptions,
     report: Sequence[list[dict[str, Any]]] = (),
 ) -> Roll:
     """Who takes part, and the common unit of distances.
@@ -203,7 +219,14 @@ def call_roll(
     log_self = np.concatenate([p.log_self for p in presences])
     n_samples = np.array([n for p in presences for n in p.n_samples], dtype=np.float64)
     return Roll(
-        schema, n_estimates, np.array(indices), n_samples, float(np.median(log_self)), refused
+        schema,
+        n_estimates,
+        np.array(indices),
+        n_samples,
+        float(np.median(log_self)),
+        refused,
+        # Equal sizes: the factor is the same for all pairs, and without it the bits are the paper's.
+        options.is_calibrated and bool(np.ptp(n_samples) > 0),
     )
 
 
@@ -218,7 +241,15 @@ def l2_tile(a: Block, b: Block, roll: Roll) -> Array:
     tile = l2.l2_tile(
         roll.schema.family, a.stack, b.stack, mine.log_self, theirs.log_self, roll.log_scale
     )
+    if roll.by_precision:
+        tile /= pair_errors(mine.n_samples, theirs.n_samples)
     return l2.symmetric_tile(tile) if mine.indices == theirs.indices else tile
+
+
+def pair_errors(mine: Sequence[int] | Array, theirs: Sequence[int] | Array) -> Array:
+    """In these units the distances of honest machines are alike, whatever their numbers of rows."""
+    squares: Array = np.add.outer(1.0 / np.asarray(mine, float), 1.0 / np.asarray(theirs, float))
+    return np.sqrt(squares)
 
 
 def panel(i: int, tiles: Sequence[Array]) -> Array:
@@ -335,6 +366,8 @@ def l2_rows(chosen: Block, block: Block, roll: Roll) -> Array:
                 theirs.log_self[b],
                 roll.log_scale,
             )
+    if roll.by_precision:
+        rows /= pair_errors(mine.n_samples, theirs.n_samples)
     rows[np.equal.outer(mine.indices, theirs.indices)] = 0.0
     return rows
 
@@ -355,7 +388,7 @@ class Verdict(NamedTuple):
     """The decision, and what the reduction needs of it.
 
     ``machine_weights`` (n_estimates,) sum to 1 over the kept; ``starts`` are the estimates where
-    reductions start.
+    reductions start. ``near`` are those near the centre, of the usable ones.
     """
 
     schema: Schema
@@ -363,38 +396,61 @@ class Verdict(NamedTuple):
     machine_weights: Array
     starts: list[int]
     notes: tuple[Note, ...]
+    near: NDArray[np.bool_]
 
 
 def l2_filter(center: CenterCandidate, roll: Roll, options: AggregationOptions) -> Verdict:
     """Radius round the centre, kept machines and their weights."""
+    errors = 1.0
+    if roll.by_precision:
+        errors = pair_errors(center.candidate.n_samples * np.ones(1), roll.n_samples)[0]
     near = keep_near(center.candidate, options.effective_rho)
+    # Measured in plain distances, whatever the unit in which nearness was judged.
+    plain = keep_near(_with_distances(center.candidate, center.candidate.distances * errors), 1.0)
     kept_usable = (
         near.kept if options.method != "coat" else roll.indices == center.candidate.machine
     )
     decision = FilterDecision(
         center=center.candidate.machine,
-        radius=float(l2.in_l2_units(np.array(near.radius), roll.log_scale)),
-        rho=options.effective_rho,
-        distances=_spread(l2.in_l2_units(center.candidate.distances, roll.log_scale), roll, np.nan),
-        distance_ratios=_spread(near.distance_ratios, roll, np.nan),
-        kept=_spread(kept_usable, roll, False),
+        radius=float(l2.in_l2_units(np.array(plain.radius), roll.log_scale)),
+        rho="auto" if options.is_calibrated else options.effective_rho,
+        distances=spread(
+            l2.in_l2_units(center.candidate.distances * errors, roll.log_scale), roll, np.nan
+        ),
+        distance_ratios=spread(plain.distance_ratios, roll, np.nan),
+        kept=spread(kept_usable, roll, False),
         refused=roll.refused,
+        false_drop_rate=options.false_drop_rate,
         n_candidates=center.n_candidates,
         n_references=_n_references(roll, options),
     )
-    n_samples = _spread(roll.n_samples, roll, 0.0)
+    return verdict_on(decision, roll, options, keep_near(center.candidate, PAPER_RHO).kept)
+
+
+def _with_distances(candidate: Candidate, distances: Array) -> Candidate:
+    half = np.partition(distances, len(distances) // 2)[len(distances) // 2]
+    return candidate._replace(distances=distances, half_distance=float(half))
+
+
+def verdict_on(
+    decision: FilterDecision, roll: Roll, options: AggregationOptions, near: NDArray[np.bool_]
+) -> Verdict:
+    """What the reduction needs of a decision."""
+    n_samples = spread(roll.n_samples, roll, 0.0)
     share = np.where(decision.kept, n_samples if options.machine_weights == "rows" else 1.0, 0.0)
     share /= share.sum()
     nearest = np.argsort(np.where(decision.kept, decision.distance_ratios, np.inf), kind="stable")[
         : decision.kept.sum()
     ]
-    starts = [decision.center, *(int(i) for i in nearest if i != decision.center)]
+    starts = [int(i) for i in nearest if i != decision.center]
+    starts = [decision.center, *starts] if decision.kept[decision.center] else starts
     return Verdict(
         roll.schema,
         decision,
         share,
         starts[: options.n_starts],
         tuple(_notes(decision, n_samples, options)),
+        near,
     )
 
 
@@ -403,7 +459,7 @@ def _n_references(roll: Roll, options: AggregationOptions) -> int | None:
     return None if n_references is None else min(n_references, len(roll.indices))
 
 
-def _spread(values: Any, roll: Roll, fill: Any) -> Any:
+def spread(values: Any, roll: Roll, fill: Any) -> Any:
     """Values of the usable estimates at their places among all."""
     values = np.asarray(values)
     full = np.full(roll.n_estimates, fill, dtype=values.dtype)
@@ -507,12 +563,22 @@ def reduce_blocks(
 
 def _pool_kept(blocks: Sequence[Block], verdict: Verdict) -> tuple[Array, Components] | None:
     """Weights and parameters of all kept components of some blocks."""
+    return pool(
+        [
+            (block.stack, verdict.machine_weights[block.presence.indices])
+            for block in blocks
+            if block.stack is not None
+        ]
+    )
+
+
+def pool(parts: Sequence[tuple[Stack, Array]]) -> tuple[Array, Components] | None:
+    """Weights and parameters of all components of the machines with a share; None where there is none."""
     weights, components = [], []
-    for block in blocks:
-        shares = verdict.machine_weights[block.presence.indices]
-        if block.stack is None or not (shares > 0).any():
+    for stack, shares in parts:
+        if not (shares > 0).any():
             continue
-        kept = block.stack[shares > 0]
+        kept = stack[shares > 0]
         weights.append((shares[shares > 0, None] * kept.weights).ravel())
         components.append(kept.pooled())
     if not weights:
@@ -549,3 +615,102 @@ def finish(
     return Aggregate(
         mixture, verdict.decision, objective, best.n_iter, converged, options.method, tuple(notes)
     )
+
+
+# -- component by component, see dask_dfmr.componentwise ---------------------------------
+
+FEWEST_JUDGES = 4
+"""A component that fewer estimates judge is worth a warning: of three, one bad one is survived."""
+
+
+def componentwise(
+    blocks: Sequence[Block],
+    roll: Roll,
+    options: AggregationOptions,
+    seed: np.random.SeedSequence,
+    mixture_type: type[Mixture],
+) -> Aggregate:
+    """Filter and reduction of all machines with the mixing weights profiled out."""
+    block, schema = join_machines(blocks), roll.schema
+    assert block.stack is not None  # the roll has somebody
+    found = filter_components(
+        as_machines(schema.family, block.stack, roll.n_samples, block.parameters),
+        options.effective_rho,
+        roll.n_samples if options.machine_weights == "rows" else np.ones_like(roll.n_samples),
+        options.references_among(roll.n_estimates),
+        np.random.default_rng(stream(seed, COMPONENT_DRAW)),
+        options.false_drop_rate,
+    )
+    decision = _component_decision(found, roll, options)
+    notes = _notes(decision, spread(roll.n_samples, roll, 0.0), options)
+    mixture = mixture_type.from_components(
+        schema.family, found.weights, found.components, schema.feature_names
+    )
+    return Aggregate(
+        mixture,
+        decision,
+        found.objective,
+        found.n_matchings,
+        found.settled,
+        options.method,
+        (*notes, *_notes_on_judges(found)),
+    )
+
+
+def _component_decision(
+    found: ComponentwiseResult, roll: Roll, options: AggregationOptions
+) -> FilterDecision:
+    with np.errstate(invalid="ignore"):
+        ratios = found.distances / found.radii
+    judged = ~np.isnan(ratios)
+    worst = np.where(judged, ratios, -np.inf).argmax(axis=1)
+    machine = np.arange(len(worst))
+    n_candidates = options.references_among(roll.n_estimates)
+    n_usable = len(roll.indices)
+    components = ComponentDecision(
+        kept=_spread_rows(found.kept, roll, False),
+        matching=_spread_rows(found.matching, roll, -1),
+        n_rows=_spread_rows(found.rows, roll, 0.0),
+        distance_ratios=_spread_rows(ratios, roll, np.nan),
+        radii=found.radii,
+        limits=found.limits / found.radii,
+        centers=roll.indices[found.centers],
+        least_rows=found.least_rows,
+    )
+    return FilterDecision(
+        center=int(components.centers[0]),
+        radius=float(found.radii.max()),
+        rho="auto" if options.is_calibrated else options.effective_rho,
+        distances=spread(found.distances[machine, worst], roll, np.nan),
+        distance_ratios=spread(ratios[machine, worst], roll, np.nan),
+        kept=np.asarray(components.kept.any(axis=1)),
+        refused=roll.refused,
+        false_drop_rate=options.false_drop_rate,
+        n_candidates=n_usable if n_candidates is None else min(n_candidates, n_usable),
+        components=components,
+    )
+
+
+def _spread_rows(values: Any, roll: Roll, fill: Any) -> Any:
+    """The same for arrays with a row per usable estimate."""
+    return np.column_stack([spread(column, roll, fill) for column in values.T])
+
+
+def _notes_on_judges(found: ComponentwiseResult) -> list[Note]:
+    """Components of which too few estimates have enough rows, and a matching that does not settle."""
+    judged = ~np.isnan(found.distances) & (found.rows >= found.least_rows)
+    few = [int(k) for k in np.flatnonzero(judged.sum(axis=0) < min(FEWEST_JUDGES, len(judged)))]
+    notes = [
+        Note(
+            FilterWarning,
+            f"component {k}: {judged[:, k].sum()} of {len(judged)} estimates have the {found.least_rows} rows of it "
+            "that judging takes, too few to outvote a bad one. Use larger partitions or fewer components.",
+        )
+        for k in few
+    ]
+    if not found.settled:
+        text = f"which component is which did not settle in {found.n_matchings} rounds"
+        notes.append(
+            Note(ConvergenceWarning, f"{text}; components overlap much: use fewer of them.")
+        )
+    return notes

@@ -34,7 +34,11 @@ from tests.strategies import (
     some_estimates,
 )
 
-pytestmark = pytest.mark.usefixtures("each_engine")
+pytestmark = [
+    pytest.mark.usefixtures("each_engine"),
+    # Bad machines that agree are a group: tests/test_judging.py has the warning.
+    pytest.mark.filterwarnings("ignore::dask_dfmr.HeterogeneityWarning"),
+]
 
 every_type = pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
 
@@ -83,7 +87,7 @@ class TestInvariance:
 
     @given(estimates())
     def test_the_verdict_is_that_of_the_distance_matrix(self, some):
-        decision = aggregate(some).decision
+        decision = aggregate(some, rho=1.3).decision
         distances = pairwise_l2([e.mixture for e in some])
         medians = np.median(distances, axis=1)
         assert_allclose(medians[decision.center], medians.min(), rtol=1e-9)
@@ -355,9 +359,12 @@ class TestArguments:
         ("options", "message"),
         [
             ({"method": "median"}, "method must be one of 'dfmr', 'mr', 'coat'; got 'median'"),
-            ({"rho": 0.9}, "rho must be a number of at least 1 .*got 0.9"),
-            ({"rho": np.nan}, "rho must be a number of at least 1 .*got nan"),
-            ({"rho": "wide"}, "rho must be a number of at least 1 .*got 'wide'"),
+            ({"rho": 0.9}, "rho must be 'auto' or a number of at least 1 .*got 0.9"),
+            ({"rho": np.nan}, "rho must be 'auto' or a number of at least 1 .*got nan"),
+            ({"rho": "wide"}, "rho must be 'auto' or a number of at least 1 .*got 'wide'"),
+            ({"false_drop_rate": 0}, "false_drop_rate must be a probability below 0.5, .*; got 0"),
+            ({"false_drop_rate": 0.5}, "false_drop_rate must be a probability below 0.5"),
+            ({"false_drop_rate": "low"}, "false_drop_rate must be a non-negative number"),
             ({"machine_weights": "votes"}, "machine_weights must be one of 'rows', 'equal'; got"),
             ({"n_starts": 0}, "n_starts must be an integer of at least 1; got 0"),
             ({"n_starts": 1.5}, "n_starts must be an integer of at least 1; got 1.5"),
@@ -410,7 +417,7 @@ class TestValues:
 
     def test_every_verdict_has_a_reason_in_words(self):
         some = some_estimates(2, 12, 4)
-        decision = aggregate(some).decision
+        decision = aggregate(some, rho=1.3).decision
         assert decision.reason(decision.center) == ""
         far = int(np.argmax(decision.distance_ratios))
         assert decision.reason(far).startswith("distance to the centre is ")
@@ -429,3 +436,6 @@ class TestValues:
     def test_options_check_themselves(self):
         assert AggregationOptions("mr").effective_rho == np.inf
         assert AggregationOptions().effective_rho == 1.3
+        assert AggregationOptions().is_calibrated
+        assert not AggregationOptions(rho=2.0).is_calibrated
+        assert not AggregationOptions("coat").is_calibrated

@@ -85,7 +85,7 @@ class TestOutcomes:
         assert row["outcome"] == "fitted"
         assert not row["kept"]
         assert row["distance_ratio"] > 1.3
-        assert "times the radius" in row["reason"]
+        assert "as sampling explains" in row["reason"]
 
     def test_data_that_are_no_table(self):
         row = fit_with(lambda frame: frame.x)

@@ -28,6 +28,10 @@ from tests.data_makers import (
     other_unit,
     same_bits,
 )
+from tests.test_sources import make_x
+
+# Bad machines that agree are a group: tests/test_judging.py has the warning.
+pytestmark = pytest.mark.filterwarnings("ignore::dask_dfmr.HeterogeneityWarning")
 
 M = 8
 
@@ -121,6 +125,15 @@ class TestDeaths:
         assert "KilledWorker" in report["reason"][2]
         assert gm.estimates_[2].outcome.value == "lost"
         np.testing.assert_allclose(gm.means_, TRUTH.means, atol=0.3)
+        assert_nothing_left(doomed_client)
+
+    @pytest.mark.slow
+    def test_a_deadly_partition_is_a_machine_beside_the_sources(self, doomed_client):
+        gm = make(machines="sensor").fit(make_x(bad={2: deadly}))
+        report = gm.partition_report_
+        assert report["outcome"].tolist() == ["fitted"] * 8 + ["failed"]
+        assert report["source"].iloc[-1] == "partition 2"
+        assert "KilledWorker" in report["reason"].iloc[-1]
         assert_nothing_left(doomed_client)
 
     @pytest.mark.slow

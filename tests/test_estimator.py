@@ -49,6 +49,9 @@ from tests.data_makers import (
     write_parquet,
 )
 
+# Bad machines that agree are a group: tests/test_judging.py has the warning.
+pytestmark = pytest.mark.filterwarnings("ignore::dask_dfmr.HeterogeneityWarning")
+
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
 K, D, M = 2, 2, 6
 
@@ -279,7 +282,16 @@ def mixed():
 class TestReport:
     COLUMNS = (
         *("partition", "source", "n_samples", "outcome", "n_iter", "log_likelihood", "distance"),
-        *("distance_ratio", "kept", "reason", "n_omitted", "start"),
+        *(
+            "distance_ratio",
+            "expected_distance",
+            "z_score",
+            "p_value",
+            "kept",
+            "reason",
+            "n_omitted",
+            "start",
+        ),
     )
     DTYPES = {  # noqa: RUF012
         "partition": "i",
@@ -289,6 +301,9 @@ class TestReport:
         "log_likelihood": "f",
         "distance": "f",
         "distance_ratio": "f",
+        "expected_distance": "f",
+        "z_score": "f",
+        "p_value": "f",
         "kept": "b",
     }
 
@@ -303,9 +318,9 @@ class TestReport:
             kinds = {name: report[name].dtype.kind for name in self.DTYPES}
             assert kinds == self.DTYPES
 
-    def test_kept_is_near(self, mixed):
+    def test_kept_is_what_sampling_explains(self, mixed):
         report = mixed.partition_report_
-        np.testing.assert_array_equal(report["kept"], report["distance_ratio"] <= mixed.rho)
+        np.testing.assert_array_equal(report["kept"], report["p_value"] >= 1e-3)
         np.testing.assert_array_equal(report["kept"], mixed.support_)
 
     def test_a_reason_for_all_that_are_left_out_and_only_for_them(self, mixed):
@@ -315,7 +330,7 @@ class TestReport:
     def test_other_unit_and_rolled_columns_are_left_out(self, mixed):
         report = mixed.partition_report_
         assert not report["kept"][[3, 4]].any()
-        assert report["reason"][[3, 4]].str.contains("times the radius").all()
+        assert report["reason"][[3, 4]].str.contains("as sampling explains").all()
         np.testing.assert_allclose(mixed.means_, TRUTH.means, atol=0.3)
 
     def test_distances_are_those_of_the_decision(self, mixed):

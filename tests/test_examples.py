@@ -132,6 +132,23 @@ def test_cluster(printed: str, tmp_path: Path) -> None:
     assert f"{score[1]}  robust" in printed  # the same numbers as on local threads
 
 
+def test_one_bad_sensor(tmp_path: Path) -> None:
+    printed = run_example("one_bad_sensor.py", "--output", str(tmp_path), cwd=tmp_path)
+    assert printed.stderr == ""  # silently
+    by_file, by_instrument = re.findall(
+        r": (\d+) of 20 kept\n((?:  left out: .*\n)*)", printed.stdout
+    )
+    assert by_file == ("20", "")
+    ratios = re.findall(r"instrument='(C\d\d)'  distance .* is (\S+) times", by_instrument[1])
+    assert len(ratios) == 20 - int(by_instrument[0]) <= 4
+    assert max(ratios, key=lambda found: float(found[1]))[0] == "C07"
+    assert float(dict(ratios)["C07"]) > 3
+    blind, seeing = map(float, re.findall(r"^  (-\d+\.\d+)  ", printed.stdout, re.MULTILINE))
+    assert seeing > blind + 0.02
+    names = sorted(path.name for path in (tmp_path / "hours").iterdir())
+    assert names == [f"hour-{i:02d}.parquet" for i in range(20)]
+
+
 def test_out_of_core(tmp_path: Path) -> None:
     arguments = ("--rows", "1000000", "--folder", str(tmp_path))
     done = run_example("out_of_core.py", *arguments, cwd=tmp_path)

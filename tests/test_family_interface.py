@@ -20,6 +20,9 @@ from dask_dfmr.random import stream
 from dask_dfmr.store import StoredEstimates, write_block
 from tests.poisson import Poisson, PoissonMixture
 
+# Bad machines that agree are a group: tests/test_judging.py has the warning.
+pytestmark = pytest.mark.filterwarnings("ignore::dask_dfmr.HeterogeneityWarning")
+
 TRUTH = PoissonMixture([0.5, 0.3, 0.2], [[2.0, 9.0], [12.0, 3.0], [25.0, 25.0]])
 PROBLEM = LocalProblem(family=Poisson(), n_components=3, mixture_type=PoissonMixture, n_init=8)
 

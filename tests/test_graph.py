@@ -31,6 +31,9 @@ from tests.data_makers import (
     write_parquet,
 )
 
+# Bad machines that agree are a group: tests/test_judging.py has the warning.
+pytestmark = pytest.mark.filterwarnings("ignore::dask_dfmr.HeterogeneityWarning")
+
 M = 17
 
 
@@ -150,11 +153,15 @@ ONE_BLOCK = {
     *("read_pilot", "pilot_scale", "fit_pilot", "shortlist", "fit_partition"),
     *("stack_estimates", "presence", "call_roll", "report_rows"),
     *("l2_tile", "coat_candidate", "coat_min", "l2_filter"),
+    *("draw_machines", "take_machines", "join_machines"),
+    *("consensus", "consensus_distances", "judge"),
     *("offer_start", "pick_start", "reduce", "finish"),
 }
 MANY_BLOCKS = ONE_BLOCK - {"reduce"} | {"assign_block", "tree_sum", "recentre"}
-REFERENCES = {
-    *("draw_machines", "take_machines", "join_machines", "l2_rows", "reference_medians"),
+REFERENCES = {"l2_rows", "reference_medians"}
+COMPONENTWISE = {
+    *("read_pilot", "pilot_scale", "fit_pilot", "shortlist", "fit_partition"),
+    *("stack_estimates", "presence", "call_roll", "report_rows", "componentwise"),
 }
 
 
@@ -173,6 +180,9 @@ class TestStages:
         found = stage_names(dfmr(ddf, 2, n_references=2))
         assert found == prefixed(ONE_BLOCK - {"l2_tile"} | REFERENCES)
 
+    def test_component_by_component(self, ddf):
+        assert stage_names(dfmr(ddf, 2, heterogeneity="weights")) == prefixed(COMPONENTWISE)
+
     def test_unknown_columns(self):
         found = stage_names(dfmr(make_delayed(), 2))
         assert found == prefixed(ONE_BLOCK | {"describe", "schema"})
@@ -188,7 +198,7 @@ class TestStages:
 
     def test_every_stage_is_documented(self):
         documented = set(re.findall(r"dfmr_\w+", graph.__doc__))
-        built = MANY_BLOCKS | ONE_BLOCK | REFERENCES | {"describe", "schema"}
+        built = MANY_BLOCKS | ONE_BLOCK | REFERENCES | COMPONENTWISE | {"describe", "schema"}
         assert documented >= prefixed(built)
         assert documented <= prefixed(built | {"results", "store", "lost_partition", "rows"})
 
@@ -263,7 +273,7 @@ class TestEqualToMemory:
         X = da.from_array(np.concatenate([make_rows(i, 40) for i in range(300)]), chunks=(40, 2))
         gm = GaussianMixture(2, random_state=0).fit(X)
         assert gm.n_partitions_ == 300
-        assert_equal_aggregates(gm.aggregate_, aggregate(gm.estimates_))
+        assert_equal_aggregates(gm.aggregate_, aggregate(gm.estimates_, random_state=0))
 
     def test_the_estimator_computes_the_same(self):
         gm = GaussianMixture(2, random_state=0, on_failed="ignore")

@@ -42,6 +42,9 @@ from dask_dfmr.references import (
 from tests.data_makers import make_ddf, make_rows, same_bits
 from tests.strategies import random_mixture
 
+# Bad machines that agree are a group: tests/test_judging.py has the warning.
+pytestmark = pytest.mark.filterwarnings("ignore::dask_dfmr.HeterogeneityWarning")
+
 
 def sampled(truth, rng, n_samples=1000):
     """Without end: estimates scattered about ``truth`` as complete-data maximum likelihood would."""
@@ -319,7 +322,7 @@ class TestTies:
     def test_copies(self):
         one, other, *rest = honest(102)
         decision = aggregate(
-            [one] * 300 + [other] * 100 + rest, n_references=50, random_state=0
+            [one] * 300 + [other] * 100 + rest, rho=1.3, n_references=50, random_state=0
         ).decision
         assert decision.radius == 0
         assert_array_equal(np.flatnonzero(decision.kept), np.arange(300))
@@ -454,4 +457,4 @@ class TestGraph:
         assert few["dfmr_l2_tile"] == 820
         assert many["dfmr_l2_tile"] == 0
         assert n_many < 2500
-        assert n_many < 1.1 * n_few
+        assert n_many < 1.15 * n_few

@@ -41,18 +41,18 @@ def test_of_one_normal_the_law_of_any_number_of_rows_is_a_chi_square():
     many = as_likelihoods([(-0.5 * np.log(2 * np.pi) - 0.5, 10**6)] * 40)
     X = np.random.default_rng(1).normal(size=(4000, 2, 1))
     p = judge(list(X), many, LINE).p_values
-    assert (p < 0.1).mean() == pytest.approx(0.1, abs=0.025)
+    assert (p < 0.1).mean() == pytest.approx(0.1, abs=0.02)
     assert (p < 0.01).mean() == pytest.approx(0.01, abs=0.006)
 
 
-def test_far_rows_are_unlikely_and_copies_of_a_mode_too_likely(kept):
-    far = make_rows(100, 5) + [0.0, 20.0]
+def test_far_rows_are_unlikely_and_likely_ones_are_not(kept):
+    far = make_rows(100, 5) + np.array([0.0, 20.0])
     copies = np.repeat(TRUTH.means[:1], 10, axis=0)
     verdict = judge([far, copies], kept)
     assert verdict.p_values[0] < 1e-9
     assert verdict.z_scores[0] < -6
     assert verdict.z_scores[1] > 0
-    assert verdict.p_values[1] < 0.05
+    assert verdict.p_values[1] > 0.9
 
 
 def test_z_scores_go_on_where_probabilities_end(kept):
@@ -73,11 +73,6 @@ def test_if_the_kept_scatter_more_small_ones_may_too(kept):
     [
         (0.4, -0.8, "its rows are as likely as others' (p = 0.4)"),
         (1e-9, -6.1, "its rows are unlikely under the global mixture: z = -6.1 (p = 1e-09)"),
-        (
-            1e-9,
-            6.1,
-            "its rows are more likely than others' under the global mixture: z = 6.1 (p = 1e-09)",
-        ),
         (0.0, -99.0, "its rows are unlikely under the global mixture: z = -99 (p < 1e-300)"),
     ],
 )

@@ -50,6 +50,10 @@ KINDS = {
     "dask Array chunked along columns": lambda m: make_array(m).rechunk({1: 1}),
     "sliced dask Array": lambda m: make_array(m + 1)[:-200],
     "tuple of Delayed": lambda m: tuple(make_delayed(m)),
+    "dask DataFrame of Delayed": lambda m: dd.from_delayed(make_delayed(m), meta=META),
+    "dask DataFrame of Delayed, unchecked": lambda m: dd.from_delayed(
+        make_delayed(m), meta=META, verify_meta=False
+    ),
 }
 
 

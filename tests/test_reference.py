@@ -10,7 +10,10 @@ from dask_dfmr import LocalEstimate, Mixture, aggregate, fit_local, mixing_dista
 from dask_dfmr.em import TIGHT
 from tests import naive
 
-pytestmark = pytest.mark.usefixtures("each_engine")
+pytestmark = [
+    pytest.mark.usefixtures("each_engine"),
+    pytest.mark.filterwarnings("ignore::dask_dfmr.HeterogeneityWarning"),
+]
 
 with np.load(Path(__file__).parent / "data" / "reference.npz") as file:
     REFERENCE = {name: file[name] for name in file.files}

@@ -1,0 +1,347 @@
+"""Who is kept by what sampling explains: distances to the consensus of those near the centre, and their law.
+
+    draw_witnesses -> { take_machines } -> join_machines -> form_consensus -> { consensus_distances } -> judge
+
+follow ``l2_filter`` of :mod:`dask_dfmr.stages`, in the same terms. The centre is one estimate with a sampling error of
+its own, which would be in every distance to it. The consensus, a reduction of many, has next to none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dask_dfmr import distances as l2
+from dask_dfmr.calibration import Law, l2_law, settle
+from dask_dfmr.decision import AggregationOptions, Note
+from dask_dfmr.distances import Stack
+from dask_dfmr.exceptions import HeterogeneityWarning
+from dask_dfmr.families import Array, Components, Family
+from dask_dfmr.grouping import groups_of
+from dask_dfmr.information import information
+from dask_dfmr.local_fit import LocalProblem
+from dask_dfmr.mixture import Mixture
+from dask_dfmr.random import WITNESS_DRAW, stream
+from dask_dfmr.reduction import Centers, reduce_pooled
+from dask_dfmr.stages import Block, Roll, Verdict, pair_errors, pool, spread, verdict_on
+
+MOST_WITNESSES = 256
+"""So many machines form the consensus: its variance is then one in a hundred or less of a machine's own."""
+
+MOST_COMPARED = 100
+"""So many of them are compared pair by pair, to see whether they fall into groups."""
+
+MEMBER_LEVEL = 0.01
+"""Witnesses that sampling explains less often than this are left out of the consensus."""
+
+LEAST_OWN_SHARE = 0.2
+"""A machine that is most of the consensus itself is never held to less than this share of its own variance."""
+
+SMALL = 10
+"""With fewer rows than so many times the free parameters, an estimate's error is not yet that of many rows."""
+
+REFIT_SHARE, MOST_REFITS, FEWEST_REFITS = 0.05, 48, 3
+"""Rows that refits for small machines may take, of all rows; refits of each size."""
+
+FEWEST_MACHINES = 4
+"""Of fewer machines nobody can tell which ones are unlike the others."""
+
+WIDE = 3.0
+"""Distances that are this many times what sampling explains, for most machines, are worth a warning."""
+
+
+class SmallSize(NamedTuple):
+    """Estimates from up to ``n_samples`` rows: their law relative to that of many rows."""
+
+    n_samples: float
+    scale: float
+    spread: float
+
+
+class Consensus(NamedTuple):
+    """What most machines near the centre say together, and how far from it sampling leads.
+
+    ``law`` is that of n D^2 for many rows in units of exp(log_norm); ``members`` are the machines that formed it, of
+    ``n_samples`` rows together.
+    """
+
+    weights: Array
+    components: Components
+    law: Law
+    log_norm: float
+    members: NDArray[np.intp]
+    n_samples: float
+    small: tuple[SmallSize, ...]
+    groups: tuple[tuple[int, ...], ...]
+
+    @property
+    def stack(self) -> Stack:
+        """As a stack of one."""
+        return Stack(self.weights[None], tuple(p[None] for p in self.components))
+
+
+def draw_witnesses(verdict: Verdict, roll: Roll, seed: np.random.SeedSequence) -> list[int]:
+    """The machines that are compared with one another: all, or some drawn at random, and the centre."""
+    if len(roll.indices) <= MOST_WITNESSES:
+        return [int(i) for i in roll.indices]
+    rng = np.random.default_rng(stream(seed, WITNESS_DRAW))
+    drawn = rng.choice(roll.indices, MOST_WITNESSES, replace=False)
+    return sorted({verdict.decision.center, *(int(i) for i in drawn)})
+
+
+def form_consensus(
+    witnesses: Block,
+    verdict: Verdict,
+    roll: Roll,
+    problem: LocalProblem,
+    law: tuple[Law, float] | None = None,
+) -> Consensus:
+    """Reduce the witnesses near the centre, find the law of distances there, and reduce again what it explains.
+
+    ``law`` is that of an earlier consensus of nearly the same machines, with its ``log_norm``: finding it takes most
+    of the time.
+    """
+    family = roll.schema.family
+    near = np.isin(witnesses.presence.indices, roll.indices[verdict.near])
+    # What sampling explains is no secret, and the same whoever asks.
+    rng = np.random.default_rng(0)
+    consensus = _reduce(witnesses, near, verdict, family)
+    if law is None:
+        about = information(family, consensus.weights, consensus.components, rng)
+        law = l2_law(family, about, rng)
+    place = np.array(witnesses.presence.indices)
+    found = Consensus(
+        consensus.weights,
+        consensus.components,
+        *law,
+        place[near],
+        float(np.array(witnesses.presence.n_samples)[near].sum()),
+        (),
+        (),
+    )
+    statistics = _per_row(consensus_distances(witnesses, found, roll) ** 2, witnesses, found)
+    explained = settle(statistics, found.law).p_values >= MEMBER_LEVEL
+    if 2 * explained.sum() > near.sum():
+        consensus = _reduce(witnesses, explained, verdict, family)
+        found = found._replace(
+            weights=consensus.weights,
+            components=consensus.components,
+            members=place[explained],
+            n_samples=float(np.array(witnesses.presence.n_samples)[explained].sum()),
+        )
+    return found._replace(
+        small=_small_sizes(found, roll, problem, rng),
+        groups=_groups(witnesses, found, roll, rng),
+    )
+
+
+def _reduce(
+    witnesses: Block, chosen: NDArray[np.bool_], verdict: Verdict, family: Family
+) -> Centers:
+    """The reduction of some witnesses, by their rows, started at the centre or else at the first of them."""
+    assert witnesses.stack is not None
+    indices = witnesses.presence.indices
+    center = verdict.decision.center
+    start = indices.index(center) if center in indices else int(chosen.argmax())
+    shares = np.where(chosen, np.array(witnesses.presence.n_samples, float), 0.0)
+    pooled = pool([(witnesses.stack, shares / shares.sum())])
+    assert pooled is not None
+    return reduce_pooled(family, *pooled, Centers(*witnesses.stack.one(start)))
+
+
+def _groups(
+    witnesses: Block, consensus: Consensus, roll: Roll, rng: np.random.Generator
+) -> tuple[tuple[int, ...], ...]:
+    """Groups among the witnesses, as machines."""
+    assert witnesses.stack is not None
+    presence, n = witnesses.presence, len(witnesses.presence.indices)
+    chosen = np.arange(n)
+    if n > MOST_COMPARED:
+        chosen = np.sort(rng.choice(n, MOST_COMPARED, replace=False))
+    stack, log_self = witnesses.stack[chosen], presence.log_self[chosen]
+    tile = l2.l2_tile(roll.schema.family, stack, stack, log_self, log_self, consensus.log_norm)
+    distances = l2.symmetric_tile(tile) / pair_errors(*2 * [np.array(presence.n_samples)[chosen]])
+    machines = np.array(presence.indices)[chosen]
+    found = groups_of(distances, float(np.sqrt(consensus.law.mean)))
+    return tuple(tuple(int(machines[i]) for i in group) for group in found)
+
+
+def consensus_distances(block: Block, consensus: Consensus, roll: Roll) -> Array:
+    """Distances of the machines of a block to the consensus, in its unit."""
+    if block.stack is None:
+        return np.empty(0)
+    family = roll.schema.family
+    own = np.array([consensus.log_norm])
+    log_self = l2.log_self_products(family, consensus.stack)
+    return l2.l2_tile(
+        family, consensus.stack, block.stack, log_self, block.presence.log_self, float(own[0])
+    )[0]
+
+
+def _per_row(squares: Array, block: Block, consensus: Consensus) -> Array:
+    presence = block.presence
+    return _statistics(squares, np.array(presence.indices), np.array(presence.n_samples), consensus)
+
+
+def _statistics(
+    squares: Array, indices: NDArray[np.intp], n_samples: Array, consensus: Consensus
+) -> Array:
+    """Squared distances over the variance that sampling gives them, in which members have a part themselves."""
+    own, common = 1.0 / n_samples, 1.0 / consensus.n_samples
+    inside = np.maximum(own - common, LEAST_OWN_SHARE * own)
+    return squares / np.where(np.isin(indices, consensus.members), inside, own + common)
+
+
+def problem_of(roll: Roll, mixture_type: type[Mixture]) -> LocalProblem:
+    """How estimates were probably fitted, where nobody said."""
+    return LocalProblem(
+        roll.schema.family,
+        roll.schema.n_components,
+        mixture_type,
+        n_machines=max(len(roll.indices), 1),
+    )
+
+
+# -- few rows ------------------------------------------------------------------------------------
+
+
+def _small_sizes(
+    consensus: Consensus, roll: Roll, problem: LocalProblem, rng: np.random.Generator
+) -> tuple[SmallSize, ...]:
+    """What refits of rows drawn from the consensus show for machines with few rows, by size.
+
+    Where all are of that size no refits are needed: :func:`settle` hears the machines themselves.
+    """
+    schema = roll.schema
+    limit = SMALL * schema.family.n_parameters(schema.n_components, schema.n_features)
+    sizes = np.unique(roll.n_samples)
+    if len(sizes) == 1 or sizes[0] >= limit:
+        return ()
+    bands = np.unique(np.ceil(2 * np.log2(sizes[sizes < limit])))
+    found = []
+    for band in bands:
+        inside = roll.n_samples[np.ceil(2 * np.log2(roll.n_samples)) == band]
+        n = int(np.median(inside))
+        budget = REFIT_SHARE * roll.n_samples.sum() / (n * len(bands))
+        n_refits = int(min(budget, MOST_REFITS))
+        if n_refits >= FEWEST_REFITS:
+            scale, wider = _refit(consensus, n, n_refits, schema.family, problem, rng)
+            found.append(SmallSize(float(inside.max()), scale, wider))
+    return tuple(found)
+
+
+def _refit(
+    consensus: Consensus,
+    n: int,
+    n_refits: int,
+    family: Family,
+    problem: LocalProblem,
+    rng: np.random.Generator,
+) -> tuple[float, float]:
+    """Scale and spread of distances of estimates from n rows of the consensus."""
+    weights, components = consensus.weights, consensus.components
+    start = problem.mixture_type.from_components(family, weights, components)
+    squares = []
+    for _ in range(n_refits):
+        rows, _ = family.sample(n, weights, components, rng)
+        mixture = problem.fit(rows, start).mixture
+        if mixture is not None:
+            stack = l2.stack_mixtures([mixture])
+            a, b = (l2.log_self_products(family, s) for s in (consensus.stack, stack))
+            tile = l2.l2_tile(family, consensus.stack, stack, a, b, consensus.log_norm)
+            squares.append(n * float(tile[0, 0]) ** 2)
+    settled = settle(np.array(squares), consensus.law)
+    return settled.scale, settled.spread
+
+
+def _as_of_many_rows(statistics: Array, n_samples: Array, consensus: Consensus) -> Array:
+    """Statistics of small machines moved to the same place of the law of many rows."""
+    moved = statistics.copy()
+    least = 0.0
+    for size in consensus.small:
+        here = (n_samples > least) & (n_samples <= size.n_samples)
+        z = consensus.law.scaled(size.scale, size.spread).z_scores(statistics[here])
+        moved[here] = consensus.law.at_z_scores(z)
+        least = size.n_samples
+    return moved
+
+
+# -- the verdict ---------------------------------------------------------------------------------
+
+
+def judge(
+    verdict: Verdict,
+    consensus: Consensus,
+    distances: Sequence[Array],
+    roll: Roll,
+    options: AggregationOptions,
+) -> Verdict:
+    """Add to the decision what sampling explains; with ``rho="auto"`` that decides who is kept."""
+    squares = np.concatenate(distances) ** 2
+    statistics = _statistics(squares, roll.indices, roll.n_samples, consensus)
+    statistics = _as_of_many_rows(statistics, roll.n_samples, consensus)
+    settled = settle(statistics, consensus.law)
+    decision = verdict.decision
+    if options.is_calibrated:
+        kept = settled.p_values >= options.false_drop_rate
+        if 2 * kept.sum() <= len(kept):
+            kept = statistics <= np.sort(statistics)[len(kept) // 2]
+        decision = replace(decision, kept=spread(kept, roll, False))
+    of_center = squares[roll.indices == decision.center][0]
+    expected = np.sqrt(
+        settled.law.mean * _size_scales(roll.n_samples, consensus) / roll.n_samples + of_center
+    )
+    expected[roll.indices == decision.center] = 0.0
+    decision = replace(
+        decision,
+        expected_distances=spread(l2.in_l2_units(expected, consensus.log_norm), roll, np.nan),
+        z_scores=spread(settled.z_scores, roll, np.nan),
+        p_values=spread(settled.p_values, roll, np.nan),
+        sampling_ratios=spread(np.sqrt(statistics / settled.law.mean), roll, np.nan),
+        scale=settled.scale,
+        groups=consensus.groups,
+    )
+    judged = verdict_on(decision, roll, options, verdict.near)
+    return judged._replace(notes=(*judged.notes, *_heterogeneity(judged, roll)))
+
+
+def _size_scales(n_samples: Array, consensus: Consensus) -> Array:
+    scales, least = np.ones_like(n_samples), 0.0
+    for size in consensus.small:
+        scales[(n_samples > least) & (n_samples <= size.n_samples)] = size.scale
+        least = size.n_samples
+    return scales
+
+
+REMEDIES = (
+    "Rows of partitions may be sorted: shuffle or sample them across partitions (mix_partitions). Or one mixture may "
+    "not fit: try another n_components, or more starts (n_init). If only proportions differ, heterogeneity='weights' "
+    "keeps such partitions"
+)
+
+
+def _heterogeneity(verdict: Verdict, roll: Roll) -> list[Note]:
+    decision = verdict.decision
+    n_samples = spread(roll.n_samples, roll, 0.0)
+    left_out = 1.0 - n_samples[decision.kept].sum() / n_samples.sum()
+    texts = []
+    if len(roll.indices) < FEWEST_MACHINES:
+        return []
+    if decision.scale > WIDE**2:
+        texts.append(
+            f"distances between most estimates are {np.sqrt(decision.scale):.3g} times what their numbers of rows "
+            "explain"
+        )
+    if decision.groups:
+        sizes = " and ".join(str(len(group)) for group in decision.groups)
+        texts.append(
+            f"estimates fall into groups of {sizes} that lie more than twice as far from one another as within"
+        )
+    if not texts:
+        return []
+    message = f"{'; '.join(texts)}. {left_out:.0%} of the rows are left out. {REMEDIES}."
+    return [Note(HeterogeneityWarning, message)]

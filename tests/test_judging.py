@@ -1,0 +1,191 @@
+"""``rho="auto"``: who is kept by what sampling explains, and what is said where it explains little."""
+
+import warnings
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from dask_dfmr import (
+    HeterogeneityWarning,
+    LocalEstimate,
+    Mixture,
+    aggregate,
+    fit_local,
+    judging,
+    pairwise_l2,
+)
+from dask_dfmr.grouping import groups_of
+from tests.strategies import random_mixture
+
+TWO = Mixture([0.4, 0.6], [[0.0, 0.0], [3.0, 1.0]], [np.eye(2), [[1.0, 0.6], [0.6, 2.0]]])
+
+
+def fits(sizes, seed=0, truth=TWO):
+    """Local estimates from honest rows, started at the truth."""
+    rng = np.random.default_rng(seed)
+    return [
+        fit_local(truth.sample(n, rng)[0], truth.n_components, start=truth, n_machines=len(sizes))
+        for n in sizes
+    ]
+
+
+def moved(estimate, by):
+    m = estimate.mixture
+    return LocalEstimate(Mixture(m.weights, m.means + by, m.covariances), estimate.n_samples)
+
+
+class TestVerdict:
+    def test_honest_machines_are_kept_at_the_rate_that_was_asked_for(self):
+        kept = [aggregate(fits([1000] * 30, seed)).decision for seed in range(20)]
+        p = np.concatenate([decision.p_values for decision in kept])
+        assert 0.02 < (p < 0.05).mean() < 0.1
+        assert (p < 1e-3).sum() <= 4
+        assert np.concatenate([d.kept for d in kept]).sum() == (p >= 1e-3).sum()
+
+    def test_unequal_sizes_are_judged_alike(self):
+        sizes = [100] * 10 + [1000] * 10 + [10_000] * 5
+        small, middle, large = [], [], []
+        for seed in range(12):
+            p = aggregate(fits(sizes, seed)).decision.p_values
+            small.append(p[:10])
+            middle.append(p[10:20])
+            large.append(p[20:])
+        for some in (small, middle, large):
+            assert (np.concatenate(some) < 0.02).mean() < 0.08
+
+    def test_a_small_machine_is_not_left_out_for_being_small(self):
+        decision = aggregate(fits([100] * 3 + [20_000] * 12)).decision
+        assert decision.kept.all()
+        # Although they lie farther out than the radius.
+        assert (decision.distance_ratios[:3] > 1.3).sum() >= 2
+
+    def test_a_large_machine_that_lies_no_farther_than_small_ones_can_be_bad(self):
+        some = fits([100] * 6 + [20_000] * 12)
+        some[-1] = moved(some[-1], 0.15)
+        decision = aggregate(some).decision
+        assert not decision.kept[-1]
+        assert decision.kept[:-1].all()
+        assert decision.distances[-1] < decision.distances[:6].max()
+        assert decision.reason(17).endswith(
+            " times as far from the consensus as sampling explains (p < 1e-12)"
+        )
+
+    def test_the_rate_is_a_parameter(self):
+        some = fits([300] * 40)
+        strict = aggregate(some, false_drop_rate=0.4).decision
+        assert strict.false_drop_rate == 0.4
+        assert_array_equal(strict.kept, strict.p_values >= 0.4)
+        assert 20 < strict.kept.sum() < 40
+
+    def test_more_than_half_are_kept_whatever_the_rate(self):
+        rng = np.random.default_rng(0)
+        some = [LocalEstimate(random_mixture(int(s)), 10**7) for s in rng.integers(99, size=9)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert aggregate(some, false_drop_rate=0.49).decision.kept.sum() > 4
+
+    def test_what_sampling_explains_is_the_distance_that_honest_machines_have(self):
+        decision = aggregate(fits([500] * 60)).decision
+        others = np.arange(60) != decision.center
+        squares = decision.distances[others] ** 2
+        assert_allclose((squares / decision.expected_distances[others] ** 2).mean(), 1, rtol=0.25)
+        assert decision.expected_distances[decision.center] == 0
+
+    def test_numbers_are_there_whoever_decides(self):
+        some = [*fits([300] * 9), moved(fits([300])[0], 3.0)]
+        auto = aggregate(some).decision
+        for options in ({"rho": 2.0}, {"method": "mr"}, {"method": "coat"}):
+            decision = aggregate(some, **options).decision
+            assert decision.p_values[9] < 1e-6
+            assert_allclose(decision.p_values[:9], auto.p_values[:9], rtol=1e-6)
+        assert aggregate(some, method="mr").decision.kept.all()
+
+    def test_refused_ones_have_no_numbers(self):
+        decision = aggregate([*fits([300] * 5), {"n_samples": 3}]).decision
+        for values in (decision.expected_distances, decision.z_scores, decision.p_values):
+            assert np.isnan(values[5])
+            assert np.isfinite(values[:5]).all()
+
+    def test_the_order_of_machines_does_not_matter(self):
+        some = [*fits([200] * 6 + [2000] * 6), moved(fits([500])[0], 0.5)]
+        order = np.random.default_rng(3).permutation(13)
+        here = aggregate(some).decision
+        there = aggregate([some[i] for i in order]).decision
+        assert_array_equal(there.kept, here.kept[order])
+        assert_allclose(there.p_values, here.p_values[order], rtol=1e-6, atol=1e-300)
+
+    def test_the_unit_of_the_columns_does_not_matter(self):
+        some = [*fits([400] * 10), moved(fits([400])[0], 0.4)]
+        scaled = [
+            LocalEstimate(
+                Mixture(e.mixture.weights, e.mixture.means * 1e3, e.mixture.covariances * 1e6),
+                e.n_samples,
+            )
+            for e in some
+        ]
+        here, there = aggregate(some).decision, aggregate(scaled).decision
+        assert_array_equal(there.kept, here.kept)
+        assert_allclose(there.z_scores, here.z_scores, rtol=1e-5, atol=1e-5)
+
+    def test_more_machines_than_witnesses(self, monkeypatch):
+        some = [*fits([300] * 40), *(moved(e, 1.0) for e in fits([300] * 5, 1))]
+        whole = aggregate(some).decision
+        monkeypatch.setattr(judging, "MOST_WITNESSES", 20)
+        monkeypatch.setattr(judging, "MOST_COMPARED", 10)
+        part = aggregate(some, random_state=0).decision
+        assert not part.kept[40:].any()
+        assert_allclose(part.z_scores, whole.z_scores, atol=1.0)
+
+
+class TestHeterogeneity:
+    def test_honest_machines_are_no_news(self):
+        for seed in range(10):
+            assert aggregate(fits([400] * 25, seed)).notes == ()
+
+    def test_groups_are_named(self):
+        other = Mixture([0.8, 0.2], TWO.means, TWO.covariances)
+        some = [*fits([2000] * 14), *fits([2000] * 6, 1, other)]
+        with pytest.warns(HeterogeneityWarning, match="groups of 14 and 6") as caught:
+            decision = aggregate(some).decision
+        assert decision.groups == (tuple(range(14)), tuple(range(14, 20)))
+        message = str(caught[0].message)
+        assert "30% of the rows are left out" in message
+        for remedy in ("shuffle", "n_components", "n_init", "heterogeneity='weights'"):
+            assert remedy in message
+
+    def test_a_few_bad_ones_are_the_filters_business(self):
+        some = [*fits([1000] * 18), *(moved(e, 1.0) for e in fits([1000] * 2, 1))]
+        assert aggregate(some).notes == ()
+
+    def test_a_radius_that_rows_do_not_explain(self):
+        rng = np.random.default_rng(0)
+        some = [
+            moved(e, by)
+            for e, by in zip(fits([5000] * 20), rng.normal(0, 0.3, (20, 2)), strict=True)
+        ]
+        with pytest.warns(HeterogeneityWarning, match=r"are [\d.]+ times what their numbers of"):
+            decision = aggregate(some).decision
+        assert decision.scale > 9
+        assert decision.kept.sum() > 10
+
+    def test_two_machines_are_no_groups(self):
+        assert groups_of(np.array([[0.0, 9.0], [9.0, 0.0]]), 1.0) == []
+
+    def test_a_far_group_of_copies(self):
+        distances = np.where(np.equal.outer(np.arange(8) < 4, np.arange(8) < 4), 0.0, np.inf)
+        assert groups_of(distances, 1.0) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
+class TestUnequalSizesAndTheCentre:
+    def test_distances_in_the_report_are_plain_ones(self):
+        some = fits([100] * 4 + [3000] * 6)
+        decision = aggregate(some).decision
+        distances = pairwise_l2([e.mixture for e in some])[decision.center]
+        assert_allclose(decision.distances, distances, rtol=1e-7)
+        assert_allclose(decision.radius, np.sort(distances)[5], rtol=1e-7)
+        assert_allclose(decision.distance_ratios, distances / decision.radius, rtol=1e-7)
+
+    def test_equal_sizes_have_the_papers_centre(self):
+        some = fits([300] * 15)
+        assert aggregate(some).decision.center == aggregate(some, rho=1.3).decision.center

@@ -1,0 +1,527 @@
+"""Machines that are the values of a column: every row is in one of them, whatever the partitions and the scheduler."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+
+import dask
+import dask.dataframe as dd
+import distributed
+import numpy as np
+import pandas as pd
+import pytest
+
+from dask_dfmr import AggregationError, GaussianMixture, dfmr, sources
+from dask_dfmr.partitions import rows_of
+from dask_dfmr.regrouping import SortedRows, merge
+from dask_dfmr.sources import SourceError, machines_of, take_census
+from tests.data_makers import COLUMNS, TRUTH, make_array, make_delayed, make_frame, same_bits
+
+SENSORS = [f"A{j}" for j in range(8)]
+
+
+class SensorReader:
+    """Partition i: 200 rows, of every sensor some; sensor A3 counts in another unit."""
+
+    __name__ = "read"
+
+    def __init__(self, labels=None, bad=None, factor=1000.0):
+        self.labels, self.bad, self.factor = labels or spread, bad or {}, factor
+
+    def __call__(self, i):
+        frame = make_frame(i)
+        frame["sensor"] = self.labels(i, len(frame))
+        frame.loc[(frame["sensor"] == "A3").to_numpy(bool, na_value=False), COLUMNS] *= self.factor
+        return self.bad[i](frame) if i in self.bad else frame
+
+
+def spread(i, n):
+    """All sensors in every partition."""
+    return np.random.default_rng(i).choice(SENSORS, n)
+
+
+def blocks(i, n):
+    """One sensor a partition, each in several partitions."""
+    return np.repeat(SENSORS[i % 4], n)
+
+
+def neighbours(i, n):
+    """In order, as a day is in files: the last of one partition goes on in the next."""
+    return np.repeat([f"A{i}", f"A{i + 1}"], n // 2)
+
+
+def broken(frame):
+    raise OSError("the disk is gone")
+
+
+def without_column(frame):
+    return frame.drop(columns="sensor")
+
+
+def without_feature(frame):
+    return frame.drop(columns="y")
+
+
+LABELS = {"spread": spread, "blocks": blocks, "neighbours": neighbours}
+
+
+def make_x(m=8, labels=spread, meta_type="object", **kwargs):
+    meta = make_frame(0, 1).iloc[:0].assign(sensor=np.empty(0, meta_type))
+    with dask.config.set({"dataframe.convert-string": False}):
+        return dd.from_map(SensorReader(labels, **kwargs), range(m), meta=meta)
+
+
+def load(partitions):
+    """The rows of every machine, in the order of the machines."""
+    found = []
+    for loader in partitions.loaders:
+        values = dask.get(partitions.graph, [ref.key for ref in loader.refs])
+        found.append(rows_of(loader(*values), partitions.feature_names)[0])
+    return found
+
+
+def expected_rows(X, column="sensor"):
+    """The same by pandas: in the order of partitions, then of rows."""
+    whole = pd.concat([part.compute() for part in X.partitions])
+    groups = dict(list(whole.groupby(column, sort=True, observed=True)))
+    rest = whole[whole[column].isna()]
+    tables = [*groups.values(), *([rest] if len(rest) else [])]
+    return [table.drop(columns=column).to_numpy(float) for table in tables]
+
+
+def make(**kwargs):
+    return GaussianMixture(2, **{"random_state": 0, "machines": "sensor"} | kwargs)
+
+
+@pytest.fixture(scope="module")
+def undisturbed():
+    with dask.config.set(scheduler="synchronous"):
+        return {name: make().fit(make_x(labels=labels)) for name, labels in LABELS.items()}
+
+
+class TestEveryRowIsInOneMachine:
+    @pytest.mark.parametrize("lazy", [False, True])
+    @pytest.mark.parametrize("labels", LABELS)
+    def test_and_in_order(self, labels, lazy):
+        X = make_x(labels=LABELS[labels])
+        partitions = machines_of(X, "sensor", lazy=lazy)
+        expected = expected_rows(X)
+        assert len(partitions) == len(expected)
+        for rows, table in zip(load(partitions), expected, strict=True):
+            np.testing.assert_array_equal(rows, table)
+
+    def test_whichever_way_they_are_brought_together(self, monkeypatch):
+        X = make_x()
+        in_files, in_buckets = (
+            load(machines_of(X, "sensor")),
+            load(machines_of(X, "sensor", lazy=True)),
+        )
+        monkeypatch.setattr(sources, "MAX_READS", np.inf)
+        selected = load(machines_of(X, "sensor"))
+        for three in zip(in_files, in_buckets, selected, strict=True):
+            assert len({rows.tobytes() for rows in three}) == 1
+            assert {rows.flags.c_contiguous for rows in three} == {True}
+
+    def test_fewer_buckets_than_machines(self, monkeypatch):
+        monkeypatch.setattr(sources, "N_BUCKETS_LAZY", 3)
+        X = make_x()
+        for rows, table in zip(
+            load(machines_of(X, "sensor", lazy=True)), expected_rows(X), strict=True
+        ):
+            np.testing.assert_array_equal(rows, table)
+
+    @pytest.mark.parametrize("lazy", [False, True])
+    @pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
+    def test_rows_without_a_source_are_a_machine(self, missing, lazy):
+        def labels(i, n):
+            return pd.Series(spread(i, n)).where(np.arange(n) % 10 > 0, missing).to_numpy()
+
+        X = make_x(labels=labels)
+        partitions = machines_of(X, "sensor", lazy=lazy)
+        assert partitions.sources == [*(f"sensor={s!r}" for s in SENSORS), "sensor=<missing>"]
+        found = load(partitions)
+        assert len(found[-1]) == 8 * 20
+        for rows, table in zip(found, expected_rows(X), strict=True):
+            np.testing.assert_array_equal(rows, table)
+
+    def test_of_a_frame_in_memory(self):
+        X = make_x().compute()
+        partitions = machines_of(X, "sensor")
+        expected = [t.drop(columns="sensor").to_numpy() for _, t in X.groupby("sensor")]
+        for rows, table in zip(load(partitions), expected, strict=True):
+            np.testing.assert_array_equal(rows, table)
+
+    @pytest.mark.parametrize("lazy", [False, True])
+    def test_partitions_without_rows(self, lazy):
+        X = make_x(bad={0: lambda f: f.iloc[:0], 5: lambda f: f.iloc[:0]})
+        partitions = machines_of(X, "sensor", lazy=lazy)
+        assert sum(map(len, load(partitions))) == 6 * 200
+
+    def test_integers_become_floats_once(self):
+        X = make_x().assign(x=1).astype({"x": "int32", "y": "float32"})
+        for rows in load(machines_of(X, "sensor")):
+            assert rows.dtype == np.float64
+
+
+class TestNames:
+    def names(self, labels, **kwargs):
+        return machines_of(make_x(labels=labels, **kwargs), "sensor").sources
+
+    def test_numbers_are_sorted_as_numbers(self):
+        def labels(i, n):
+            return np.arange(n) % 11 + i % 2
+
+        assert self.names(labels, meta_type="int64") == [f"sensor={j}" for j in range(12)]
+
+    def test_days_and_times(self):
+        def labels(i, n):
+            return pd.Timestamp("2024-01-30") + pd.to_timedelta(np.arange(n) % 3 * 36, "h")
+
+        assert self.names(labels, meta_type="datetime64[ns]") == [
+            "sensor=2024-01-30",
+            "sensor=2024-01-31 12:00:00",
+            "sensor=2024-02-02",
+        ]
+
+    def test_dates_of_the_standard_library(self):
+        def labels(i, n):
+            return [datetime.date(2024, 1, 1 + j % 2) for j in range(n)]
+
+        assert self.names(labels) == [
+            "sensor=datetime.date(2024, 1, 1)",
+            "sensor=datetime.date(2024, 1, 2)",
+        ]
+
+    def test_unused_categories_are_no_machines(self):
+        X = make_x().compute()
+        X["sensor"] = pd.Categorical(X["sensor"], [*reversed(SENSORS), "never seen"])
+        X = dd.from_pandas(X, npartitions=4)
+        expected = [f"sensor={s!r}" for s in SENSORS]
+        assert machines_of(X, "sensor").sources == expected
+        assert machines_of(X.compute(), "sensor").sources == expected
+        assert sum(map(len, load(machines_of(X, "sensor")))) == 1600
+
+    def test_values_of_several_types(self):
+        def labels(i, n):
+            return np.array([1, "1", (1, 2), None] * (n // 4), dtype=object)
+
+        assert self.names(labels) == ["sensor=1", "sensor='1'", "sensor=(1, 2)", "sensor=<missing>"]
+
+    def test_strings_of_arrow(self):
+        X = make_x().compute()
+        X = dd.from_pandas(X.astype({"sensor": "string[pyarrow]"}), npartitions=4)
+        assert machines_of(X, "sensor").sources == [f"sensor={s!r}" for s in SENSORS]
+
+    def test_a_column_whose_name_is_no_text(self):
+        X = make_x().rename(columns={"sensor": 7})
+        assert machines_of(X, 7).sources[0] == "7='A0'"
+        gm = GaussianMixture(2, machines=7, random_state=0).fit(X)
+        assert gm.feature_names_in_.tolist() == COLUMNS
+
+
+class TestHowTheyAreRead:
+    def test_partitions_of_one_source_are_read_by_its_task_alone(self):
+        partitions = machines_of(make_x(labels=blocks), "sensor")
+        assert partitions.graph == {}
+        assert partitions.held == ()
+
+    def test_sources_in_all_partitions_read_each_once(self, tmp_path):
+        reader = CountingSensorReader(tmp_path)
+        meta = make_frame(0, 1).iloc[:0].assign(sensor=np.empty(0, object))
+        with dask.config.set({"dataframe.convert-string": False}, scheduler="synchronous"):
+            make().fit(dd.from_map(reader, range(8), meta=meta))
+        assert reader.count() == dict.fromkeys(range(8), 2)  # this reader cannot read one column
+
+    def test_the_same_on_a_cluster(self, tmp_path, client):
+        reader = CountingSensorReader(tmp_path)
+        meta = make_frame(0, 1).iloc[:0].assign(sensor=np.empty(0, object))
+        with dask.config.set({"dataframe.convert-string": False}):
+            make().fit(dd.from_map(reader, range(8), meta=meta))
+        assert reader.count() == dict.fromkeys(range(8), 2)
+
+    def test_files_are_gone_after_the_fit(self, tmp_path):
+        with dask.config.set({"temporary-directory": str(tmp_path)}):
+            partitions = machines_of(make_x(), "sensor")
+            (folder,) = tmp_path.iterdir()
+            load(partitions)
+            assert len(list(folder.iterdir())) == 8
+            del partitions
+            assert list(tmp_path.iterdir()) == []
+            make().fit(make_x())
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_column_of_parquet_is_read_alone(self, tmp_path):
+        for i in range(3):
+            SensorReader()(i).to_parquet(tmp_path / f"{i}.parquet")
+        X = dd.read_parquet(tmp_path)
+        census = take_census(X, "sensor")
+        whole = X["sensor"].compute()
+        assert census.values == SENSORS
+        assert [sum(n.values()) for n in census.rows] == whole.value_counts().sort_index().tolist()
+        assert sum(map(len, load(machines_of(X, "sensor")))) == 600
+
+
+class CountingSensorReader(SensorReader):
+    """Leaves a file for every call."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = folder
+
+    def __call__(self, i):
+        from uuid import uuid4
+
+        (self.folder / f"{i}-{uuid4().hex}").touch()
+        return super().__call__(i)
+
+    def count(self):
+        numbers = [int(path.name.split("-")[0]) for path in self.folder.iterdir()]
+        return {i: numbers.count(i) for i in sorted(set(numbers))}
+
+
+class TestFit:
+    def test_plain_partitions_are_defeated_and_do_not_know_it(self):
+        gm = make(machines="partition", rho=2.0).fit(make_x(factor=3.0)[COLUMNS])
+        assert gm.support_.all()
+        assert abs(gm.means_ - TRUTH.means).max() > 0.3
+
+    def test_the_bad_sensor_is_named(self):
+        gm = make(rho=2.0).fit(make_x(factor=3.0))
+        report = gm.partition_report_
+        assert report.loc[~report["kept"], "source"].tolist() == ["sensor='A3'"]
+        assert report["n_samples"].sum() == 1600
+        np.testing.assert_allclose(gm.means_, TRUTH.means, atol=0.3)
+
+    @pytest.mark.parametrize("labels", LABELS)
+    def test_the_whole_column_of_a_frame_in_memory(self, labels, undisturbed):
+        gm = make().fit(make_x(labels=LABELS[labels]).compute())
+        expected = undisturbed[labels].partition_report_
+        assert gm.partition_report_["source"].tolist() == expected["source"].tolist()
+        np.testing.assert_array_equal(gm.support_, undisturbed[labels].support_)
+        np.testing.assert_allclose(gm.means_, undisturbed[labels].means_)
+
+    def test_lazily(self, undisturbed):
+        result = dfmr(make_x(), 2, random_state=0, machines="sensor")
+        assert same_bits(result.compute().mixture, undisturbed["spread"].mixture_)
+
+    def test_partition_is_the_default(self):
+        X = make_x()[COLUMNS]
+        with dask.config.set(scheduler="synchronous"):
+            a, b = GaussianMixture(2, random_state=0).fit(X), make(machines="partition").fit(X)
+        assert same_bits(a.mixture_, b.mixture_)
+
+    def test_rows_that_nobody_claims_can_be_left_out(self):
+        def labels(i, n):
+            return pd.Series(spread(i, n)).where(np.arange(n) % 10 > 0, None).to_numpy()
+
+        def other_rows(frame):
+            frame.loc[frame["sensor"].isna(), COLUMNS] += 50
+            return frame
+
+        gm = make().fit(make_x(labels=labels, bad=dict.fromkeys(range(8), other_rows)))
+        report = gm.partition_report_.set_index("source")
+        assert report.loc["sensor=<missing>", "n_samples"] == 160
+        assert not report.loc["sensor=<missing>", "kept"]
+
+
+class TestPredict:
+    def test_with_the_column_and_without_it(self):
+        X = make_x()
+        gm = make().fit(X)
+        expected = gm.predict(X[COLUMNS]).compute()
+        pd.testing.assert_series_equal(gm.predict(X).compute(), expected)
+        pd.testing.assert_series_equal(gm.fit_predict(X).compute(), expected)
+        np.testing.assert_array_equal(gm.predict(X.compute()), expected)
+        np.testing.assert_array_equal(gm.predict(X.compute()[COLUMNS]), expected)
+        assert gm.score(X) == pytest.approx(gm.score(X[COLUMNS].compute()))
+        assert gm.predict_proba(X).compute().shape == (1600, 2)
+
+    def test_other_columns_are_still_refused(self):
+        gm = make().fit(make_x())
+        with pytest.raises(TypeError, match="site"):
+            gm.predict(make_x().assign(site="B"))
+        with pytest.raises(ValueError, match="unexpected"):
+            gm.predict(make_x().assign(z=1.0))
+
+
+class TestEveryScheduler:
+    @pytest.mark.parametrize("labels", LABELS)
+    @pytest.mark.parametrize("scheduler", ["synchronous", "threads", "processes"])
+    def test_local(self, scheduler, labels, undisturbed):
+        with dask.config.set(scheduler=scheduler):
+            gm = make().fit(make_x(labels=LABELS[labels]))
+        assert_same(gm, undisturbed[labels])
+
+    @pytest.mark.parametrize("labels", LABELS)
+    def test_a_cluster(self, labels, undisturbed, client):
+        assert_same(make().fit(make_x(labels=LABELS[labels])), undisturbed[labels])
+
+    @pytest.mark.parametrize("labels", LABELS)
+    def test_persisted_on_a_cluster(self, labels, undisturbed, client):
+        assert_same(make().fit(make_x(labels=LABELS[labels]).persist()), undisturbed[labels])
+
+    def test_a_lazy_graph_on_a_cluster(self, undisturbed, client):
+        result = dfmr(make_x(), 2, random_state=0, machines="sensor")
+        assert same_bits(result.compute().mixture, undisturbed["spread"].mixture_)
+
+    def test_nothing_is_left_on_a_cluster(self, client):
+        from tests.test_cluster import assert_nothing_left
+
+        make().fit(make_x())
+        assert_nothing_left(client)
+        with pytest.raises(TypeError, match="equality"):
+            make().fit(make_x(labels=lambda i, n: [[1]] * n))
+        assert_nothing_left(client)
+
+    def test_an_asynchronous_client_is_refused(self, cluster):
+        async def fit():
+            async with distributed.Client(cluster.scheduler_address, asynchronous=True):
+                with pytest.raises(RuntimeError, match="machines='sensor' is eager"):
+                    dfmr(make_x(), 2, machines="sensor")
+
+        asyncio.run(fit())
+
+
+def assert_same(gm, expected):
+    pd.testing.assert_frame_equal(gm.partition_report_, expected.partition_report_)
+    assert same_bits(gm.mixture_, expected.mixture_)
+
+
+@pytest.mark.filterwarnings("ignore::dask_dfmr.PartitionWarning")
+class TestWhatGoesWrong:
+    @pytest.mark.parametrize("labels", LABELS)
+    @pytest.mark.parametrize(
+        ("bad", "reason"),
+        [(broken, "OSError: the disk is gone"), (without_column, "KeyError")],
+    )
+    def test_a_partition_that_cannot_be_read_is_a_machine_of_its_own(self, labels, bad, reason):
+        X = make_x(labels=LABELS[labels], bad={2: bad})
+        gm = make().fit(X)
+        last = gm.partition_report_.iloc[-1]
+        assert (last["source"], last["outcome"], last["kept"]) == ("partition 2", "failed", False)
+        assert "its sources could not be found" in last["reason"]
+        assert reason in last["reason"]
+        assert gm.partition_report_["n_samples"].sum() == 7 * 200
+        assert (gm.partition_report_["outcome"][:-1] == "fitted").all()
+
+    def test_on_a_cluster_too(self, client):
+        gm = make().fit(make_x(bad={2: broken}))
+        assert gm.partition_report_["outcome"].tolist() == ["fitted"] * 8 + ["failed"]
+
+    def test_a_partition_that_hangs(self):
+        import time
+
+        def slow(frame):
+            time.sleep(3)
+            return frame
+
+        gm = make(partition_timeout=1.0).fit(make_x(bad={2: slow}))
+        last = gm.partition_report_.iloc[-1]
+        assert "not done after partition_timeout" in last["reason"]
+
+    def test_a_partition_with_other_columns_takes_its_sources_with_it(self):
+        gm = make().fit(make_x(labels=neighbours, bad={6: without_feature}))
+        report = gm.partition_report_
+        assert report.loc[report["outcome"] != "fitted", "source"].tolist() == [
+            "sensor='A6'",
+            "sensor='A7'",
+        ]
+
+    def test_all_of_them_where_all_sources_are_in_it(self):
+        with pytest.raises(AggregationError, match="partition 2: ColumnsError: columns are"):
+            make().fit(make_x(bad={2: without_feature}))
+
+    @pytest.mark.parametrize("lazy", [False, True])
+    @pytest.mark.parametrize("labels", [spread, blocks])
+    def test_data_that_change_after_they_were_counted(self, tmp_path, labels, lazy):
+        flag = tmp_path / "changed"
+
+        def changing(frame):
+            return frame.iloc[:-1] if flag.exists() else frame
+
+        partitions = machines_of(make_x(labels=labels, bad={2: changing}), "sensor", lazy=lazy)
+        flag.touch()
+        with pytest.raises(SourceError, match="must not change"):
+            load(partitions)
+
+    def test_a_source_that_was_not_there(self, tmp_path):
+        flag = tmp_path / "changed"
+
+        def changing(frame):
+            return frame.assign(sensor="new") if flag.exists() else frame
+
+        partitions = machines_of(make_x(bad={2: changing}), "sensor")
+        flag.touch()
+        with pytest.raises(SourceError, match="partition 2: it has sources that were not there"):
+            load(partitions)
+
+
+class TestRefused:
+    def test_no_such_column(self):
+        with pytest.raises(ValueError, match=r"one of the columns of X, \['x', 'y', 'sensor'\]"):
+            make(machines="site").fit(make_x())
+
+    @pytest.mark.parametrize(
+        "X", [make_array(2), make_delayed(2), np.zeros((10, 2))], ids=["array", "delayed", "numpy"]
+    )
+    def test_not_a_frame(self, X):
+        with pytest.raises(TypeError, match="must be a dask or pandas DataFrame"):
+            make().fit(X)
+
+    def test_several_columns(self):
+        with pytest.raises(TypeError, match="join them into one"):
+            make(machines=["sensor", "day"]).fit(make_x())
+
+    def test_one_source(self):
+        with pytest.raises(ValueError, match=r"at least two .* got \[\"sensor='A1'\"\]"):
+            make().fit(make_x(labels=lambda i, n: ["A1"] * n))
+
+    def test_nothing_but_the_column(self):
+        with pytest.raises(ValueError, match="columns to fit besides 'sensor'"):
+            make().fit(make_x()[["sensor"]])
+
+    def test_another_column_that_is_no_number(self):
+        with pytest.raises(TypeError, match=r"'site' .*machines='sensor' is not among"):
+            make().fit(make_x().assign(site="B"))
+
+    @pytest.mark.parametrize("limit", [100, 1000])
+    def test_too_many_sources(self, monkeypatch, limit):
+        monkeypatch.setattr(sources, "MAX_SOURCES", limit)
+        with dask.config.set(scheduler="synchronous"), pytest.raises(ValueError, match="coarser"):
+            make().fit(make_x(labels=lambda i, n: np.arange(n) + n * i, meta_type="int64"))
+
+    def test_values_that_cannot_be_compared(self):
+        with pytest.raises(TypeError, match=r"equality .*astype\(str\)"):
+            make().fit(make_x(labels=lambda i, n: [[1]] * n))
+
+    def test_cuts_of_a_frame_in_memory(self):
+        with pytest.raises(ValueError, match="n_partitions must be 1"):
+            make(n_partitions=3).fit(make_x().compute())
+
+    def test_nothing_is_read_if_x_is_wrong(self, raise_if_dask_computes):
+        with raise_if_dask_computes(), pytest.raises(ValueError, match="one of the columns"):
+            make(machines="site").fit(make_x())
+
+
+class TestSortedRows:
+    def test_a_machine_has_its_rows_in_order(self, tmp_path):
+        rows = np.arange(20.0).reshape(10, 2)
+        machines = np.array([5, 1, 5, 3, 1, 1, 5, 3, 3, 5])
+        for pieces in (
+            SortedRows.of(rows, machines),
+            SortedRows.of(rows, machines).stored(tmp_path / "r"),
+        ):
+            for machine in (1, 3, 5):
+                np.testing.assert_array_equal(pieces.of_machine(machine), rows[machines == machine])
+            assert [pieces.of_machine(machine) for machine in (0, 2, 6)] == [None] * 3
+
+    def test_merging_keeps_the_order_of_the_pieces(self):
+        rows = np.arange(20.0).reshape(10, 2)
+        machines = np.array([0, 1] * 5)
+        halves = [SortedRows.of(rows[s], machines[s]) for s in (slice(0, 5), slice(5, 10))]
+        whole = merge([*halves, SortedRows.failed(2, "gone")])
+        for machine in (0, 1):
+            np.testing.assert_array_equal(whole.of_machine(machine), rows[machines == machine])
+        assert whole.errors == {2: "gone"}
+        assert len(merge([SortedRows.failed(2, "gone")]).machines) == 0
