@@ -55,6 +55,7 @@ CASES = (
     Case(3, 2, 40, 2000, 150),
     Case(3, 5, 40, 2000, 100),
     Case(5, 10, 40, 5000, 60),
+    Case(5, 10, 40, 1000, 25),
 )
 
 
@@ -145,9 +146,8 @@ def main() -> None:
             continue
         scaled = case._replace(repetitions=max(1, int(case.repetitions * options.repetitions)))
         for unequal in (False, True):
-            name = (
-                f"K {case.n_components}, d {case.n_features}, {'unequal' if unequal else 'equal'}"
-            )
+            size = f"{case.n_rows} rows{', unequal' if unequal else ''}"
+            name = f"K {case.n_components}, d {case.n_features}, {size}"
             lines.append(measure(name, simulated(scaled, unequal)))
     for n_components, n_rows in ((5, 820), (2, 820)):
         n_parameters = 21 * n_components - 1
