@@ -5,9 +5,9 @@
 
 Honest machines only, so that every one left out is a false drop. Printed is the share of machines with p-values
 below 5 %, 1 % and 0.1 % relative to nominal (1 is exact) and the share outside 1.3 radii, where local fits start
-at the population (the wells: at a fit to all rows); and how often a HeterogeneityWarning was given. Then, for one draw fitted as users fit, from pilots, the CPU
-time of finding what sampling explains (consensus, its law, distances to it, verdict), and the same relative to the
-local fits, with those of the pilots and without.
+at the population (the wells: at a fit to all rows); and how often a HeterogeneityWarning was given. Then, for one
+draw fitted as users fit, from pilots, the CPU time of finding what sampling explains (consensus, its law,
+distances to it, verdict), and the same relative to the local fits, with those of the pilots and without.
 
 Populations: MixSim's definition, overlap .05 (K = 5, d = 10: the populations of the paper's design,
 overlap .1). Unequal: sizes drawn log-uniformly from half to eight times the rows. Wells: the 19,998 honest rows of
