@@ -5,9 +5,9 @@
 
 Honest machines only, so that every one left out is a false drop. Printed is the share of machines with p-values
 below 5 %, 1 % and 0.1 % relative to nominal (1 is exact) and the share outside 1.3 radii, where local fits start
-at the population (the wells: at a fit to all rows). Then, for one draw fitted as users fit, from pilots, the CPU
-time of finding what sampling explains (consensus, its law, distances to it, verdict), and the same relative to the
-local fits, with those of the pilots and without.
+at the population (the wells: at a fit to all rows); and how often a HeterogeneityWarning was given. Then, for one
+draw fitted as users fit, from pilots, the CPU time of finding what sampling explains (consensus, its law,
+distances to it, verdict), and the same relative to the local fits, with those of the pilots and without.
 
 Populations: MixSim's definition, overlap .05 (K = 5, d = 10: the populations of the paper's design,
 overlap .1). Unequal: sizes drawn log-uniformly from half to eight times the rows. Wells: the 19,998 honest rows of
@@ -28,7 +28,7 @@ import pandas as pd
 from common import SEEDS, StageClock, draw_rows, population, print_machine, print_table
 from mixsim import mixsim
 
-from dask_dfmr import LocalEstimate, Mixture, aggregate, dfmr, fit_local
+from dask_dfmr import HeterogeneityWarning, LocalEstimate, Mixture, aggregate, dfmr, fit_local
 
 LEVELS = (0.05, 0.01, 0.001)
 JUDGING = (
@@ -55,6 +55,7 @@ CASES = (
     Case(3, 2, 40, 2000, 150),
     Case(3, 5, 40, 2000, 100),
     Case(5, 10, 40, 5000, 60),
+    Case(5, 10, 40, 1000, 25),
 )
 
 
@@ -100,21 +101,25 @@ def wells(
 
 def measure(name: str, draws: Iterator[tuple[list[np.ndarray], Mixture]]) -> list[str]:
     """One line of the table."""
-    p_values, outside, costs = [], [], [""]
+    p_values, outside, costs, warned = [], [], [""], 0
     for rows, start in draws:
         if not p_values:
             costs = cost_of_judging(rows, start.n_components)
         estimates: list[LocalEstimate] = [
             fit_local(X, start.n_components, start=start, n_machines=len(rows)) for X in rows
         ]
-        decision = aggregate(estimates).decision
+        result = aggregate(estimates)
+        decision = result.decision
+        warned += any(note.category is HeterogeneityWarning for note in result.notes)
         assert decision.p_values is not None
         p_values.append(decision.p_values)
         outside.append((decision.distance_ratios > 1.3).mean())
     p = np.concatenate(p_values)
     shares = [f"{(p < level).mean() / level:.2f}" for level in LEVELS]
     n_parameters = str(start.n_parameters)
-    return [name, n_parameters, str(len(p)), *shares, f"{np.mean(outside):.1%}", *costs]
+    outside_radii = f"{np.mean(outside):.1%}"
+    alarms = f"{warned} of {len(p_values)}"
+    return [name, n_parameters, str(len(p)), *shares, outside_radii, alarms, *costs]
 
 
 def cost_of_judging(rows: list[np.ndarray], n_components: int) -> list[str]:
@@ -145,9 +150,8 @@ def main() -> None:
             continue
         scaled = case._replace(repetitions=max(1, int(case.repetitions * options.repetitions)))
         for unequal in (False, True):
-            name = (
-                f"K {case.n_components}, d {case.n_features}, {'unequal' if unequal else 'equal'}"
-            )
+            size = f"{case.n_rows} rows{', unequal' if unequal else ''}"
+            name = f"K {case.n_components}, d {case.n_features}, {size}"
             lines.append(measure(name, simulated(scaled, unequal)))
     for n_components, n_rows in ((5, 820), (2, 820)):
         n_parameters = 21 * n_components - 1
@@ -162,6 +166,7 @@ def main() -> None:
             "judged",
             *levels,
             "outside 1.3",
+            "warned",
             "judging",
             "of all fits",
             "of fits",

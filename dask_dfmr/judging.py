@@ -111,7 +111,10 @@ def form_consensus(
     rng = np.random.default_rng(0)
     consensus = _reduce(witnesses, near, verdict, family)
     if law is None:
-        about = information(family, consensus.weights, consensus.components, rng)
+        n_rows = np.array(witnesses.presence.n_samples)[near].sum()
+        heavy = consensus.weights * n_rows > 1  # the others are no part of any row
+        components = tuple(p[heavy] for p in consensus.components)
+        about = information(family, consensus.weights[heavy], components, rng)
         law = l2_law(family, about, rng)
     place = np.array(witnesses.presence.indices)
     found = Consensus(

@@ -189,3 +189,21 @@ class TestUnequalSizesAndTheCentre:
     def test_equal_sizes_have_the_papers_centre(self):
         some = fits([300] * 15)
         assert aggregate(some).decision.center == aggregate(some, rho=1.3).decision.center
+
+
+class TestLightComponents:
+    @pytest.mark.parametrize("light", [1e-3, 1e-8, 1e-20, 1e-60])
+    def test_a_component_that_died_does_not_blind_the_filter(self, light):
+        honest = [
+            LocalEstimate(
+                Mixture(
+                    np.append(estimate.mixture.weights * (1 - light), light),
+                    np.vstack([estimate.mixture.means, [20.0, 20.0]]),
+                    np.concatenate([estimate.mixture.covariances, np.eye(2)[None]]),
+                ),
+                estimate.n_samples,
+            )
+            for estimate in fits([1000] * 12)
+        ]
+        decision = aggregate([*honest[:-1], moved(honest[-1], 0.5)]).decision
+        assert decision.kept.tolist() == [True] * 11 + [False]
