@@ -19,7 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dask_dfmr import checks
-from dask_dfmr.decision import FALSE_DROP_RATE, Aggregate
+from dask_dfmr.decision import FALSE_DROP_RATE, Aggregate, Note
 from dask_dfmr.estimates import LocalEstimate, Outcome
 from dask_dfmr.exceptions import AggregationError, PartitionError, PartitionWarning
 from dask_dfmr.execution import FitResult, run
@@ -31,10 +31,11 @@ from dask_dfmr.pipeline import build_pipeline
 from dask_dfmr.random import SeedLike
 from dask_dfmr.refinement import RefinementOptions
 from dask_dfmr.report import describe_failures, describe_verdict, failures, partition_report
+from dask_dfmr.restarts import check_restarts, settle_optimum
 
 logger = logging.getLogger("dask_dfmr")
 
-_OWN_PARAMETERS = ("on_failed", "keep_estimates", "warm_start", "verbose", "refine")
+_OWN_PARAMETERS = ("on_failed", "keep_estimates", "warm_start", "verbose", "restarts", "refine")
 """Parameters of the estimator that do not decide what the graph computes."""
 
 
@@ -108,6 +109,13 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         stratified rows, whose partitions differ in proportions honestly, and for partitions of
         which only some components are bad. It does not protect against wrong weights. See
         :func:`aggregate`.
+    restarts : int, "auto" or None, default "auto"
+        Partitions that share a start share its optimum, and agree whether it is the best one or not. So up to 18 of
+        the kept partitions (three, where they have ten rows per free parameter) are read once more and fitted
+        from fresh starts; an :class:`OptimumWarning` tells of a better optimum. It is adopted, up to ``restarts``
+        times, by fitting all partitions again from it: one more read of everything each time. "auto": 0, and only
+        where the start was given (``warm_start`` and complete ``*_init`` parameters too), or where pilots have fewer
+        than ten rows per free parameter. None: nothing is checked.
     refine : int or "auto", default 0
         Passes of EM over all rows of the kept partitions after the aggregation, which take the mixture
         to the one that a fit to all those rows together would give; "auto": until the gain that remains is
@@ -162,6 +170,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         partitions ``left_out`` and ``joined`` in it. Empty without refinement.
     n_passes_ : int
         Passes over the data that the refinement made.
+    n_restarts_ : int
+        How often a better optimum was adopted.
     n_partitions_ : int
     support_ : ndarray of bool, shape (n_partitions_,)
         Partitions that went into the mixture: those that the filter kept, and where there was a refinement, those
@@ -220,6 +230,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         machine_weights: str = "rows",
         n_references: int | Literal["auto"] | None = "auto",
         heterogeneity: Literal["weights"] | None = None,
+        restarts: int | Literal["auto"] | None = "auto",
         refine: int | Literal["auto"] = 0,
         penalty: float | Literal["auto"] = "auto",
         min_partition_rows: int | Literal["auto"] = "auto",
@@ -250,6 +261,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.machine_weights = machine_weights
         self.n_references = n_references
         self.heterogeneity = heterogeneity
+        self.restarts = restarts
         self.refine = refine
         self.penalty = penalty
         self.min_partition_rows = min_partition_rows
@@ -293,8 +305,10 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             If partitions differ by several times what sampling explains, or fall into groups.
         FilterWarning
             If there are too few partitions to filter, or one holds most of the kept rows.
+        OptimumWarning
+            If the partitions share an optimum that is not the best one (``restarts``).
         ConvergenceWarning
-            If a kept local fit, or the reduction, did not converge.
+            If a kept local fit, the reduction, or a refinement with ``refine="auto"`` did not converge.
         """
         checks.one_of("on_failed", self.on_failed, ("warn", "raise", "ignore"))
         checks.one_of("keep_estimates", self.keep_estimates, ("auto", True, False))
@@ -311,21 +325,34 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 "means_init": None,
                 "precisions_init": None,
             }
-        refinement = RefinementOptions(self.refine)
-        if self.method == "coat" and refinement.most_passes:
-            raise ValueError(
-                f"refine must be 0 with method='coat', which takes one estimate as it is; got {self.refine!r}."
-            )
+        check_restarts(self.restarts)
+        refinement = self._refinement_options()
         pipeline = build_pipeline(X, **parameters, n_starts=1, block_size=None)
         try:
             result = run(pipeline, self.keep_estimates, self.verbose)
         except AggregationError as error:
             error.report = partition_report(error.report or [], None)
             raise
+        settled = settle_optimum(pipeline, result, self.restarts, self.keep_estimates, self.verbose)
+        result = settled.result
         followed = follow_up(pipeline, result, refinement, self.verbose)
         self._learn(result, followed)
-        self._tell(followed.aggregate)
+        self.n_restarts_ = settled.n_restarts
+        self._tell(followed.aggregate, settled.notes)
         return self
+
+    def _refinement_options(self) -> RefinementOptions:
+        options = RefinementOptions(self.refine, self.false_drop_rate)
+        if options.most_passes and self.method == "coat":
+            raise ValueError(
+                f"refine must be 0 with method='coat', which takes one estimate as it is; got {self.refine!r}."
+            )
+        if options.most_passes and self.heterogeneity is not None:
+            raise ValueError(
+                f"refine must be 0 with heterogeneity={self.heterogeneity!r}, which keeps good components of "
+                f"partitions whose other rows are bad; got {self.refine!r}."
+            )
+        return options
 
     def _check_warm_start(self) -> None:
         last = (self.mixture_.n_components, self.mixture_.covariance_type)
@@ -372,7 +399,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         if refinement is not None:
             self.lower_bound_ = refinement.mean_log_likelihood
 
-    def _tell(self, aggregate: Aggregate) -> None:
+    def _tell(self, aggregate: Aggregate, notes: Sequence[Note] = ()) -> None:
         """Log the verdict; warn or raise where the user asked for it."""
         report = self.partition_report_
         verdict = describe_verdict(report, aggregate.decision)
@@ -380,6 +407,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         if self.verbose:
             print(verdict)
         aggregate.warn(stacklevel=3)
+        for note in notes:
+            logger.warning(note.message)
+            warnings.warn(note.message, note.category, stacklevel=3)
         unconverged = report[
             aggregate.decision.kept & (report["outcome"] == Outcome.NOT_CONVERGED.value)
         ]

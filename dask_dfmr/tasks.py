@@ -16,13 +16,13 @@ from distributed import Reschedule
 
 from dask_dfmr import pilot
 from dask_dfmr.estimates import LocalEstimate, Outcome, without_estimate
-from dask_dfmr.families import Rows
+from dask_dfmr.families import Array, Rows
 from dask_dfmr.local_fit import LocalProblem
 from dask_dfmr.measurement import Reading, Wanted, measure
 from dask_dfmr.mixture import Mixture
 from dask_dfmr.partitions import ColumnsError, Loader, rows_of
 from dask_dfmr.random import LOCAL_FIT, PILOT_FIT, PILOT_ROWS, START_ROWS, stream
-from dask_dfmr.starts import GivenStart
+from dask_dfmr.starts import GivenStart, subsample
 from dask_dfmr.threads import single_threaded_blas
 
 _T = TypeVar("_T")
@@ -207,6 +207,24 @@ def _measure_rows(
     target = settings.problem.family.prior_target(X) if wanted.target and len(X) else None
     found = measure(X, mixtures, wanted) if len(X) else ()
     return Reading(partition, len(X), n_omitted, target=target, measurements=found)
+
+
+def sample_partition(
+    loader: Loader,
+    partition: int,
+    settings: FitSettings,
+    n_rows: int,
+    seed: np.random.SeedSequence,
+    *values: Any,
+) -> Array | None:
+    """At most so many rows of a partition, all of them finite; None where it cannot be read this time."""
+
+    def load() -> Array | None:
+        X, names = rows_of(loader(*values), settings.feature_names)
+        X, _, refusal = settings.problem.check_rows(X, names)
+        return None if refusal else subsample(X, n_rows, np.random.default_rng(seed))
+
+    return guarded(settings.timeout, load, lambda outcome, reason: None)
 
 
 def lost_reading(partition: int, error: BaseException) -> Reading:

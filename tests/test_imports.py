@@ -34,6 +34,7 @@ MATHEMATICS = (
     "likelihood_test",
     "measurement",
     "refinement",
+    "optima",
     "reduction",
     "regrouping",
     "aggregation",
