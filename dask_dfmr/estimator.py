@@ -32,10 +32,14 @@ from dask_dfmr.random import SeedLike
 from dask_dfmr.refinement import RefinementOptions
 from dask_dfmr.report import describe_failures, describe_verdict, failures, partition_report
 from dask_dfmr.restarts import check_restarts, settle_optimum
+from dask_dfmr.second_look import look_again
 
 logger = logging.getLogger("dask_dfmr")
 
-_OWN_PARAMETERS = ("on_failed", "keep_estimates", "warm_start", "verbose", "restarts", "refine")
+_OWN_PARAMETERS = (
+    *("on_failed", "keep_estimates", "warm_start", "verbose"),
+    *("second_look", "restarts", "refine"),
+)
 """Parameters of the estimator that do not decide what the graph computes."""
 
 
@@ -109,6 +113,10 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         stratified rows, whose partitions differ in proportions honestly, and for partitions of
         which only some components are bad. It does not protect against wrong weights. See
         :func:`aggregate`.
+    second_look : bool, default True
+        Partitions that ``rho="auto"`` left out, at most a tenth of all and those least far out, are read
+        once more and fitted from the global mixture: a fit of good rows that ended in a wrong optimum looks
+        like one of bad rows, and is replaced. Needs the estimates in memory (``keep_estimates``).
     restarts : int, "auto" or None, default "auto"
         Partitions that share a start share its optimum, and agree whether it is the best one or not. So up to 18 of
         the kept partitions (three, where they have ten rows per free parameter) are read once more and fitted
@@ -230,6 +238,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         machine_weights: str = "rows",
         n_references: int | Literal["auto"] | None = "auto",
         heterogeneity: Literal["weights"] | None = None,
+        second_look: bool = True,
         restarts: int | Literal["auto"] | None = "auto",
         refine: int | Literal["auto"] = 0,
         penalty: float | Literal["auto"] = "auto",
@@ -261,6 +270,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.machine_weights = machine_weights
         self.n_references = n_references
         self.heterogeneity = heterogeneity
+        self.second_look = second_look
         self.restarts = restarts
         self.refine = refine
         self.penalty = penalty
@@ -311,6 +321,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             If a kept local fit, the reduction, or a refinement with ``refine="auto"`` did not converge.
         """
         checks.one_of("on_failed", self.on_failed, ("warn", "raise", "ignore"))
+        checks.one_of("second_look", self.second_look, (True, False))
         checks.one_of("keep_estimates", self.keep_estimates, ("auto", True, False))
         parameters = {
             name: value
@@ -333,6 +344,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         except AggregationError as error:
             error.report = partition_report(error.report or [], None)
             raise
+        if self.second_look:
+            result = look_again(pipeline, result, self.verbose)
         settled = settle_optimum(pipeline, result, self.restarts, self.keep_estimates, self.verbose)
         result = settled.result
         followed = follow_up(pipeline, result, refinement, self.verbose)
