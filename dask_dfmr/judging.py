@@ -90,7 +90,7 @@ def draw_witnesses(verdict: Verdict, roll: Roll, seed: np.random.SeedSequence) -
         return [int(i) for i in roll.indices]
     rng = np.random.default_rng(stream(seed, WITNESS_DRAW))
     drawn = rng.choice(roll.indices, MOST_WITNESSES, replace=False)
-    return sorted({verdict.decision.center, *(int(i) for i in drawn)})
+    return sorted({verdict.decision.center, verdict.starts[0], *(int(i) for i in drawn)})
 
 
 def form_consensus(
@@ -145,11 +145,11 @@ def form_consensus(
 def _reduce(
     witnesses: Block, chosen: NDArray[np.bool_], verdict: Verdict, family: Family
 ) -> Centers:
-    """The reduction of some witnesses, by their rows, started at the centre or else at the first of them."""
+    """The reduction of some witnesses, by their rows, started where that of all is, or else at the first of them."""
     assert witnesses.stack is not None
     indices = witnesses.presence.indices
-    center = verdict.decision.center
-    start = indices.index(center) if center in indices else int(chosen.argmax())
+    usual = verdict.starts[0]
+    start = indices.index(usual) if usual in indices else int(chosen.argmax())
     shares = np.where(chosen, np.array(witnesses.presence.n_samples, float), 0.0)
     pooled = pool([(witnesses.stack, shares / shares.sum())])
     assert pooled is not None
