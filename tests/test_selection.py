@@ -340,7 +340,34 @@ class TestBadPartitions:
 
     def test_nobody_can_be_read_again(self, tmp_path):
         with pytest.raises(AggregationError, match="could be read again"):
-            choose(make_ddf(M, Once(tmp_path)))
+            choose(make_ddf(M, Until(dict.fromkeys(range(M), 1), tmp_path)))
+
+    def test_that_cannot_be_read_in_the_middle_of_a_climb(self, tmp_path):
+        reader = Until({3: 2, 5: 3}, tmp_path)
+        with pytest.warns(PartitionWarning, match="not compared on 2 partitions"):
+            found = choose(make_ddf(M, reader), [1, 2], refine=3)
+        assert np.flatnonzero(~found.kept).tolist() == [3, 5]
+        assert found.n_samples == (M - 2) * 180
+        assert "gone" in found.partition_report["reason"][5]
+
+    def test_of_which_there_is_one(self):
+        found = choose(rows_of(range(3)))
+        assert found.n_components == 2
+        assert np.isnan(found.table["held_out_se"]).all()
+        assert found.best_by("held_out")["n_components"] >= 2
+
+
+class Until(CountingReader):
+    """Some partitions can be read so many times only."""
+
+    def __init__(self, times, folder):
+        super().__init__(folder)
+        self.times = times
+
+    def __call__(self, i):
+        if self.count().get(i, 0) >= self.times.get(i, 100):
+            raise OSError("gone")
+        return super().__call__(i)
 
 
 class Changing(CountingReader):
@@ -350,15 +377,6 @@ class Changing(CountingReader):
         has_been = self.count().get(i, 0)
         frame = super().__call__(i)
         return frame.iloc[:100] if i == 3 and has_been else frame
-
-
-class Once(CountingReader):
-    """No partition can be read twice."""
-
-    def __call__(self, i):
-        if self.count().get(i, 0):
-            raise OSError("gone")
-        return super().__call__(i)
 
 
 class TestCandidates:
