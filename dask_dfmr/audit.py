@@ -85,7 +85,9 @@ def audit_estimate(estimate: LocalEstimate, yardstick: Yardstick, thorough: bool
         If the estimate has no mixture, or one of another family or shape.
     """
     mixture = _comparable(estimate, yardstick.mixture)
-    return _Audit(mixture, estimate.n_samples, yardstick, thorough).finding()
+    # An estimate may lie anywhere: what is infinitely far is far.
+    with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
+        return _Audit(mixture, estimate.n_samples, yardstick, thorough).finding()
 
 
 def _comparable(estimate: LocalEstimate, reference: Mixture) -> Mixture:
@@ -184,6 +186,8 @@ class _Audit:
             finding = self._finding(kind, text, p_value)
             if kind == "column":
                 finding = replace(finding, columns=(index,))
+            if kind == "component":
+                finding = replace(finding, component=index)
             found.append(_Freed(kind, index, statistic, self.n_parameters - part.n_free, finding))
         return found
 

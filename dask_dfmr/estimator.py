@@ -383,17 +383,22 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
     def _pipeline_from_mixture(self, X: Any) -> Pipeline:
         """Over partitions that are fitted from the global mixture."""
-        start: dict[str, Any] = dict.fromkeys(("weights_init", "means_init", "precisions_init"))
-        start["init_params"] = self.mixture_
-        pipeline = build_pipeline(X, **self._parameters() | start, n_starts=1, block_size=None)
-        partitions = pipeline.partitions
+        own: dict[str, Any] = dict.fromkeys(("weights_init", "means_init", "precisions_init"))
+        pipeline = build_pipeline(X, **self._parameters() | own, n_starts=1, block_size=None)
+        partitions, settings = pipeline.partitions, pipeline.settings
         if partitions.feature_names is not None:
             self._check_names(partitions.feature_names)
         elif partitions.n_features not in (None, self.n_features_in_):
             raise ValueError(
                 f"X must have {self.n_features_in_} columns; got {partitions.n_features}."
             )
-        return pipeline
+        mine = (settings.problem.family, settings.problem.n_components)
+        if mine != (self.mixture_.family, self.mixture_.n_components):
+            raise ValueError(
+                f"n_components and covariance_type must be those of the fit, {self.mixture_!r}; "
+                f"got {(self.n_components, self.covariance_type)}. Set them back, or fit again."
+            )
+        return replace(pipeline, settings=replace(settings, start=self.mixture_, given=None))
 
     def update(self, X: Any) -> Self:
         """Add new partitions: only they are read and fitted, from the mixture as it is, and all are aggregated again.

@@ -93,7 +93,7 @@ def origin_of(aggregate: Aggregate) -> Origin:
 
 
 def _indices(partitions: Sequence[int] | int, n: int) -> list[int]:
-    given = [partitions] if isinstance(partitions, (int, np.integer)) else list(partitions)
+    given: list[Any] = [partitions] if np.isscalar(partitions) else list(partitions)  # type: ignore[arg-type]
     for index in given:
         is_index = isinstance(index, (int, np.integer)) and not isinstance(index, bool)
         if not is_index or not 0 <= index < n:

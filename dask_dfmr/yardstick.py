@@ -31,7 +31,7 @@ MOST_COVARIANCES = 20
 N_DRAWS = 2**13
 """Rows drawn for the errors of means and covariances of whole columns."""
 
-FARTHEST = 1e100
+FARTHEST = 1e50
 """Coordinates count as no more than this, so that their squares can be summed."""
 
 LEAST_OWN_SHARE = 0.2
