@@ -17,6 +17,7 @@ from dask_dfmr.exceptions import (
     AggregationError,
     FilterWarning,
     HeterogeneityWarning,
+    OptimumWarning,
     PartitionError,
     PartitionWarning,
     RefinementError,
@@ -25,6 +26,7 @@ from dask_dfmr.local_fit import fit_local
 from dask_dfmr.metrics import mixing_distance
 from dask_dfmr.mixing import mix_partitions
 from dask_dfmr.mixture import Mixture
+from dask_dfmr.model_selection import Selection, select_components
 from dask_dfmr.pipeline import dfmr
 from dask_dfmr.reaggregation import ReAggregation
 
@@ -47,10 +49,12 @@ __all__ = [
     "HeterogeneityWarning",
     "LocalEstimate",
     "Mixture",
+    "OptimumWarning",
     "Outcome",
     "PartitionError",
     "PartitionWarning",
     "RefinementError",
+    "Selection",
     "aggregate",
     "dfmr",
     "fit_local",
@@ -58,4 +62,5 @@ __all__ = [
     "mix_partitions",
     "mixing_distance",
     "pairwise_l2",
+    "select_components",
 ]

@@ -214,7 +214,7 @@ class ComponentDecision:
     def _reason(self, index: int, k: int) -> str:
         ratio = self.distance_ratios[index, k]
         if np.isnan(ratio):
-            n_rows = self.n_rows[index, k]
+            n_rows = np.floor(10 * self.n_rows[index, k]) / 10
             return f"component {k} has too few rows to judge ({n_rows:.3g} of {self.least_rows})"
         limit = self.limits[k]
         return f"component {k} is {ratio:.3g} times its radius from the others' (limit {limit:.3g})"

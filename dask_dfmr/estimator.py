@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Self
 
@@ -20,7 +20,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dask_dfmr import checks
-from dask_dfmr.decision import FALSE_DROP_RATE, Aggregate, Origin
+from dask_dfmr.decision import FALSE_DROP_RATE, Aggregate, Note, Origin
 from dask_dfmr.estimates import LocalEstimate, Outcome
 from dask_dfmr.exceptions import AggregationError, PartitionError, PartitionWarning
 from dask_dfmr.execution import FitResult, Pipeline, run
@@ -33,13 +33,18 @@ from dask_dfmr.random import SeedLike
 from dask_dfmr.reaggregation import again, origin_of, short_findings
 from dask_dfmr.refinement import RefinementOptions
 from dask_dfmr.report import describe_failures, describe_verdict, failures, partition_report
+from dask_dfmr.restarts import check_restarts, settle_optimum
 from dask_dfmr.revisits import audit_with_rows, fit_partitions, numbered_from
+from dask_dfmr.second_look import look_again
 from dask_dfmr.tasks import report_rows
 from dask_dfmr.threads import single_threaded_blas
 
 logger = logging.getLogger("dask_dfmr")
 
-_OWN_PARAMETERS = ("on_failed", "keep_estimates", "warm_start", "verbose", "refine")
+_OWN_PARAMETERS = (
+    *("on_failed", "keep_estimates", "warm_start", "verbose"),
+    *("second_look", "restarts", "refine"),
+)
 """Parameters of the estimator that do not decide what the graph computes."""
 
 MOST_EXPLAINED = 20
@@ -116,6 +121,17 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         stratified rows, whose partitions differ in proportions honestly, and for partitions of
         which only some components are bad. It does not protect against wrong weights. See
         :func:`aggregate`.
+    second_look : bool, default True
+        Partitions that ``rho="auto"`` left out, at most a tenth of all and those least far out, are read
+        once more and fitted from the global mixture: a fit of good rows that ended in a wrong optimum looks
+        like one of bad rows, and is replaced. Needs the estimates in memory (``keep_estimates``).
+    restarts : int, "auto" or None, default "auto"
+        Partitions that share a start share its optimum, and agree whether it is the best one or not. So up to 18 of
+        the kept partitions (three, where they have ten rows per free parameter) are read once more and fitted
+        from fresh starts; an :class:`OptimumWarning` tells of a better optimum. It is adopted, up to ``restarts``
+        times, by fitting all partitions again from it: one more read of everything each time. "auto": 0, and only
+        where the start was given (``warm_start`` and complete ``*_init`` parameters too), or where pilots have fewer
+        than ten rows per free parameter. None: nothing is checked.
     refine : int or "auto", default 0
         Passes of EM over all rows of the kept partitions after the aggregation, which take the mixture
         to the one that a fit to all those rows together would give; "auto": until the gain that remains is
@@ -170,6 +186,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         partitions ``left_out`` and ``joined`` in it. Empty without refinement.
     n_passes_ : int
         Passes over the data that the refinement made.
+    n_restarts_ : int
+        How often a better optimum was adopted.
     n_partitions_ : int
     support_ : ndarray of bool, shape (n_partitions_,)
         Partitions that went into the mixture: those that the filter kept, and where there was a refinement, those
@@ -201,8 +219,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     >>> gm = GaussianMixture(2, random_state=0).fit(da.from_array(rows, chunks=(1000, 2)))
     >>> gm.means_.round().tolist()                           # and does not matter
     [[4.0, 4.0], [-4.0, -4.0]]
-    >>> bool(gm.support_[0]), gm.partition_report_.loc[0, "reason"]
-    (False, 'distance to the centre is 14.5 times the radius (rho = 1.3)')
+    >>> bool(gm.support_[0]), gm.audit().loc[0, "finding"]
+    (False, 'all columns are 1000 times as large: another unit?')
     """
 
     def __init__(
@@ -228,6 +246,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         machine_weights: str = "rows",
         n_references: int | Literal["auto"] | None = "auto",
         heterogeneity: Literal["weights"] | None = None,
+        second_look: bool = True,
+        restarts: int | Literal["auto"] | None = "auto",
         refine: int | Literal["auto"] = 0,
         penalty: float | Literal["auto"] = "auto",
         min_partition_rows: int | Literal["auto"] = "auto",
@@ -258,6 +278,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.machine_weights = machine_weights
         self.n_references = n_references
         self.heterogeneity = heterogeneity
+        self.second_look = second_look
+        self.restarts = restarts
         self.refine = refine
         self.penalty = penalty
         self.min_partition_rows = min_partition_rows
@@ -301,10 +323,13 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             If partitions differ by several times what sampling explains, or fall into groups.
         FilterWarning
             If there are too few partitions to filter, or one holds most of the kept rows.
+        OptimumWarning
+            If the partitions share an optimum that is not the best one (``restarts``).
         ConvergenceWarning
-            If a kept local fit, or the reduction, did not converge.
+            If a kept local fit, the reduction, or a refinement with ``refine="auto"`` did not converge.
         """
         checks.one_of("on_failed", self.on_failed, ("warn", "raise", "ignore"))
+        checks.one_of("second_look", self.second_look, (True, False))
         checks.one_of("keep_estimates", self.keep_estimates, ("auto", True, False))
         parameters = self._parameters()
         if self.warm_start and hasattr(self, "mixture_"):
@@ -315,17 +340,18 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 "means_init": None,
                 "precisions_init": None,
             }
-        refinement = RefinementOptions(self.refine)
-        if self.method == "coat" and refinement.most_passes:
-            raise ValueError(
-                f"refine must be 0 with method='coat', which takes one estimate as it is; got {self.refine!r}."
-            )
+        check_restarts(self.restarts)
+        refinement = self._refinement_options()
         pipeline = build_pipeline(X, **parameters, n_starts=1, block_size=None)
         try:
             result = run(pipeline, self.keep_estimates, self.verbose)
         except AggregationError as error:
             error.report = partition_report(error.report or [], None)
             raise
+        if self.second_look:
+            result = look_again(pipeline, result, self.verbose)
+        settled = settle_optimum(pipeline, result, self.restarts, self.keep_estimates, self.verbose)
+        result = settled.result
         if result.estimates is not None:
             settings = pipeline.settings
             problem, options = settings.problem, pipeline.options
@@ -333,8 +359,22 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             result = replace(result, aggregate=replace(result.aggregate, origin=origin))
         followed = follow_up(pipeline, result, refinement, self.verbose)
         self._learn(result, followed)
-        self._tell(followed.aggregate)
+        self.n_restarts_ = settled.n_restarts
+        self._tell(followed.aggregate, settled.notes)
         return self
+
+    def _refinement_options(self) -> RefinementOptions:
+        options = RefinementOptions(self.refine, self.false_drop_rate)
+        if options.most_passes and self.method == "coat":
+            raise ValueError(
+                f"refine must be 0 with method='coat', which takes one estimate as it is; got {self.refine!r}."
+            )
+        if options.most_passes and self.heterogeneity is not None:
+            raise ValueError(
+                f"refine must be 0 with heterogeneity={self.heterogeneity!r}, which keeps good components of "
+                f"partitions whose other rows are bad; got {self.refine!r}."
+            )
+        return options
 
     def _parameters(self) -> dict[str, Any]:
         """Those that decide what the graph computes."""
@@ -393,7 +433,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         assert self.estimates_ is not None  # they are the origin's
         estimates = [*self.estimates_, *found]
         origin = replace(origin, estimates=estimates, cache={})
-        aggregate = again(self.aggregate_, origin)
+        with single_threaded_blas():
+            aggregate = again(self.aggregate_, origin)
         rows = report_rows([e.to_arrays() for e in estimates])
         followed = FollowUp(aggregate, aggregate.decision.kept)
         self._learn(FitResult(aggregate, rows, estimates), followed)
@@ -415,13 +456,15 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         Returns
         -------
         pandas.DataFrame
-            One row per partition: ``partition``, ``source``, ``n_samples``, ``p_value`` and ``sampling_ratio`` (of
-            the decision), ``kind`` ("unit", "offset", "sign", "swapped columns", "column order", "weights",
-            "component", "column", "optimum", "other optimum", "unexplained", "nothing"), ``finding`` (in words),
-            ``worst_component``, ``worst_column`` and ``z`` (the number that is farthest off, in standard errors), and
-            ``w1_with``, the W1 distance between the global mixture and what it would be with this partition. With X
-            also ``log_likelihood`` of its rows under the global mixture, ``kept_log_likelihood`` of some kept
-            partitions' rows, and by how much that would change with this partition, ``log_likelihood_with``; all
+            One row per partition: ``partition``, ``source``, ``n_samples``, ``p_value`` and
+            ``sampling_ratio`` (of the decision), ``kind`` ("unit", "offset", "sign",
+            "swapped columns", "column order", "weights", "component", "column", "optimum",
+            "other optimum", "unexplained", "nothing"), ``finding`` (the same in words),
+            ``worst_component``, ``worst_column`` and ``z`` (the number that is farthest off, in
+            standard errors), and ``w1_with``, the W1 distance between the global mixture and what
+            it would be with this partition. With X also ``log_likelihood`` of its rows under the
+            global mixture, ``kept_log_likelihood`` of some kept partitions' rows, and by how much
+            that would change with this partition, ``log_likelihood_with``; all
             in nats per row.
 
         Raises
@@ -433,7 +476,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         """
         check_is_fitted(self, "mixture_")
         if X is None:
-            return self.aggregate_.audit(which)
+            with single_threaded_blas():
+                return self.aggregate_.audit(which)
         origin_of(self.aggregate_)
         pipeline = self._pipeline_from_mixture(X)
         if len(pipeline.partitions) != self.n_partitions_:
@@ -502,7 +546,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             said[i] = f"{said[i]}: {text}"
         return report.assign(reason=said)
 
-    def _tell(self, aggregate: Aggregate) -> None:
+    def _tell(self, aggregate: Aggregate, notes: Sequence[Note] = ()) -> None:
         """Log the verdict; warn or raise where the user asked for it."""
         report = self.partition_report_
         verdict = describe_verdict(report, aggregate.decision)
@@ -510,6 +554,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         if self.verbose:
             print(verdict)
         aggregate.warn(stacklevel=3)
+        for note in notes:
+            logger.warning(note.message)
+            warnings.warn(note.message, note.category, stacklevel=3)
         unconverged = report[
             aggregate.decision.kept & (report["outcome"] == Outcome.NOT_CONVERGED.value)
         ]
@@ -660,6 +707,15 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         """Draw rows from the mixture: (X, y), y the component of each row."""
         check_is_fitted(self, "mixture_")
         return self.mixture_.sample(n_samples, self.random_state)
+
+
+def as_fitted(
+    parameters: Mapping[str, Any], result: FitResult, followed: FollowUp
+) -> GaussianMixture:
+    """An estimator with these parameters that learned from a fit that somebody else made."""
+    estimator = GaussianMixture(**parameters)
+    estimator._learn(result, followed)
+    return estimator
 
 
 # -- tasks of predictions ------------------------------------------------------------------------

@@ -46,3 +46,7 @@ class HeterogeneityWarning(UserWarning):
 
 class FilterWarning(UserWarning):
     """The filter cannot promise what it usually does: too few machines, or one that weighs too much."""
+
+
+class OptimumWarning(UserWarning):
+    """The optimum that all partitions share is not the best one: fits from fresh starts describe their rows better."""

@@ -383,6 +383,19 @@ class HeldTask:
     error: BaseException | None = None
     future: Any = None
 
+    @property
+    def was_killed(self) -> bool:
+        """Whether the workers that tried it died."""
+        return isinstance(self.error, distributed.KilledWorker)
+
+    def refreshed(self) -> HeldTask:
+        """The same as it is now: a worker that dies takes finished results with it, and they are computed again."""
+        if self.future is None:
+            return self
+        while self.future.status == "pending":
+            distributed.wait([self.future])
+        return replace(self, error=_error_of(self.future))
+
 
 def place(partitions: Partitions) -> tuple[Partitions, list[Any]]:
     """Data in memory sent to the cluster, if one is active, for several submissions; and what holds them there."""

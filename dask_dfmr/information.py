@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import solve_triangular
+from scipy.special import logsumexp
 
 from dask_dfmr.families import BLOCK_FLOATS, Array, Components, Family
 
@@ -18,6 +19,9 @@ LEAST_ROWS, MOST_ROWS, ROWS_PER_COORDINATE = 2**11, 2**14, 25
 
 MOST_COORDINATES = 1500
 """With more coordinates the information of rows with known components stands in: a matrix would take gigabytes."""
+
+LEAST_PART = 0.25
+"""Of an equal share of the rows is drawn from every component, however light, or nothing is learnt of it."""
 
 LEAST_SHARE = 1e-6
 """Of the complete information is left in any direction: less is rounding."""
@@ -63,15 +67,31 @@ def information(
     if len(normal) > MOST_COORDINATES:
         return Information(weights, components, None, normal)
     n_rows = int(np.clip(ROWS_PER_COORDINATE * len(normal), LEAST_ROWS, MOST_ROWS))
-    rows, _ = family.sample(n_rows, weights, components, rng)
+    rows, importance = _draw_rows(family, n_rows, weights, components, rng)
     # The direction of the weights' sum, in which all scores are 0, must not make the matrix singular.
     total = n_rows * np.outer(normal, normal)
     step = max(64, 16 * BLOCK_FLOATS // len(normal))
     for i in range(0, n_rows, step):
         scores = family.scores(rows[i : i + step], weights, components)
-        total += scores.T @ scores
+        total += (scores.T * importance[i : i + step]) @ scores
     values, vectors = np.linalg.eigh(total / n_rows)
     # A direction in which overlap leaves nothing: an estimate may lie anywhere along it.
     values = np.maximum(values, LEAST_SHARE)
     upper: Array = np.linalg.qr((vectors * np.sqrt(values)).T)[1]
     return Information(weights, components, upper.T, normal)
+
+
+def _draw_rows(
+    family: Family, n_rows: int, weights: Array, components: Components, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """Rows and their importance: those of light components are drawn more often, and count for less."""
+    drawn = np.maximum(weights, LEAST_PART / len(weights))
+    if np.array_equal(drawn, weights):
+        return family.sample(n_rows, weights, components, rng)[0], np.ones(n_rows)
+    drawn /= drawn.sum()
+    rows, _ = family.sample(n_rows, drawn, components, rng)
+    log_density = family.log_density(rows, components)
+    log_importance = logsumexp(log_density, axis=1, b=weights) - logsumexp(
+        log_density, axis=1, b=drawn
+    )
+    return rows, np.exp(log_importance)

@@ -90,7 +90,7 @@ def draw_witnesses(verdict: Verdict, roll: Roll, seed: np.random.SeedSequence) -
         return [int(i) for i in roll.indices]
     rng = np.random.default_rng(stream(seed, WITNESS_DRAW))
     drawn = rng.choice(roll.indices, MOST_WITNESSES, replace=False)
-    return sorted({verdict.decision.center, *(int(i) for i in drawn)})
+    return sorted({verdict.decision.center, verdict.starts[0], *(int(i) for i in drawn)})
 
 
 def form_consensus(
@@ -111,7 +111,10 @@ def form_consensus(
     rng = np.random.default_rng(0)
     consensus = _reduce(witnesses, near, verdict, family)
     if law is None:
-        about = information(family, consensus.weights, consensus.components, rng)
+        n_rows = np.array(witnesses.presence.n_samples)[near].sum()
+        heavy = consensus.weights * n_rows > 1  # the others are no part of any row
+        components = tuple(p[heavy] for p in consensus.components)
+        about = information(family, consensus.weights[heavy], components, rng)
         law = l2_law(family, about, rng)
     place = np.array(witnesses.presence.indices)
     found = Consensus(
@@ -142,11 +145,11 @@ def form_consensus(
 def _reduce(
     witnesses: Block, chosen: NDArray[np.bool_], verdict: Verdict, family: Family
 ) -> Centers:
-    """The reduction of some witnesses, by their rows, started at the centre or else at the first of them."""
+    """The reduction of some witnesses, by their rows, started where that of all is, or else at the first of them."""
     assert witnesses.stack is not None
     indices = witnesses.presence.indices
-    center = verdict.decision.center
-    start = indices.index(center) if center in indices else int(chosen.argmax())
+    usual = verdict.starts[0]
+    start = indices.index(usual) if usual in indices else int(chosen.argmax())
     shares = np.where(chosen, np.array(witnesses.presence.n_samples, float), 0.0)
     pooled = pool([(witnesses.stack, shares / shares.sum())])
     assert pooled is not None

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import logsumexp
 from scipy.stats import norm, pearson3
 
@@ -17,8 +18,11 @@ from dask_dfmr.calibration import Law, settle
 from dask_dfmr.families import Array
 from dask_dfmr.mixture import Mixture
 
-N_DRAWS = 2**13
+N_DRAWS = 2**14
 """Rows drawn for the law of a log-density."""
+
+FEW_ROWS, DRAWN_TAIL = 64, 1e-3
+"""Of so few rows the law is drawn, down to this probability."""
 
 
 class Likelihoods(NamedTuple):
@@ -29,7 +33,7 @@ class Likelihoods(NamedTuple):
 
 
 class LikelihoodVerdict(NamedTuple):
-    """``z_scores`` are positive for rows that are more likely than others'; ``p_values`` are two-sided."""
+    """``p_values``: of rows that are no more likely than these; ``z_scores``: negative for unlikely rows."""
 
     p_values: Array
     z_scores: Array
@@ -50,34 +54,45 @@ def judge_by_likelihood(
         Under the global mixture.
     rng : Generator
     """
-    variance, skewness = _row_moments(mixture, rng)
+    drawn = _drawn_log_densities(mixture, rng)
+    variance = float(drawn.var())
     means = kept.means - mixture.n_parameters / (2.0 * kept.counts)
     usual = float(np.average(means, weights=kept.counts))
     spread = settle(kept.counts * (means - usual) ** 2 / variance, Law(1.0, 1.0)).scale
     errors = np.sqrt(spread * variance * (1.0 / small.counts + 1.0 / kept.counts.sum()))
     z = (small.means - usual) / errors
-    return _two_sided(z, skewness / np.sqrt(small.counts))
+    return _verdict(z, small.counts.astype(int), (drawn - drawn.mean()) / drawn.std(), rng)
 
 
-def _row_moments(mixture: Mixture, rng: np.random.Generator) -> tuple[float, float]:
-    """Variance and skewness of the log-density of a row drawn from the mixture."""
+def _drawn_log_densities(mixture: Mixture, rng: np.random.Generator) -> Array:
+    """Of rows drawn from the mixture, (N_DRAWS,)."""
     family, components = mixture.family, mixture.components
     rows, _ = family.sample(N_DRAWS, mixture.weights, components, rng)
     with np.errstate(divide="ignore"):
         joint = family.log_density(rows, components) + np.log(mixture.weights)
-    deviation = logsumexp(joint, axis=1)
-    deviation -= deviation.mean()
-    variance = float(np.mean(deviation**2))
-    return variance, float(np.mean(deviation**3)) / variance**1.5
+    drawn: Array = logsumexp(joint, axis=1)
+    return drawn
 
 
-def _two_sided(z: Array, skewness: Array) -> LikelihoodVerdict:
-    """P-values by a law with the first three moments, and the normal scores that are as improbable."""
-    low, high = pearson3.cdf(z, skewness), pearson3.sf(z, skewness)
-    tails = np.minimum(low, high)
+def _verdict(
+    z: Array, counts: NDArray[np.int_], drawn: Array, rng: np.random.Generator
+) -> LikelihoodVerdict:
+    """One-sided p-values by a law with the first three moments, and the normal scores that are as improbable.
+
+    ``drawn`` are standardised log-densities of single rows.
+    """
+    skewness = float(np.mean(drawn**3)) / np.sqrt(counts)
+    p_values = np.array(pearson3.cdf(z, skewness))
+    for n in np.unique(counts[counts <= FEW_ROWS]):
+        # The law of few rows may have any shape. Draws know all of it but the far tail.
+        which = counts == n
+        sums = np.sort(rng.choice(drawn, (N_DRAWS, n)).sum(axis=1) / np.sqrt(n))
+        below = np.searchsorted(sums, z[which], side="right") / N_DRAWS
+        far = np.minimum(p_values[which], DRAWN_TAIL)
+        p_values[which] = np.where(below > DRAWN_TAIL, below, far)
     # Far out probabilities are 0 to floating point, and the standard scores themselves say more.
-    normal = np.where(tails > 0, norm.isf(np.maximum(tails, 1e-300)), np.abs(z))
-    return LikelihoodVerdict(np.minimum(2.0 * tails, 1.0), np.where(low < high, -normal, normal))
+    normal = np.where(p_values > 0, norm.ppf(np.clip(p_values, 1e-300, 1 - 1e-16)), z)
+    return LikelihoodVerdict(p_values, normal)
 
 
 def likelihood_in_words(p_value: float, z_score: float, level: float) -> str:
@@ -85,12 +100,7 @@ def likelihood_in_words(p_value: float, z_score: float, level: float) -> str:
     probability = f"p = {p_value:.2g}" if p_value > 0 else "p < 1e-300"
     if p_value >= level:
         return f"its rows are as likely as others' ({probability})"
-    how = (
-        "more likely than others' under the global mixture"
-        if z_score > 0
-        else "unlikely under the global mixture"
-    )
-    return f"its rows are {how}: z = {z_score:.3g} ({probability})"
+    return f"its rows are unlikely under the global mixture: z = {z_score:.3g} ({probability})"
 
 
 def as_likelihoods(pairs: Sequence[tuple[float, int]]) -> Likelihoods:

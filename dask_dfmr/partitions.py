@@ -97,9 +97,16 @@ class Partitions:
     def reduced_to(self, indices: Sequence[int]) -> Partitions:
         """The same with as much of the graph as these partitions need; the others cannot be loaded."""
         dependencies = {key: get_dependencies(self.graph, key) for key in self.graph}
-        wanted = [key for i in indices for key in self.loaders[i].dependencies]
-        kept = reachable(dependencies, wanted)
-        return replace(self, graph={key: self.graph[key] for key in kept})
+        chosen = set(indices)
+        nothing = Loader(None, [])
+        loaders = [loader if i in chosen else nothing for i, loader in enumerate(self.loaders)]
+        kept = reachable(dependencies, [key for loader in loaders for key in loader.dependencies])
+        return replace(
+            self,
+            loaders=loaders,
+            graph={key: self.graph[key] for key in kept},
+            held=tuple(key for key in self.held if key in kept),
+        )
 
 
 def as_partitions(X: Any, n_partitions: int = 1) -> Partitions:

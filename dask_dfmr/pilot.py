@@ -99,21 +99,31 @@ def fit_pilot(
     if pilot is None or scale is None or pilot.rows.shape[1] != len(scale.location):
         return None
     rng = np.random.default_rng(seed)
-    rows, prior = pilot.rows, problem.prior(pilot.rows)
+    best = best_of_starts(problem, pilot.rows, scale, rng)
+    if best is None:
+        return None
+    return PilotFit((best.weights, best.components), subsample(pilot.rows, CHECK_ROWS, rng))
+
+
+def best_of_starts(
+    problem: LocalProblem,
+    rows: Array,
+    scale: Scale,
+    rng: np.random.Generator,
+    n_short: int = N_SHORT_RUNS,
+    n_long: int = N_LONG_RUNS,
+) -> EmResult | None:
+    """The best of k-means++ starts on rows: many short runs, the best few run on; None if all collapsed."""
+    prior = problem.prior(rows)
     shorts = []
-    for _ in range(N_SHORT_RUNS):
+    for _ in range(n_short):
         start = make_start(
             problem.family, rows, problem.n_components, "k-means++", prior, rng, scale=scale
         )
-        shorts.append(_run_on(problem, rows, start, prior, SHORT_PASSES))
+        shorts.append(run_on(problem, rows, start, prior, SHORT_PASSES))
     promising = sorted((r for r in shorts if r is not None), key=lambda r: -r.objective)
-    longs = [
-        _run_on(problem, rows, (r.weights, r.components), prior) for r in promising[:N_LONG_RUNS]
-    ]
-    best = max((r for r in longs if r is not None), key=lambda r: r.objective, default=None)
-    if best is None:
-        return None
-    return PilotFit((best.weights, best.components), subsample(rows, CHECK_ROWS, rng))
+    longs = [run_on(problem, rows, (r.weights, r.components), prior) for r in promising[:n_long]]
+    return max((r for r in longs if r is not None), key=lambda r: r.objective, default=None)
 
 
 def make_shortlist(problem: LocalProblem, fits: Sequence[PilotFit | None]) -> Shortlist:
@@ -175,12 +185,12 @@ def _settle(
     ranked = members[np.argsort(-others, kind="stable")][:N_CONTENDERS]
     rows = np.concatenate([pilots[i].check_rows for i in members])
     prior = problem.prior(rows)
-    runs = [_run_on(problem, rows, pilots[i].start, prior) for i in ranked]
+    runs = [run_on(problem, rows, pilots[i].start, prior) for i in ranked]
     best = max((run for run in runs if run is not None), key=lambda r: r.objective, default=None)
     return pilots[ranked[0]].start if best is None else (best.weights, best.components)
 
 
-def _run_on(
+def run_on(
     problem: LocalProblem, rows: Rows, start: Start, prior: Prior, max_iter: int | None = None
 ) -> EmResult | None:
     """A loose EM run; None if a component collapsed."""

@@ -11,8 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import distributed
-
 from dask_dfmr import tasks
 from dask_dfmr.distances import BLOCK_SIZE, tile_blocks
 from dask_dfmr.execution import HeldTask, fetch, hold, place
@@ -23,6 +21,9 @@ from dask_dfmr.partitions import Partitions
 from dask_dfmr.tasks import FitSettings
 
 _T = TypeVar("_T")
+
+MOST_TRIES = 3
+"""So often partitions whose workers died are read again: the first time others may die with the guilty one."""
 
 
 class Reader:
@@ -42,6 +43,8 @@ class Reader:
 
     Attributes
     ----------
+    partitions : Partitions
+        With data in memory as this object holds them on a cluster, for whoever else wants tasks on them.
     n_reads : int
         Partitions read so far, repeated ones counted again.
     """
@@ -59,7 +62,7 @@ class Reader:
         self.verbose = verbose
         self.n_reads = 0
         # Sent to a cluster once, and held there while this object lives.
-        self._partitions, self._data = place(
+        self.partitions, self._data = place(
             partitions if only is None else partitions.reduced_to(only)
         )
 
@@ -97,21 +100,28 @@ class Reader:
 
         def read(which: Sequence[int], verbose: int) -> list[HeldTask]:
             g = GraphBuilder()
-            g.tasks.update(self._partitions.graph)
+            g.tasks.update(self.partitions.graph)
             broadcast = g.add("mixtures", 0, list, list(mixtures))
             refs = []
             for i in which:
-                loader = self._partitions.loaders[i]
+                loader = self.partitions.loaders[i]
                 arguments = (loader, i, self.settings, broadcast, wanted, *loader.refs)
                 refs.append(g.add("measure_partition", i, tasks.measure_partition, *arguments))
             self.n_reads += len(refs)
             return hold(g, refs, verbose)
 
         held = read(indices, self.verbose)
-        for k, index in enumerate(indices):
+        guilty: set[int] = set()
+        for _ in range(MOST_TRIES):
             # A dying worker makes every task on it suspect: once more, alone on the cluster.
-            if isinstance(held[k].error, distributed.KilledWorker):
-                (held[k],) = read([index], 0)
+            suspects = [k for k, task in enumerate(held) if task.was_killed and k not in guilty]
+            for k in suspects:
+                held = [task.refreshed() for task in held]
+                (held[k],) = read([indices[k]], 0)
+                guilty |= {k} if held[k].was_killed else set()
+            held = [task.refreshed() for task in held]
+            if not suspects:
+                break
         answers = [
             task if task.error is None else HeldTask(tasks.lost_reading(index, task.error))
             for index, task in zip(indices, held, strict=True)

@@ -18,7 +18,8 @@ import numpy as np
 
 from dask_dfmr import checks
 from dask_dfmr.calibration import Settled
-from dask_dfmr.em import TIGHT, Ascent, ComponentCollapsedError, MeanChange, Point, RemainingGain
+from dask_dfmr.decision import FALSE_DROP_RATE
+from dask_dfmr.em import Ascent, ComponentCollapsedError, MeanChange, Point, RemainingGain
 from dask_dfmr.exceptions import RefinementError
 from dask_dfmr.families import Prior
 from dask_dfmr.local_fit import LocalProblem
@@ -26,14 +27,15 @@ from dask_dfmr.measurement import Measurement, Reading, Total, Wanted
 from dask_dfmr.mixture import Mixture
 from dask_dfmr.score_test import ScoreTest, score_statistics, score_test
 
-FALSE_DROP_RATE = 1e-3
-"""Of honest partitions this share may be left out."""
-
 FEWEST_JUDGES = 4
 """Of fewer partitions nobody can say which one is wrong."""
 
 MOST_PASSES = 100
 """An automatic refinement that needs more says that it did not converge."""
+
+NEGLIGIBLE_GAIN = 0.001
+"""Nats of total log-likelihood per free parameter. Sampling costs half a nat each: what remains is a twentieth of a
+standard error."""
 
 JUDGING_ROUNDS = 5
 """A partition that is left out pulls the total no longer, and others may stand out then."""
@@ -75,7 +77,7 @@ class RefinementOptions:
     passes : int or "auto", default "auto"
         Passes over the data; "auto": until the remaining gain is negligible.
     level : float, default 1e-3
-        Share of honest partitions that may be left out in a pass.
+        Share of honest partitions that may be left out: ``false_drop_rate``.
     """
 
     passes: int | str = "auto"
@@ -318,7 +320,7 @@ class _Run:
         n_samples = sum(counts)
         weight = n_samples**-0.5 if problem.penalty == "auto" else float(problem.penalty)
         rule = (
-            RemainingGain(TIGHT * self.start.n_parameters)
+            RemainingGain(NEGLIGIBLE_GAIN * self.start.n_parameters)
             if problem.tol == "auto"
             else MeanChange(float(problem.tol) * n_samples)
         )

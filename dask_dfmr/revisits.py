@@ -18,6 +18,7 @@ from dask_dfmr.graph import GraphBuilder, add_fits
 from dask_dfmr.measurement import Reading, Wanted
 from dask_dfmr.reading import Reader
 from dask_dfmr.reaggregation import audit_table, audited, with_estimate, yardstick_of
+from dask_dfmr.threads import single_threaded_blas
 
 MOST_READ = 8
 """So many kept partitions are read to see what a mixture is worth to them."""
@@ -67,7 +68,8 @@ def audit_with_rows(
 
     ``pipeline`` is over the same partitions, and starts from the global mixture.
     """
-    table, findings = audit_table(aggregate, which)
+    with single_threaded_blas():
+        table, findings = audit_table(aggregate, which)
     estimates = audited(aggregate, which)
     chosen, kept = list(estimates), np.flatnonzero(aggregate.decision.kept)
     judges = [int(i) for i in kept[:: max(1, -(-len(kept) // MOST_READ))]]
@@ -81,9 +83,11 @@ def audit_with_rows(
     usual, *changed = _means(theirs, 1 + len(candidates))
     again = [i for i in chosen if findings[i].kind != "nothing"]
     if again:
-        yardstick = yardstick_of(aggregate)
-        for i, refit in zip(again, fit_partitions(pipeline, again, verbose), strict=True):
-            findings[i] = compare_refit(findings[i], estimates[i], refit, yardstick)
+        refits = fit_partitions(pipeline, again, verbose)
+        with single_threaded_blas():
+            yardstick = yardstick_of(aggregate)
+            for i, refit in zip(again, refits, strict=True):
+                findings[i] = compare_refit(findings[i], estimates[i], refit, yardstick)
     return table.assign(
         kind=[findings[i].kind for i in chosen],
         finding=[findings[i].text for i in chosen],

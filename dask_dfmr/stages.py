@@ -51,6 +51,9 @@ from dask_dfmr.references import best_medians, draw_references, draw_scouts
 DOMINANT_SHARE = 0.2
 """A machine with a larger share of the kept rows is worth a warning: the promise is about shares of rows."""
 
+SMALL_CENTER = 2.0
+"""A centre that others near it have so many times the rows of is not where the reduction starts."""
+
 
 # -- who is there ------------------------------------------------------------------------
 
@@ -449,8 +452,9 @@ def verdict_on(
     nearest = np.argsort(np.where(decision.kept, decision.distance_ratios, np.inf), kind="stable")[
         : decision.kept.sum()
     ]
-    starts = [int(i) for i in nearest if i != decision.center]
-    starts = [decision.center, *starts] if decision.kept[decision.center] else starts
+    first = _first_start(decision, roll, near)
+    starts = [int(i) for i in nearest if i != first]
+    starts = [first, *starts] if decision.kept[first] else starts
     return Verdict(
         roll.schema,
         decision,
@@ -459,6 +463,15 @@ def verdict_on(
         tuple(_notes(decision, n_samples, options, len(roll.removed))),
         near,
     )
+
+
+def _first_start(decision: FilterDecision, roll: Roll, near: NDArray[np.bool_]) -> int:
+    """The centre, or where that is a small machine, which may know little of the others, the largest one near it."""
+    n_samples = np.where(near & decision.kept[roll.indices], roll.n_samples, 0.0)
+    of_center = roll.n_samples[roll.indices == decision.center].max()
+    if roll.by_precision and SMALL_CENTER * of_center < n_samples.max():
+        return int(roll.indices[n_samples.argmax()])
+    return decision.center
 
 
 def _n_references(roll: Roll, options: AggregationOptions) -> int | None:

@@ -156,12 +156,9 @@ def main(arguments: Sequence[str] | None = None) -> Result:
 
 def print_left_out(report: pd.DataFrame) -> None:
     """Who was left out, and why."""
-    print(
-        f"{report['kept'].sum()} of {len(report)} files kept; left out, with the distance in radii:"
-    )
+    print(f"{report['kept'].sum()} of {len(report)} files kept; left out:")
     for file in report[~report["kept"]].itertuples():
-        ratio = "" if np.isnan(file.distance_ratio) else f"{file.distance_ratio:.2f}"
-        print(f"  {Path(file.source).stem}  {file.outcome:<10}  {ratio:>4}  {file.reason}")
+        print(f"  {Path(file.source).stem}  {file.outcome:<10}  {file.reason}")
 
 
 def print_truth() -> None:

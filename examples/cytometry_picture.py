@@ -97,10 +97,12 @@ def draw_components(axes: Axes, mixture: Mixture, color: str, lw: float = 3) -> 
 def draw_distances(
     axes: Axes, decision: FilterDecision, report: pd.DataFrame, truth: Mapping[int, str]
 ) -> None:
-    """One line per file: its distance to the centre, or why it has none."""
+    """One line per file: its distance to the others, or why it has none."""
+    assert decision.sampling_ratios is not None
+    honest = decision.sampling_ratios[report["kept"]].max()
     for file in report.itertuples():
         color = ROBUST if file.kept else PLAIN
-        y, x = file.partition, file.distance_ratio
+        y, x = file.partition, decision.sampling_ratios[file.partition]
         axes.plot([0, x], [y, y], color=color, lw=2, alpha=0.35)
         axes.plot(x, y, "o", color=color, ms=9)
         if not file.kept:
@@ -109,17 +111,15 @@ def draw_distances(
                 what, align = f"{what}: no estimate ({file.outcome})", "center"
             else:
                 y, align = y - 0.25, "bottom"
-            axes.text(decision.rho + 0.2, y, what, color=color, va=align, in_layout=False)
+            axes.text(honest + 0.4, y, what, color=color, va=align, in_layout=False)
     left_out = report.loc[~report["kept"], "partition"]
     axes.set_yticks(left_out, [f"plate-{i:02d}" for i in left_out])
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.set_ylim(len(report) - 0.3, -1)
-    axes.set_xlim(-0.15, max(8.3, report["distance_ratio"].max() + 0.3))
-    axes.axvline(decision.rho, color=INK, lw=1.2)
-    axes.text(
-        decision.rho + 0.1, len(report) - 0.5, f"rho = {decision.rho:g}", color=INK, va="bottom"
-    )
-    axes.set_xlabel("distance to the centre, in radii")
+    axes.set_xlim(-0.15, max(9.3, np.nanmax(decision.sampling_ratios) + 0.3))
+    axes.axvline(1.0, color=INK, lw=1.2)
+    axes.text(1.12, -0.6, "sampling", color=INK, va="center")
+    axes.set_xlabel("distance to the others (1: sampling explains it)")
     kept = f"{report['kept'].sum()} of {len(report)} files kept"
     write_title(axes, kept, "one dot per file", INK)

@@ -325,11 +325,13 @@ class TestTable:
         """Fits with starts of their own end in different optima; the refit says so."""
         truth = Mixture([0.4, 0.4, 0.2], [[0.0, 0.0], [4.0, 0.0], [2.0, 5.0]], [np.eye(2)] * 3)
         rows = [truth.sample(400, seed)[0] for seed in range(12)]
-        gm = GaussianMixture(3, init_params="random", random_state=3, n_partitions=12)
+        gm = GaussianMixture(
+            3, init_params="random", random_state=3, n_partitions=12, second_look=False
+        )
         with dask.config.set(scheduler="synchronous"), np.errstate(all="raise"):
             gm.fit(np.concatenate(rows))
             table = gm.audit(np.concatenate(rows))
-        assert len(table) == (~gm.support_).sum()
+        assert len(table) == (~gm.support_).sum() > 0
         assert (table["kind"] == "other optimum").all()
 
     def test_nothing_left_out_is_an_empty_table(self):

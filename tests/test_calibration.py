@@ -47,6 +47,18 @@ class TestInformation:
         scores = v @ (about.root @ about.root.T)
         assert_allclose(about.whiten(scores), v @ about.root, atol=1e-8)
 
+    @pytest.mark.parametrize("light", [1e-2, 1e-3, 1e-5])
+    def test_a_light_component_is_known_as_well_as_its_rows_allow(self, light):
+        m = Mixture([0.5, 0.5 - light, light], [[0.0], [6.0], [15.0]], np.ones((3, 1, 1)))
+        about = information_of(m)
+        # Nothing overlaps: no information is missing, although hardly a row in n_rows is of the third one.
+        assert_allclose(about.root @ about.root.T, np.eye(9), atol=0.35)
+        without = Mixture([0.5, 0.5], [[0.0], [6.0]], np.ones((2, 1, 1)))
+        laws = [
+            l2_law(x.family, information_of(x), np.random.default_rng(0))[0] for x in (m, without)
+        ]
+        assert_allclose(laws[0].mean, laws[1].mean, rtol=0.15)
+
     def test_another_family(self):
         weights, rates = np.array([0.4, 0.6]), np.array([[2.0, 9.0], [30.0, 1.0]])
         rng = np.random.default_rng(0)

@@ -189,3 +189,46 @@ class TestUnequalSizesAndTheCentre:
     def test_equal_sizes_have_the_papers_centre(self):
         some = fits([300] * 15)
         assert aggregate(some).decision.center == aggregate(some, rho=1.3).decision.center
+
+
+class TestSmallCentre:
+    def test_the_reduction_does_not_start_at_a_small_machine(self):
+        # Machines see other parts of the rows; a small one is the centre in units of what sampling explains.
+        rng = np.random.default_rng(3)
+        truth = Mixture([1 / 3] * 3, [[0.0, 0.0], [9.0, 0.0], [0.0, 9.0]], [np.eye(2)] * 3)
+        shares = [rng.dirichlet([2, 2, 2]) for _ in range(9)]
+        large = [
+            LocalEstimate(
+                Mixture(w, truth.means + rng.normal(0, 0.01, (3, 2)), truth.covariances), n
+            )
+            for w, n in zip(shares, range(10_000, 28_000, 2_000), strict=True)
+        ]
+        # One wide component that all others are nearest to, and two that are nobody's.
+        wide = Mixture(
+            [0.998, 0.001, 0.001],
+            [[3.0, 3.0], [50.0, 50.0], [60.0, 50.0]],
+            [60 * np.eye(2), *[np.eye(2)] * 2],
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", HeterogeneityWarning)
+            result = aggregate([*large, LocalEstimate(wide, 30)])
+        assert result.decision.center == 9
+        assert result.objective < 0.01 * len(large)
+
+
+class TestLightComponents:
+    @pytest.mark.parametrize("light", [1e-3, 1e-8, 1e-20, 1e-60])
+    def test_a_component_that_died_does_not_blind_the_filter(self, light):
+        honest = [
+            LocalEstimate(
+                Mixture(
+                    np.append(estimate.mixture.weights * (1 - light), light),
+                    np.vstack([estimate.mixture.means, [20.0, 20.0]]),
+                    np.concatenate([estimate.mixture.covariances, np.eye(2)[None]]),
+                ),
+                estimate.n_samples,
+            )
+            for estimate in fits([1000] * 12)
+        ]
+        decision = aggregate([*honest[:-1], moved(honest[-1], 0.5)]).decision
+        assert decision.kept.tolist() == [True] * 11 + [False]

@@ -50,6 +50,9 @@ def pipeline_of(X, **kwargs):
         "rho": 1.3,
         "machine_weights": "rows",
         "n_references": "auto",
+        "machines": "partition",
+        "false_drop_rate": 1e-3,
+        "heterogeneity": None,
         "n_starts": 1,
         "penalty": "auto",
         "min_partition_rows": "auto",
@@ -232,8 +235,11 @@ class TestReader:
         assert len(pipeline.partitions.reduced_to([2, 4]).graph) == 2
 
     def test_a_partition_that_kills_its_worker_loses_only_itself(self):
-        config = {"distributed.scheduler.allowed-failures": 0}
-        with dask.config.set(config), local_cluster(1) as cluster, distributed.Client(cluster):
+        config = {
+            "distributed.scheduler.allowed-failures": 1,
+            "distributed.deploy.lost-worker-timeout": "1 hour",
+        }
+        with dask.config.set(config), local_cluster(2) as cluster, distributed.Client(cluster):
             readings = reader_of(make_ddf(4, BadReader({2: deadly}))).measure(range(4), [TRUTH])
         assert [r.is_measured for r in readings] == [True, True, False, True]
         assert readings[2].outcome is Outcome.LOST

@@ -321,6 +321,10 @@ class TestWhatGoesWrong:
         with pytest.raises(ValueError, match="method='coat'"):
             make(method="coat", refine=1).fit(make_ddf())
 
+    def test_components_kept_one_by_one_are_not_refined(self):
+        with pytest.raises(ValueError, match="heterogeneity='weights'"):
+            make(heterogeneity="weights", refine=1).fit(make_ddf())
+
 
 class CountingOnce:
     """Every partition can be read once."""

@@ -1,0 +1,108 @@
+"""Claim: refine="auto" ends within 5 % of the error of a fit to all kept rows together.
+
+    python benchmarks/refinement.py [--repeats 1]
+
+K = 5 components in d = 10 columns, m = 100 partitions of n = 500, 1000, 2000 rows, overlap .1 and .3, two populations
+each. Every job is fitted once and refined from there with s = 0, 1, 2, 5, 10, 20 passes and "auto". Error is W1 between
+the mixing distributions of result and population, over that of the pooled fit: the penalised maximum likelihood of the
+rows of the partitions that the filter kept, started at the truth and run to the end. `reads` counts partitions read by
+the automatic refinement over those that were kept: passes over the data. `false` are partitions that it left out,
+all of them honest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+
+import dask
+import numpy as np
+from common import draw_partitions, population, print_machine, print_table
+
+from dask_dfmr import GaussianMixture, Mixture, fit_local, mixing_distance
+from dask_dfmr.execution import FitResult, run
+from dask_dfmr.follow_up import FollowUp, follow_up
+from dask_dfmr.pipeline import build_pipeline
+from dask_dfmr.refinement import RefinementOptions
+
+PASSES = (0, 1, 2, 5, 10, 20, "auto")
+OWN = ("on_failed", "keep_estimates", "warm_start", "verbose", "restarts", "refine")
+
+
+def fit_and_refine(
+    parts: list[np.ndarray], seed: int
+) -> tuple[FitResult, dict[int | str, FollowUp]]:
+    """One fit, and refinements of it."""
+    parameters = GaussianMixture(5, random_state=seed).get_params()
+    for name in OWN:
+        parameters.pop(name)
+    data = [dask.delayed(rows) for rows in parts]
+    pipeline = build_pipeline(data, **parameters, n_starts=1, block_size=None)
+    result = run(pipeline)
+    return result, {s: follow_up(pipeline, result, RefinementOptions(s)) for s in PASSES}
+
+
+def pooled_fit(parts: list[np.ndarray], kept: np.ndarray, truth: Mixture) -> Mixture:
+    """The penalised maximum likelihood of all rows of the kept partitions."""
+    rows = np.concatenate([rows for rows, is_kept in zip(parts, kept, strict=True) if is_kept])
+    pooled = fit_local(rows, 5, start=truth, tol=1e-12, max_iter=5000).mixture
+    assert pooled is not None
+    return pooled
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("-m", type=int, default=100, help="partitions")
+    parser.add_argument("--repeats", type=int, default=1, help="draws of the rows per population")
+    options = parser.parse_args()
+    dask.config.set(scheduler="synchronous")
+    warnings.simplefilter("ignore")
+    print_machine()
+    began = time.process_time()
+    rows, worst = [], []
+    for n in (500, 1000, 2000):
+        for overlap in (0.1, 0.3):
+            for seed in (1, 2):
+                for repeat in range(options.repeats):
+                    rows.append(row_of(n, overlap, seed, repeat, options.m))
+                    worst.append(float(rows[-1][3 + len(PASSES)]))
+    header = ["n", "overlap", "pop.", "W1 pooled", *(f"s = {s}" for s in PASSES[:-1]), "auto"]
+    header += ["passes", "reads", "kept", "false"]
+    print_table(header, rows)
+    n_within = sum(ratio <= 1.05 for ratio in worst)
+    print(
+        f"auto within 5 % of the pooled fit in {n_within} of {len(worst)} jobs; largest {max(worst):.3f}"
+    )
+    print(f"{time.process_time() - began:.0f} s of CPU")
+
+
+def row_of(n: int, overlap: float, seed: int, repeat: int, m: int) -> list[object]:
+    """One job."""
+    truth = population(overlap, seed)
+    parts = draw_partitions(truth, m, n, np.random.default_rng([seed, repeat, n]))
+    result, refined = fit_and_refine(parts, repeat)
+    kept = result.aggregate.decision.kept
+    pooled = mixing_distance(pooled_fit(parts, kept, truth), truth)
+    errors = [mixing_distance(f.aggregate.mixture, truth) / pooled for f in refined.values()]
+    auto = refined["auto"].refinement
+    assert auto is not None
+    n_reads = sum(record.n_partitions + len(record.left_out) for record in auto.passes)
+    return [
+        n,
+        overlap,
+        seed,
+        f"{pooled:.4f}",
+        *(f"{error:.3f}" for error in errors),
+        len(auto.passes),
+        f"{n_reads / kept.sum():.1f}",
+        int(kept.sum()),
+        len(auto.left_out),
+    ]
+
+
+if __name__ == "__main__":
+    main()
