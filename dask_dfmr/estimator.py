@@ -715,6 +715,7 @@ def as_fitted(
     """An estimator with these parameters that learned from a fit that somebody else made."""
     estimator = GaussianMixture(**parameters)
     estimator._learn(result, followed)
+    estimator.n_restarts_ = 0
     return estimator
 
 

@@ -197,7 +197,8 @@ def select_components(
     Of at most 16 partitions the rows are kept in memory from the search for starts until they are fitted; where
     they take more than 32 MB they are read a third time instead. A partition with too few rows for the reference
     candidate cannot be judged and is not in the common set. One that is in it, with too few rows for a larger
-    candidate, has no part in that candidate's mixture (``n_fitted``), but is measured.
+    candidate, has no part in that candidate's mixture (``n_fitted``), but is measured. ``second_look`` and
+    ``restarts`` of :class:`GaussianMixture`, which read partitions again, are left to a later fit of ``estimator``.
 
     Examples
     --------
