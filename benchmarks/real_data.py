@@ -204,7 +204,6 @@ MODES: dict[str, dict[str, Any]] = {
     ROBUST: {"rho": "auto"},
     'rho="auto", refine="auto"': {"rho": "auto", "refine": "auto"},
     WEIGHTS: {"heterogeneity": "weights"},
-    'weights, refine="auto"': {"heterogeneity": "weights", "refine": "auto"},
 }
 MIXED: dict[str, dict[str, Any]] = {
     'mix_partitions, rho="auto"': {},
@@ -285,11 +284,8 @@ def share_used(gm: GaussianMixture) -> float:
     """Share of the rows of all machines that are behind the mixture; where components are, their rows."""
     n_rows = gm.partition_report_["n_samples"].to_numpy(dtype=float)
     components = gm.aggregate_.decision.components
-    of_components = components is not None and not gm.refine
-    used = (
-        (components.n_rows * components.kept).sum() if of_components else n_rows[gm.support_].sum()
-    )
-    return float(used / n_rows.sum())
+    used = n_rows[gm.support_] if components is None else components.n_rows[components.kept]
+    return float(used.sum() / n_rows.sum())
 
 
 def results_of(table: Table, layout: Layout) -> Iterator[Result]:
@@ -369,7 +365,7 @@ def print_results(layout: Layout, results: Sequence[Result], yardstick: Yardstic
     print("\n".join(told), end="\n\n" if told else "")
     if layout.machines != "partition":
         for result in results:
-            if result.method in (ROBUST, WEIGHTS):
+            if result.method == ROBUST:
                 print_left_out(result)
 
 
