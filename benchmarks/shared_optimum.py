@@ -1,8 +1,8 @@
 """Claim: a wrong optimum that all partitions share is found and left, at little cost, and a right one is left alone.
 
-    python benchmarks/shared_optimum.py [--repeats 2]
+    python benchmarks/shared_optimum.py [--repeats 1]
 
-K = 5 components in d = 10 columns, m = 60 partitions of n = 500 and 2000 rows, overlap .1 and .3, two populations each.
+K = 5 components in d = 10 columns, m = 40 partitions of n = 500 and 2000 rows, overlap .1 and .3, two populations each.
 Starts are the pilots', and a wrong one: of the true mixture two neighbouring components are merged, and the
 heaviest of the others is split in two. Error is W1 between the mixing distributions of result and population, without
 the check (`restarts=None`) and with `restarts=2`. `adopted` counts restarts; `check` is the CPU time that the check
@@ -64,8 +64,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("-m", type=int, default=60, help="partitions")
-    parser.add_argument("--repeats", type=int, default=2, help="draws of the rows per population")
+    parser.add_argument("-m", type=int, default=40, help="partitions")
+    parser.add_argument("--repeats", type=int, default=1, help="draws of the rows per population")
     options = parser.parse_args()
     dask.config.set(scheduler="synchronous")
     warnings.simplefilter("ignore")

@@ -26,6 +26,7 @@ from dask_dfmr.local_fit import fit_local
 from dask_dfmr.metrics import mixing_distance
 from dask_dfmr.mixing import mix_partitions
 from dask_dfmr.mixture import Mixture
+from dask_dfmr.model_selection import Selection, select_components
 from dask_dfmr.pipeline import dfmr
 
 logging.getLogger("dask_dfmr").addHandler(logging.NullHandler())
@@ -49,6 +50,7 @@ __all__ = [
     "PartitionError",
     "PartitionWarning",
     "RefinementError",
+    "Selection",
     "aggregate",
     "dfmr",
     "fit_local",
@@ -56,4 +58,5 @@ __all__ = [
     "mix_partitions",
     "mixing_distance",
     "pairwise_l2",
+    "select_components",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Literal, Self
 
 import dask
@@ -573,6 +573,15 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         """Draw rows from the mixture: (X, y), y the component of each row."""
         check_is_fitted(self, "mixture_")
         return self.mixture_.sample(n_samples, self.random_state)
+
+
+def as_fitted(
+    parameters: Mapping[str, Any], result: FitResult, followed: FollowUp
+) -> GaussianMixture:
+    """An estimator with these parameters that learned from a fit that somebody else made."""
+    estimator = GaussianMixture(**parameters)
+    estimator._learn(result, followed)
+    return estimator
 
 
 # -- tasks of predictions ------------------------------------------------------------------------

@@ -79,10 +79,13 @@ class GraphBuilder:
         self.tasks: dict[Any, Any] = {}
 
     def add(self, stage: str, index: Any, function: Callable[..., Any], *args: Any) -> TaskRef:
-        """Add one task; lists among the arguments may hold references."""
+        """Add one task; lists among the arguments may hold references.
+
+        ``List(a)``, not ``List(*a)``, which takes a list of one list for that list.
+        """
         key = (f"dfmr_{stage}-{self.token}", *(index if isinstance(index, tuple) else (index,)))
         self.tasks[key] = _FreshTask(
-            key, function, *(List(*a) if isinstance(a, list) else a for a in args)
+            key, function, *(List(a) if isinstance(a, list) else a for a in args)
         )
         return TaskRef(key)
 

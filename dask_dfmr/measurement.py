@@ -31,11 +31,14 @@ class Wanted:
         rows in memory.
     target : bool, default False
         What the penalty pulls towards (for Gaussians sample covariance and mean), of these rows.
+    targets : bool, default False
+        The same for every mixture's own family.
     """
 
     moments: bool = True
     densities: bool = False
     target: bool = False
+    targets: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,13 @@ class Reading:
         The same in words.
     target : tuple of ndarray, or None
         Prior target of the rows, if wanted.
+    targets : tuple of tuple of ndarray
+        Prior targets of the rows, one per mixture, if wanted.
     measurements : tuple of Measurement
         One per mixture; empty if the partition could not be measured.
+    held_out : tuple of Measurement
+        The same of the rows that no fit has seen (log-likelihoods alone); empty unless some are held out.
+        ``n_samples``, ``target`` and ``measurements`` are without them.
     """
 
     partition: int
@@ -102,6 +110,8 @@ class Reading:
     reason: str = ""
     target: Components | None = None
     measurements: tuple[Measurement, ...] = ()
+    held_out: tuple[Measurement, ...] = ()
+    targets: tuple[Components, ...] = ()
 
     @property
     def is_measured(self) -> bool:
@@ -117,6 +127,13 @@ class Reading:
 def measure(X: Rows, mixtures: Sequence[Mixture], wanted: Wanted) -> tuple[Measurement, ...]:
     """Measure rows (n_samples, n_features), all finite, under every mixture."""
     return tuple(_measure_one(X, mixture, wanted) for mixture in mixtures)
+
+
+def prior_targets(X: Rows, mixtures: Sequence[Mixture]) -> tuple[Components, ...]:
+    """What the penalty pulls every mixture towards; one computation per family."""
+    families = {mixture.family for mixture in mixtures}
+    found = {family: family.prior_target(X) for family in families}
+    return tuple(found[mixture.family] for mixture in mixtures)
 
 
 def _measure_one(X: Rows, mixture: Mixture, wanted: Wanted) -> Measurement:

@@ -21,7 +21,8 @@ from sklearn.utils import check_random_state
     OPTIMUM_DRAW,
     OPTIMUM_ROWS,
     OPTIMUM_FIT,
-) = range(13)
+    HELD_OUT,
+) = range(14)
 """First number of the spawn key of each stream; the second, where there is one, is the partition."""
 
 SeedLike = int | np.random.RandomState | np.random.Generator | np.random.SeedSequence | None

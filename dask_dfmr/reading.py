@@ -43,6 +43,8 @@ class Reader:
 
     Attributes
     ----------
+    partitions : Partitions
+        With data in memory as this object holds them on a cluster, for whoever else wants tasks on them.
     n_reads : int
         Partitions read so far, repeated ones counted again.
     """
@@ -60,7 +62,7 @@ class Reader:
         self.verbose = verbose
         self.n_reads = 0
         # Sent to a cluster once, and held there while this object lives.
-        self._partitions, self._data = place(
+        self.partitions, self._data = place(
             partitions if only is None else partitions.reduced_to(only)
         )
 
@@ -98,11 +100,11 @@ class Reader:
 
         def read(which: Sequence[int], verbose: int) -> list[HeldTask]:
             g = GraphBuilder()
-            g.tasks.update(self._partitions.graph)
+            g.tasks.update(self.partitions.graph)
             broadcast = g.add("mixtures", 0, list, list(mixtures))
             refs = []
             for i in which:
-                loader = self._partitions.loaders[i]
+                loader = self.partitions.loaders[i]
                 arguments = (loader, i, self.settings, broadcast, wanted, *loader.refs)
                 refs.append(g.add("measure_partition", i, tasks.measure_partition, *arguments))
             self.n_reads += len(refs)

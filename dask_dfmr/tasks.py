@@ -17,11 +17,12 @@ from distributed import Reschedule
 from dask_dfmr import pilot
 from dask_dfmr.estimates import LocalEstimate, Outcome, without_estimate
 from dask_dfmr.families import Array, Rows
+from dask_dfmr.holdout import split_rows
 from dask_dfmr.local_fit import LocalProblem
-from dask_dfmr.measurement import Reading, Wanted, measure
+from dask_dfmr.measurement import Reading, Wanted, measure, prior_targets
 from dask_dfmr.mixture import Mixture
 from dask_dfmr.partitions import ColumnsError, Loader, rows_of
-from dask_dfmr.random import LOCAL_FIT, PILOT_FIT, PILOT_ROWS, START_ROWS, stream
+from dask_dfmr.random import HELD_OUT, LOCAL_FIT, PILOT_FIT, PILOT_ROWS, START_ROWS, stream
 from dask_dfmr.starts import GivenStart, subsample
 from dask_dfmr.threads import single_threaded_blas
 
@@ -30,7 +31,10 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class FitSettings:
-    """Everything that the tasks of one fit share."""
+    """Everything that the tasks of one fit share.
+
+    ``test_share`` is the share of every partition's rows that no fit sees, where candidates are compared.
+    """
 
     problem: LocalProblem
     start: str | Mixture
@@ -38,6 +42,7 @@ class FitSettings:
     given: GivenStart | None = None
     feature_names: tuple[str, ...] | None = None
     timeout: float | None = None
+    test_share: float = 0.0
 
     @property
     def needs_pilots(self) -> bool:
@@ -58,7 +63,7 @@ def fit_partition(
     def load_and_fit() -> LocalEstimate:
         X, names = rows_of(loader(*values), settings.feature_names)
         with single_threaded_blas():
-            return _fit_rows(X, names, partition, settings, shortlist)
+            return fit_rows(X, names, partition, settings, shortlist)
 
     estimate = guarded(settings.timeout, load_and_fit, without_estimate)
     return replace(estimate, partition=partition, source=source).to_arrays()
@@ -80,7 +85,7 @@ def guarded(
         return failed(Outcome.FAILED, f"{type(error).__name__}: {error}")
 
 
-def _fit_rows(
+def fit_rows(
     X: Rows,
     names: tuple[str, ...] | None,
     partition: int,
@@ -103,6 +108,11 @@ def _fit_rows(
     seed = stream(settings.seed, LOCAL_FIT, partition)
     estimate = problem.fit(X, start, given=settings.given, random_state=seed, feature_names=names)
     return replace(estimate, start=label) if label and estimate.is_usable else estimate
+
+
+def split_partition_rows(X: Rows, partition: int, settings: FitSettings) -> tuple[Rows, Rows]:
+    """Rows for fits, and rows for tests alone: the same ones whenever the partition is read."""
+    return split_rows(X, settings.test_share, stream(settings.seed, HELD_OUT, partition))
 
 
 class PartitionTimeoutError(Exception):
@@ -204,9 +214,20 @@ def _measure_rows(
     X, n_omitted, refusal = settings.problem.finite_rows(X, names)
     if refusal is not None:
         return Reading(partition, outcome=refusal.outcome, reason=refusal.reason)
+    X, test_rows = split_partition_rows(X, partition, settings)
     target = settings.problem.family.prior_target(X) if wanted.target and len(X) else None
     found = measure(X, mixtures, wanted) if len(X) else ()
-    return Reading(partition, len(X), n_omitted, target=target, measurements=found)
+    held_out = measure(test_rows, mixtures, Wanted(moments=False)) if len(test_rows) else ()
+    targets = prior_targets(X, mixtures) if wanted.targets and len(X) else ()
+    return Reading(
+        partition,
+        len(X),
+        n_omitted,
+        target=target,
+        measurements=found,
+        held_out=held_out,
+        targets=targets,
+    )
 
 
 def sample_partition(

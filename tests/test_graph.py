@@ -334,3 +334,9 @@ class TestBits:
     def test_other_clusters(self, n_workers, processes):
         with local_cluster(n_workers, processes) as cluster, distributed.Client(cluster):
             self.check()
+
+
+def test_a_list_of_one_list_stays_one():
+    g = graph.GraphBuilder()
+    for i, value in enumerate(([[1, 2]], [[]], [], [1, [2]])):
+        assert graph.as_delayed(g, g.add("values", i, list, value)).compute() == value

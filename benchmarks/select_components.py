@@ -1,0 +1,181 @@
+"""Claim: bad partitions do not matter to ``select_components``: K = 5 is found as often as without them.
+
+    python benchmarks/select_components.py                         # about 25 minutes on one core
+    python benchmarks/select_components.py -m 20 --draws 1 --quick
+
+Populations of the paper's design (K = 5, 10 columns; see data/README.md). The rows of 30 % of the partitions are
+drawn from another mixture: under the mean attack that of standard normal noise added to the means, under the
+covariance attack that with Wishart matrices of as many degrees of freedom as columns for covariances; another one for
+every bad partition ("scattered"), or the same for all of them ("together"). Printed is how often each criterion takes
+K = 5, among K = 3 to 7 (2 to 8 with ``--wide``), on the common set of ``select_components``; the same with
+``method="mr"``, which filters nothing; how many bad partitions are in the common set and how many honest ones are not;
+how often partitions were read; CPU time, and the share of it that is not fits (``fit_candidates``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import dask
+import numpy as np
+from common import SEEDS, StageClock, draw_rows, population, print_machine, print_table
+
+from dask_dfmr import Mixture, Selection, select_components
+
+CRITERIA = ("bic", "aic", "icl", "held_out")
+SHARE = 0.3
+K = 5
+
+
+def mean_attack(truth: Mixture, rng: np.random.Generator) -> Mixture:
+    """The population with other means."""
+    means = truth.means + rng.standard_normal(truth.means.shape)
+    return Mixture(truth.weights, means, truth.covariances)
+
+
+def covariance_attack(truth: Mixture, rng: np.random.Generator) -> Mixture:
+    """The population with other covariances."""
+    k, d = truth.means.shape
+    roots = rng.standard_normal((k, d, d))
+    return Mixture(truth.weights, truth.means, roots @ roots.transpose(0, 2, 1) + 1e-3 * np.eye(d))
+
+
+ATTACKS: dict[str, Callable[[Mixture, np.random.Generator], Mixture] | None] = {
+    "clean": None,
+    "mean": mean_attack,
+    "covariance": covariance_attack,
+}
+
+
+class Source:
+    """Partitions that count how often they are read."""
+
+    def __init__(self, parts: list[np.ndarray]) -> None:
+        self.parts = parts
+        self.reads: Counter[int] = Counter()
+
+    def read(self, i: int) -> np.ndarray:
+        """The rows of a partition."""
+        self.reads[i] += 1
+        return self.parts[i]
+
+    def delayed(self) -> list[Any]:
+        """As a collection."""
+        return [dask.delayed(self.read)(i) for i in range(len(self.parts))]
+
+
+class Found(NamedTuple):
+    """What one selection came to."""
+
+    chosen: dict[str, int]
+    n_bad_kept: int
+    n_honest_lost: int
+    n_reads: int
+    cpu: float
+    other_cpu: float
+
+
+def draw(truth: Mixture, attack: str, together: bool, m: int, n: int, seed: list[int]) -> Source:
+    """Partitions, the first 30 % of them bad; the honest rows do not depend on the attack."""
+    rng, evil = np.random.default_rng(seed), np.random.default_rng([*seed, 1])
+    parts = [draw_rows(truth, n, rng) for _ in range(m)]
+    make = ATTACKS[attack]
+    if make is None:
+        return Source(parts)
+    other = make(truth, evil)
+    for i in range(round(SHARE * m)):
+        other = other if together else make(truth, evil)
+        parts[i] = draw_rows(other, n, evil)
+    return Source(parts)
+
+
+def chosen_by(selection: Selection) -> dict[str, int]:
+    """The number of components that each criterion takes."""
+    return {name: int(selection.best_by(name)["n_components"]) for name in CRITERIA}
+
+
+def run(source: Source, numbers: range, n_bad: int, seed: int, **options: Any) -> Found:
+    """One selection."""
+    with StageClock() as clock:
+        start = time.process_time()
+        found = select_components(source.delayed(), numbers, random_state=seed, **options)
+        cpu = time.process_time() - start
+    return Found(
+        chosen_by(found),
+        int(found.kept[:n_bad].sum()),
+        int((~found.kept[n_bad:]).sum()),
+        max(source.reads.values()),
+        cpu,
+        cpu - clock.cpu["fit_candidates"],
+    )
+
+
+def line(name: list[str], found: list[Found]) -> list[str]:
+    """One line of the table."""
+    counts = [Counter(f.chosen[criterion] for f in found) for criterion in CRITERIA]
+    hits = [
+        f"{count[K]}/{len(found)}"
+        + "".join(f", {n} x {k}" for k, n in sorted(count.items()) if k != K)
+        for count in counts
+    ]
+    cpu = sum(f.cpu for f in found) / len(found)
+    return [
+        *name,
+        *hits,
+        f"{sum(f.n_bad_kept for f in found)}",
+        f"{sum(f.n_honest_lost for f in found)}",
+        f"{max(f.n_reads for f in found)}",
+        f"{cpu:.0f} s",
+        f"{sum(f.other_cpu for f in found) / sum(f.cpu for f in found):.0%}",
+    ]
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("-m", type=int, default=20, help="partitions")
+    parser.add_argument("-n", type=int, default=2000, help="rows of a partition")
+    parser.add_argument("--draws", type=int, default=2, help="draws per population")
+    parser.add_argument("--overlaps", type=float, nargs="+", default=[0.1, 0.3])
+    parser.add_argument("--wide", action="store_true", help="K = 2 to 8")
+    parser.add_argument("--quick", action="store_true", help="scattered attacks only, no mr")
+    parser.add_argument("--refine", type=int, default=0)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    dask.config.set(scheduler="synchronous")
+    print_machine()
+    numbers = range(2, 9) if options.wide else range(3, 8)
+    n_bad = round(SHARE * options.m)
+    cases = [("clean", "", "dfmr")]
+    for attack in ("mean", "covariance"):
+        cases.append((attack, "scattered", "dfmr"))
+        if not options.quick:
+            cases += [(attack, "together", "dfmr"), (attack, "scattered", "mr")]
+    lines = []
+    for overlap in options.overlaps:
+        for attack, how, method in cases:
+            found = []
+            for seed in SEEDS:
+                truth = population(overlap, seed)
+                for repeat in range(options.draws):
+                    together, key = how == "together", [seed, repeat]
+                    source = draw(truth, attack, together, options.m, options.n, key)
+                    bad = n_bad if attack != "clean" else 0
+                    more = {"method": method, "refine": options.refine, "test_share": 0.1}
+                    found.append(run(source, numbers, bad, repeat, **more))
+            lines.append(line([f"{overlap:g}", f"{attack} {how}".strip(), method], found))
+            print(*lines[-1], sep="  ", flush=True)
+    print()
+    header = ["overlap", "30 % bad", "method", *(f"K = 5 by {c}" for c in CRITERIA)]
+    print_table([*header, "bad in", "honest out", "reads", "CPU", "not fits"], lines)
+
+
+if __name__ == "__main__":
+    main()
