@@ -28,6 +28,10 @@ from dask_dfmr.mixing import mix_partitions
 from dask_dfmr.mixture import Mixture
 from dask_dfmr.model_selection import Selection, select_components
 from dask_dfmr.pipeline import dfmr
+from dask_dfmr.reaggregation import ReAggregation
+
+# What an aggregate can do beyond holding values takes modules above it.
+Aggregate.workshop = ReAggregation()
 
 logging.getLogger("dask_dfmr").addHandler(logging.NullHandler())
 

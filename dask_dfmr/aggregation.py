@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from dask_dfmr import judging, stages
-from dask_dfmr.decision import FALSE_DROP_RATE, Aggregate, AggregationOptions
+from dask_dfmr.decision import FALSE_DROP_RATE, Aggregate, AggregationOptions, Origin
 from dask_dfmr.distances import tile_blocks, upper_tiles
 from dask_dfmr.estimates import LocalEstimate
+from dask_dfmr.families import Array
+from dask_dfmr.judging import Consensus
 from dask_dfmr.local_fit import LocalProblem
 from dask_dfmr.mixture import Mixture
 from dask_dfmr.random import SeedLike, seed_sequence
@@ -113,11 +116,12 @@ def aggregate(
     seed = seed_sequence(random_state)
     if not estimates:
         raise ValueError("estimates must hold at least one LocalEstimate; got none.")
-    result = aggregate_in_memory(
-        [_as_message(e) for e in estimates], options, _mixture_type(estimates), seed, None
-    )
+    mixture_type = _mixture_type(estimates)
+    messages = [_as_message(e) for e in estimates]
+    result = aggregate_in_memory(messages, options, mixture_type, seed, None)
     result.warn()
-    return result
+    origin = Origin(list(estimates), options, seed, mixture_type=mixture_type)
+    return replace(result, origin=origin)
 
 
 def aggregate_in_memory(
@@ -139,19 +143,51 @@ def aggregate_in_memory(
     roll = stages.call_roll([block.presence for block in blocks], schema, options)
     if options.heterogeneity == "weights":
         return stages.componentwise(blocks, roll, options, seed, mixture_type)
-    n_references = options.references_among(len(messages))
+    problem = judging.problem_of(roll, mixture_type) if problem is None else problem
+    measured = measure_blocks(blocks, roll, options, seed, problem)
+    return decide(blocks, roll, measured, options, mixture_type)
+
+
+class Measured(NamedTuple):
+    """The centre, the consensus and everybody's distance to it: all that a decision needs, whatever ``rho`` is."""
+
+    center: CenterCandidate
+    consensus: Consensus
+    distances: list[Array]
+
+
+def measure_blocks(
+    blocks: list[Block],
+    roll: Roll,
+    options: AggregationOptions,
+    seed: np.random.SeedSequence,
+    problem: LocalProblem,
+) -> Measured:
+    """Who is in the middle, and how far everybody is from where the majority sits."""
+    n_references = options.references_among(sum(b.presence.n_estimates for b in blocks))
     center = (
         _center_of_all_pairs(blocks, roll)
         if n_references is None
         else _center_by_references(blocks, roll, n_references, seed)
     )
     verdict = stages.l2_filter(center, roll, options)
-    problem = judging.problem_of(roll, mixture_type) if problem is None else problem
     chosen = judging.draw_witnesses(verdict, roll, seed)
     witnesses = stages.join_machines([stages.take_machines(block, chosen) for block in blocks])
     consensus = judging.form_consensus(witnesses, verdict, roll, problem)
     distances = [judging.consensus_distances(block, consensus, roll) for block in blocks]
-    verdict = judging.judge(verdict, consensus, distances, roll, options)
+    return Measured(center, consensus, distances)
+
+
+def decide(
+    blocks: list[Block],
+    roll: Roll,
+    measured: Measured,
+    options: AggregationOptions,
+    mixture_type: type[Mixture],
+) -> Aggregate:
+    """Who is kept, and the reduction of those."""
+    verdict = stages.l2_filter(measured.center, roll, options)
+    verdict = judging.judge(verdict, measured.consensus, measured.distances, roll, options)
     starts = [
         stages.pick_start([stages.offer_start(block, verdict, s) for block in blocks])
         for s in range(options.n_starts)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dask_dfmr import checks
+from dask_dfmr.estimates import LocalEstimate
 from dask_dfmr.families import Array
+from dask_dfmr.local_fit import LocalProblem
 from dask_dfmr.mixture import Mixture
 from dask_dfmr.reduction import MAX_ROUNDS
 from dask_dfmr.references import ALL_PAIRS_UP_TO, N_REFERENCES
@@ -232,6 +235,44 @@ class Note(NamedTuple):
     message: str
 
 
+class Workshop(Protocol):
+    """What modules above this one can do with an aggregate; :mod:`dask_dfmr.reaggregation` has it."""
+
+    def without(self, last: Aggregate, partitions: Sequence[int] | int) -> Aggregate: ...
+    def with_rho(self, last: Aggregate, rho: float | str) -> Aggregate: ...
+    def audit(self, last: Aggregate, which: str) -> Any: ...
+    def save(self, last: Aggregate, path: str | os.PathLike[str], estimates: bool) -> None: ...
+    def load(self, kind: type[Aggregate], path: str | os.PathLike[str]) -> Aggregate: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """What an aggregate was made of and how, so that it can be made again without some of it.
+
+    Attributes
+    ----------
+    estimates : sequence of LocalEstimate or mapping
+    options : AggregationOptions
+    seed : SeedSequence
+    problem : LocalProblem or None
+        How estimates were fitted, where that is known.
+    mixture_type : type
+    removed : frozenset of int
+        Estimates that were taken out.
+    """
+
+    estimates: Sequence[LocalEstimate | Mapping[str, Any]]
+    options: AggregationOptions
+    seed: np.random.SeedSequence
+    problem: LocalProblem | None = None
+    mixture_type: type[Mixture] = Mixture
+    removed: frozenset[int] = frozenset()
+    cache: dict[Any, Any] = field(default_factory=dict, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"cache": {}}
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Aggregate:
     """The global mixture and how it came about.
@@ -252,7 +293,11 @@ class Aggregate:
         What was worth a warning.
     unrefined : Mixture or None
         What the reduction gave, where ``mixture`` was refined on the rows of the kept machines since.
+    origin : Origin or None
+        The local estimates and options that it was made of, where they were kept.
     """
+
+    workshop: ClassVar[Workshop]
 
     mixture: Mixture
     decision: FilterDecision
@@ -262,6 +307,7 @@ class Aggregate:
     method: str = "dfmr"
     notes: tuple[Note, ...] = ()
     unrefined: Mixture | None = None
+    origin: Origin | None = None
 
     def __repr__(self) -> str:
         how = (
@@ -269,6 +315,82 @@ class Aggregate:
             f"n_iter={self.n_iter}, converged={self.converged}"
         )
         return f"Aggregate({self.mixture!r}, {self.decision!r}, {how})"
+
+    def without(self, partitions: Sequence[int] | int) -> Aggregate:
+        """The same without some of the estimates: what :func:`aggregate` gives of the others, to the last bit.
+
+        Parameters
+        ----------
+        partitions : int or sequence of int
+            Their indices. The others keep theirs; those taken out are in ``decision.refused`` as "removed".
+
+        Returns
+        -------
+        Aggregate
+            Components in the order of this one's, and not refined if this one was. Its notes are not issued
+            as warnings: see :meth:`warn`.
+
+        Raises
+        ------
+        ValueError
+            If an index is none, or the estimates were not kept.
+        AggregationError
+            If no usable estimate is left.
+        """
+        return self.workshop.without(self, partitions)
+
+    def with_rho(self, rho: float | str) -> Aggregate:
+        """The same with another ``rho`` (or "auto"): what :func:`aggregate` gives with it, to the last bit.
+
+        As for :meth:`without`; distances are not measured again.
+        """
+        return self.workshop.with_rho(self, rho)
+
+    def audit(self, which: str = "left out") -> Any:
+        """Why estimates were left out, from what the estimates say.
+
+        Parameters
+        ----------
+        which : {"left out", "all"}, default "left out"
+            Those that have an estimate and were left out, or all that have one.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per estimate; see :meth:`GaussianMixture.audit`.
+
+        Raises
+        ------
+        ValueError
+            If the estimates were not kept.
+        """
+        return self.workshop.audit(self, which)
+
+    def save(self, path: str | os.PathLike[str], estimates: bool = True) -> None:
+        """Write to one file, a zip of JSON and arrays (``docs/file-format.md``): nothing in it is executable.
+
+        Parameters
+        ----------
+        path : str or path
+            Written beside and then renamed, so that there is never half a file.
+        estimates : bool, default True
+            Write the local estimates too, if they were kept: :meth:`without` and the like then work after
+            :meth:`load`.
+        """
+        self.workshop.save(self, path, estimates)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        ValueError
+            If the file is no such file, is of a newer version, or does not hold what it says.
+        """
+        loaded = cls.workshop.load(cls, path)
+        assert isinstance(loaded, cls)
+        return loaded
 
     def warn(self, stacklevel: int = 2) -> None:
         """Issue the notes as warnings."""

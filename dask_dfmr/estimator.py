@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, Self
 
 import dask
@@ -19,20 +20,24 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dask_dfmr import checks
-from dask_dfmr.decision import FALSE_DROP_RATE, Aggregate, Note
+from dask_dfmr.decision import FALSE_DROP_RATE, Aggregate, Note, Origin
 from dask_dfmr.estimates import LocalEstimate, Outcome
 from dask_dfmr.exceptions import AggregationError, PartitionError, PartitionWarning
-from dask_dfmr.execution import FitResult, run
+from dask_dfmr.execution import FitResult, Pipeline, run
 from dask_dfmr.families import Array
 from dask_dfmr.follow_up import FollowUp, follow_up
 from dask_dfmr.mixture import Mixture
 from dask_dfmr.partitions import check_dtypes, check_kind, rows_of
 from dask_dfmr.pipeline import build_pipeline
 from dask_dfmr.random import SeedLike
+from dask_dfmr.reaggregation import again, origin_of, short_findings
 from dask_dfmr.refinement import RefinementOptions
 from dask_dfmr.report import describe_failures, describe_verdict, failures, partition_report
 from dask_dfmr.restarts import check_restarts, settle_optimum
+from dask_dfmr.revisits import audit_with_rows, fit_partitions, numbered_from
 from dask_dfmr.second_look import look_again
+from dask_dfmr.tasks import report_rows
+from dask_dfmr.threads import single_threaded_blas
 
 logger = logging.getLogger("dask_dfmr")
 
@@ -41,6 +46,9 @@ _OWN_PARAMETERS = (
     *("second_look", "restarts", "refine"),
 )
 """Parameters of the estimator that do not decide what the graph computes."""
+
+MOST_EXPLAINED = 20
+"""So many partitions left out are explained in the report of a fit; :meth:`GaussianMixture.audit` explains all."""
 
 
 class GaussianMixture(DensityMixin, BaseEstimator):
@@ -211,8 +219,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     >>> gm = GaussianMixture(2, random_state=0).fit(da.from_array(rows, chunks=(1000, 2)))
     >>> gm.means_.round().tolist()                           # and does not matter
     [[4.0, 4.0], [-4.0, -4.0]]
-    >>> bool(gm.support_[0]), gm.partition_report_.loc[0, "reason"]
-    (False, 'distance to the centre is 14.5 times the radius (rho = 1.3)')
+    >>> bool(gm.support_[0]), gm.audit().loc[0, "finding"]
+    (False, 'all columns are 1000 times as large: another unit?')
     """
 
     def __init__(
@@ -323,11 +331,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         checks.one_of("on_failed", self.on_failed, ("warn", "raise", "ignore"))
         checks.one_of("second_look", self.second_look, (True, False))
         checks.one_of("keep_estimates", self.keep_estimates, ("auto", True, False))
-        parameters = {
-            name: value
-            for name, value in self.get_params(deep=False).items()
-            if name not in _OWN_PARAMETERS
-        }
+        parameters = self._parameters()
         if self.warm_start and hasattr(self, "mixture_"):
             self._check_warm_start()
             parameters |= {
@@ -348,6 +352,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             result = look_again(pipeline, result, self.verbose)
         settled = settle_optimum(pipeline, result, self.restarts, self.keep_estimates, self.verbose)
         result = settled.result
+        if result.estimates is not None:
+            settings = pipeline.settings
+            problem, options = settings.problem, pipeline.options
+            origin = Origin(result.estimates, options, settings.seed, problem, problem.mixture_type)
+            result = replace(result, aggregate=replace(result.aggregate, origin=origin))
         followed = follow_up(pipeline, result, refinement, self.verbose)
         self._learn(result, followed)
         self.n_restarts_ = settled.n_restarts
@@ -367,6 +376,116 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             )
         return options
 
+    def _parameters(self) -> dict[str, Any]:
+        """Those that decide what the graph computes."""
+        parameters = self.get_params(deep=False)
+        return {name: v for name, v in parameters.items() if name not in _OWN_PARAMETERS}
+
+    def _pipeline_from_mixture(self, X: Any) -> Pipeline:
+        """Over partitions that are fitted from the global mixture."""
+        own: dict[str, Any] = dict.fromkeys(("weights_init", "means_init", "precisions_init"))
+        pipeline = build_pipeline(X, **self._parameters() | own, n_starts=1, block_size=None)
+        partitions, settings = pipeline.partitions, pipeline.settings
+        if partitions.feature_names is not None:
+            self._check_names(partitions.feature_names)
+        elif partitions.n_features not in (None, self.n_features_in_):
+            raise ValueError(
+                f"X must have {self.n_features_in_} columns; got {partitions.n_features}."
+            )
+        mine = (settings.problem.family, settings.problem.n_components)
+        if mine != (self.mixture_.family, self.mixture_.n_components):
+            raise ValueError(
+                f"n_components and covariance_type must be those of the fit, {self.mixture_!r}; "
+                f"got {(self.n_components, self.covariance_type)}. Set them back, or fit again."
+            )
+        return replace(pipeline, settings=replace(settings, start=self.mixture_, given=None))
+
+    def update(self, X: Any) -> Self:
+        """Add new partitions: only they are read and fitted, from the mixture as it is, and all are aggregated again.
+
+        Parameters
+        ----------
+        X : as for :meth:`fit`
+            The new rows, with the columns of the fit. Their partitions are numbered on.
+
+        Returns
+        -------
+        GaussianMixture
+            Itself. Components keep their order; the report covers old and new partitions. What is learned is that of
+            the aggregation: a refinement is not repeated, since the old rows are not at hand, and small partitions
+            are not judged.
+
+        Raises
+        ------
+        ValueError
+            If the estimates were not kept (``keep_estimates=False``), or X has other columns.
+        NotFittedError
+            Before :meth:`fit`.
+        """
+        check_is_fitted(self, "mixture_")
+        origin = origin_of(self.aggregate_)
+        pipeline = self._pipeline_from_mixture(X)
+        n_old = len(origin.estimates)
+        n_machines = n_old + len(pipeline.partitions)
+        problem = replace(pipeline.settings.problem, n_machines=n_machines)
+        pipeline = replace(pipeline, settings=replace(pipeline.settings, problem=problem))
+        found = numbered_from(fit_partitions(pipeline, verbose=self.verbose), n_old)
+        assert self.estimates_ is not None  # they are the origin's
+        estimates = [*self.estimates_, *found]
+        origin = replace(origin, estimates=estimates, cache={})
+        with single_threaded_blas():
+            aggregate = again(self.aggregate_, origin)
+        rows = report_rows([e.to_arrays() for e in estimates])
+        followed = FollowUp(aggregate, aggregate.decision.kept)
+        self._learn(FitResult(aggregate, rows, estimates), followed)
+        self._tell(aggregate)
+        return self
+
+    def audit(self, X: Any = None, which: Literal["left out", "all"] = "left out") -> pd.DataFrame:
+        """Why partitions were left out, in words and numbers.
+
+        Parameters
+        ----------
+        X : as for :meth:`fit`, optional
+            The data of the fit, in the same partitions. Without it only the local estimates speak. With it the
+            partitions in question are read again, refitted from the global mixture (some fits end in another optimum
+            of rows that are good), and some kept ones read to see what the mixture would be worth to them.
+        which : {"left out", "all"}, default "left out"
+            Partitions that have an estimate and were left out, or all that have one.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per partition: ``partition``, ``source``, ``n_samples``, ``p_value`` and
+            ``sampling_ratio`` (of the decision), ``kind`` ("unit", "offset", "sign",
+            "swapped columns", "column order", "weights", "component", "column", "optimum",
+            "other optimum", "unexplained", "nothing"), ``finding`` (the same in words),
+            ``worst_component``, ``worst_column`` and ``z`` (the number that is farthest off, in
+            standard errors), and ``w1_with``, the W1 distance between the global mixture and what
+            it would be with this partition. With X also ``log_likelihood`` of its rows under the
+            global mixture, ``kept_log_likelihood`` of some kept partitions' rows, and by how much
+            that would change with this partition, ``log_likelihood_with``; all
+            in nats per row.
+
+        Raises
+        ------
+        ValueError
+            If the estimates were not kept, or X has other partitions or columns than the fit.
+        NotFittedError
+            Before :meth:`fit`.
+        """
+        check_is_fitted(self, "mixture_")
+        if X is None:
+            with single_threaded_blas():
+                return self.aggregate_.audit(which)
+        origin_of(self.aggregate_)
+        pipeline = self._pipeline_from_mixture(X)
+        if len(pipeline.partitions) != self.n_partitions_:
+            raise ValueError(
+                f"X must be what was fitted, in {self.n_partitions_} partitions; got {len(pipeline.partitions)}."
+            )
+        return audit_with_rows(self.aggregate_, pipeline, which, self.verbose)
+
     def _check_warm_start(self) -> None:
         last = (self.mixture_.n_components, self.mixture_.covariance_type)
         if last != (self.n_components, self.covariance_type):
@@ -377,7 +496,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
     def _learn(self, result: FitResult, followed: FollowUp) -> None:
         decision, mixture = result.aggregate.decision, followed.aggregate.mixture
-        report = followed.apply_to(partition_report(result.rows, decision))
+        report = self._explained(followed.apply_to(partition_report(result.rows, decision)), result)
         kept = report[decision.kept & followed.kept]
         self.aggregate_: Aggregate = followed.aggregate
         self.mixture_: Mixture = mixture
@@ -411,6 +530,21 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.lower_bound_ = float(np.average(kept["log_likelihood"], weights=kept["n_samples"]))
         if refinement is not None:
             self.lower_bound_ = refinement.mean_log_likelihood
+
+    @staticmethod
+    def _explained(report: pd.DataFrame, result: FitResult) -> pd.DataFrame:
+        """The report with what is unlike the others about partitions left out, where that takes little."""
+        # Estimates on disk are many.
+        if result.aggregate.decision.components is not None or not isinstance(
+            result.estimates, list
+        ):
+            return report
+        said = report["reason"].tolist()
+        with single_threaded_blas():
+            found = short_findings(result.aggregate, MOST_EXPLAINED)
+        for i, text in found.items():
+            said[i] = f"{said[i]}: {text}"
+        return report.assign(reason=said)
 
     def _tell(self, aggregate: Aggregate, notes: Sequence[Note] = ()) -> None:
         """Log the verdict; warn or raise where the user asked for it."""

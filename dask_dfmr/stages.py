@@ -88,7 +88,8 @@ class Block(NamedTuple):
 class Roll(NamedTuple):
     """Who is there of all machines: index among all, rows, the unit of distances, who was refused and why.
 
-    ``by_precision``: distances are divided by sqrt(1 / n_i + 1 / n_j), as machines of unlike size need it.
+    ``by_precision``: distances are divided by sqrt(1 / n_i + 1 / n_j), as machines of unlike size need it. ``removed``
+    are those of the refused that somebody took out; nobody is to be warned of them.
     """
 
     schema: Schema
@@ -98,10 +99,11 @@ class Roll(NamedTuple):
     log_scale: float
     refused: dict[int, str]
     by_precision: bool = False
+    removed: frozenset[int] = frozenset()
 
 
 def describe_estimates(
-    messages: Sequence[Mapping[str, Any]], mixture_type: type[Mixture] = Mixture
+    messages: Sequence[Mapping[str, Any] | LocalEstimate], mixture_type: type[Mixture] = Mixture
 ) -> Counter[Schema]:
     """How many estimates of each schema there are."""
     return Counter(
@@ -123,7 +125,11 @@ def _schema_of(estimate: LocalEstimate) -> Schema:
     return Schema(m.family, m.n_components, m.n_features, m.feature_names)
 
 
-def _read(message: Mapping[str, Any], mixture_type: type[Mixture]) -> LocalEstimate | str:
+def _read(
+    message: Mapping[str, Any] | LocalEstimate, mixture_type: type[Mixture]
+) -> LocalEstimate | str:
+    if isinstance(message, LocalEstimate):  # checked when it was made
+        return message
     try:
         return LocalEstimate.from_arrays(message, mixture_type)
     except (ValueError, TypeError, OverflowError) as error:
@@ -154,7 +160,7 @@ def _refusal(estimate: LocalEstimate | str, schema: Schema | None) -> str | None
 
 
 def stack_estimates(
-    messages: Sequence[Mapping[str, Any]],
+    messages: Sequence[Mapping[str, Any] | LocalEstimate],
     first: int,
     schema: Schema | None,
     mixture_type: type[Mixture],
@@ -185,7 +191,8 @@ def stack_estimates(
 
 def _in_canonical_order(mixture: Mixture) -> Mixture:
     """No result may depend on how a machine happened to order its components."""
-    return mixture.reordered(canonical_order(mixture.family, mixture.weights, mixture.components))
+    order = canonical_order(mixture.family, mixture.weights, mixture.components)
+    return mixture if (np.diff(order) > 0).all() else mixture.reordered(order)
 
 
 def presence_of(block: Block) -> Presence:
@@ -453,7 +460,7 @@ def verdict_on(
         decision,
         share,
         starts[: options.n_starts],
-        tuple(_notes(decision, n_samples, options)),
+        tuple(_notes(decision, n_samples, options, len(roll.removed))),
         near,
     )
 
@@ -468,7 +475,7 @@ def _first_start(decision: FilterDecision, roll: Roll, near: NDArray[np.bool_]) 
 
 
 def _n_references(roll: Roll, options: AggregationOptions) -> int | None:
-    n_references = options.references_among(roll.n_estimates)
+    n_references = options.references_among(roll.n_estimates - len(roll.removed))
     return None if n_references is None else min(n_references, len(roll.indices))
 
 
@@ -480,12 +487,15 @@ def spread(values: Any, roll: Roll, fill: Any) -> Any:
     return full
 
 
-def _notes(decision: FilterDecision, n_samples: Array, options: AggregationOptions) -> list[Note]:
+def _notes(
+    decision: FilterDecision, n_samples: Array, options: AggregationOptions, n_removed: int
+) -> list[Note]:
     notes = []
     n_usable = decision.n_estimates - len(decision.refused)
-    if 2 * n_usable < decision.n_estimates:
+    n_given = decision.n_estimates - n_removed
+    if 2 * n_usable < n_given:
         text = (
-            f"only {n_usable} of {decision.n_estimates} local estimates are usable: "
+            f"only {n_usable} of {n_given} local estimates are usable: "
             "the majority that is trusted is a majority of those"
         )
         notes.append(
@@ -650,12 +660,12 @@ def componentwise(
         as_machines(schema.family, block.stack, roll.n_samples, block.parameters),
         options.effective_rho,
         roll.n_samples if options.machine_weights == "rows" else np.ones_like(roll.n_samples),
-        options.references_among(roll.n_estimates),
+        options.references_among(roll.n_estimates - len(roll.removed)),
         np.random.default_rng(stream(seed, COMPONENT_DRAW)),
         options.false_drop_rate,
     )
     decision = _component_decision(found, roll, options)
-    notes = _notes(decision, spread(roll.n_samples, roll, 0.0), options)
+    notes = _notes(decision, spread(roll.n_samples, roll, 0.0), options, len(roll.removed))
     mixture = mixture_type.from_components(
         schema.family, found.weights, found.components, schema.feature_names
     )
@@ -678,7 +688,7 @@ def _component_decision(
     judged = ~np.isnan(ratios)
     worst = np.where(judged, ratios, -np.inf).argmax(axis=1)
     machine = np.arange(len(worst))
-    n_candidates = options.references_among(roll.n_estimates)
+    n_candidates = options.references_among(roll.n_estimates - len(roll.removed))
     n_usable = len(roll.indices)
     components = ComponentDecision(
         kept=_spread_rows(found.kept, roll, False),

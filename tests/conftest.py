@@ -12,7 +12,7 @@ import dask.dataframe as dd
 import distributed
 import pytest
 
-from dask_dfmr import engine
+from dask_dfmr import calibration, engine, information
 from tests.data_makers import make_ddf
 
 
@@ -36,6 +36,16 @@ def each_engine(request: pytest.FixtureRequest) -> Iterator[str]:
     """Every test of a module that uses it runs with NumPy and with the compiled code."""
     with engine.use(request.param):
         yield request.param
+
+
+@pytest.fixture(scope="module")
+def coarse_laws() -> Iterator[None]:
+    """Laws of distances from few draws: for modules of many small aggregations that do not look at p-values."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibration, "MOST_DRAWS", 128)
+        patch.setattr(calibration, "FEWEST_DRAWS", 128)
+        patch.setattr(information, "MOST_ROWS", 2**11)
+        yield
 
 
 @pytest.fixture

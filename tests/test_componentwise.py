@@ -45,7 +45,7 @@ from tests.poisson import PoissonMixture
 from tests.strategies import covariance_types, jiggled, random_mixture, seeds, shuffled
 
 pytestmark = [
-    pytest.mark.usefixtures("each_engine"),
+    pytest.mark.usefixtures("each_engine", "coarse_laws"),
     # What plain DFMR says of the same estimates: tests/test_judging.py has the warning.
     pytest.mark.filterwarnings("ignore::dask_dfmr.HeterogeneityWarning"),
 ]

@@ -11,7 +11,7 @@ from dask_dfmr.em import TIGHT
 from tests import naive
 
 pytestmark = [
-    pytest.mark.usefixtures("each_engine"),
+    pytest.mark.usefixtures("each_engine", "coarse_laws"),
     pytest.mark.filterwarnings("ignore::dask_dfmr.HeterogeneityWarning"),
 ]
 

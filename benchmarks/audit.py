@@ -1,0 +1,250 @@
+"""How often an audit names what was done to a partition, and how long aggregating again takes.
+
+    python benchmarks/audit.py                # about 3 minutes
+    python benchmarks/audit.py --draws 5      # fewer draws of each
+
+Of 20 partitions of 2,000 rows one is spoilt, in a column or component that is drawn at random. "Named": the kind of the
+finding is right, and so are the columns (the component) that it names, from the estimates alone; for the last line
+``audit(X)`` refits. Populations: MixSim's definition, K = 3 in 5 columns, overlap .05. Honest: partitions that are
+left out although nothing was done to them, by a ``false_drop_rate`` of .2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from itertools import islice
+
+import dask
+import numpy as np
+from common import (
+    draw_partitions,
+    draw_rows,
+    estimates_around,
+    population,
+    print_machine,
+    print_table,
+)
+from mixsim import mixsim
+
+from dask_dfmr import GaussianMixture, LocalEstimate, Mixture, aggregate, fit_local
+from dask_dfmr.audit import audit_estimate
+from dask_dfmr.reaggregation import audit_table, yardstick_of
+
+M, N, K, D = 20, 2000, 3, 5
+Rows = np.ndarray
+Spoilt = tuple[Rows, set[str], set[int]]
+"""Rows, kinds that are right, and what the finding has to name: columns, or a component."""
+
+
+def times(factor: float) -> Callable[[Mixture, np.random.Generator], Spoilt]:
+    """One column in another unit."""
+
+    def spoil(truth: Mixture, rng: np.random.Generator) -> Spoilt:
+        rows, j = draw_rows(truth, N, rng), int(rng.integers(D))
+        rows[:, j] *= factor
+        return rows, {"unit"}, {j}
+
+    return spoil
+
+
+def swapped(truth: Mixture, rng: np.random.Generator) -> Spoilt:
+    """Two columns exchanged."""
+    rows, (i, j) = draw_rows(truth, N, rng), rng.choice(D, 2, replace=False)
+    rows[:, [i, j]] = rows[:, [j, i]]
+    return rows, {"swapped columns"}, {int(i), int(j)}
+
+
+def offset(truth: Mixture, rng: np.random.Generator) -> Spoilt:
+    """One column shifted by one standard deviation."""
+    rows, j = draw_rows(truth, N, rng), int(rng.integers(D))
+    rows[:, j] += rows[:, j].std()
+    return rows, {"offset"}, {j}
+
+
+def sign(truth: Mixture, rng: np.random.Generator) -> Spoilt:
+    """One column turned round."""
+    rows, j = draw_rows(truth, N, rng), int(rng.integers(D))
+    rows[:, j] *= -1
+    return rows, {"sign"}, {j}
+
+
+def other_population(truth: Mixture, rng: np.random.Generator) -> Spoilt:
+    """Rows of another mixture."""
+    other = mixsim(K, D, 0.05, 100 + int(rng.integers(50)))
+    return draw_rows(other, N, rng), {"unexplained"}, set()
+
+
+def weights(truth: Mixture, rng: np.random.Generator) -> Spoilt:
+    """Other proportions."""
+    other = Mixture(rng.permutation([0.15, 0.25, 0.6]), truth.means, truth.covariances)
+    return draw_rows(other, N, rng), {"weights"}, set()
+
+
+def component(truth: Mixture, rng: np.random.Generator) -> Spoilt:
+    """One component moved by a standard deviation in every column, at random up or down."""
+    k, means = int(rng.integers(K)), truth.means.copy()
+    spread = np.sqrt(np.diagonal(truth.covariances[k]))
+    means[k] += rng.choice([-1.0, 1.0], D) * spread
+    other = Mixture(truth.weights, means, truth.covariances)
+    return draw_rows(other, N, rng), {"component"}, {k}
+
+
+CORRUPTIONS: dict[str, Callable[[Mixture, np.random.Generator], Spoilt]] = {
+    "unit x10": times(10),
+    "unit x100": times(100),
+    "unit x0.001": times(0.001),
+    "swapped columns": swapped,
+    "offset": offset,
+    "sign": sign,
+    "other population": other_population,
+    "other weights": weights,
+    "one component moved": component,
+}
+
+
+def fits(rows: list[Rows], start: Mixture) -> list[LocalEstimate]:
+    """Honest rows from the truth; they are many and quickly fitted so."""
+    return [fit_local(X, K, start=start, n_machines=M) for X in rows]
+
+
+def is_right(kind: str, kinds: set[str], named: set[int], wanted: set[int]) -> bool:
+    """Whether the cause, and where it is, are named."""
+    return kind in kinds and (not wanted or named == wanted)
+
+
+def corruption(name: str, draws: int) -> list[str]:
+    """One line of the table."""
+    counts: Counter[str] = Counter()
+    others: Counter[str] = Counter()
+    clock = 0.0
+    for draw in range(draws):
+        rng = np.random.default_rng([draw, len(name)])
+        truth = mixsim(K, D, 0.05, draw % 10)
+        rows, kinds, wanted = CORRUPTIONS[name](truth, rng)
+        estimates = fits(draw_partitions(truth, M - 1, N, rng), truth)
+        bad = fit_local(rows, K, n_init=5, random_state=draw)
+        found = aggregate([*estimates, bad], random_state=0)
+        if found.decision.kept[-1]:
+            counts["kept"] += 1
+            continue
+        clock -= time.process_time()
+        finding = audit_table(found)[1][M - 1]
+        clock += time.process_time()
+        named = set(finding.columns)
+        if name == "one component moved":
+            # The result has its components in an order of its own.
+            divergences = truth.family.divergence(found.mixture.components, truth.components)
+            named = {int(divergences[finding.component].argmin())}
+        right = is_right(finding.kind, kinds, named, {*wanted})
+        counts["right"] += right
+        if not right:
+            others[finding.kind] += 1
+    left_out = draws - counts["kept"]
+    wrong = ", ".join(f"{n} {kind}" for kind, n in others.most_common())
+    cost = f"{1000 * clock / max(left_out, 1):.0f} ms"
+    return [name, str(draws), str(left_out), str(counts["right"]), wrong or "-", cost]
+
+
+def honest(draws: int) -> list[str]:
+    """Partitions that are left out by chance."""
+    kinds: Counter[str] = Counter()
+    for draw in range(draws):
+        rng = np.random.default_rng([draw, 77])
+        truth = mixsim(K, D, 0.05, draw % 10)
+        found = aggregate(
+            fits(draw_partitions(truth, M, N, rng), truth), random_state=0, false_drop_rate=0.2
+        )
+        kinds.update(f.kind for f in audit_table(found)[1].values())
+    total = sum(kinds.values())
+    wrong = ", ".join(f"{n} {kind}" for kind, n in kinds.items() if kind != "nothing")
+    return ["honest", str(draws), str(total), str(kinds["nothing"]), wrong or "-", ""]
+
+
+def other_optimum(draws: int) -> list[str]:
+    """A partition that is fitted from a start in another optimum, refitted by ``audit(X)``."""
+    counts: Counter[str] = Counter()
+    for draw in range(10 * draws):
+        rng = np.random.default_rng([draw, 99])
+        truth = mixsim(K, D, 0.05, draw % 10)
+        rows = draw_partitions(truth, M, N, rng)
+        gm = GaussianMixture(
+            K,
+            init_params="random_from_data",
+            random_state=draw,
+            n_partitions=M,
+            second_look=False,
+        )
+        gm.fit(np.concatenate(rows))
+        table = gm.audit(np.concatenate(rows))
+        counts["left out"] += len(table)
+        counts["right"] += int((table["kind"] == "other optimum").sum())
+        counts.update(f"not: {kind}" for kind in table["kind"] if kind != "other optimum")
+        if counts["left out"] >= draws:
+            break
+    wrong = ", ".join(f"{n} {kind[5:]}" for kind, n in counts.items() if kind.startswith("not"))
+    named = str(counts["right"])
+    return [
+        "other optimum, with X",
+        str(draw + 1),
+        str(counts["left out"]),
+        named,
+        wrong or "-",
+        "",
+    ]
+
+
+def again(m: int) -> list[str]:
+    """CPU times of aggregating again, the least of three, K = 5 in 10 columns."""
+    truth = population(0.1, 1)
+    rng = np.random.default_rng(0)
+    estimates = list(islice(estimates_around(truth, 5000, rng), m))
+    bad = Mixture(truth.weights, truth.means * 3, truth.covariances)
+    estimates[3] = LocalEstimate(bad, 5000)
+    cells = []
+
+    def clocked(function: Callable[[], object]) -> None:
+        best = np.inf
+        for _ in range(3):
+            start = time.process_time()
+            function()
+            best = min(best, time.process_time() - start)
+        cells.append(f"{1000 * best:.0f} ms")
+
+    clocked(lambda: aggregate(estimates, random_state=0))
+    last = aggregate(estimates, random_state=0)
+    last.without(0)
+    turns = iter(range(10, 20))
+    clocked(lambda: last.without(next(turns)))
+    last.with_rho(2.0)
+    clocked(lambda: last.with_rho(1.3))
+    yardstick = yardstick_of(last)
+    clocked(lambda: yardstick_of(last))
+    clocked(lambda: audit_estimate(estimates[3], yardstick, thorough=False))
+    return [str(m), *cells]
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--draws", type=int, default=20)
+    parser.add_argument("--only", choices=("causes", "times"))
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    dask.config.set(scheduler="synchronous")
+    print_machine()
+    if options.only != "times":
+        lines = [corruption(name, options.draws) for name in CORRUPTIONS]
+        lines += [honest(options.draws), other_optimum(options.draws)]
+        header = ["what was done", "draws", "left out", "named", "named instead", "audit"]
+        print_table(header, lines)
+    if options.only != "causes":
+        header = ["m", "aggregate", "without", "with_rho", "yardstick", "one finding"]
+        print_table(header, [again(m) for m in (100, 1000)])
+
+
+if __name__ == "__main__":
+    main()

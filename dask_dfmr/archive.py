@@ -1,0 +1,394 @@
+"""Aggregates in files: a zip of one JSON document and plain arrays. Nothing in it is executable, or believed unseen.
+
+The format is described in ``docs/file-format.md``. Members are stored uncompressed, so that a file never
+becomes larger in memory than it is on disk.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from dask_dfmr import exceptions
+from dask_dfmr.decision import (
+    Aggregate,
+    AggregationOptions,
+    ComponentDecision,
+    FilterDecision,
+    Note,
+    Origin,
+)
+from dask_dfmr.estimates import LocalEstimate
+from dask_dfmr.families import Array
+from dask_dfmr.families.gaussian import Gaussian
+from dask_dfmr.local_fit import LocalProblem
+from dask_dfmr.mixture import Mixture
+
+FORMAT, FORMAT_VERSION = "dask_dfmr.aggregate", 1
+DOCUMENT = "aggregate.json"
+
+CATEGORIES: dict[str, type[Warning]] = {
+    category.__name__: category
+    for category in (
+        exceptions.PartitionWarning,
+        exceptions.HeterogeneityWarning,
+        exceptions.FilterWarning,
+        ConvergenceWarning,
+    )
+}
+
+_DECISION_ARRAYS = (
+    "distances",
+    "distance_ratios",
+    "kept",
+    "expected_distances",
+    "z_scores",
+    "p_values",
+    "sampling_ratios",
+)
+_COMPONENT_ARRAYS = (
+    "kept",
+    "matching",
+    "n_rows",
+    "distance_ratios",
+    "radii",
+    "limits",
+    "centers",
+)
+_PARAMETERS = ("weights", "means", "covariances")
+_DTYPES = ("<f8", "<i8", "|b1")
+
+
+# -- writing ---------------------------------------------------------------------------------------
+
+
+def save_aggregate(aggregate: Aggregate, path: str | os.PathLike[str], estimates: bool) -> None:
+    """Write an aggregate, and the estimates behind it if they are there and wanted."""
+    arrays: dict[str, Any] = {}
+    document = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "method": aggregate.method,
+        "objective": aggregate.objective,
+        "n_iter": aggregate.n_iter,
+        "converged": aggregate.converged,
+        "notes": [[note.category.__name__, note.message] for note in aggregate.notes],
+        "mixture": _put_mixture(aggregate.mixture, "mixture", arrays),
+        "unrefined": None
+        if aggregate.unrefined is None
+        else _put_mixture(aggregate.unrefined, "unrefined", arrays),
+        "decision": _put_decision(aggregate.decision, arrays),
+        "origin": None,
+    }
+    if estimates and aggregate.origin is not None:
+        document["origin"] = _put_origin(aggregate.origin, arrays)
+    _write(Path(path), document, arrays)
+
+
+def _write(path: Path, document: dict[str, Any], arrays: dict[str, Any]) -> None:
+    """To a file beside the target, renamed when it is complete."""
+    handle, beside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w") as archive:
+            text = json.dumps(_plain(document), allow_nan=False, indent=1)
+            archive.writestr(DOCUMENT, text)
+            for name, array in arrays.items():
+                buffer = io.BytesIO()
+                np.lib.format.write_array(buffer, _portable(array), allow_pickle=False)
+                archive.writestr(f"{name}.npy", buffer.getvalue())
+        os.replace(beside, path)
+    except BaseException:
+        Path(beside).unlink(missing_ok=True)
+        raise
+
+
+def _portable(array: Any) -> Any:
+    array = np.ascontiguousarray(array)
+    kind = {"f": "<f8", "i": "<i8", "u": "<i8", "b": "|b1"}[array.dtype.kind]
+    return array.astype(kind)
+
+
+def _plain(value: Any) -> Any:
+    """Numbers as JSON has them: NaN and infinity become words."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"number": repr(value)}
+    return value
+
+
+def _put_mixture(mixture: Mixture, name: str, arrays: dict[str, Any]) -> dict[str, Any]:
+    arrays |= {f"{name}/{p}": getattr(mixture, p) for p in _PARAMETERS}
+    return {
+        "covariance_type": mixture.covariance_type,
+        "feature_names": mixture.feature_names,
+    }
+
+
+def _put_decision(decision: FilterDecision, arrays: dict[str, Any]) -> dict[str, Any]:
+    for name in _DECISION_ARRAYS:
+        if getattr(decision, name) is not None:
+            arrays[f"decision/{name}"] = getattr(decision, name)
+    components = decision.components
+    if components is not None:
+        arrays |= {f"components/{name}": getattr(components, name) for name in _COMPONENT_ARRAYS}
+    return {
+        "center": decision.center,
+        "radius": decision.radius,
+        "rho": decision.rho,
+        "refused": decision.refused,
+        "false_drop_rate": decision.false_drop_rate,
+        "scale": decision.scale,
+        "groups": decision.groups,
+        "n_candidates": decision.n_candidates,
+        "n_references": decision.n_references,
+        "least_rows": None if components is None else components.least_rows,
+    }
+
+
+def _put_origin(origin: Origin, arrays: dict[str, Any]) -> dict[str, Any]:
+    groups: dict[Any, list[Mixture]] = {}
+    told: list[dict[str, Any]] = []
+    for estimate in origin.estimates:
+        entry, mixture = _told(estimate, origin.mixture_type)
+        if mixture is not None:
+            key = (
+                mixture.covariance_type,
+                mixture.n_components,
+                mixture.n_features,
+                mixture.feature_names,
+            )
+            members = groups.setdefault(key, [])
+            entry |= {"group": list(groups).index(key), "row": len(members)}
+            members.append(mixture)
+        told.append(entry)
+    for g, members in enumerate(groups.values()):
+        for p in _PARAMETERS:
+            arrays[f"estimates-{g}/{p}"] = np.array([getattr(m, p) for m in members])
+    seed = origin.seed
+    return {
+        "options": {name: getattr(origin.options, name) for name in _fields(AggregationOptions)},
+        "entropy": seed.entropy,
+        "spawn_key": seed.spawn_key,
+        "removed": sorted(origin.removed),
+        "problem": None if origin.problem is None else _put_problem(origin.problem),
+        "groups": [{"covariance_type": key[0], "feature_names": key[3]} for key in groups],
+        "estimates": told,
+    }
+
+
+def _told(estimate: Any, mixture_type: type[Mixture]) -> tuple[dict[str, Any], Mixture | None]:
+    """What an estimate says of itself, and its mixture; a malformed one is kept as malformed."""
+    if not isinstance(estimate, LocalEstimate):
+        try:
+            estimate = LocalEstimate.from_arrays(estimate, mixture_type)
+        except (ValueError, TypeError, OverflowError) as error:
+            return {"malformed": str(error)}, None
+    names = [name for name in _fields(LocalEstimate) if name != "mixture"]
+    return {name: getattr(estimate, name) for name in names}, estimate.mixture
+
+
+def _put_problem(problem: LocalProblem) -> dict[str, Any]:
+    names = [n for n in _fields(LocalProblem) if n not in ("family", "mixture_type")]
+    return {"family": problem.family.name} | {name: getattr(problem, name) for name in names}
+
+
+def _fields(kind: Any) -> list[str]:
+    return list(kind.__dataclass_fields__)
+
+
+# -- reading ---------------------------------------------------------------------------------------
+
+
+def load_aggregate(path: str | os.PathLike[str]) -> Aggregate:
+    """Read what :func:`save_aggregate` wrote.
+
+    Raises
+    ------
+    ValueError
+        If the file is no such file, is of another version, or does not hold what it says.
+    """
+    name = os.fspath(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            document = _document(archive, name)
+            return _read(document, _arrays(archive))
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{name} is not a saved aggregate: {error}.") from error
+    except ValueError as error:
+        text = str(error)
+        raise ValueError(text if text.startswith(str(name)) else f"{name}: {text}") from error
+    except (
+        KeyError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        OverflowError,
+        RecursionError,
+    ) as error:
+        raise ValueError(
+            f"{name}: this saved aggregate lacks something or holds it in another form "
+            f"({type(error).__name__}: {error})."
+        ) from error
+
+
+def _document(archive: zipfile.ZipFile, name: Any) -> dict[str, Any]:
+    total = sum(info.file_size for info in archive.infolist())
+    packed = any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist())
+    if packed or total > os.path.getsize(name):
+        raise ValueError(
+            f"{name} is not a saved aggregate: its members must be stored, without compression."
+        )
+    if DOCUMENT not in archive.namelist():
+        raise ValueError(f"{name} is not a saved aggregate: it has no member {DOCUMENT!r}.")
+    try:
+        document = json.loads(archive.read(DOCUMENT), object_hook=_number)
+    except ValueError as error:
+        raise ValueError(f"{name} is not a saved aggregate: not JSON ({error}).") from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise ValueError(f'{name} is not a saved aggregate: expected "format": "{FORMAT}".')
+    if document.get("version") != FORMAT_VERSION:
+        raise ValueError(
+            f"{name}: expected format version {FORMAT_VERSION}, got {document.get('version')!r}; "
+            "a newer dask_dfmr may read it."
+        )
+    return document
+
+
+def _number(value: dict[str, Any]) -> Any:
+    if list(value) == ["number"] and value["number"] in ("nan", "inf", "-inf"):
+        return float(value["number"])
+    return value
+
+
+def _arrays(archive: zipfile.ZipFile) -> dict[str, Any]:
+    """Every member that is an array, by its name without the ending."""
+    return {
+        info.filename.removesuffix(".npy"): _array(info.filename, archive.read(info))
+        for info in archive.infolist()
+        if info.filename.endswith(".npy")
+    }
+
+
+def _array(name: str, content: bytes) -> Any:
+    """An array of its own header's shape, if the member is as long as that says."""
+    buffer = io.BytesIO(content)
+    if np.lib.format.read_magic(buffer) != (1, 0):
+        raise ValueError(f"{name} must be an array in the format npy 1.0.")
+    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(buffer)
+    if dtype.str not in _DTYPES or is_fortran:
+        raise ValueError(
+            f"{name} must hold one of {', '.join(_DTYPES)} in C order; got {dtype.str!r}."
+        )
+    rest = content[buffer.tell() :]
+    if math.prod(shape) * dtype.itemsize != len(rest):
+        raise ValueError(f"{name} must hold {shape} numbers; it is {len(rest)} bytes long.")
+    return np.frombuffer(rest, dtype).reshape(shape).astype(dtype.newbyteorder("="))
+
+
+def _read(document: dict[str, Any], arrays: dict[str, Any]) -> Aggregate:
+    decision = _get_decision(document["decision"], arrays)
+    origin = None if document["origin"] is None else _get_origin(document["origin"], arrays)
+    if origin is not None and len(origin.estimates) != decision.n_estimates:
+        raise ValueError(
+            f"estimates must be as many as the decision is about, {decision.n_estimates}; got {len(origin.estimates)}."
+        )
+    unknown = {category for category, _ in document["notes"]} - CATEGORIES.keys()
+    if unknown:
+        raise ValueError(f"notes must be of {sorted(CATEGORIES)}; got {sorted(unknown)}.")
+    unrefined = document["unrefined"]
+    return Aggregate(
+        _get_mixture(document["mixture"], "mixture", arrays),
+        decision,
+        float(document["objective"]),
+        int(document["n_iter"]),
+        bool(document["converged"]),
+        str(document["method"]),
+        tuple(Note(CATEGORIES[category], str(text)) for category, text in document["notes"]),
+        None if unrefined is None else _get_mixture(unrefined, "unrefined", arrays),
+        origin,
+    )
+
+
+def _get_mixture(told: dict[str, Any], name: str, arrays: dict[str, Any]) -> Mixture:
+    parameters = {p: arrays[f"{name}/{p}"] for p in _PARAMETERS}
+    return Mixture(**parameters, **told)
+
+
+def _get_decision(told: dict[str, Any], arrays: dict[str, Any]) -> FilterDecision:
+    own: dict[str, Any] = {name: arrays.get(f"decision/{name}") for name in _DECISION_ARRAYS}
+    n = len(own["kept"])
+    for name, array in own.items():
+        if array is None:
+            continue
+        kind = "b" if name == "kept" else "f"
+        if array.dtype.kind != kind or array.shape != (n,):
+            raise ValueError(
+                f"decision/{name} must have one entry per estimate, {n}; got {array.shape}."
+            )
+    told = dict(told)
+    least_rows = told.pop("least_rows")
+    components = None
+    if least_rows is not None:
+        parts = {name: arrays[f"components/{name}"] for name in _COMPONENT_ARRAYS}
+        k = len(parts["radii"])
+        for name, array in parts.items():
+            expected = (k,) if name in ("radii", "limits", "centers") else (n, k)
+            if array.shape != expected:
+                raise ValueError(
+                    f"components/{name} must have the shape {expected}; got {array.shape}."
+                )
+        components = ComponentDecision(**parts, least_rows=int(least_rows))
+    refused = {int(i): str(reason) for i, reason in told.pop("refused").items()}
+    groups = tuple(tuple(int(i) for i in group) for group in told.pop("groups"))
+    return FilterDecision(**own, **told, refused=refused, groups=groups, components=components)
+
+
+def _get_origin(told: dict[str, Any], arrays: dict[str, Any]) -> Origin:
+    stacks = [
+        (group, [arrays[f"estimates-{g}/{p}"] for p in _PARAMETERS])
+        for g, group in enumerate(told["groups"])
+    ]
+    estimates = [_get_estimate(dict(entry), stacks) for entry in told["estimates"]]
+    removed = frozenset(int(i) for i in told["removed"])
+    if not removed <= set(range(len(estimates))):
+        raise ValueError(f"removed must be indices of estimates; got {sorted(removed)}.")
+    problem = told["problem"]
+    spawn_key = tuple(int(i) for i in told["spawn_key"])
+    return Origin(
+        estimates,
+        AggregationOptions(**told["options"]),
+        np.random.SeedSequence(told["entropy"], spawn_key=spawn_key),
+        None if problem is None else _get_problem(dict(problem)),
+        removed=removed,
+    )
+
+
+def _get_estimate(entry: dict[str, Any], stacks: list[tuple[Any, list[Array]]]) -> Any:
+    if "malformed" in entry:
+        return entry  # refused again, for what it lacks
+    if "group" not in entry:
+        return LocalEstimate(None, **entry)
+    told, parameters = stacks[entry.pop("group")]
+    row = entry.pop("row")
+    mixture = Mixture(*(array[row] for array in parameters), **told)
+    return LocalEstimate(mixture, **entry)
+
+
+def _get_problem(told: dict[str, Any]) -> LocalProblem:
+    family = str(told.pop("family")).removeprefix("gaussian-")
+    return LocalProblem(Gaussian(family), **told)
