@@ -37,7 +37,7 @@ from sklearn.mixture import GaussianMixture as SklearnMixture
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from dask_dfmr import GaussianMixture, Mixture, mix_partitions
+from dask_dfmr import GaussianMixture, Mixture, mix_partitions, select_components
 
 LEVITUS = Path("/usr/share/ferret-vis/data/levitus_climatology.cdf")
 DEEPEST = 1000.0  # metres: 14 of the 20 levels, the ones that most of the ocean has
@@ -123,7 +123,10 @@ def flights() -> Table:
     table["speed"] = 60 * table["distance"] / table["air_time"]
     fitted, held_out = hold_out(table[[*DELAYS, "month", "carrier"]])
     cancelled = table[DELAYS].isna().any(axis=1).sum()
-    print(f"{len(table):,} flights, {cancelled:,} of them cancelled or diverted (NaN)\n")
+    print(
+        f"{len(table):,} flights, {cancelled:,} of them cancelled or diverted (NaN); {table['distance'].nunique()} "
+        f"distances; the longest delay is {table['dep_delay'].max():,.0f} minutes\n"
+    )
     return Table(fitted, held_out.dropna(), DELAYS, N_KINDS)
 
 
@@ -197,14 +200,13 @@ class Result:
     report: pd.DataFrame | None = None
 
 
-ROBUST, WEIGHTS = 'DFMR, rho="auto"', 'heterogeneity="weights"'
+PAPER, ROBUST, WEIGHTS = "DFMR, rho=1.3", 'DFMR, rho="auto"', 'heterogeneity="weights"'
 MODES: dict[str, dict[str, Any]] = {
     "MR: all machines": {"method": "mr"},
-    "DFMR, rho=1.3": {"rho": 1.3},
+    PAPER: {"rho": 1.3},
     ROBUST: {"rho": "auto"},
     'rho="auto", refine="auto"': {"rho": "auto", "refine": "auto"},
     WEIGHTS: {"heterogeneity": "weights"},
-    'weights, refine="auto"': {"heterogeneity": "weights", "refine": "auto"},
 }
 MIXED: dict[str, dict[str, Any]] = {
     'mix_partitions, rho="auto"': {},
@@ -285,11 +287,8 @@ def share_used(gm: GaussianMixture) -> float:
     """Share of the rows of all machines that are behind the mixture; where components are, their rows."""
     n_rows = gm.partition_report_["n_samples"].to_numpy(dtype=float)
     components = gm.aggregate_.decision.components
-    of_components = components is not None and not gm.refine
-    used = (
-        (components.n_rows * components.kept).sum() if of_components else n_rows[gm.support_].sum()
-    )
-    return float(used / n_rows.sum())
+    used = n_rows[gm.support_] if components is None else components.n_rows[components.kept]
+    return float(used.sum() / n_rows.sum())
 
 
 def results_of(table: Table, layout: Layout) -> Iterator[Result]:
@@ -307,7 +306,7 @@ def results_of(table: Table, layout: Layout) -> Iterator[Result]:
 REMEDIES = " Rows of partitions may be sorted"
 """From here on a HeterogeneityWarning says what may be done: always the same."""
 
-HEADER = ("method", "machines kept", "rows used", "held-out", "unknown", "classes", "warned", "s")
+HEADER = ("method", "machines kept", "rows used", "held-out", "lost", "classes", "warned", "s")
 
 
 class Yardstick:
@@ -369,7 +368,7 @@ def print_results(layout: Layout, results: Sequence[Result], yardstick: Yardstic
     print("\n".join(told), end="\n\n" if told else "")
     if layout.machines != "partition":
         for result in results:
-            if result.method in (ROBUST, WEIGHTS):
+            if result.method in (PAPER, ROBUST):
                 print_left_out(result)
 
 
@@ -407,8 +406,34 @@ def show_ocean(path: Path, pictures: Path | None) -> None:
     table = ocean(path)
     yardstick = Yardstick(table)
     shown = print_comparison(table, layouts_of(table, 36, "latitude", ["band"]), yardstick)
+    show_choice(table, 36, range(4, 21, 4))
     if pictures is not None:
         draw_classes(pictures / "ocean-classes.png", table, yardstick, shown[0])
+
+
+def show_choice(table: Table, n: int, candidates: Sequence[int]) -> None:
+    """How many components the criteria take, on mixed partitions."""
+    X = mix_partitions(
+        dd.from_pandas(table.fitted[table.features], npartitions=n, sort=False), random_state=0
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = select_components(X, candidates, nan_policy="omit", random_state=0)
+    print(f"### select_components on {n} mixed partitions\n")
+    columns = ["n_components", "n_parameters", "bic", "icl", "held_out", "held_out_gap_se"]
+    print_table(
+        columns,
+        [
+            [
+                f"{x:,.3f}" if name.startswith("held") else f"{x:,.0f}"
+                for name, x in zip(columns, row, strict=True)
+            ]
+            for row in found.table[columns].to_numpy()
+        ],
+    )
+    for criterion in ("bic", "icl", "held_out"):
+        print(f"{criterion} takes {found.best_by(criterion)['n_components']} components")
+    print("\n".join(f"{w.category.__name__}: {w.message}" for w in caught), end="\n\n")
 
 
 ON_MAPS = {

@@ -40,7 +40,7 @@ def draw_oceans(
     ``place`` are latitudes and longitudes (n, 2).
     """
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(14, 8), dpi=80, layout="constrained", facecolor="white")
+        figure = Figure(figsize=(14, 5.4), dpi=80, layout="constrained", facecolor="white")
         for axes, title, own, unknown in zip(
             figure.subplots(2, 3, sharex=True, sharey=True).flat, titles, labels, lost, strict=True
         ):
