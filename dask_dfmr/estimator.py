@@ -131,7 +131,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         from fresh starts; an :class:`OptimumWarning` tells of a better optimum. It is adopted, up to ``restarts``
         times, by fitting all partitions again from it: one more read of everything each time. "auto": 0, and only
         where the start was given (``warm_start`` and complete ``*_init`` parameters too), or where pilots have fewer
-        than ten rows per free parameter. None: nothing is checked.
+        than ten rows per free parameter; not where ``machines`` names a column whose values lie in several
+        partitions, since a few of them cannot be read alone. None: nothing is checked.
     refine : int or "auto", default 0
         Passes of EM over all rows of the kept partitions after the aggregation, which take the mixture
         to the one that a fit to all those rows together would give; "auto": until the gain that remains is

@@ -92,6 +92,11 @@ def _judge_small(
 ) -> FollowUp:
     """Read the small partitions once more and judge them by the likelihood of their rows."""
     aggregate = result.aggregate
+    if pipeline.partitions.held:
+        reason = (
+            "not judged, since all rows would have to be regrouped again; a refinement judges it"
+        )
+        return FollowUp(aggregate, aggregate.decision.kept, dict.fromkeys(small, reason))
     reader = Reader(pipeline.partitions, pipeline.settings, pipeline.split_every, verbose, small)
     readings = reader.measure(small, [aggregate.mixture], Wanted(moments=False))
     reasons = {

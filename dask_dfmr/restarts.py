@@ -88,6 +88,8 @@ def settle_optimum(
 
 def _is_doubtful(pipeline: Pipeline, result: FitResult) -> bool:
     """Where all start at one point that was given, or at pilots that have too few rows to know better."""
+    if pipeline.partitions.held:
+        return False  # a few sources cannot be read again without regrouping all rows
     if not isinstance(pipeline.settings.start, str):
         return True
     kept = result.aggregate.decision.kept
