@@ -20,7 +20,7 @@ from dask_dfmr.information import Information
 MOST_DRAWS, FEWEST_DRAWS, DRAWN_NUMBERS = 2**11, 2**10, 2**18
 """Errors drawn for the law of a distance, by the number of coordinates: few coordinates have the longer tail."""
 
-STEP = 0.05
+STEP = 0.01
 """Errors are shrunk to this relative change of the lightest component: the law is that of many rows."""
 
 TRIM = 1e-3

@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from dask_dfmr.decision import Aggregate, Note
 from dask_dfmr.estimates import Outcome
-from dask_dfmr.exceptions import PartitionWarning
+from dask_dfmr.exceptions import HeterogeneityWarning, PartitionWarning
 from dask_dfmr.execution import FitResult, Pipeline
 from dask_dfmr.likelihood_test import as_likelihoods, judge_by_likelihood, likelihood_in_words
 from dask_dfmr.measurement import Wanted
@@ -24,6 +24,9 @@ from dask_dfmr.refinement import PassRecord, Refinement, RefinementOptions, refi
 from dask_dfmr.threads import single_threaded_blas
 
 logger = logging.getLogger("dask_dfmr")
+
+LEAST_SHARE = 0.5
+"""Of the rows: with fewer behind the refined mixture it is one of a minority."""
 
 PASS_COLUMNS = PassRecord._fields
 
@@ -149,9 +152,26 @@ def _refine(
         aggregate,
         mixture=refinement.mixture,
         unrefined=aggregate.mixture,
-        notes=(*aggregate.notes, *_notes(refinement, options, len(kept))),
+        notes=(
+            *aggregate.notes,
+            *_notes(refinement, options, len(kept)),
+            *_minority_notes(used, result),
+        ),
     )
     return FollowUp(refined, used, reasons, refinement)
+
+
+def _minority_notes(used: NDArray[np.bool_], result: FitResult) -> list[Note]:
+    """The filter keeps a majority, but a refinement judges more sharply, pass by pass."""
+    n_samples = np.array([row["n_samples"] for row in result.rows], dtype=float)
+    share = n_samples[used].sum() / max(n_samples.sum(), 1.0)
+    if share >= LEAST_SHARE:
+        return []
+    text = f"after the refinement only {share:.0%} of the rows read are behind the mixture"
+    remedy = "Do without it (refine=0), or mix trusted rows (mix_partitions)"
+    return [
+        Note(HeterogeneityWarning, f"{text}: partitions differ by more than sampling. {remedy}.")
+    ]
 
 
 def _notes(refinement: Refinement, options: RefinementOptions, n_kept: int) -> list[Note]:

@@ -23,8 +23,8 @@ MOST_COORDINATES = 1500
 LEAST_PART = 0.25
 """Of an equal share of the rows is drawn from every component, however light, or nothing is learnt of it."""
 
-LEAST_SHARE = 1e-6
-"""Of the complete information is left in any direction: less is rounding."""
+LEAST_SHARE = 1e-3
+"""Of the complete information is left in any direction: along flatter ones other things bound an error."""
 
 
 class Information(NamedTuple):

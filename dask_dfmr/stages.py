@@ -33,7 +33,12 @@ from dask_dfmr.decision import (
 )
 from dask_dfmr.distances import Stack, stack_mixtures
 from dask_dfmr.estimates import LocalEstimate
-from dask_dfmr.exceptions import AggregationError, FilterWarning, PartitionWarning
+from dask_dfmr.exceptions import (
+    AggregationError,
+    FilterWarning,
+    HeterogeneityWarning,
+    PartitionWarning,
+)
 from dask_dfmr.families import Array, Components, Family, canonical_order
 from dask_dfmr.filtering import Candidate, best_candidate, keep_near, row_candidates
 from dask_dfmr.mixture import Mixture
@@ -47,6 +52,9 @@ from dask_dfmr.reduction import (
     reduce_pooled,
 )
 from dask_dfmr.references import best_medians, draw_references, draw_scouts
+
+MUCH = 0.25
+"""Share of the rows whose components are left out component by component that is worth a warning."""
 
 DOMINANT_SHARE = 0.2
 """A machine with a larger share of the kept rows is worth a warning: the promise is about shares of rows."""
@@ -731,6 +739,15 @@ def _notes_on_judges(found: ComponentwiseResult) -> list[Note]:
         )
         for k in few
     ]
+    lost = found.rows[judged & ~found.kept].sum() / found.rows.sum()
+    if lost > MUCH:
+        text = f"the rows behind {lost:.0%} of the components' weight are left out: more than proportions differ"
+        notes.append(
+            Note(
+                HeterogeneityWarning,
+                f"{text}. See kept_components and components_kept in the report.",
+            )
+        )
     if not found.settled:
         text = f"which component is which did not settle in {found.n_matchings} rounds"
         notes.append(

@@ -232,3 +232,14 @@ class TestLightComponents:
         ]
         decision = aggregate([*honest[:-1], moved(honest[-1], 0.5)]).decision
         assert decision.kept.tolist() == [True] * 11 + [False]
+
+    @pytest.mark.parametrize("gap", [0.0, 0.3, 1.0])
+    def test_components_on_top_of_each_other_do_not_blind_it_either(self, gap):
+        rng = np.random.default_rng(0)
+
+        def estimate(shift=0.0):
+            means = np.array([0.0, gap, 5.0])[:, None] + rng.normal(0, 0.03, (3, 1)) + shift
+            return LocalEstimate(Mixture([0.25, 0.25, 0.5], means, np.ones((3, 1, 1))), 1000)
+
+        some = [estimate() for _ in range(11)] + [estimate(2.0)]
+        assert aggregate(some).decision.kept.tolist() == [True] * 11 + [False]
