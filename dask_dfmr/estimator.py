@@ -124,7 +124,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     second_look : bool, default True
         Partitions that ``rho="auto"`` left out, at most a tenth of all and those least far out, are read
         once more and fitted from the global mixture: a fit of good rows that ended in a wrong optimum looks
-        like one of bad rows, and is replaced. Needs the estimates in memory (``keep_estimates``).
+        like one of bad rows, and is replaced. Needs the estimates in memory (``keep_estimates``), and rows
+        that need not be regrouped once more (``machines``).
     restarts : int, "auto" or None, default "auto"
         Partitions that share a start share its optimum, and agree whether it is the best one or not. So up to 18 of
         the kept partitions (three, where they have ten rows per free parameter) are read once more and fitted
@@ -349,10 +350,10 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         except AggregationError as error:
             error.report = partition_report(error.report or [], None)
             raise
-        if self.second_look:
-            result = look_again(pipeline, result, self.verbose)
         settled = settle_optimum(pipeline, result, self.restarts, self.keep_estimates, self.verbose)
         result = settled.result
+        if self.second_look:
+            result = look_again(pipeline, result, self.verbose)
         if result.estimates is not None:
             settings = pipeline.settings
             problem, options = settings.problem, pipeline.options

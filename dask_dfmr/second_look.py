@@ -33,11 +33,11 @@ FROM_THE_OTHERS = "mixture of the others"
 def look_again(pipeline: Pipeline, result: FitResult, verbose: int = 0) -> FitResult:
     """The result with the partitions that were left out for a wrong optimum only.
 
-    Where estimates were not kept in memory, another rule than ``rho="auto"`` decided, or nobody can be won back, it is
-    the result that came.
+    It is the result that came where estimates were not kept in memory, rows would have to be regrouped again, another
+    rule than ``rho="auto"`` decided, or nobody can be won back.
     """
     wanted = _left_out_least_far(pipeline, result)
-    if not wanted or not isinstance(result.estimates, list):
+    if not wanted or not isinstance(result.estimates, list) or pipeline.partitions.held:
         return result
     again = _fit_again(pipeline, wanted, result, verbose)
     better = {
