@@ -17,8 +17,8 @@ from dask_dfmr import tasks
 from dask_dfmr.aggregation import aggregate_in_memory
 from dask_dfmr.estimates import LocalEstimate
 from dask_dfmr.exceptions import AggregationError
-from dask_dfmr.execution import FitResult, Pipeline, fetch, hold, place
-from dask_dfmr.graph import GraphBuilder, add_fits
+from dask_dfmr.execution import FitResult, Pipeline
+from dask_dfmr.revisits import fit_partitions
 from dask_dfmr.threads import single_threaded_blas
 
 logger = logging.getLogger("dask_dfmr")
@@ -71,19 +71,9 @@ def _fit_again(
     pipeline: Pipeline, indices: Sequence[int], result: FitResult, verbose: int
 ) -> dict[int, LocalEstimate]:
     """Fits of some partitions that start at the global mixture; those that failed are left out."""
-    mixture_type = pipeline.settings.problem.mixture_type
     settings = replace(pipeline.settings, start=result.aggregate.mixture, given=None)
-    partitions, data = place(pipeline.partitions.reduced_to(indices))
-    g = GraphBuilder()
-    held = hold(g, add_fits(g, partitions, settings, None, indices), verbose)
-    answered = [k for k, task in enumerate(held) if task.error is None]
-    g = GraphBuilder()
-    messages = fetch(g, [g.add("message", k, dict, held[k].argument) for k in answered])
-    data.clear()
-    estimates = {
-        indices[k]: LocalEstimate.from_arrays(message, mixture_type)
-        for k, message in zip(answered, messages, strict=True)
-    }
+    found = fit_partitions(replace(pipeline, settings=settings), indices, verbose)
+    estimates = dict(zip(indices, found, strict=True))
     return {i: replace(e, start=FROM_THE_OTHERS) for i, e in estimates.items() if e.is_usable}
 
 
