@@ -19,12 +19,13 @@ from dask_dfmr.mixture import Mixture
 from dask_dfmr.random import SeedLike, seed_sequence
 from dask_dfmr.reduction import MAX_ROUNDS
 from dask_dfmr.stages import Block, CenterCandidate, Roll
+from dask_dfmr.trimming import trim
 
 
 def aggregate(
     estimates: Sequence[LocalEstimate | Mapping[str, Any]],
     *,
-    method: Literal["dfmr", "mr", "coat"] = "dfmr",
+    method: Literal["dfmr", "mr", "coat", "trim"] = "dfmr",
     rho: float | Literal["auto"] = "auto",
     false_drop_rate: float = FALSE_DROP_RATE,
     machine_weights: Literal["rows", "equal"] = "rows",
@@ -42,9 +43,10 @@ def aggregate(
         A mapping holds the arrays of a mixture and ``n_samples``, as
         :meth:`LocalEstimate.to_arrays` makes it. A malformed one is refused, with its reason in
         ``decision.refused``; so is one whose family or shape differs from the majority's.
-    method : {"dfmr", "mr", "coat"}, default "dfmr"
-        Distance filtered mixture reduction; mixture reduction of everything, unfiltered; or the
-        centre itself.
+    method : {"dfmr", "mr", "coat", "trim"}, default "dfmr"
+        Distance filtered mixture reduction; mixture reduction of everything, unfiltered; the centre
+        itself; or mixture reduction without the components, of half of the weight, that are farthest
+        from their centres (the paper's baseline).
     rho : "auto" or float, default "auto"
         "auto": left out are the estimates whose distance sampling explains with a probability below
         ``false_drop_rate``, given their numbers of rows and what the majority shows. A float: kept
@@ -55,6 +57,8 @@ def aggregate(
         Share of honest estimates that ``rho="auto"`` leaves out.
     machine_weights : {"rows", "equal"}, default "rows"
         Weight of an estimate in the reduction: its number of rows, or one for all (the paper's).
+        Nobody counts for more than ten times the rows of the median estimate, here and wherever
+        rows matter: they are a claim.
     n_starts : int, default 1
         Reductions are started at the centre, and with more starts also at the kept estimates
         nearest to it; the best one wins.
@@ -94,7 +98,8 @@ def aggregate(
     HeterogeneityWarning
         If estimates differ by several times what sampling explains, or fall into groups.
     FilterWarning
-        If there are too few machines to filter, or one holds most of the kept rows.
+        If there are too few machines to filter, one holds most of the kept rows, or one claims more
+        than ten times the rows of the median one.
     ConvergenceWarning
         If the reduction did not settle.
 
@@ -192,6 +197,8 @@ def decide(
         stages.pick_start([stages.offer_start(block, verdict, s) for block in blocks])
         for s in range(options.n_starts)
     ]
+    if options.method == "trim":
+        return trim(blocks, verdict, starts, options, mixture_type)
     reduced = [stages.reduce_blocks(blocks, verdict, start, options) for start in starts]
     return stages.finish(reduced, verdict, options, mixture_type)
 

@@ -151,6 +151,7 @@ def _put_decision(decision: FilterDecision, arrays: dict[str, Any]) -> dict[str,
         "radius": decision.radius,
         "rho": decision.rho,
         "refused": decision.refused,
+        "reasons": decision.reasons,
         "false_drop_rate": decision.false_drop_rate,
         "scale": decision.scale,
         "groups": decision.groups,
@@ -354,8 +355,11 @@ def _get_decision(told: dict[str, Any], arrays: dict[str, Any]) -> FilterDecisio
                 )
         components = ComponentDecision(**parts, least_rows=int(least_rows))
     refused = {int(i): str(reason) for i, reason in told.pop("refused").items()}
+    reasons = {int(i): str(reason) for i, reason in told.pop("reasons", {}).items()}
     groups = tuple(tuple(int(i) for i in group) for group in told.pop("groups"))
-    return FilterDecision(**own, **told, refused=refused, groups=groups, components=components)
+    return FilterDecision(
+        **own, **told, refused=refused, reasons=reasons, groups=groups, components=components
+    )
 
 
 def _get_origin(told: dict[str, Any], arrays: dict[str, Any]) -> Origin:

@@ -19,7 +19,7 @@ from dask_dfmr.mixture import Mixture
 from dask_dfmr.reduction import MAX_ROUNDS
 from dask_dfmr.references import ALL_PAIRS_UP_TO, N_REFERENCES
 
-METHODS = ("dfmr", "mr", "coat")
+METHODS = ("dfmr", "mr", "coat", "trim")
 
 PAPER_RHO = 1.3
 """The paper's choice; what lies within so many radii of the centre is asked what sampling explains."""
@@ -56,6 +56,8 @@ class FilterDecision:
         Estimates that went into the global mixture.
     refused : dict of int to str
         Estimates that took no part, with the reason.
+    reasons : dict of int to str
+        Why estimates that took part were left out, where a method has other reasons than distance.
     expected_distances : ndarray of shape (n_estimates,) or None
         L2 distance to the centre that sampling explains (root mean square), for an estimate of so
         many rows; NaN for a refused one. None where nothing was calibrated.
@@ -93,6 +95,7 @@ class FilterDecision:
     distance_ratios: Array
     kept: NDArray[np.bool_]
     refused: Mapping[int, str] = field(default_factory=dict)
+    reasons: Mapping[int, str] = field(default_factory=dict)
     expected_distances: Array | None = None
     z_scores: Array | None = None
     p_values: Array | None = None
@@ -111,7 +114,8 @@ class FilterDecision:
                 f"distances, distance_ratios and kept must have one entry per estimate; got {self.distances.shape}, "
                 f"{self.distance_ratios.shape} and {self.kept.shape}."
             )
-        is_kept = 0 <= self.center < n and (self.kept[self.center] or self.rho == "auto")
+        can_be_left_out = self.rho == "auto" or self.center in self.reasons
+        is_kept = 0 <= self.center < n and (self.kept[self.center] or can_be_left_out)
         if not is_kept:
             raise ValueError(
                 f"center must be the index of a kept estimate, 0 to {n - 1}; got {self.center}."
@@ -134,6 +138,8 @@ class FilterDecision:
             return ""
         if index in self.refused:
             return self.refused[index]
+        if index in self.reasons:
+            return self.reasons[index]
         ratio = self.distance_ratios[index]
         if not isinstance(self.rho, str) and np.isfinite(self.rho) and ratio > self.rho:
             return f"distance to the centre is {ratio:.3g} times the radius (rho = {self.rho:g})"
@@ -442,7 +448,7 @@ class AggregationOptions:
     @property
     def effective_rho(self) -> float:
         """Radii that count as near; plain mixture reduction is the filter that keeps all."""
-        if self.method == "mr":
+        if self.method in ("mr", "trim"):
             return float("inf")
         return PAPER_RHO if isinstance(self.rho, str) else float(self.rho)
 

@@ -99,9 +99,10 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         every partition can be left out only so. The column is no feature, may be of any type that
         can be compared for equality, and is read first by itself; rows without a value are a machine
         of their own, and so is a partition that cannot be read. See the user guide for the cost.
-    method : {"dfmr", "mr", "coat"}, default "dfmr"
-        The filtered reduction; the reduction of all partitions; or the estimate in the middle
-        alone.
+    method : {"dfmr", "mr", "coat", "trim"}, default "dfmr"
+        The filtered reduction; the reduction of all partitions; the estimate in the middle alone; or
+        the reduction without the components, of half of the weight, that are farthest from their
+        centres. See :func:`aggregate`.
     rho : "auto" or float, default "auto"
         "auto": partitions are left out whose distance sampling explains with a probability below
         ``false_drop_rate``, given their rows and what the majority shows. A float: partitions
@@ -111,7 +112,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     false_drop_rate : float, default 0.001
         Share of honest partitions that ``rho="auto"`` leaves out.
     machine_weights : {"rows", "equal"}, default "rows"
-        Weight of a kept partition in the reduction.
+        Weight of a kept partition in the reduction: its rows, at most ten times those of the median
+        partition, or one for all.
     n_references : "auto", int or None, default "auto"
         How many partitions, drawn at random, all others are measured against to find candidates for
         the centre; everything after that is exact. None measures all pairs. "auto" measures all

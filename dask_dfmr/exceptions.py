@@ -44,6 +44,10 @@ class HeterogeneityWarning(UserWarning):
     """Partitions differ by more than their numbers of rows explain: they are no samples of one population."""
 
 
+class NoMajorityWarning(HeterogeneityWarning):
+    """No majority of the estimates agrees, or hardly one: the result may be that of the wrong ones."""
+
+
 class FilterWarning(UserWarning):
     """The filter cannot promise what it usually does: too few machines, or one that weighs too much."""
 

@@ -17,6 +17,7 @@ Stages, as they appear on the dashboard (``dask.utils.key_split`` of the keys)::
     where reductions start    dfmr_offer_start -> dfmr_pick_start
     reduction at once         dfmr_reduce
     reduction in rounds       { dfmr_assign_block -> dfmr_tree_sum -> dfmr_recentre } x max_rounds
+    method="trim"             dfmr_trim instead of these
     the result                dfmr_finish
     heterogeneity="weights"   dfmr_componentwise, from dfmr_call_roll to the result
 
@@ -39,7 +40,7 @@ import numpy as np
 from dask.delayed import Delayed
 from dask.task_spec import List, Task, TaskRef
 
-from dask_dfmr import judging, pilot, stages, tasks
+from dask_dfmr import judging, pilot, stages, tasks, trimming
 from dask_dfmr.decision import AggregationOptions
 from dask_dfmr.distances import block_size_for, tile_blocks, upper_tiles
 from dask_dfmr.partitions import Partitions
@@ -210,6 +211,10 @@ def add_aggregation(
     )
     near = g.add("l2_filter", 0, stages.l2_filter, center, roll, options)
     verdict = _add_judgement(g, blocks, near, roll, settings, options)
+    if options.method == "trim":
+        starts: list[Any] = [_add_start(g, s, blocks, verdict) for s in range(options.n_starts)]
+        trimmed = (trimming.trim, blocks, verdict, starts, options, mixture_type)
+        return g.add("trim", 0, _serial, *trimmed), reports
     usual = block_size is None or block_size >= block_size_for(len(messages))
     at_once = len(blocks) == 1 or (usual and len(messages) <= REDUCE_AT_ONCE)
     reduced: list[Any] = [

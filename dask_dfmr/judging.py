@@ -27,7 +27,7 @@ from dask_dfmr.local_fit import LocalProblem
 from dask_dfmr.mixture import Mixture
 from dask_dfmr.random import WITNESS_DRAW, stream
 from dask_dfmr.reduction import Centers, reduce_pooled
-from dask_dfmr.stages import Block, Roll, Verdict, pair_errors, pool, spread, verdict_on
+from dask_dfmr.stages import Block, Roll, Verdict, pair_errors, pool, rows_of, spread, verdict_on
 
 MOST_WITNESSES = 256
 """So many machines form the consensus: its variance is then one in a hundred or less of a machine's own."""
@@ -107,11 +107,12 @@ def form_consensus(
     """
     family = roll.schema.family
     near = np.isin(witnesses.presence.indices, roll.indices[verdict.near])
+    rows = rows_of(witnesses, roll)
     # What sampling explains is no secret, and the same whoever asks.
     rng = np.random.default_rng(0)
-    consensus = _reduce(witnesses, near, verdict, family)
+    consensus = _reduce(witnesses, near, verdict, roll)
     if law is None:
-        n_rows = np.array(witnesses.presence.n_samples)[near].sum()
+        n_rows = rows[near].sum()
         heavy = consensus.weights * n_rows > 1  # the others are no part of any row
         components = tuple(p[heavy] for p in consensus.components)
         about = information(family, consensus.weights[heavy], components, rng)
@@ -122,19 +123,19 @@ def form_consensus(
         consensus.components,
         *law,
         place[near],
-        float(np.array(witnesses.presence.n_samples)[near].sum()),
+        float(rows[near].sum()),
         (),
         (),
     )
-    statistics = _per_row(consensus_distances(witnesses, found, roll) ** 2, witnesses, found)
+    statistics = _statistics(consensus_distances(witnesses, found, roll) ** 2, place, rows, found)
     explained = settle(statistics, found.law).p_values >= MEMBER_LEVEL
     if 2 * explained.sum() > near.sum():
-        consensus = _reduce(witnesses, explained, verdict, family)
+        consensus = _reduce(witnesses, explained, verdict, roll)
         found = found._replace(
             weights=consensus.weights,
             components=consensus.components,
             members=place[explained],
-            n_samples=float(np.array(witnesses.presence.n_samples)[explained].sum()),
+            n_samples=float(rows[explained].sum()),
         )
     return found._replace(
         small=_small_sizes(found, roll, problem, rng),
@@ -142,18 +143,16 @@ def form_consensus(
     )
 
 
-def _reduce(
-    witnesses: Block, chosen: NDArray[np.bool_], verdict: Verdict, family: Family
-) -> Centers:
+def _reduce(witnesses: Block, chosen: NDArray[np.bool_], verdict: Verdict, roll: Roll) -> Centers:
     """The reduction of some witnesses, by their rows, started where that of all is, or else at the first of them."""
     assert witnesses.stack is not None
     indices = witnesses.presence.indices
     usual = verdict.starts[0]
     start = indices.index(usual) if usual in indices else int(chosen.argmax())
-    shares = np.where(chosen, np.array(witnesses.presence.n_samples, float), 0.0)
+    shares = np.where(chosen, rows_of(witnesses, roll), 0.0)
     pooled = pool([(witnesses.stack, shares / shares.sum())])
     assert pooled is not None
-    return reduce_pooled(family, *pooled, Centers(*witnesses.stack.one(start)))
+    return reduce_pooled(roll.schema.family, *pooled, Centers(*witnesses.stack.one(start)))
 
 
 def _groups(
@@ -167,7 +166,7 @@ def _groups(
         chosen = np.sort(rng.choice(n, MOST_COMPARED, replace=False))
     stack, log_self = witnesses.stack[chosen], presence.log_self[chosen]
     tile = l2.l2_tile(roll.schema.family, stack, stack, log_self, log_self, consensus.log_norm)
-    distances = l2.symmetric_tile(tile) / pair_errors(*2 * [np.array(presence.n_samples)[chosen]])
+    distances = l2.symmetric_tile(tile) / pair_errors(*2 * [rows_of(witnesses, roll)[chosen]])
     machines = np.array(presence.indices)[chosen]
     found = groups_of(distances, float(np.sqrt(consensus.law.mean)))
     return tuple(tuple(int(machines[i]) for i in group) for group in found)
@@ -183,11 +182,6 @@ def consensus_distances(block: Block, consensus: Consensus, roll: Roll) -> Array
     return l2.l2_tile(
         family, consensus.stack, block.stack, log_self, block.presence.log_self, float(own[0])
     )[0]
-
-
-def _per_row(squares: Array, block: Block, consensus: Consensus) -> Array:
-    presence = block.presence
-    return _statistics(squares, np.array(presence.indices), np.array(presence.n_samples), consensus)
 
 
 def _statistics(

@@ -209,11 +209,22 @@ def yardstick_of(aggregate: Aggregate) -> Yardstick:
     origin = origin_of(aggregate)
     kept = [int(i) for i in np.flatnonzero(aggregate.decision.kept)]
     estimates = [e for i in kept if isinstance(e := _checked(origin)[i], LocalEstimate)]
-    n_samples = sum(e.n_samples for e in estimates)
+    n_samples = sum(_rows(aggregate, estimates))
     # Evenly spread over all of them, so that no file's neighbours decide.
     step = max(1, -(-len(estimates) // MOST_MEMBERS))
     members = [] if aggregate.decision.components is not None else estimates[::step]
     return make_yardstick(aggregate.mixture, n_samples, members)
+
+
+def _rows(aggregate: Aggregate, estimates: Sequence[LocalEstimate]) -> list[float]:
+    """Rows that some estimates count for, as in the aggregation."""
+    usable = [
+        e.n_samples
+        for i, e in enumerate(_checked(origin_of(aggregate)))
+        if i not in aggregate.decision.refused
+    ]
+    most = stages.row_cap(np.array(usable, dtype=np.float64))
+    return [min(float(e.n_samples), most) for e in estimates]
 
 
 def audited(aggregate: Aggregate, which: str = "left out") -> dict[int, LocalEstimate]:
@@ -249,9 +260,9 @@ def with_estimate(aggregate: Aggregate, estimate: LocalEstimate) -> Mixture:
     m = estimate.mixture
     assert m is not None
     kept = [e for i, e in enumerate(_checked(origin)) if aggregate.decision.kept[i]]
-    rows = [
-        e.n_samples if origin.options.machine_weights == "rows" else 1 for e in (*kept, estimate)
-    ]
+    rows = [1.0] * (len(kept) + 1)
+    if origin.options.machine_weights == "rows":
+        rows = _rows(aggregate, [*kept, estimate])
     share = rows[-1] / sum(rows)
     weights = np.concatenate([(1 - share) * mixture.weights, share * m.weights])
     pooled = tuple(

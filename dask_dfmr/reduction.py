@@ -93,12 +93,29 @@ def recentre(family: Family, centers: Centers, total: Assignment) -> Centers:
         return centers
     if not total.changed:
         return centers._replace(objective=total.objective, converged=True)
-    mass = total.moments[0]
-    components = family.from_moments(total.moments, centers.components)
-    moved = Centers(mass / mass.sum(), components, total.objective, centers.n_iter + 1)
+    return move_centers(family, centers, total.moments, total.objective, total.farthest)
+
+
+def move_centers(
+    family: Family,
+    centers: Centers,
+    moments: Moments,
+    objective: float,
+    farthest: tuple[float, Components],
+) -> Centers:
+    """Every centre to the barycentre of its components, whose moments these are; an empty one to the farthest.
+
+    Raises
+    ------
+    AggregationError
+        If that is no proper mixture.
+    """
+    mass = moments[0]
+    components = family.from_moments(moments, centers.components)
+    moved = Centers(mass / mass.sum(), components, objective, centers.n_iter + 1)
     empty = np.flatnonzero(mass == 0)
     if empty.size:
-        moved = _reseed(family, moved, empty, total.farthest)
+        moved = _reseed(family, moved, empty, farthest)
     if not family.is_proper(moved.components):
         raise AggregationError(
             "the reduction of the kept estimates is no proper mixture: some lie too far from the others for floating "

@@ -59,6 +59,10 @@ MUCH = 0.25
 DOMINANT_SHARE = 0.2
 """A machine with a larger share of the kept rows is worth a warning: the promise is about shares of rows."""
 
+MOST_ROWS = 10.0
+"""No machine counts for more than so many times the rows of the median one, whatever it claims. The median is that of
+an honest majority; without a limit, one claim would be the whole result."""
+
 SMALL_CENTER = 2.0
 """A centre that others near it have so many times the rows of is not where the reduction starts."""
 
@@ -96,6 +100,7 @@ class Block(NamedTuple):
 class Roll(NamedTuple):
     """Who is there of all machines: index among all, rows, the unit of distances, who was refused and why.
 
+    ``n_samples`` are the rows that machines count for, at most ``most_rows``; those that claim more are ``capped``.
     ``by_precision``: distances are divided by sqrt(1 / n_i + 1 / n_j), as machines of unlike size need it. ``removed``
     are those of the refused that somebody took out; nobody is to be warned of them.
     """
@@ -108,6 +113,8 @@ class Roll(NamedTuple):
     refused: dict[int, str]
     by_precision: bool = False
     removed: frozenset[int] = frozenset()
+    most_rows: float = np.inf
+    capped: tuple[int, ...] = ()
 
 
 def describe_estimates(
@@ -235,7 +242,9 @@ def call_roll(
             [row for block in report for row in block],
         )
     log_self = np.concatenate([p.log_self for p in presences])
-    n_samples = np.array([n for p in presences for n in p.n_samples], dtype=np.float64)
+    claimed = np.array([n for p in presences for n in p.n_samples], dtype=np.float64)
+    most_rows = row_cap(claimed)
+    n_samples = np.minimum(claimed, most_rows)
     return Roll(
         schema,
         n_estimates,
@@ -245,7 +254,19 @@ def call_roll(
         refused,
         # Equal sizes: the factor is the same for all pairs, and without it the bits are the paper's.
         options.is_calibrated and bool(np.ptp(n_samples) > 0),
+        most_rows=most_rows,
+        capped=tuple(i for i, n in zip(indices, claimed, strict=True) if n > most_rows),
     )
+
+
+def row_cap(n_samples: Array) -> float:
+    """Most rows that a machine can count for, by the rows that usable machines claim."""
+    return MOST_ROWS * float(np.sort(n_samples)[(len(n_samples) - 1) // 2])
+
+
+def rows_of(block: Block, roll: Roll) -> Array:
+    """Rows that the machines of a block count for."""
+    return np.minimum(np.array(block.presence.n_samples, dtype=np.float64), roll.most_rows)
 
 
 # -- who is in the middle, who is kept ---------------------------------------------------
@@ -260,13 +281,13 @@ def l2_tile(a: Block, b: Block, roll: Roll) -> Array:
         roll.schema.family, a.stack, b.stack, mine.log_self, theirs.log_self, roll.log_scale
     )
     if roll.by_precision:
-        tile /= pair_errors(mine.n_samples, theirs.n_samples)
+        tile /= pair_errors(rows_of(a, roll), rows_of(b, roll))
     return l2.symmetric_tile(tile) if mine.indices == theirs.indices else tile
 
 
-def pair_errors(mine: Sequence[int] | Array, theirs: Sequence[int] | Array) -> Array:
+def pair_errors(mine: Array, theirs: Array) -> Array:
     """In these units the distances of honest machines are alike, whatever their numbers of rows."""
-    squares: Array = np.add.outer(1.0 / np.asarray(mine, float), 1.0 / np.asarray(theirs, float))
+    squares: Array = np.add.outer(1.0 / mine, 1.0 / theirs)
     return np.sqrt(squares)
 
 
@@ -385,7 +406,7 @@ def l2_rows(chosen: Block, block: Block, roll: Roll) -> Array:
                 roll.log_scale,
             )
     if roll.by_precision:
-        rows /= pair_errors(mine.n_samples, theirs.n_samples)
+        rows /= pair_errors(rows_of(chosen, roll), rows_of(block, roll))
     rows[np.equal.outer(mine.indices, theirs.indices)] = 0.0
     return rows
 
@@ -421,7 +442,8 @@ def l2_filter(center: CenterCandidate, roll: Roll, options: AggregationOptions) 
     """Radius round the centre, kept machines and their weights."""
     errors = 1.0
     if roll.by_precision:
-        errors = pair_errors(center.candidate.n_samples * np.ones(1), roll.n_samples)[0]
+        of_center = np.minimum(center.candidate.n_samples * np.ones(1), roll.most_rows)
+        errors = pair_errors(of_center, roll.n_samples)[0]
     near = keep_near(center.candidate, options.effective_rho)
     # Measured in plain distances, whatever the unit in which nearness was judged.
     plain = keep_near(_with_distances(center.candidate, center.candidate.distances * errors), 1.0)
@@ -468,7 +490,7 @@ def verdict_on(
         decision,
         share,
         starts[: options.n_starts],
-        tuple(_notes(decision, n_samples, options, len(roll.removed))),
+        tuple(_notes(decision, roll, options)),
         near,
     )
 
@@ -495,12 +517,11 @@ def spread(values: Any, roll: Roll, fill: Any) -> Any:
     return full
 
 
-def _notes(
-    decision: FilterDecision, n_samples: Array, options: AggregationOptions, n_removed: int
-) -> list[Note]:
+def _notes(decision: FilterDecision, roll: Roll, options: AggregationOptions) -> list[Note]:
     notes = []
+    n_samples = spread(roll.n_samples, roll, 0.0)
     n_usable = decision.n_estimates - len(decision.refused)
-    n_given = decision.n_estimates - n_removed
+    n_given = decision.n_estimates - len(roll.removed)
     if 2 * n_usable < n_given:
         text = (
             f"only {n_usable} of {n_given} local estimates are usable: "
@@ -521,6 +542,15 @@ def _notes(
         notes.append(
             Note(FilterWarning, f"{n_usable} usable estimates: {text}. Use more partitions.")
         )
+    capped = [i for i in roll.capped if decision.kept[i]]
+    if capped and options.machine_weights == "rows":
+        text = (
+            f"estimates {_listed(capped)} claim more than {MOST_ROWS:g} times the rows of the median one and count for "
+            f"{roll.most_rows:.0f} each"
+        )
+        notes.append(
+            Note(FilterWarning, f"{text}. If the claims are true, make the partitions more even.")
+        )
     shares = np.where(decision.kept, n_samples, 0.0) / n_samples[decision.kept].sum()
     heaviest = int(shares.argmax())
     # With a handful of machines everyone's share is large: then only one that outweighs two average
@@ -538,6 +568,11 @@ def _notes(
             Note(FilterWarning, f"{text}; use machine_weights='equal' or more even partitions.")
         )
     return notes
+
+
+def _listed(indices: Sequence[int], most: int = 10) -> str:
+    """Some of them, and that there are more."""
+    return ", ".join(map(str, indices[:most])) + (", ..." if len(indices) > most else "")
 
 
 # -- reduction ---------------------------------------------------------------------------
@@ -673,7 +708,7 @@ def componentwise(
         options.false_drop_rate,
     )
     decision = _component_decision(found, roll, options)
-    notes = _notes(decision, spread(roll.n_samples, roll, 0.0), options, len(roll.removed))
+    notes = _notes(decision, roll, options)
     mixture = mixture_type.from_components(
         schema.family, found.weights, found.components, schema.feature_names
     )

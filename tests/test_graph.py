@@ -164,6 +164,8 @@ COMPONENTWISE = {
     *("stack_estimates", "presence", "call_roll", "report_rows", "componentwise"),
 }
 
+TRIM = ONE_BLOCK - {"reduce", "finish"} | {"trim"}
+
 
 def prefixed(names):
     return {f"dfmr_{name}" for name in names}
@@ -183,6 +185,9 @@ class TestStages:
     def test_component_by_component(self, ddf):
         assert stage_names(dfmr(ddf, 2, heterogeneity="weights")) == prefixed(COMPONENTWISE)
 
+    def test_trim(self, ddf):
+        assert stage_names(dfmr(ddf, 2, method="trim")) == prefixed(TRIM)
+
     def test_unknown_columns(self):
         found = stage_names(dfmr(make_delayed(), 2))
         assert found == prefixed(ONE_BLOCK | {"describe", "schema"})
@@ -198,7 +203,7 @@ class TestStages:
 
     def test_every_stage_is_documented(self):
         documented = set(re.findall(r"dfmr_\w+", graph.__doc__))
-        built = MANY_BLOCKS | ONE_BLOCK | REFERENCES | COMPONENTWISE | {"describe", "schema"}
+        built = MANY_BLOCKS | ONE_BLOCK | REFERENCES | COMPONENTWISE | TRIM | {"describe", "schema"}
         assert documented >= prefixed(built)
         assert documented <= prefixed(built | {"results", "store", "lost_partition", "rows"})
 
@@ -245,6 +250,8 @@ class TestEqualToMemory:
         [
             {"method": "mr"},
             {"method": "coat"},
+            {"method": "trim"},
+            {"method": "trim", "n_starts": 3},
             {"n_starts": 3},
             {"n_starts": 100},
             {"rho": 1.0},

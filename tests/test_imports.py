@@ -43,6 +43,7 @@ MATHEMATICS = (
     "optima",
     "selection",
     "reduction",
+    "trimming",
     "regrouping",
     "aggregation",
     "exceptions",

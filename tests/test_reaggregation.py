@@ -54,7 +54,15 @@ def assert_same_decision(found, expected, left):
 
 class TestWithout:
     @pytest.mark.parametrize(
-        "options", [{}, {"rho": 1.3}, {"n_references": 8}, {"method": "coat"}, {"n_starts": 3}]
+        "options",
+        [
+            {},
+            {"rho": 1.3},
+            {"n_references": 8},
+            {"method": "coat"},
+            {"method": "trim"},
+            {"n_starts": 3},
+        ],
     )
     @pytest.mark.parametrize("sizes", [(200,), (100, 400, 200)])
     def test_it_is_the_aggregate_of_the_others(self, options, sizes):

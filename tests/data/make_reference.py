@@ -15,7 +15,7 @@ CASES = {
     "kmeans": [("cov", 0.4)],
 }
 POPULATION = "o0.3_s1"
-RESULTS = ("dfmr_1_coatinit", "dfmr_1.3_coatinit", "vanilla_coatinit")
+RESULTS = ("dfmr_1_coatinit", "dfmr_1.3_coatinit", "vanilla_coatinit", "trim_coatinit")
 
 
 def upper(matrices):
@@ -40,6 +40,7 @@ def copy_case(case):
             f"{result}_{name}": case[f"{result}_{name}"]
             for name in ("obj", "W1", "weights", "means")
         }
+    out["trim_coatinit_trimmed_label"] = case["trim_coatinit_trimmed_label"]
     return out
 
 
