@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
@@ -14,13 +16,35 @@ LEAST_SHARE = 0.15
 SEPARATION = 2.0
 """So many times the mean distance within two groups, and what sampling explains, is the one between them."""
 
+LEAST_SEPARATION, CHANCE = 1.2, 2.0
+"""Chance alone makes groups whose distance is up to 1 + 1.5 / sqrt(df) times that within, where squared distances have
+the law of df degrees of freedom (``benchmarks/chance_groups.py``)."""
+
+CLEAR_MAJORITY = 5 / 8
+"""Where fewer than so many are in the largest group, which one is the majority is a matter of a few machines."""
+
 MOST_GROUPS = 6
 
 FARTHEST = 1e6
 """Distances count as at most so many times what sampling explains."""
 
 
-def groups_of(distances: Array, expected: float) -> list[list[int]]:
+def rival_groups(distances: Array, expected: float, df: float) -> list[list[int]]:
+    """Groups without a clear majority that chance does not explain, however close to one another.
+
+    As :func:`groups_of`; ``df`` are the degrees of freedom of the law of squared distances.
+    """
+    separation = float(np.clip(1.0 + CHANCE / np.sqrt(df), LEAST_SEPARATION, SEPARATION))
+    groups = groups_of(distances, expected, separation)
+    return [] if has_clear_majority(groups, len(distances)) else groups
+
+
+def has_clear_majority(groups: Sequence[Sequence[int]], n: int) -> bool:
+    """Whether, of so many machines, most are in one group; also where there are no groups."""
+    return not groups or len(groups[0]) >= CLEAR_MAJORITY * n
+
+
+def groups_of(distances: Array, expected: float, separation: float = SEPARATION) -> list[list[int]]:
     """Positions of the members of each group; empty if there are not at least two.
 
     Parameters
@@ -29,6 +53,8 @@ def groups_of(distances: Array, expected: float) -> list[list[int]]:
         Between estimates, in a unit in which honest ones are alike.
     expected : float
         What sampling explains of them.
+    separation : float
+        Groups lie so many times as far from one another as within.
     """
     n = len(distances)
     finite = np.minimum(distances, FARTHEST * expected)
@@ -39,17 +65,17 @@ def groups_of(distances: Array, expected: float) -> list[list[int]]:
         labels = fcluster(tree, n_groups, criterion="maxclust")
         large = [np.flatnonzero(labels == g) for g in np.unique(labels)]
         large = [g for g in large if len(g) > LEAST_SHARE * n and len(g) >= 2]
-        if len(large) >= 2 and _are_apart(finite, large, expected):
+        if len(large) >= 2 and _are_apart(finite, large, expected * separation, separation):
             return [g.tolist() for g in sorted(large, key=lambda g: (-len(g), g[0]))]
     return []
 
 
-def _are_apart(distances: Array, groups: list[Labels], expected: float) -> bool:
+def _are_apart(distances: Array, groups: list[Labels], least: float, separation: float) -> bool:
     within = [_mean_within(distances[np.ix_(g, g)]) for g in groups]
     for i, a in enumerate(groups):
         for j, b in enumerate(groups[:i]):
             between = float(distances[np.ix_(a, b)].mean())
-            if between <= SEPARATION * max(within[i], within[j], expected):
+            if between <= max(separation * max(within[i], within[j]), least):
                 return False
     return True
 

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dask_dfmr import distances as l2
-from dask_dfmr.calibration import Law, l2_law, settle
+from dask_dfmr.calibration import MAX_SPREAD, Law, l2_law, settle
 from dask_dfmr.decision import AggregationOptions, Note
 from dask_dfmr.distances import Stack
-from dask_dfmr.exceptions import HeterogeneityWarning
+from dask_dfmr.exceptions import HeterogeneityWarning, NoMajorityWarning
 from dask_dfmr.families import Array, Components, Family
-from dask_dfmr.grouping import groups_of
+from dask_dfmr.grouping import groups_of, has_clear_majority, rival_groups
 from dask_dfmr.information import information
 from dask_dfmr.local_fit import LocalProblem
 from dask_dfmr.mixture import Mixture
@@ -168,7 +168,14 @@ def _groups(
     tile = l2.l2_tile(roll.schema.family, stack, stack, log_self, log_self, consensus.log_norm)
     distances = l2.symmetric_tile(tile) / pair_errors(*2 * [rows_of(witnesses, roll)[chosen]])
     machines = np.array(presence.indices)[chosen]
-    found = groups_of(distances, float(np.sqrt(consensus.law.mean)))
+    expected = float(np.sqrt(consensus.law.mean))
+    found = groups_of(distances, expected)
+    if has_clear_majority(found, len(chosen)):
+        schema = roll.schema
+        n_parameters = schema.family.n_parameters(schema.n_components, schema.n_features)
+        is_small = roll.n_samples.min() < SMALL * n_parameters
+        df = consensus.law.df / (MAX_SPREAD**2 if is_small else 1.0)
+        found = rival_groups(distances, expected, df) or found
     return tuple(tuple(int(machines[i]) for i in group) for group in found)
 
 
@@ -282,10 +289,11 @@ def judge(
     statistics = _statistics(squares, roll.indices, roll.n_samples, consensus)
     statistics = _as_of_many_rows(statistics, roll.n_samples, consensus)
     settled = settle(statistics, consensus.law)
-    decision = verdict.decision
+    decision, is_agreed = verdict.decision, True
     if options.is_calibrated:
         kept = settled.p_values >= options.false_drop_rate
-        if 2 * kept.sum() <= len(kept):
+        is_agreed = 2 * kept.sum() > len(kept)
+        if not is_agreed:
             kept = statistics <= np.sort(statistics)[len(kept) // 2]
         decision = replace(decision, kept=spread(kept, roll, False))
     of_center = squares[roll.indices == decision.center][0]
@@ -303,7 +311,7 @@ def judge(
         groups=consensus.groups,
     )
     judged = verdict_on(decision, roll, options, verdict.near)
-    return judged._replace(notes=(*judged.notes, *_heterogeneity(judged, roll)))
+    return judged._replace(notes=(*judged.notes, *_heterogeneity(judged, roll, is_agreed)))
 
 
 def _size_scales(n_samples: Array, consensus: Consensus) -> Array:
@@ -321,24 +329,35 @@ REMEDIES = (
 )
 
 
-def _heterogeneity(verdict: Verdict, roll: Roll) -> list[Note]:
-    decision = verdict.decision
+def _heterogeneity(verdict: Verdict, roll: Roll, is_agreed: bool) -> list[Note]:
+    """What speaks against one population of most estimates; by name, where it is not even clear who is the majority."""
+    decision, n_usable = verdict.decision, len(roll.indices)
     n_samples = spread(roll.n_samples, roll, 0.0)
     left_out = 1.0 - n_samples[decision.kept].sum() / n_samples.sum()
-    texts = []
-    if len(roll.indices) < FEWEST_MACHINES:
+    if n_usable < FEWEST_MACHINES:
         return []
+    texts, category = [], HeterogeneityWarning
+    if not is_agreed:
+        texts.append("no majority of the estimates is within what sampling explains")
+        category = NoMajorityWarning
     if decision.scale > WIDE**2:
         texts.append(
             f"distances between most estimates are {np.sqrt(decision.scale):.3g} times what their numbers of rows "
             "explain"
         )
+        category = NoMajorityWarning
     if decision.groups:
         sizes = " and ".join(str(len(group)) for group in decision.groups)
         texts.append(
-            f"estimates fall into groups of {sizes} that lie more than twice as far from one another as within"
+            f"estimates fall into groups of {sizes} that lie farther from one another than within"
         )
+        n_compared = min(n_usable, MOST_COMPARED)
+        if not has_clear_majority(decision.groups, n_compared):
+            texts[-1] += ", and none is a clear majority"
+            category = NoMajorityWarning
     if not texts:
         return []
-    message = f"{'; '.join(texts)}. {left_out:.0%} of the rows are left out. {REMEDIES}."
-    return [Note(HeterogeneityWarning, message)]
+    message = f"{'; '.join(texts)}. {left_out:.0%} of the rows are left out"
+    if category is NoMajorityWarning:
+        message += ", and the result may be that of bad estimates: look at the groups first"
+    return [Note(category, f"{message}. {REMEDIES}.")]

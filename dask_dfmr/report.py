@@ -66,9 +66,14 @@ def partition_report(
         own or verdict for own, verdict in zip(table["reason"], verdicts, strict=True)
     ]
     table = table[list(COLUMNS)]
+    if decision is not None and decision.groups:
+        # Of many partitions only some were compared: the others have no group.
+        number_of = {i: number for number, group in enumerate(decision.groups) for i in group}
+        numbers = pd.Series([number_of.get(i) for i in range(n)], dtype="Int64")
+        table.insert(COLUMNS.index("kept"), "group", numbers)
     if decision is not None and decision.components is not None:
         components_kept = decision.components.kept.sum(axis=1)
-        table.insert(COLUMNS.index("kept") + 1, "components_kept", components_kept)
+        table.insert(list(table.columns).index("kept") + 1, "components_kept", components_kept)
     return table
 
 
