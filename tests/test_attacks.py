@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from dask_dfmr import LocalEstimate, Mixture, Outcome, attacks
+from dask_dfmr import LocalEstimate, Mixture, Outcome, aggregate
 from dask_dfmr.attacks import ATTACKS, corrupt, recruit
 from dask_dfmr.attacks.on_estimates import alie_z
+from dask_dfmr.attacks.on_messages import ABSURD_ROWS
 from dask_dfmr.estimates import without_estimate
 from dask_dfmr.families.gaussian import COVARIANCE_TYPES
+from tests.data_makers import same_bits
 from tests.poisson import PoissonMixture
 from tests.strategies import jiggled, random_mixture
 
+MESSAGES = [a.name for a in ATTACKS.values() if a.kind == "messages"]
 ON_ESTIMATES = [a.name for a in ATTACKS.values() if a.kind == "estimates"]
 
 
@@ -261,7 +264,7 @@ def test_min_max_is_at_the_radius(name, strength):
 def test_mimic_copies_the_farthest_inside_the_radius():
     adversary = recruit(ESTIMATES["full"], 0.4, random_state=1)
     found = adversary.corrupt("mimic", 1.0)
-    distances = attacks.adversary.symmetric_tile(adversary.distances)[adversary.coat]
+    distances = adversary.distances[adversary.coat]
     farthest = np.sort(distances)[len(distances) // 2]  # the radius itself is the distance of one
     victim = adversary.honest[int(np.flatnonzero(distances == farthest)[0])].mixture
     assert all(found.estimates[i].mixture == victim for i in adversary.bad)
@@ -322,6 +325,59 @@ def test_inflated_rows_change_nothing_but_the_count():
     assert max(e.n_samples for e in enormous.estimates) == 2**61
 
 
+# -- malformed messages --------------------------------------------------------------------------
+
+
+def malformed(name, covariance_type):
+    try:
+        return corrupt(ESTIMATES[covariance_type] * 2, name, 0.45, random_state=1)
+    except ValueError as error:
+        assert "needs covariance matrices" in str(error)  # noqa: PT017
+        return None
+
+
+@pytest.mark.usefixtures("coarse_laws")
+@pytest.mark.filterwarnings("ignore::dask_dfmr.FilterWarning")
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+@pytest.mark.parametrize("name", MESSAGES)
+def test_malformed_messages_are_refused_by_name_and_change_no_bit(name, covariance_type):
+    found = malformed(name, covariance_type)
+    if found is None:
+        assert name == "asymmetric"
+        assert covariance_type in ("diag", "spherical")
+        return
+    result = aggregate(found.estimates, random_state=0)
+    assert_array_equal(sorted(result.decision.refused), np.flatnonzero(found.is_bad))
+    assert all(len(reason) > 20 for reason in result.decision.refused.values())
+    assert not result.decision.kept[found.is_bad].any()
+    alone = aggregate(found.honest, random_state=0)
+    assert same_bits(result.mixture, alone.mixture)
+    for values in ("distances", "kept", "p_values"):
+        assert_array_equal(
+            getattr(result.decision, values)[~found.is_bad], getattr(alone.decision, values)
+        )
+
+
+def test_malformed_messages_are_malformed_in_as_many_ways_as_there_are():
+    found = corrupt(ESTIMATES["full"] * 3, "absurd_rows", 0.4, random_state=1)
+    claims = [found.estimates[i]["n_samples"] for i in np.flatnonzero(found.is_bad)]
+    assert list(map(repr, claims[: len(ABSURD_ROWS)])) == list(map(repr, ABSURD_ROWS))
+
+
+def test_the_estimates_that_messages_are_made_of_stay_as_they_are():
+    before = [bits(e) for e in ESTIMATES["full"]]
+    for name in MESSAGES:
+        corrupt(ESTIMATES["full"], name, 0.8, random_state=1)
+    assert [bits(e) for e in ESTIMATES["full"]] == before
+
+
+def test_claims_of_text_and_objects_are_no_row_counts():
+    mixture = ESTIMATES["full"][0].mixture
+    for claim in ABSURD_ROWS:
+        with pytest.raises((ValueError, OverflowError)):
+            LocalEstimate(mixture, claim)
+
+
 # -- bad input -----------------------------------------------------------------------------------
 
 
@@ -361,3 +417,8 @@ def test_every_attack_says_what_it_is():
         assert attack.knows
         assert attack.adaptive == (len(attack.grid) > 1)
         assert name in repr(attack)
+
+
+def test_attacks_on_rows_are_not_on_estimates():
+    with pytest.raises(ValueError, match="'wrong_unit' is one on rows"):
+        corrupt(ESTIMATES["full"], "wrong_unit", 0.2)
