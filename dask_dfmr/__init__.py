@@ -7,7 +7,7 @@ interface.
 import logging
 from importlib.metadata import PackageNotFoundError, version
 
-from dask_dfmr import metrics
+from dask_dfmr import attacks, metrics
 from dask_dfmr.aggregation import aggregate
 from dask_dfmr.decision import Aggregate, FilterDecision
 from dask_dfmr.distances import pairwise_l2
@@ -58,6 +58,7 @@ __all__ = [
     "RefinementError",
     "Selection",
     "aggregate",
+    "attacks",
     "dfmr",
     "fit_local",
     "metrics",

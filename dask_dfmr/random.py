@@ -22,7 +22,10 @@ from sklearn.utils import check_random_state
     OPTIMUM_ROWS,
     OPTIMUM_FIT,
     HELD_OUT,
-) = range(14)
+    ATTACKED,
+    ATTACK_SHARED,
+    ATTACK_OWN,
+) = range(17)
 """First number of the spawn key of each stream; the second, where there is one, is the partition."""
 
 SeedLike = int | np.random.RandomState | np.random.Generator | np.random.SeedSequence | None

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from numpy.testing import assert_allclose
 
-from dask_dfmr import Mixture, mixing_distance
+from dask_dfmr import Mixture, fit_local, mixing_distance
+from dask_dfmr.metrics import parameter_error, truth_information
 from tests import naive
 from tests.strategies import covariance_types, mixtures, random_mixture, seeds, shuffled
 
@@ -72,3 +73,52 @@ def test_the_covariance_types_may_differ():
 def test_another_number_of_columns_is_refused():
     with pytest.raises(ValueError, match="same number of columns; got 2 and 3"):
         mixing_distance(random_mixture(1), random_mixture(1, n_features=3))
+
+
+# -- parameter_error -----------------------------------------------------------------------------
+
+
+@given(covariance_types, seeds)
+def test_parameters_of_the_same_mixture_have_no_error(covariance_type, seed):
+    m = random_mixture(seed, covariance_type=covariance_type)
+    assert_allclose(parameter_error(shuffled(m, seed), m), 0.0, atol=1e-9)
+
+
+def test_of_one_gaussian_it_is_the_textbook_formula():
+    """Fisher information of N(mu, s2): 1 / s2 about mu, 1 / (2 s2^2) about s2."""
+    truth = Mixture([1.0], [[1.0]], [4.0], "spherical")
+    other = Mixture([1.0], [[1.5]], [4.4], "spherical")
+    expected = np.sqrt(0.5**2 / 4.0 + 0.4**2 / (2 * 4.0**2))
+    # The information is a mean over rows that are drawn: a few thousand of them.
+    assert_allclose(parameter_error(other, truth), expected, rtol=0.05)
+
+
+def test_it_is_the_same_in_all_units():
+    truth, other = (random_mixture([7, i]) for i in range(2))
+    scale = np.array([1e-3, 50.0])
+
+    def scaled(m):
+        return Mixture(m.weights, m.means * scale, m.covariances * np.outer(scale, scale))
+
+    assert_allclose(
+        parameter_error(scaled(other), scaled(truth)), parameter_error(other, truth), rtol=1e-6
+    )
+
+
+def test_of_estimates_its_square_is_chi_square_over_n():
+    truth, n = random_mixture(3, 2, 2), 2000
+    about = truth_information(truth)
+    squares = [
+        n
+        * parameter_error(fit_local(truth.sample(n, i)[0], 2, start=truth).mixture, truth, about)
+        ** 2
+        for i in range(60)
+    ]
+    # The mean of 60 chi-squares with p degrees of freedom, within 4 standard errors and a bias of O(1/n).
+    p = truth.n_parameters
+    assert abs(np.mean(squares) / p - 1) < 4 * np.sqrt(2 / p / 60) + 0.1
+
+
+def test_errors_of_other_shapes_are_named():
+    with pytest.raises(ValueError, match="must agree"):
+        parameter_error(random_mixture(0, 2, 2), random_mixture(0, 3, 2))

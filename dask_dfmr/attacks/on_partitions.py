@@ -1,0 +1,116 @@
+"""A collection with bad partitions, as lazy as it came."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any, NamedTuple
+
+import dask
+import dask.array as da
+import dask.dataframe as dd
+import numpy as np
+from dask.delayed import Delayed
+from numpy.typing import NDArray
+
+from dask_dfmr.attacks.adversary import check_rate, n_bad
+from dask_dfmr.attacks.catalogue import Attack, find
+from dask_dfmr.attacks.on_rows import corrupt_rows
+from dask_dfmr.random import ATTACKED, SeedLike, seed_sequence, stream
+
+
+class CorruptedPartitions(NamedTuple):
+    """A collection, and which of its partitions are bad, as bools of shape (n_partitions,)."""
+
+    data: Any
+    is_bad: NDArray[np.bool_]
+
+
+def corrupt_partitions(
+    X: Any,
+    attack: str | Attack,
+    rate: float,
+    random_state: SeedLike = None,
+    *,
+    strength: float | None = None,
+    columns: Sequence[Hashable] | None = None,
+) -> CorruptedPartitions:
+    """Spoil the rows of some partitions. Nothing is read or computed here.
+
+    Parameters
+    ----------
+    X : dask DataFrame, dask Array, list of Delayed, or list of pandas DataFrames or arrays
+        Every partition (chunk of rows, entry) is a machine. A dask Array must not be cut along its columns.
+    attack : str or Attack
+        A name in ``ATTACKS`` of the kind "rows".
+    rate : float
+        Share of bad partitions: floor(rate * n_partitions) of them are drawn.
+    random_state : int, RandomState, Generator, SeedSequence or None, default None
+    strength, columns
+        As for :func:`corrupt_rows`.
+
+    Returns
+    -------
+    CorruptedPartitions
+        ``(data, is_bad)``; ``data`` is of the type that came. Good partitions are not touched.
+
+    Raises
+    ------
+    TypeError
+        If ``X`` is none of these.
+    ValueError
+        If there is no such attack, or the rate is no share.
+    """
+    found = find(attack, ("rows",))
+    check_rate(rate)
+    seed = seed_sequence(random_state)
+    n = _n_partitions(X)
+    is_bad = np.zeros(n, dtype=bool)
+    order = np.random.default_rng(stream(seed, ATTACKED)).permutation(n)
+    is_bad[order[: n_bad(rate, n)]] = True
+    options: dict[str, Any] = {"strength": strength, "columns": columns, "random_state": seed}
+
+    def spoil(part: Any, i: int) -> Any:
+        arguments = (part, found.name)
+        if isinstance(part, Delayed):
+            return dask.delayed(corrupt_rows, pure=True)(*arguments, partition=i, **options)
+        return corrupt_rows(*arguments, partition=i, **options)
+
+    if isinstance(X, dd.DataFrame):
+        parts = [spoil(p, i) if is_bad[i] else p for i, p in enumerate(X.to_delayed())]
+        # Spoiled rows keep their index, or the first part of it.
+        return CorruptedPartitions(
+            dd.from_delayed(parts, meta=X._meta, divisions=X.divisions, verify_meta=False), is_bad
+        )
+    if isinstance(X, da.Array):
+        return CorruptedPartitions(_array(X, spoil, is_bad), is_bad)
+    return CorruptedPartitions([spoil(p, i) if is_bad[i] else p for i, p in enumerate(X)], is_bad)
+
+
+def _n_partitions(X: Any) -> int:
+    if isinstance(X, dd.DataFrame):
+        return int(X.npartitions)
+    if isinstance(X, da.Array):
+        if X.ndim != 2 or X.numblocks[1] != 1:
+            raise ValueError(
+                f"X must have two axes and one chunk of columns; got {X.numblocks} chunks. Use X.rechunk({{1: -1}})."
+            )
+        return int(X.numblocks[0])
+    if isinstance(X, Sequence) and not isinstance(X, (str, bytes)) and len(X):
+        return len(X)
+    raise TypeError(
+        "X must be a dask DataFrame, a dask Array, or a list of Delayed, frames or arrays, one per machine; "
+        f"got {type(X).__name__}."
+    )
+
+
+def _array(X: da.Array, spoil: Any, is_bad: NDArray[np.bool_]) -> da.Array:
+    """Chunks whose number of rows an attack may change: what it is then is not known before it is computed."""
+    blocks = X.to_delayed().ravel()
+    pieces = []
+    for i, bad in enumerate(is_bad):
+        if not bad:
+            pieces.append(X.blocks[i])
+            continue
+        shape = (np.nan, X.shape[1])
+        pieces.append(da.from_delayed(spoil(blocks[i], i), shape=shape, meta=X._meta))
+    return da.concatenate(pieces, axis=0, allow_unknown_chunksizes=True)

@@ -1,0 +1,231 @@
+"""What happens to the rows of a machine before anything is fitted to them."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dask_dfmr import checks
+from dask_dfmr.attacks.catalogue import Attack, enter, find
+from dask_dfmr.families import Array
+from dask_dfmr.random import ATTACK_OWN, ATTACK_SHARED, SeedLike, seed_sequence, stream
+
+Rng = np.random.Generator
+
+HERE = "this project: what happens to files and sensors"
+
+PLACEHOLDER = -999.0
+
+
+def corrupt_rows(
+    rows: Any,
+    attack: str | Attack,
+    *,
+    strength: float | None = None,
+    columns: Sequence[Hashable] | None = None,
+    random_state: SeedLike = None,
+    partition: int = 0,
+) -> Any:
+    """The rows of one bad machine.
+
+    Parameters
+    ----------
+    rows : pandas DataFrame or ndarray of shape (n_samples, n_features)
+    attack : str or Attack
+        A name in ``ATTACKS`` of the kind "rows".
+    strength : float, optional
+        The attack's own by default.
+    columns : sequence, optional
+        Columns that may be spoiled (positions, for an array); all numerical ones by default.
+    random_state : int, RandomState, Generator, SeedSequence or None, default None
+    partition : int, default 0
+        With the seed this decides what a machine draws for itself.
+
+    Returns
+    -------
+    DataFrame or ndarray
+        Of the type that came, with the same columns and dtypes: what does not fit into integers is
+        rounded, and cut off at their ends. The rows that came are not written to.
+
+    Raises
+    ------
+    TypeError
+        If the rows are neither a frame nor an array.
+    ValueError
+        If there is no such attack, or not the columns that it takes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dask_dfmr import attacks
+    >>> attacks.corrupt_rows(np.array([[1.0, 2.0], [3.0, 4.0]]), "swapped_columns")
+    array([[2., 1.],
+           [4., 3.]])
+    """
+    found = find(attack, ("rows",))
+    level = found.strength if strength is None else strength
+    checks.number("strength", level)
+    seed = seed_sequence(random_state)
+    shared = np.random.default_rng(stream(seed, ATTACK_SHARED))
+    own = np.random.default_rng(stream(seed, ATTACK_OWN, partition))
+    if isinstance(rows, pd.DataFrame):
+        names = _numerical(rows) if columns is None else list(columns)
+        absent = [name for name in names if name not in rows.columns]
+        if absent:
+            raise ValueError(f"columns must be columns of the rows; got {absent}, which are not.")
+        spoiled = found.effect(
+            rows[names].to_numpy(np.float64, copy=True), float(level), shared, own
+        )
+        # An attack may leave rows out, but never adds any.
+        frame = rows.iloc[: len(spoiled)].copy()
+        for name, values in zip(names, spoiled.T, strict=True):
+            frame[name] = _as_before(values, rows[name].dtype)
+        return frame
+    if isinstance(rows, np.ndarray) and rows.ndim == 2:
+        where = np.arange(rows.shape[1]) if columns is None else np.array(columns, dtype=np.intp)
+        spoiled = found.effect(rows[:, where].astype(np.float64), float(level), shared, own)
+        array = rows[: len(spoiled)].copy()
+        array[:, where] = _as_before(spoiled, rows.dtype)
+        return array
+    raise TypeError(
+        f"rows must be a pandas DataFrame or an array (n_samples, n_features); got {type(rows).__name__}."
+    )
+
+
+def _numerical(frame: pd.DataFrame) -> list[Hashable]:
+    return list(frame.select_dtypes("number").columns)
+
+
+def _as_before(values: Array, dtype: Any) -> Any:
+    """Values in the dtype of the column that they replace."""
+    if isinstance(dtype, np.dtype) and dtype.kind in "iu":
+        ends = np.iinfo(dtype)
+        # The largest integer of 64 bits is no float: the next one below is.
+        high = np.nextafter(float(ends.max), 0.0) if dtype.itemsize == 8 else float(ends.max)
+        return np.clip(np.rint(values), float(ends.min), high).astype(dtype)
+    return (
+        pd.array(values, dtype=dtype) if not isinstance(dtype, np.dtype) else values.astype(dtype)
+    )
+
+
+def _need_columns(rows: Array, least: int, name: str) -> None:
+    if rows.shape[1] < least:
+        raise ValueError(
+            f"attack {name!r} takes at least {least} numerical columns; got {rows.shape[1]}."
+        )
+
+
+def _column(rows: Array, rng: Rng, name: str) -> int:
+    _need_columns(rows, 1, name)
+    return int(rng.integers(rows.shape[1]))
+
+
+@enter(
+    "wrong_unit",
+    "rows",
+    strength=1000.0,
+    grid=(1.05, 1.2, 2.0, 10.0, 1000.0),
+    unit="factor of the column",
+    knows="nothing",
+    source=HERE,
+)
+def wrong_unit(rows: Array, strength: float, shared: Rng, own: Rng) -> Array:
+    """One column, drawn by each machine, is multiplied by the strength: grams for kilograms."""
+    rows[:, _column(rows, own, "wrong_unit")] *= strength
+    return rows
+
+
+@enter("swapped_columns", "rows", knows="nothing", source=HERE)
+def swapped_columns(rows: Array, strength: float, shared: Rng, own: Rng) -> Array:
+    """Two columns, drawn by each machine, have each other's values."""
+    _need_columns(rows, 2, "swapped_columns")
+    a, b = own.choice(rows.shape[1], size=2, replace=False)
+    rows[:, [a, b]] = rows[:, [b, a]]
+    return rows
+
+
+@enter(
+    "placeholder",
+    "rows",
+    strength=0.1,
+    grid=(0.005, 0.02, 0.1, 0.5),
+    unit="share of the rows",
+    knows="nothing",
+    source=HERE,
+)
+def placeholder(rows: Array, strength: float, shared: Rng, own: Rng) -> Array:
+    """In one column, drawn by each machine, a share of the rows has -999."""
+    column = _column(rows, own, "placeholder")
+    rows[own.random(len(rows)) < strength, column] = PLACEHOLDER
+    return rows
+
+
+@enter("shuffled_columns", "rows", knows="nothing", source=HERE)
+def shuffled_columns(rows: Array, strength: float, shared: Rng, own: Rng) -> Array:
+    """Every column is permuted on its own: its distribution stays, what connects it with the others is lost."""
+    return np.column_stack([own.permutation(column) for column in rows.T]) if rows.size else rows
+
+
+@enter(
+    "truncated_file",
+    "rows",
+    strength=0.95,
+    grid=(0.5, 0.9, 0.95, 0.99, 1.0),
+    unit="share of the rows that is lost",
+    knows="nothing",
+    source=HERE,
+)
+def truncated_file(rows: Array, strength: float, shared: Rng, own: Rng) -> Array:
+    """The last rows are lost."""
+    return rows[: _n_left(len(rows), strength)]
+
+
+def _n_left(n: int, share: float) -> int:
+    """Rows before the last ``share`` of them, rounded up, but 5 of 100 at .95."""
+    return int(np.ceil(n * (1.0 - min(share, 1.0)) - 1e-9))
+
+
+@enter(
+    "stuck_sensor",
+    "rows",
+    strength=1.0,
+    grid=(0.1, 0.5, 1.0),
+    unit="share of the rows, the last ones",
+    knows="nothing",
+    source=HERE,
+)
+def stuck_sensor(rows: Array, strength: float, shared: Rng, own: Rng) -> Array:
+    """One column, drawn by each machine, repeats one value from some row on."""
+    column = _column(rows, own, "stuck_sensor")
+    first = _n_left(len(rows), strength)
+    if first < len(rows):
+        rows[first:, column] = rows[first, column]
+    return rows
+
+
+@enter(
+    "other_population",
+    "rows",
+    strength=2.0,
+    grid=(0.25, 0.5, 1.0, 2.0, 5.0),
+    unit="standard deviations of a column by which its mean is off",
+    knows="its own rows",
+    source=HERE,
+)
+def other_population(rows: Array, strength: float, shared: Rng, own: Rng) -> Array:
+    """Rows come from one Gaussian with independent columns, off the machine's means in directions that all share."""
+    signs = shared.choice([-1.0, 1.0], size=rows.shape[1])
+    if not len(rows):
+        return rows
+    mean, sd = _moments(rows)
+    return mean + strength * signs * sd + sd * own.standard_normal(rows.shape)
+
+
+def _moments(rows: Array) -> tuple[Array, Array]:
+    """Means and standard deviations of columns, of the values that are finite."""
+    finite = np.where(np.isfinite(rows), rows, np.nan)
+    finite[:, np.flatnonzero(np.isnan(finite).all(axis=0))] = 0.0
+    return np.nanmean(finite, axis=0), np.nanstd(finite, axis=0)

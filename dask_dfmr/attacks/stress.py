@@ -1,0 +1,402 @@
+"""``stress_test``: what an attack does to the aggregation of a user's own data, against the share of bad machines."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dask_dfmr import checks
+from dask_dfmr.aggregation import aggregate
+from dask_dfmr.attacks.adversary import Adversary, check_rate, mixture_of, recruit
+from dask_dfmr.attacks.catalogue import Attack, find
+from dask_dfmr.attacks.on_partitions import corrupt_partitions
+from dask_dfmr.decision import METHODS, Aggregate
+from dask_dfmr.estimates import LocalEstimate
+from dask_dfmr.estimator import GaussianMixture
+from dask_dfmr.exceptions import AggregationError
+from dask_dfmr.metrics import mixing_distance
+from dask_dfmr.mixture import Mixture
+from dask_dfmr.random import SeedLike, seed_sequence, stream
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+RATES = (0.0, 0.1, 0.2, 0.3, 0.4)
+
+BREAKDOWN_AT = 2.0
+"""An error of so many times the yardstick is called a breakdown."""
+
+MOST_HONEST = 32
+"""So many honest estimates show how far a single one is from all of them together."""
+
+COLUMNS = (
+    "rate",
+    "repeat",
+    "method",
+    "strength",
+    "error",
+    "w1_to_oracle",
+    "truth_ratio",
+    "honest_kept",
+    "bad_kept",
+    "warned",
+    "raised",
+)
+
+
+def default_methods() -> dict[str, dict[str, Any]]:
+    """All that ``aggregate`` offers, by name: its methods, the paper's rho, and the filter by component."""
+    methods: dict[str, dict[str, Any]] = {
+        "dfmr": {},
+        "dfmr, rho=1.3": {"rho": 1.3},
+        "weights": {"heterogeneity": "weights"},
+    }
+    return methods | {name: {"method": name} for name in METHODS if name not in methods}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class StressTest:
+    """What an attack did, method by method and rate by rate.
+
+    Attributes
+    ----------
+    attack : Attack
+    table : pandas.DataFrame
+        One row per rate, repeat and method: ``strength`` (the worst one, if it was searched for);
+        ``error``, in units of the yardstick; ``w1_to_oracle``, the mixing distance between the result and
+        the reduction of exactly the honest machines; ``truth_ratio``, the result's mixing distance to
+        the truth over that of the oracle (NaN where no truth was given); ``honest_kept`` and ``bad_kept``,
+        shares of the honest and of the bad machines that were kept (NaN where there are none);
+        ``warned``, names of the warnings' categories; ``raised``, the error's name and message, or "".
+    yardstick : str
+        What ``error`` is measured in.
+    breakdown_at : float
+    """
+
+    attack: Attack
+    table: pd.DataFrame
+    yardstick: str
+    breakdown_at: float
+
+    @property
+    def curve(self) -> pd.DataFrame:
+        """Mean error over repeats: one row per rate, one column per method.
+
+        Infinite where there was no result in one of them.
+        """
+        error = self.table["error"].where(self.table["raised"] == "", np.inf)
+        table = self.table.assign(error=error)
+        order = list(dict.fromkeys(self.table["method"]))
+        return table.groupby(["rate", "method"])["error"].mean().unstack("method")[order]  # noqa: PD010
+
+    @property
+    def breakdown(self) -> pd.Series:
+        """Per method the lowest rate at which the mean error exceeds ``breakdown_at``; NaN where none does."""
+        curve = self.curve
+        broken = curve > self.breakdown_at
+        return pd.Series(
+            {m: curve.index[broken[m]].min() if broken[m].any() else np.nan for m in curve},
+            name="breakdown",
+        )
+
+    def __repr__(self) -> str:
+        rates = ", ".join(
+            f"{method}: {'none' if np.isnan(rate) else f'{rate:g}'}"
+            for method, rate in self.breakdown.items()
+        )
+        return f"StressTest({self.attack.name!r}, breakdown at {rates})"
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Error against the share of bad machines, a line per method, on a logarithmic scale.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            A new figure by default.
+
+        Returns
+        -------
+        matplotlib Axes
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        try:
+            from matplotlib import pyplot as plt
+        except ImportError as error:
+            raise ImportError(
+                "StressTest.plot needs matplotlib, which is not installed: pip install 'dask-dfmr[plots]'."
+            ) from error
+        if ax is None:
+            ax = plt.subplots(layout="constrained")[1]
+        for method, line in self.curve.items():
+            shown = line.where(np.isfinite(line))
+            ax.plot(shown.index, shown, marker="o", label=str(method))
+        ax.axhline(self.breakdown_at, color="0.6", linestyle="--", zorder=0)
+        ax.set(
+            xlabel="share of bad machines",
+            ylabel=f"error / {self.yardstick}",
+            title=self.attack.name,
+            yscale="log",
+        )
+        ax.legend(frameon=False)
+        return ax
+
+
+def stress_test(
+    data: Any,
+    attack: str | Attack,
+    rates: Sequence[float] = RATES,
+    *,
+    methods: Mapping[str, Mapping[str, Any]] | Sequence[str] | None = None,
+    strength: float | None = None,
+    search: bool = False,
+    truth: Mixture | None = None,
+    n_repeats: int = 1,
+    breakdown_at: float = BREAKDOWN_AT,
+    random_state: SeedLike = None,
+    **fit: Any,
+) -> StressTest:
+    """Spoil a growing share of machines, and compare what each method makes of it with the honest ones alone.
+
+    Parameters
+    ----------
+    data : sequence of LocalEstimate, or a collection
+        Estimates of machines that are taken for honest (``GaussianMixture(...).fit(X).estimates_``), or what
+        :class:`GaussianMixture` fits. Attacks on rows take a collection as :func:`corrupt_partitions` does, and
+        fit it again at every rate, end to end; others are fitted once.
+    attack : str or Attack
+    rates : sequence of float, default (0, .1, .2, .3, .4)
+    methods : mapping of str to dict, or sequence of str, optional
+        Names and the options of :func:`aggregate` behind them, or names of the default ones: "dfmr",
+        "dfmr, rho=1.3", "weights" (``heterogeneity="weights"``), and the other values of ``method``.
+        All of those by default.
+    strength : float, optional
+        The attack's own by default.
+    search : bool, default False
+        Let the attack try its whole grid against each method, and show the strength with the largest error.
+    truth : Mixture, optional
+        Where it is known, errors are measured to it.
+    n_repeats : int, default 1
+        How often bad machines are drawn.
+    breakdown_at : float, default 2
+        An error above this is a breakdown.
+    random_state : int, RandomState, Generator, SeedSequence or None, default None
+    **fit
+        Parameters of :class:`GaussianMixture`, where ``data`` is a collection: ``n_components=3`` and so on. Those of
+        the aggregation come from ``methods``.
+
+    Returns
+    -------
+    StressTest
+        ``error`` is in units of a yardstick: with ``truth``, the oracle's distance to it; without, the median
+        distance of a single honest estimate to the oracle, so that 1 is an answer no better than one machine's.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, there is no such attack or method, or the attack does not fit the data.
+    AggregationError
+        If the honest machines have no usable estimate.
+    """
+    found = find(attack)
+    for rate in rates:
+        check_rate(rate)
+    checks.integer("n_repeats", n_repeats, 1)
+    checks.number("breakdown_at", breakdown_at)
+    chosen = _methods(methods)
+    seed = seed_sequence(random_state)
+    source = _source(data, found, fit, seed)
+    strengths = _strengths(found, strength, search)
+    rows = []
+    for repeat in range(n_repeats):
+        for rate in rates:
+            case = source(rate, stream(seed, repeat), strengths)
+            rows += [
+                {"rate": float(rate), "repeat": repeat, "method": name}
+                | _worst(case, found, options, truth)
+                for name, options in chosen.items()
+            ]
+    yardstick = "the oracle's" if truth is not None else "a single machine's"
+    return StressTest(found, pd.DataFrame(rows, columns=COLUMNS), yardstick, float(breakdown_at))
+
+
+def _methods(
+    methods: Mapping[str, Mapping[str, Any]] | Sequence[str] | None,
+) -> dict[str, dict[str, Any]]:
+    known = default_methods()
+    if methods is None:
+        return known
+    if isinstance(methods, Mapping):
+        chosen = {str(name): dict(options) for name, options in methods.items()}
+    else:
+        names = [methods] if isinstance(methods, str) else list(methods)
+        for name in names:
+            checks.one_of("methods", name, list(known))
+        chosen = {name: known[name] for name in names}
+    if not chosen:
+        raise ValueError("methods must name at least one; got none.")
+    return chosen
+
+
+def _strengths(attack: Attack, strength: float | None, search: bool) -> tuple[float, ...]:
+    checks.one_of("search", search, (True, False))
+    if search and strength is not None:
+        raise ValueError(
+            f"strength must not be given where search=True looks for it; got {strength!r}."
+        )
+    if search:
+        return attack.grid
+    level = attack.strength if strength is None else strength
+    checks.number("strength", level)
+    return (float(level),)
+
+
+# -- what is aggregated --------------------------------------------------------------------------
+
+
+Sent = list[tuple[float, list[Any] | AggregationError]]
+"""Strengths, and the estimates of all machines; or why there are none."""
+
+
+class Case(NamedTuple):
+    """One draw of bad machines: what they send at each strength, and what the honest alone say."""
+
+    sent: Sent
+    is_bad: NDArray[np.bool_]
+    is_honest: NDArray[np.bool_]
+    oracle: Mixture
+    single: float
+
+
+Source = Callable[[float, np.random.SeedSequence, Sequence[float]], Case]
+
+
+def _source(data: Any, attack: Attack, fit: Mapping[str, Any], seed: Any) -> Source:
+    is_estimates = isinstance(data, Sequence) and all(isinstance(e, LocalEstimate) for e in data)
+    if is_estimates and fit:
+        raise ValueError(
+            f"parameters of a fit need data to fit; got estimates, and {', '.join(sorted(fit))}."
+        )
+    if attack.kind != "rows":
+        estimates = list(data) if is_estimates else _fit(data, fit, seed)
+        return _source_of_estimates(estimates, attack)
+    if is_estimates:
+        raise ValueError(
+            f"attack {attack.name!r} is one on rows; got estimates. Give the collection that they were fitted to, and "
+            "n_components."
+        )
+    return _source_of_rows(data, attack, fit, seed)
+
+
+def _fit(X: Any, fit: Mapping[str, Any], seed: np.random.SeedSequence) -> list[LocalEstimate]:
+    if "n_components" not in fit:
+        raise ValueError("n_components must be given where data are a collection to fit.")
+    usual = {"refine": 0, "restarts": None, "second_look": False, "on_failed": "ignore"}
+    state = int(np.random.default_rng(seed).integers(2**31))
+    options: dict[str, Any] = {"random_state": state, **usual, **fit, "keep_estimates": True}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they are about the filter, whose turn comes later
+        fitted = GaussianMixture(**options).fit(X)
+    return list(fitted.estimates_ or ())
+
+
+def _source_of_estimates(estimates: Sequence[LocalEstimate], attack: Attack) -> Source:
+    def source(rate: float, seed: np.random.SeedSequence, strengths: Sequence[float]) -> Case:
+        adversary = recruit(estimates, rate, random_state=seed)
+        sent: Sent = [(s, adversary.corrupt(attack, s).estimates) for s in strengths]
+        return _case(adversary, sent)
+
+    return source
+
+
+def _source_of_rows(
+    X: Any, attack: Attack, fit: Mapping[str, Any], seed: np.random.SeedSequence
+) -> Source:
+    clean = _fit(X, fit, seed)
+
+    def source(rate: float, seed_: np.random.SeedSequence, strengths: Sequence[float]) -> Case:
+        sent: Sent = []
+        is_bad = np.zeros(len(clean), dtype=bool)
+        for s in strengths:
+            spoiled, is_bad = corrupt_partitions(X, attack, rate, seed_, strength=s)
+            try:
+                sent.append((s, _fit(spoiled, fit, seed) if is_bad.any() else clean))
+            except AggregationError as error:
+                sent.append((s, error))
+        honest = [i for i, e in enumerate(clean) if e.is_usable and not is_bad[i]]
+        if len(honest) < 2:
+            raise ValueError(f"data must leave at least 2 honest partitions at rate {rate:g}.")
+        return _case(Adversary(clean, is_bad, honest, seed_), sent)
+
+    return source
+
+
+def _case(adversary: Adversary, sent: Sent) -> Case:
+    honest = np.zeros(len(adversary.is_bad), dtype=bool)
+    honest[[i for i, e in enumerate(adversary.estimates) if e.is_usable]] = True
+    honest &= ~adversary.is_bad
+    oracle, chosen = adversary.mixture(*adversary.origin), adversary.honest
+    step = -(-len(chosen) // MOST_HONEST)
+    single = [mixing_distance(mixture_of(e), oracle) for e in chosen[::step]]
+    return Case(sent, adversary.is_bad, honest, oracle, float(np.median(single)))
+
+
+# -- what comes of it ----------------------------------------------------------------------------
+
+
+def _worst(
+    case: Case, attack: Attack, options: Mapping[str, Any], truth: Mixture | None
+) -> dict[str, Any]:
+    """The row of the strength with the largest error; no result at all is worse than any."""
+    rows = list(_rows(case, options, truth))
+
+    def badness(row: Mapping[str, Any]) -> float:
+        return np.inf if row["raised"] else float(row["error"])
+
+    return max(rows, key=badness)
+
+
+def _rows(
+    case: Case, options: Mapping[str, Any], truth: Mixture | None
+) -> Iterator[dict[str, Any]]:
+    for strength, estimates in case.sent:
+        row: dict[str, Any] = {"strength": strength, "raised": "", "warned": ""}
+        try:
+            if isinstance(estimates, AggregationError):
+                raise estimates
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # they are in the notes
+                result = aggregate(estimates, **{"random_state": 0, **options})
+        except AggregationError as error:
+            yield row | {"raised": f"{type(error).__name__}: {error}"}
+            continue
+        yield row | _measured(result, case, truth)
+
+
+def _measured(result: Aggregate, case: Case, truth: Mixture | None) -> dict[str, Any]:
+    away = mixing_distance(result.mixture, case.oracle)
+    ratio = np.nan
+    if truth is not None:
+        ratio = mixing_distance(result.mixture, truth) / mixing_distance(case.oracle, truth)
+    kept = result.decision.kept
+    return {
+        "error": ratio if truth is not None else away / case.single,
+        "w1_to_oracle": away,
+        "truth_ratio": ratio,
+        "honest_kept": _share(kept, case.is_honest),
+        "bad_kept": _share(kept, case.is_bad),
+        "warned": ", ".join(sorted({note.category.__name__ for note in result.notes})),
+    }
+
+
+def _share(kept: NDArray[np.bool_], of: NDArray[np.bool_]) -> float:
+    return float(kept[of].mean()) if of.any() else float("nan")
