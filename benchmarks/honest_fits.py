@@ -66,9 +66,7 @@ def honest_fits(setting: Setting, folder: Path) -> tuple[Mixture, list[LocalEsti
 
 def _fit(truth: Mixture, setting: Setting) -> list[LocalEstimate]:
     seed = np.random.SeedSequence((setting.seed, round(1000 * setting.overlap)))
-    problem = LocalProblem(
-        Gaussian("full"), setting.n_components, n_machines=setting.n_machines
-    )
+    problem = LocalProblem(Gaussian("full"), setting.n_components, n_machines=setting.n_machines)
     settings = FitSettings(problem, "pilot", seed)
     rows_seed, *_ = seed.spawn(1)
     rng = np.random.default_rng(rows_seed)

@@ -102,7 +102,8 @@ def misclassification(
 ) -> np.ndarray:
     """omega_{j|i}: probability that a row of component i looks more like one of j, (n_components, n_components).
 
-    The rows of component i are averaged over directions, (n_directions, n_features) and their opposites. Along a ray the log-ratio of the two densities is a quadratic function of the radius, which is
+    The rows of component i are averaged over directions (n_directions, n_features) and their opposites. Along a
+    ray the log-ratio of the two densities is a quadratic function of the radius, which is
     chi-distributed, so the probability there is exact.
     """
     n_components, n_features = means.shape

@@ -21,7 +21,7 @@ from dask_dfmr import spectral
 from dask_dfmr.calibration import Law
 from dask_dfmr.distances import Stack
 from dask_dfmr.families import Array, Components, Family, Labels
-from dask_dfmr.filtering import best_candidate, row_candidates
+from dask_dfmr.filtering import Candidate, best_candidate, row_candidates
 from dask_dfmr.fisher import Frame, make_frame
 from dask_dfmr.spectral import Alarm, Widening
 
@@ -44,8 +44,8 @@ MOST_SCALE = 2.0
 
 MOST_ROUNDS = 4
 
-CLOSE_SHARE, CLOSE_SEPARATION = 0.4, 6.0
-"""A group of more than this share of the votes, nearer than so many standard errors, may be the honest one: it stays."""
+CLOSE_SHARE, CLOSE_SEPARATION = 0.45, 6.0
+"""A group of more than this share of the votes, nearer than so many standard errors, may be the honest one."""
 
 Refit = Callable[[Array, Components, int, int], Stack | None]
 """(weights, components, rows, how many) -> estimates of so many rows drawn from that mixture."""
@@ -54,9 +54,9 @@ Refit = Callable[[Array, Components, int, int], Stack | None]
 class Finding(NamedTuple):
     """Why an estimate has no place in the reduction.
 
-    ``kind`` is "copy" (of ``others``, the first of which has the vote), "distance" (``amount`` radii), "length" and "part"
-    (``amount`` times what sampling explains), "group" (with ``others``) or "alone" (``amount`` standard errors along a direction).
-    ``what`` and ``component`` name the part that shows it.
+    ``kind`` is "copy" (of ``others``, the first of which has the vote), "distance" (``amount`` radii), "length" and
+    "part" (``amount`` times what sampling explains), "group" (with ``others``) or "alone" (``amount`` standard
+    errors along a direction). ``what`` and ``component`` name the part that shows it.
     """
 
     kind: str
@@ -69,9 +69,9 @@ class Finding(NamedTuple):
 class Hardened(NamedTuple):
     """Who is kept of the estimates, by position, and what was found.
 
-    ``votes`` are the estimates that had a vote; ``center`` is the one in the middle of them, whose components ``findings``
-    number. ``unusable`` says why nothing of this applies, "" if it does; then all else is empty. ``no_majority`` says in words
-    where it was not clear who the majority is, and ``groups`` who stands against whom.
+    ``center`` is the one in the middle of those that have a vote; its components are those that ``findings`` number.
+    ``unusable`` says why nothing of this applies, "" if it does. ``no_majority`` says in words why it is not clear who
+    the majority is, and ``groups`` who stands against whom.
     """
 
     kept: NDArray[np.bool_]
@@ -129,9 +129,7 @@ def harden(
     def back(positions: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(int(order[i]) for i in positions)
 
-    findings = {
-        int(order[i]): f._replace(others=back(f.others)) for i, f in found.findings.items()
-    }
+    findings = {int(order[i]): f._replace(others=back(f.others)) for i, f in found.findings.items()}
     groups = tuple(tuple(sorted(back(group))) for group in found.groups)
     return found._replace(
         kept=kept,
@@ -148,9 +146,10 @@ class _Filter:
         self.estimates, self.law, self.refit = estimates, law, refit
         self.live = np.arange(len(estimates.n_samples))
         self.findings: dict[int, Finding] = {}
-        self.represents = {i: (i,) for i in range(len(self.live))}
-        self.least = 0
-        self.no_majority, self.groups = "", ()
+        self.represents: dict[int, tuple[int, ...]] = {i: (i,) for i in range(len(self.live))}
+        self.n_votes = self.least = len(self.live)
+        self.no_majority = ""
+        self.groups: tuple[tuple[int, ...], ...] = ()
         self.widening = Widening()
 
     def run(self, rho: float | None, false_drop_rate: float) -> Hardened:
@@ -212,7 +211,8 @@ class _Filter:
                     self.findings[i] = Finding("copy", others=(medoid, *rest))
         self.live = np.setdiff1d(live, lost)
 
-    def _center(self, among: Labels | None = None, distances: Array | None = None):  # type: ignore[no-untyped-def]
+    def _center(self, among: Labels | None = None, distances: Array | None = None) -> Candidate:
+        """The one in the middle, by default of all that have a vote."""
         among = self.live if among is None else among
         distances = self.estimates.distances if distances is None else distances
         return best_candidate(
@@ -247,9 +247,7 @@ class _Filter:
         n_rows = float(np.median(self.estimates.n_samples[self.live])) / len(weights)
         if n_rows >= FEWEST_ROWS * of_one:
             return ""
-        return (
-            f"{n_rows:.0f} rows per component are fewer than {FEWEST_ROWS:g} times its {of_one} parameters"
-        )
+        return f"{n_rows:.0f} rows per component are fewer than {FEWEST_ROWS:g} times its {of_one} parameters"
 
     def _frame(self, center: int) -> Frame:
         """At the centre, and then at the median of all votes, which has less of an error of its own."""
@@ -257,7 +255,7 @@ class _Filter:
         family, stack = self.estimates.family, self.estimates.stack
         frame = make_frame(family, *stack.one(center), np.random.default_rng(0))
         middle = frame.mixture_at(np.median(frame.white(stack[self.live]), axis=0))
-        if RECENTRE and middle is not None and family.is_proper(middle[1]):
+        if middle is not None and family.is_proper(middle[1]):
             frame = make_frame(family, *middle, np.random.default_rng(0))
         return frame
 
@@ -286,7 +284,9 @@ class _Filter:
         worst = np.zeros(len(self.live))
         found: dict[int, Finding] = {}
         widenings = self.widening.parts or ((1.0, 1.0),) * len(frame.parts)
-        tests = [(part.what, part.component, part.squares(errors), part.n_free) for part in frame.parts]
+        tests = [
+            (part.what, part.component, part.squares(errors), part.n_free) for part in frame.parts
+        ]
         tests.append(("", -1, (errors**2).sum(axis=1), frame.n_axes))
         for (what, k, squares, n_free), widening in zip(
             tests, (*widenings, self.widening.length), strict=True
@@ -369,15 +369,10 @@ class _Filter:
             rest = tuple(i for i in range(len(kept)) if i not in represented)
             self.groups = self.groups or (tuple(sorted(represented)), rest)
             self.no_majority = self.no_majority or "those kept stand for no majority"
-        return Hardened(
-            kept, center, self.findings, scale, "", self.no_majority, self.groups
-        )
+        return Hardened(kept, center, self.findings, scale, "", self.no_majority, self.groups)
 
     def _unusable(self, reason: str) -> Hardened:
         return Hardened(np.ones(len(self.estimates.n_samples), dtype=bool), 0, {}, 1.0, reason)
-
-
-RECENTRE = True
 
 
 def _loudest(direction: Array, frame: Frame) -> tuple[str, int]:

@@ -75,9 +75,7 @@ def information(
     n_rows = int(np.clip(ROWS_PER_COORDINATE * len(normal), LEAST_ROWS, MOST_ROWS))
     # The direction of the weights' sum, in which all scores are 0, must not make the matrix singular.
     everything = np.arange(len(normal))
-    (matrix,) = information_blocks(
-        family, (weights, components), normal, [everything], n_rows, rng
-    )
+    (matrix,) = information_blocks(family, (weights, components), normal, [everything], n_rows, rng)
     values, vectors = np.linalg.eigh(matrix)
     # A direction in which overlap leaves nothing: an estimate may lie anywhere along it.
     values = np.maximum(values, LEAST_SHARE)

@@ -175,9 +175,7 @@ def _split(scores: Array, scale: float, direction: Array) -> Alarm:
 # -- few rows --------------------------------------------------------------------------------------
 
 
-def widening_of(
-    white: Array, part_squares: Sequence[tuple[Array, int]], order: Labels
-) -> Widening:
+def widening_of(white: Array, part_squares: Sequence[tuple[Array, int]], order: Labels) -> Widening:
     """What refits of as few rows show, (n_refits, n_axes), with the squared lengths of their parts."""
     n, n_axes = white.shape
     centred = white - np.median(white, axis=0)
