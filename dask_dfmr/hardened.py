@@ -31,13 +31,13 @@ FEWEST_MACHINES = 4
 COPY_SHARE = 0.5
 """Estimates within this share of the radius of one another are copies, where sampling makes that improbable."""
 
-FEWEST_ROWS = 3.0
+FEWEST_ROWS = 2.0
 """Rows per component, in units of its parameters, below which estimates have no normal law to be held against."""
 
 SMALL = 10.0
 """Below so many rows per free parameter refits show how much more than the law of many rows estimates scatter."""
 
-N_REFITS = 48
+N_REFITS = 24
 
 MOST_SCALE = 2.0
 """Squared distances more than so many times those that sampling explains, for the majority: the law does not apply."""
