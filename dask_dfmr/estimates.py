@@ -158,3 +158,27 @@ def without_estimate(
 ) -> LocalEstimate:
     """An outcome that is no estimate."""
     return LocalEstimate(None, n_samples, outcome, reason, **details)
+
+
+_INTEGER, _NUMBER = (int, np.integer), (int, float, np.integer, np.floating)
+_MESSAGE_TYPES: dict[str, tuple[type, ...]] = {
+    "n_samples": _INTEGER,
+    "outcome": (str,),
+    "reason": (str,),
+    "partition": (*_INTEGER, type(None)),
+    "source": (str, type(None)),
+    "n_omitted": _INTEGER,
+    "n_iter": _INTEGER,
+    "log_likelihood": _NUMBER,
+    "start": (str,),
+}
+
+
+def wrong_types(message: Mapping[str, Any]) -> str | None:
+    """Which value of a message, but those of its mixture, is of another type than it must be; None if all are right."""
+    for name, types in _MESSAGE_TYPES.items():
+        if name in message and not isinstance(message[name], types):
+            return f"{name} is of type {type(message[name]).__name__}"
+    if message.get("outcome", Outcome.FITTED) not in list(Outcome):
+        return f"outcome is {message['outcome']!r:.100}"
+    return None if "n_samples" in message else "it does not say its n_samples"
