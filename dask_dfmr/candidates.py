@@ -74,7 +74,7 @@ def read_pilot(
         return pilot.read_pilot(simplest.problem, X, seed), kept
 
     nothing: tuple[None, None] = (None, None)
-    return tasks.guarded(simplest.timeout, load, lambda outcome, reason: nothing)
+    return tasks.guarded(simplest.timeout, load, lambda outcome, reason, n_rows: nothing)
 
 
 def fit_pilot(
@@ -117,7 +117,7 @@ def fit_candidates(
     estimates = tasks.guarded(
         shared.timeout,
         load_and_fit,
-        lambda outcome, reason: [without_estimate(outcome, reason)] * len(candidates),
+        lambda *failure: [without_estimate(*failure)] * len(candidates),
     )
     return [replace(e, partition=partition, source=source).to_arrays() for e in estimates]
 

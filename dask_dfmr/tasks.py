@@ -71,19 +71,19 @@ def fit_partition(
 
 
 def guarded(
-    timeout: float | None, function: Callable[[], _T], failed: Callable[[Outcome, str], _T]
+    timeout: float | None, function: Callable[[], _T], failed: Callable[[Outcome, str, int], _T]
 ) -> _T:
-    """The result of reading and using one partition; or what ``failed`` makes of the way it went wrong."""
+    """The result of reading and using one partition; or what ``failed`` makes of how it went wrong and its rows."""
     try:
         return within(timeout, function)
     except ColumnsError as error:
-        return failed(Outcome.BAD_COLUMNS, str(error))
+        return failed(Outcome.BAD_COLUMNS, str(error), error.n_rows)
     except PartitionTimeoutError as error:
-        return failed(Outcome.TIMED_OUT, str(error))
+        return failed(Outcome.TIMED_OUT, str(error), 0)
     except Reschedule:  # not an error: a shuffle asks to be run again elsewhere
         raise
     except Exception as error:  # whatever a reader or the fit raises is this partition's outcome
-        return failed(Outcome.FAILED, f"{type(error).__name__}: {error}")
+        return failed(Outcome.FAILED, f"{type(error).__name__}: {error}", 0)
 
 
 def fit_rows(
@@ -197,7 +197,7 @@ def measure_partition(
     return guarded(
         settings.timeout,
         load_and_measure,
-        lambda outcome, reason: Reading(partition, outcome=outcome, reason=reason),
+        lambda outcome, reason, n_rows: Reading(partition, outcome=outcome, reason=reason),
     )
 
 
@@ -246,7 +246,7 @@ def sample_partition(
         X, _, refusal = settings.problem.check_rows(X, names)
         return None if refusal else subsample(X, n_rows, np.random.default_rng(seed))
 
-    return guarded(settings.timeout, load, lambda outcome, reason: None)
+    return guarded(settings.timeout, load, lambda outcome, reason, n_rows: None)
 
 
 def lost_reading(partition: int, error: BaseException) -> Reading:
