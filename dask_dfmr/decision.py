@@ -19,7 +19,7 @@ from dask_dfmr.mixture import Mixture
 from dask_dfmr.reduction import MAX_ROUNDS
 from dask_dfmr.references import ALL_PAIRS_UP_TO, N_REFERENCES
 
-METHODS = ("dfmr", "mr", "coat", "trim")
+METHODS = ("dfmr", "mr", "coat", "trim", "hardened")
 
 PAPER_RHO = 1.3
 """The paper's choice; what lies within so many radii of the centre is asked what sampling explains."""
@@ -431,6 +431,11 @@ class AggregationOptions:
                 "rho must be 'auto' or a number of at least 1 (1.3 is the paper's, inf keeps all); "
                 f"got {self.rho!r}."
             )
+        if self.method == "hardened" and self.n_references not in (None, "auto"):
+            raise ValueError(
+                "n_references must be 'auto' or None with method='hardened', which compares all estimates with each "
+                f"other; got {self.n_references!r}."
+            )
         checks.number("false_drop_rate", self.false_drop_rate)
         if not 0 < self.false_drop_rate < 0.5:
             raise ValueError(
@@ -455,7 +460,7 @@ class AggregationOptions:
     @property
     def is_calibrated(self) -> bool:
         """Whether what sampling explains decides who is kept."""
-        return self.rho == "auto" and self.method == "dfmr"
+        return self.rho == "auto" and self.method in ("dfmr", "hardened")
 
     def references_among(self, n_estimates: int) -> int | None:
         """How many references so many estimates are measured against; None for all pairs.
@@ -465,6 +470,11 @@ class AggregationOptions:
         """
         if self.n_references is None:
             return None
+        if self.method == "hardened" and self.n_references and n_estimates > ALL_PAIRS_UP_TO:
+            raise ValueError(
+                f"method='hardened' compares up to {ALL_PAIRS_UP_TO} estimates with each other in one task; got "
+                f"{n_estimates}. Use larger partitions or method='dfmr', or n_references=None to do it all the same."
+            )
         if isinstance(self.n_references, str):
             return N_REFERENCES if n_estimates > ALL_PAIRS_UP_TO else None
         return int(self.n_references) if n_estimates > self.n_references else None

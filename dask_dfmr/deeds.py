@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares, linear_sum_assignment
 
 from dask_dfmr.families import Array
+from dask_dfmr.fisher import FARTHEST
 from dask_dfmr.mixture import Mixture
-from dask_dfmr.yardstick import FARTHEST, Yardstick, column_moments
+from dask_dfmr.yardstick import Yardstick, column_moments
 
 LEVEL = 1e-3
 """What sampling explains more often than this agrees."""

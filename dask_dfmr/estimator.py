@@ -100,7 +100,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         every partition can be left out only so. The column is no feature, may be of any type that
         can be compared for equality, and is read first by itself; rows without a value are a machine
         of their own, and so is a partition that cannot be read. See the user guide for the cost.
-    method : {"dfmr", "mr", "coat", "trim"}, default "dfmr"
+    method : {"dfmr", "mr", "coat", "trim", "hardened"}, default "dfmr"
         The filtered reduction; the reduction of all partitions; the estimate in the middle alone; or
         the reduction without the components, of half of the weight, that are farthest from their
         centres. See :func:`aggregate`.

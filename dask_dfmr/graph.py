@@ -17,6 +17,7 @@ Stages, as they appear on the dashboard (``dask.utils.key_split`` of the keys)::
     where reductions start    dfmr_offer_start -> dfmr_pick_start
     reduction at once         dfmr_reduce
     reduction in rounds       { dfmr_assign_block -> dfmr_tree_sum -> dfmr_recentre } x max_rounds
+    method="hardened"         dfmr_harden, from dfmr_judge and all dfmr_l2_tile
     method="trim"             dfmr_trim instead of these
     the result                dfmr_finish
     heterogeneity="weights"   dfmr_componentwise, from dfmr_call_roll to the result
@@ -40,7 +41,7 @@ import numpy as np
 from dask.delayed import Delayed
 from dask.task_spec import GraphNode, List, Task, TaskRef
 
-from dask_dfmr import judging, pilot, stages, tasks, trimming
+from dask_dfmr import hardening, judging, pilot, stages, tasks, trimming
 from dask_dfmr.decision import AggregationOptions
 from dask_dfmr.distances import block_size_for, tile_blocks, upper_tiles
 from dask_dfmr.partitions import Partitions
@@ -232,13 +233,18 @@ def add_aggregation(
         arguments = (blocks, roll, options, settings.seed, mixture_type)
         return g.add("componentwise", 0, _serial, stages.componentwise, *arguments), reports
     n_references = options.references_among(len(messages))
+    tiles = _add_tiles(g, blocks, roll) if n_references is None else {}
     center = (
-        _add_center_of_all_pairs(g, blocks, roll, split_every)
+        _add_center_of_all_pairs(g, blocks, tiles, split_every)
         if n_references is None
         else _add_center_by_references(g, blocks, roll, n_references, settings.seed)
     )
     near = g.add("l2_filter", 0, stages.l2_filter, center, roll, options)
-    verdict = _add_judgement(g, blocks, near, roll, settings, options)
+    verdict, consensus = _add_judgement(g, blocks, near, roll, settings, options)
+    if options.method == "hardened":
+        of_all = list(tiles.values())
+        hardened = (verdict, consensus, blocks, of_all, roll, settings.problem, options)
+        verdict = g.add("harden", 0, _serial, hardening.harden_verdict, *hardened)
     if options.method == "trim":
         starts: list[Any] = [_add_start(g, s, blocks, verdict) for s in range(options.n_starts)]
         trimmed = (trimming.trim, blocks, verdict, starts, options, mixture_type)
@@ -254,15 +260,19 @@ def add_aggregation(
     return g.add("finish", 0, stages.finish, reduced, verdict, options, mixture_type), reports
 
 
-def _add_center_of_all_pairs(
-    g: GraphBuilder, blocks: list[Any], roll: TaskRef, split_every: int
-) -> TaskRef:
-    """Tiles of the distance matrix -> the best candidate of each row of tiles -> COAT."""
-    n = len(blocks)
-    tiles = {
+def _add_tiles(g: GraphBuilder, blocks: list[Any], roll: TaskRef) -> dict[tuple[int, int], Any]:
+    """Tiles of the distance matrix."""
+    return {
         (i, j): g.add("l2_tile", (i, j), _serial, stages.l2_tile, blocks[i], blocks[j], roll)
-        for i, j in upper_tiles(n)
+        for i, j in upper_tiles(len(blocks))
     }
+
+
+def _add_center_of_all_pairs(
+    g: GraphBuilder, blocks: list[Any], tiles: dict[tuple[int, int], Any], split_every: int
+) -> TaskRef:
+    """The best candidate of each row of tiles -> COAT."""
+    n = len(blocks)
     candidates = []
     for i, block in enumerate(blocks):
         row: list[Any] = [tiles[min(i, j), max(i, j)] for j in range(n)]
@@ -278,8 +288,11 @@ def _add_judgement(
     roll: TaskRef,
     settings: FitSettings,
     options: AggregationOptions,
-) -> TaskRef:
-    """Who is near the centre -> their consensus -> what sampling explains of everybody's distance to it."""
+) -> tuple[TaskRef, TaskRef]:
+    """Who is near the centre -> their consensus -> what sampling explains of everybody's distance to it.
+
+    The verdict, and the consensus.
+    """
     machines = g.add(
         "draw_machines", "witnesses", judging.draw_witnesses, near, roll, settings.seed
     )
@@ -296,7 +309,8 @@ def _add_judgement(
         )
         for b, block in enumerate(blocks)
     ]
-    return g.add("judge", 0, judging.judge, near, consensus, distances, roll, options)
+    verdict = g.add("judge", 0, judging.judge, near, consensus, distances, roll, options)
+    return verdict, consensus
 
 
 def _add_center_by_references(

@@ -6,13 +6,14 @@ rows with known components is the identity. What is missing of it is lost to ove
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.special import logsumexp
 
-from dask_dfmr.families import BLOCK_FLOATS, Array, Components, Family
+from dask_dfmr.families import BLOCK_FLOATS, Array, Components, Family, Labels
 
 LEAST_ROWS, MOST_ROWS, ROWS_PER_COORDINATE = 2**11, 2**14, 25
 """So many rows are drawn for an information matrix; its error is about sqrt(n_coordinates / n_rows)."""
@@ -47,6 +48,11 @@ class Information(NamedTuple):
         scores = scores - np.multiply.outer(scores @ self.normal, self.normal)
         return scores if self.root is None else _solve(self.root, scores, transposed=False)
 
+    def residual(self, v: Array) -> Array:
+        """White coordinates of differences (..., n_coordinates): their squares add up to v' I v."""
+        v = v - np.multiply.outer(v @ self.normal, self.normal)
+        return v if self.root is None else v @ self.root
+
     def errors(self, white: Array) -> Array:
         """Standard normal draws (n, n_coordinates) -> errors of estimates from one row each, in coordinates."""
         v = white if self.root is None else _solve(self.root, white, transposed=True)
@@ -67,18 +73,38 @@ def information(
     if len(normal) > MOST_COORDINATES:
         return Information(weights, components, None, normal)
     n_rows = int(np.clip(ROWS_PER_COORDINATE * len(normal), LEAST_ROWS, MOST_ROWS))
-    rows, importance = _draw_rows(family, n_rows, weights, components, rng)
     # The direction of the weights' sum, in which all scores are 0, must not make the matrix singular.
-    total = n_rows * np.outer(normal, normal)
-    step = max(64, 16 * BLOCK_FLOATS // len(normal))
-    for i in range(0, n_rows, step):
-        scores = family.scores(rows[i : i + step], weights, components)
-        total += (scores.T * importance[i : i + step]) @ scores
-    values, vectors = np.linalg.eigh(total / n_rows)
+    everything = np.arange(len(normal))
+    (matrix,) = information_blocks(family, (weights, components), normal, [everything], n_rows, rng)
+    values, vectors = np.linalg.eigh(matrix)
     # A direction in which overlap leaves nothing: an estimate may lie anywhere along it.
     values = np.maximum(values, LEAST_SHARE)
     upper: Array = np.linalg.qr((vectors * np.sqrt(values)).T)[1]
     return Information(weights, components, upper.T, normal)
+
+
+def information_blocks(
+    family: Family,
+    origin: tuple[Array, Components],
+    normal: Array,
+    blocks: Sequence[Labels],
+    n_rows: int,
+    rng: np.random.Generator,
+) -> list[Array]:
+    """The blocks on the diagonal of the information that some coordinates each form, from so many rows drawn.
+
+    ``normal`` counts as known exactly.
+    """
+    weights, components = origin
+    rows, importance = _draw_rows(family, n_rows, weights, components, rng)
+    totals = [n_rows * np.outer(normal[block], normal[block]) for block in blocks]
+    step = max(64, 16 * BLOCK_FLOATS // len(normal))
+    for i in range(0, n_rows, step):
+        scores = family.scores(rows[i : i + step], weights, components)
+        for total, block in zip(totals, blocks, strict=True):
+            own = scores if len(block) == len(normal) else scores[:, block]
+            total += (own.T * importance[i : i + step]) @ own
+    return [total / n_rows for total in totals]
 
 
 def _draw_rows(

@@ -312,7 +312,7 @@ def judge(
         groups=consensus.groups,
     )
     judged = verdict_on(decision, roll, options, verdict.near)
-    return judged._replace(notes=(*judged.notes, *_heterogeneity(judged, roll, is_agreed)))
+    return judged._replace(notes=(*judged.notes, *heterogeneity_notes(judged, roll, is_agreed)))
 
 
 def _size_scales(n_samples: Array, consensus: Consensus) -> Array:
@@ -330,7 +330,7 @@ REMEDIES = (
 )
 
 
-def _heterogeneity(verdict: Verdict, roll: Roll, is_agreed: bool) -> list[Note]:
+def heterogeneity_notes(verdict: Verdict, roll: Roll, is_agreed: bool) -> list[Note]:
     """What speaks against one population of most estimates; by name, where it is not even clear who is the majority."""
     decision, n_usable = verdict.decision, len(roll.indices)
     n_samples = spread(roll.n_samples, roll, 0.0)

@@ -545,7 +545,7 @@ def _notes(decision: FilterDecision, roll: Roll, options: AggregationOptions) ->
     capped = [i for i in roll.capped if decision.kept[i]]
     if capped and options.machine_weights == "rows":
         text = (
-            f"estimates {_listed(capped)} claim more than {MOST_ROWS:g} times the rows of the median one and count for "
+            f"estimates {listed(capped)} claim more than {MOST_ROWS:g} times the rows of the median one and count for "
             f"{roll.most_rows:.0f} each"
         )
         notes.append(
@@ -570,7 +570,7 @@ def _notes(decision: FilterDecision, roll: Roll, options: AggregationOptions) ->
     return notes
 
 
-def _listed(indices: Sequence[int], most: int = 10) -> str:
+def listed(indices: Sequence[int], most: int = 10) -> str:
     """Some of them, and that there are more."""
     return ", ".join(map(str, indices[:most])) + (", ..." if len(indices) > most else "")
 

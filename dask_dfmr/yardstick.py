@@ -16,12 +16,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
-from scipy.optimize import linear_sum_assignment
 
 from dask_dfmr.calibration import Law, chi_square_law, settle
 from dask_dfmr.distances import l2_tile, log_self_products, stack_mixtures
 from dask_dfmr.estimates import LocalEstimate
 from dask_dfmr.families import Array
+from dask_dfmr.fisher import FARTHEST, difference, match_components
 from dask_dfmr.information import MOST_COORDINATES, Information, information
 from dask_dfmr.mixture import Mixture
 
@@ -30,9 +30,6 @@ MOST_COVARIANCES = 20
 
 N_DRAWS = 2**13
 """Rows drawn for the errors of means and covariances of whole columns."""
-
-FARTHEST = 1e50
-"""Coordinates count as no more than this, so that their squares can be summed."""
 
 LEAST_OWN_SHARE = 0.2
 """An estimate that is most of the global mixture is not held to less than this share of its own variance."""
@@ -183,25 +180,19 @@ class Yardstick:
     def aligned(self, mixture: Mixture) -> Mixture:
         """With its components matched to the reference's."""
         family = self.mixture.family
-        with np.errstate(over="ignore", invalid="ignore"):
-            costs = family.divergence(self.mixture.components, mixture.components)
-        # On a logarithmic scale a component that fits nowhere does not decide for the others.
-        costs = np.log1p(np.nan_to_num(np.maximum(costs, 0.0), nan=1e300, posinf=1e300))
-        return mixture.reordered(linear_sum_assignment(costs)[1])
+        return mixture.reordered(
+            match_components(family, self.mixture.components, mixture.components)
+        )
 
     def difference(self, aligned: Mixture, weights: Array | None = None) -> Array:
         """Coordinates of a matched estimate about the reference, or about the reference with other weights."""
         about = self.mixture.weights if weights is None else weights
-        with np.errstate(over="ignore", invalid="ignore"):
-            v = self.mixture.family.coordinates(
-                aligned.weights, aligned.components, (about, self.mixture.components)
-            )
-        return np.clip(np.nan_to_num(v, nan=FARTHEST), -FARTHEST, FARTHEST)
+        origin = (about, self.mixture.components)
+        return difference(self.mixture.family, aligned.weights, aligned.components, origin)
 
     def residual(self, v: Array) -> Array:
         """White coordinates of a difference: their squares add up to v' I v."""
-        v = v - self.about.normal * (self.about.normal @ v)
-        return v if self.about.root is None else v @ self.about.root
+        return self.about.residual(v)
 
     def variance(self, n_samples: float, is_member: bool = False) -> float:
         """Of the difference, per unit of information; a member has a part in the mixture itself."""

@@ -1,0 +1,82 @@
+"""Local estimates of honest machines, made once and kept in files: several benchmarks corrupt the same ones.
+
+Rows are drawn from a population of the paper's design (:func:`mixsim.paper_population`). Every machine fits its rows
+from the shortlist of pilots, as a user's partitions do, and not from the truth.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from common import draw_rows
+from mixsim import paper_population
+
+from dask_dfmr import LocalEstimate, Mixture, pilot
+from dask_dfmr.families.gaussian import Gaussian
+from dask_dfmr.local_fit import LocalProblem
+from dask_dfmr.random import PILOT_DRAW, PILOT_FIT, PILOT_ROWS, stream
+from dask_dfmr.tasks import FitSettings, fit_rows
+from dask_dfmr.threads import single_threaded_blas
+
+
+class Setting(NamedTuple):
+    """Machines of equally many rows of one population."""
+
+    overlap: float
+    seed: int
+    n_machines: int = 100
+    n_components: int = 5
+    n_features: int = 10
+    n_rows: int = 5000
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return (
+            f"K{self.n_components}_d{self.n_features}_n{self.n_rows}_m{self.n_machines}"
+            f"_o{self.overlap:g}_s{self.seed}"
+        )
+
+
+def honest_fits(setting: Setting, folder: Path) -> tuple[Mixture, list[LocalEstimate]]:
+    """The population and its machines' estimates: read, or made and written."""
+    path = folder / f"{setting.name}.npz"
+    if not path.exists():
+        truth = paper_population(
+            setting.n_components, setting.n_features, setting.overlap, setting.seed
+        )
+        with single_threaded_blas():
+            estimates = _fit(truth, setting)
+        folder.mkdir(parents=True, exist_ok=True)
+        mixtures = [truth, *(e.mixture for e in estimates)]
+        arrays = {
+            name: np.array([getattr(m, name) for m in mixtures])
+            for name in ("weights", "means", "covariances")
+        }
+        beside = path.with_suffix(".part.npz")
+        np.savez(beside, **arrays)
+        beside.rename(path)
+    with np.load(path) as data:
+        stacks = [data[name] for name in ("weights", "means", "covariances")]
+        truth, *found = (Mixture(*one) for one in zip(*stacks, strict=True))
+    return truth, [LocalEstimate(mixture, setting.n_rows) for mixture in found]
+
+
+def _fit(truth: Mixture, setting: Setting) -> list[LocalEstimate]:
+    seed = np.random.SeedSequence((setting.seed, round(1000 * setting.overlap)))
+    problem = LocalProblem(Gaussian("full"), setting.n_components, n_machines=setting.n_machines)
+    settings = FitSettings(problem, "pilot", seed)
+    rows_seed, *_ = seed.spawn(1)
+    rng = np.random.default_rng(rows_seed)
+    rows = [draw_rows(truth, setting.n_rows, rng) for _ in range(setting.n_machines)]
+    drawn = pilot.draw_pilots(len(rows), stream(seed, PILOT_DRAW))
+    pilots = {i: pilot.read_pilot(problem, rows[i], stream(seed, PILOT_ROWS, i)) for i in drawn}
+    scale = pilot.pilot_scale(list(pilots.values()))
+    fits = [
+        pilot.fit_pilot(problem, rows, scale, stream(seed, PILOT_FIT, i))
+        for i, rows in pilots.items()
+    ]
+    shortlist = pilot.make_shortlist(problem, fits)
+    return [fit_rows(X, None, i, settings, shortlist) for i, X in enumerate(rows)]
