@@ -15,6 +15,8 @@ from dask_dfmr.estimates import LocalEstimate, Outcome
 from dask_dfmr.estimator import GaussianMixture
 from dask_dfmr.exceptions import (
     AggregationError,
+    ClusterError,
+    ClusterWarning,
     FilterWarning,
     HeterogeneityWarning,
     NoMajorityWarning,
@@ -44,6 +46,8 @@ except PackageNotFoundError:  # a source tree that was not installed
 __all__ = [
     "Aggregate",
     "AggregationError",
+    "ClusterError",
+    "ClusterWarning",
     "FilterDecision",
     "FilterWarning",
     "GaussianMixture",

@@ -6,13 +6,9 @@ becomes larger in memory than it is on disk.
 
 from __future__ import annotations
 
-import io
-import json
-import math
 import os
 import tempfile
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +29,7 @@ from dask_dfmr.families import Array
 from dask_dfmr.families.gaussian import Gaussian
 from dask_dfmr.local_fit import LocalProblem
 from dask_dfmr.mixture import Mixture
+from dask_dfmr.plain import as_json, portable, read_members, write_members
 
 FORMAT, FORMAT_VERSION = "dask_dfmr.aggregate", 1
 DOCUMENT = "aggregate.json"
@@ -66,7 +63,6 @@ _COMPONENT_ARRAYS = (
     "centers",
 )
 _PARAMETERS = ("weights", "means", "covariances")
-_DTYPES = ("<f8", "<i8", "|b1")
 
 
 # -- writing ---------------------------------------------------------------------------------------
@@ -100,35 +96,12 @@ def _write(path: Path, document: dict[str, Any], arrays: dict[str, Any]) -> None
     handle, beside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w") as archive:
-            text = json.dumps(_plain(document), allow_nan=False, indent=1)
-            archive.writestr(DOCUMENT, text)
-            for name, array in arrays.items():
-                buffer = io.BytesIO()
-                np.lib.format.write_array(buffer, _portable(array), allow_pickle=False)
-                archive.writestr(f"{name}.npy", buffer.getvalue())
+            plain = {name: portable(array) for name, array in arrays.items()}
+            write_members(archive, DOCUMENT, as_json(document), plain)
         os.replace(beside, path)
     except BaseException:
         Path(beside).unlink(missing_ok=True)
         raise
-
-
-def _portable(array: Any) -> Any:
-    array = np.ascontiguousarray(array)
-    kind = {"f": "<f8", "i": "<i8", "u": "<i8", "b": "|b1"}[array.dtype.kind]
-    return array.astype(kind)
-
-
-def _plain(value: Any) -> Any:
-    """Numbers as JSON has them: NaN and infinity become words."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"number": repr(value)}
-    return value
 
 
 def _put_mixture(mixture: Mixture, name: str, arrays: dict[str, Any]) -> dict[str, Any]:
@@ -220,85 +193,40 @@ def load_aggregate(path: str | os.PathLike[str]) -> Aggregate:
 
     Raises
     ------
+    OSError
+        If the file is not there, or may not be read.
     ValueError
-        If the file is no such file, is of another version, or does not hold what it says.
+        If it is no such file, is of another version, or does not hold what it says.
     """
     name = os.fspath(path)
+    document, arrays = read_members(path, DOCUMENT, "a saved aggregate", dict)
+    if document.get("format") != FORMAT:
+        raise ValueError(f'{name} is not a saved aggregate: expected "format": "{FORMAT}".')
+    if document.get("version") != FORMAT_VERSION or isinstance(document["version"], bool):
+        raise ValueError(
+            f"{name}: expected format version {FORMAT_VERSION}, got {document.get('version')!r:.100}; "
+            "a newer dask_dfmr may read it."
+        )
     try:
-        with zipfile.ZipFile(path) as archive:
-            document = _document(archive, name)
-            return _read(document, _arrays(archive))
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{name} is not a saved aggregate: {error}.") from error
+        return _read(document, arrays)
     except ValueError as error:
-        text = str(error)
-        raise ValueError(text if text.startswith(str(name)) else f"{name}: {text}") from error
-    except (
-        KeyError,
-        TypeError,
-        AttributeError,
-        IndexError,
-        OverflowError,
-        RecursionError,
-    ) as error:
+        raise ValueError(f"{name}: {error}") from error
+    except _OTHERWISE as error:
         raise ValueError(
             f"{name}: this saved aggregate lacks something or holds it in another form "
             f"({type(error).__name__}: {error})."
         ) from error
 
 
-def _document(archive: zipfile.ZipFile, name: Any) -> dict[str, Any]:
-    total = sum(info.file_size for info in archive.infolist())
-    packed = any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist())
-    if packed or total > os.path.getsize(name):
-        raise ValueError(
-            f"{name} is not a saved aggregate: its members must be stored, without compression."
-        )
-    if DOCUMENT not in archive.namelist():
-        raise ValueError(f"{name} is not a saved aggregate: it has no member {DOCUMENT!r}.")
-    try:
-        document = json.loads(archive.read(DOCUMENT), object_hook=_number)
-    except ValueError as error:
-        raise ValueError(f"{name} is not a saved aggregate: not JSON ({error}).") from error
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise ValueError(f'{name} is not a saved aggregate: expected "format": "{FORMAT}".')
-    if document.get("version") != FORMAT_VERSION:
-        raise ValueError(
-            f"{name}: expected format version {FORMAT_VERSION}, got {document.get('version')!r}; "
-            "a newer dask_dfmr may read it."
-        )
-    return document
-
-
-def _number(value: dict[str, Any]) -> Any:
-    if list(value) == ["number"] and value["number"] in ("nan", "inf", "-inf"):
-        return float(value["number"])
-    return value
-
-
-def _arrays(archive: zipfile.ZipFile) -> dict[str, Any]:
-    """Every member that is an array, by its name without the ending."""
-    return {
-        info.filename.removesuffix(".npy"): _array(info.filename, archive.read(info))
-        for info in archive.infolist()
-        if info.filename.endswith(".npy")
-    }
-
-
-def _array(name: str, content: bytes) -> Any:
-    """An array of its own header's shape, if the member is as long as that says."""
-    buffer = io.BytesIO(content)
-    if np.lib.format.read_magic(buffer) != (1, 0):
-        raise ValueError(f"{name} must be an array in the format npy 1.0.")
-    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(buffer)
-    if dtype.str not in _DTYPES or is_fortran:
-        raise ValueError(
-            f"{name} must hold one of {', '.join(_DTYPES)} in C order; got {dtype.str!r}."
-        )
-    rest = content[buffer.tell() :]
-    if math.prod(shape) * dtype.itemsize != len(rest):
-        raise ValueError(f"{name} must hold {shape} numbers; it is {len(rest)} bytes long.")
-    return np.frombuffer(rest, dtype).reshape(shape).astype(dtype.newbyteorder("="))
+_OTHERWISE = (
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    AssertionError,
+)
+"""What values of other types and shapes than ours trip over."""
 
 
 def _read(document: dict[str, Any], arrays: dict[str, Any]) -> Aggregate:

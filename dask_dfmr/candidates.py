@@ -19,7 +19,6 @@ from functools import partial
 from operator import itemgetter
 from typing import Any
 
-import distributed
 import numpy as np
 from dask.sizeof import sizeof
 from numpy.typing import NDArray
@@ -30,7 +29,13 @@ from dask_dfmr.decision import Aggregate, AggregationOptions
 from dask_dfmr.distances import BLOCK_SIZE, tile_blocks
 from dask_dfmr.estimates import LocalEstimate, without_estimate
 from dask_dfmr.exceptions import AggregationError
-from dask_dfmr.execution import MAX_PILOT_ROUNDS, HeldTask, active_client, fetch, hold
+from dask_dfmr.execution import (
+    HeldTask,
+    active_client,
+    fetch,
+    hold_each,
+    raise_errors_of_tasks,
+)
 from dask_dfmr.graph import GraphBuilder
 from dask_dfmr.measurement import Reading, Wanted
 from dask_dfmr.mixture import Mixture
@@ -69,7 +74,7 @@ def read_pilot(
         return pilot.read_pilot(simplest.problem, X, seed), kept
 
     nothing: tuple[None, None] = (None, None)
-    return tasks.guarded(simplest.timeout, load, lambda outcome, reason: nothing)
+    return tasks.guarded(simplest.timeout, load, lambda outcome, reason, n_rows: nothing)
 
 
 def fit_pilot(
@@ -112,14 +117,24 @@ def fit_candidates(
     estimates = tasks.guarded(
         shared.timeout,
         load_and_fit,
-        lambda outcome, reason: [without_estimate(outcome, reason)] * len(candidates),
+        lambda *failure: [without_estimate(*failure)] * len(candidates),
     )
     return [replace(e, partition=partition, source=source).to_arrays() for e in estimates]
 
 
-def report_candidates(messages: Sequence[Sequence[Message]]) -> list[list[Message]]:
-    """What partitions say of themselves for every candidate, without mixtures."""
-    return [tasks.report_rows(list(of_partition)) for of_partition in messages]
+def report_candidates(
+    messages: Sequence[Sequence[Message]], n: int, first: int
+) -> list[list[Message]]:
+    """What partitions, numbered from ``first``, say of themselves for each of n candidates, without mixtures."""
+    return [
+        tasks.report_rows(tasks.as_plain_each(of_partition, n, first + k))
+        for k, of_partition in enumerate(messages)
+    ]
+
+
+def plain_candidates(messages: Sequence[Any], n: int) -> list[list[Message]]:
+    """All messages, plain ones."""
+    return [tasks.as_plain_each(of_partition, n, i) for i, of_partition in enumerate(messages)]
 
 
 def aggregate_candidate(
@@ -176,18 +191,26 @@ def add_pilots(
     return rows, data
 
 
-def add_shortlists(
+def add_pilot_fits(
     g: GraphBuilder, rows: Mapping[int, Any], candidates: Sequence[FitSettings]
+) -> dict[tuple[int, int], Any]:
+    """What every pilot proposes for every candidate, by candidate and partition."""
+    scale = g.add("pilot_scale", 0, pilot.pilot_scale, list(rows.values()))
+    return {
+        (c, i): g.add("fit_pilot", (c, i), fit_pilot, of_pilot, scale, i, settings)
+        for c, settings in enumerate(candidates)
+        for i, of_pilot in rows.items()
+    }
+
+
+def add_shortlists(
+    g: GraphBuilder, fits: Mapping[tuple[int, int], Any], candidates: Sequence[FitSettings]
 ) -> list[Any]:
     """Every candidate's starts."""
-    scale = g.add("pilot_scale", 0, pilot.pilot_scale, list(rows.values()))
     shortlists = []
     for c, settings in enumerate(candidates):
-        fits: list[Any] = [
-            g.add("fit_pilot", (c, i), fit_pilot, of_pilot, scale, i, settings)
-            for i, of_pilot in rows.items()
-        ]
-        shortlists.append(g.add("shortlist", c, tasks.make_shortlist, fits, settings))
+        own: list[Any] = [of_pilot for (candidate, _), of_pilot in fits.items() if candidate == c]
+        shortlists.append(g.add("shortlist", c, tasks.make_shortlist, own, settings))
     return shortlists
 
 
@@ -256,12 +279,13 @@ class CandidateFits:
     def reduce(self, common: CommonSet, refusals: Mapping[int, str]) -> list[Aggregate | None]:
         """Every candidate from its estimates in the common set."""
         g = GraphBuilder()
-        messages = g.add("messages", 0, list, [task.argument for task in self.messages])
+        arguments = [task.argument for task in self.messages]
+        messages = g.add("messages", 0, plain_candidates, arguments, len(self.candidates))
         refs = []
         for c, (own, settings) in enumerate(zip(self.aggregates, self.candidates, strict=True)):
             mine = own if isinstance(own, Aggregate) else None
-            arguments = (messages, c, mine, common.kept, dict(refusals), settings, self.options)
-            refs.append(g.add("reduce_candidate", c, reduce_candidate, *arguments))
+            given = (messages, c, mine, common.kept, dict(refusals), settings, self.options)
+            refs.append(g.add("reduce_candidate", c, reduce_candidate, *given))
         return fetch(g, refs)
 
 
@@ -291,7 +315,7 @@ def _fit_locally(
     data: dict[int, Any] = {}
     if candidates[0].needs_pilots:
         rows, data = add_pilots(g, partitions, candidates, simplest)
-        shortlists = add_shortlists(g, rows, candidates)
+        shortlists = add_shortlists(g, add_pilot_fits(g, rows, candidates), candidates)
     refs = add_fits(g, partitions, candidates, shortlists, data)
     more = _add_aggregations(g, refs, candidates, options)
     found = fetch(g, [*refs, *more], verbose)
@@ -312,19 +336,16 @@ def _fit_on_cluster(
     if candidates[0].needs_pilots:
         shortlists, data = _find_shortlists(partitions, candidates, simplest, verbose)
 
-    def fit(which: Sequence[int], use_data: bool, verbose: int) -> list[HeldTask]:
+    def fit(which: Sequence[int]) -> tuple[GraphBuilder, list[Any]]:
         g = GraphBuilder()
-        at_hand = {i: task.argument for i, task in data.items() if use_data}
-        return hold(g, add_fits(g, partitions, candidates, shortlists, at_hand, which), verbose)
+        # One that is tried again, alone, is read again: its data may be what cannot be had.
+        at_hand = {i: task.argument for i, task in data.items() if len(which) == len(partitions)}
+        return g, add_fits(g, partitions, candidates, shortlists, at_hand, which)
 
-    messages = fit(range(len(partitions)), True, verbose)
-    for i in range(len(partitions)):
-        # A dying worker makes every task on it suspect: once more, alone on the cluster.
-        if isinstance(messages[i].error, distributed.KilledWorker):
-            (messages[i],) = fit([i], False, 0)
-        error = messages[i].error
-        if error is not None:
-            lost = tasks.lost_partition(i, partitions.sources[i], error)
+    messages = hold_each(fit, range(len(partitions)), verbose)
+    for i, task in enumerate(messages):
+        if task.error is not None:
+            lost = tasks.lost_partition(i, partitions.sources[i], task.error)
             messages[i] = HeldTask([lost] * len(candidates))
     g = GraphBuilder()
     refs = [task.argument for task in messages]
@@ -335,23 +356,32 @@ def _fit_on_cluster(
 def _find_shortlists(
     partitions: Partitions, candidates: list[FitSettings], simplest: int, verbose: int
 ) -> tuple[list[Any], dict[int, HeldTask]]:
-    """Every candidate's starts, brought here before any fit, and the pilots' data; nothing if pilots keep dying."""
-    for _ in range(MAX_PILOT_ROUNDS):
+    """Every candidate's starts, brought here before any fit, and the pilots' data; who kills workers is no pilot."""
+    drawn = list(add_pilots(GraphBuilder(), partitions, candidates, simplest)[0])
+
+    def read(places: Sequence[int]) -> tuple[GraphBuilder, list[Any]]:
         g = GraphBuilder()
         rows, data = add_pilots(g, partitions, candidates, simplest)
-        held = hold(g, [*rows.values(), *data.values()], verbose)
-        held_rows = dict(zip(rows, held[: len(rows)], strict=True))
-        held_data = dict(zip(data, held[len(rows) :], strict=True))
-        alive = {i: None if task.error else task.argument for i, task in held_rows.items()}
+        refs = [*rows.values(), *data.values()]
+        return g, [refs[k] for k in places]
+
+    held = hold_each(read, range(2 * len(drawn)), verbose)
+    held_rows = dict(zip(drawn, held[: len(drawn)], strict=True))
+    held_data = dict(zip(drawn, held[len(drawn) :], strict=True))
+    rows = {i: None if task.error else task.argument for i, task in held_rows.items()}
+    places = [(c, i) for c in range(len(candidates)) for i in drawn]
+
+    def fit(which: Sequence[int]) -> tuple[GraphBuilder, list[Any]]:
         g = GraphBuilder()
-        try:
-            shortlists = fetch(g, add_shortlists(g, alive, candidates))
-        except Exception as error:
-            logger.info("pilots are tried again: %s", error)
-            continue
-        return shortlists, {i: task for i, task in held_data.items() if task.error is None}
-    logger.warning("the pilots could not be fitted; every partition makes its own start")
-    return [None] * len(candidates), {}
+        fits = add_pilot_fits(g, rows, candidates)
+        return g, [fits[places[k]] for k in which]
+
+    fits = dict(zip(places, hold_each(fit, range(len(places))), strict=True))
+    raise_errors_of_tasks(fits.values())
+    alive = {place: None if task.error else task.argument for place, task in fits.items()}
+    g = GraphBuilder()
+    shortlists = fetch(g, add_shortlists(g, alive, candidates))
+    return shortlists, {i: task for i, task in held_data.items() if task.error is None}
 
 
 def _add_aggregations(
@@ -363,10 +393,10 @@ def _add_aggregations(
     """Reports by blocks of partitions, then an aggregate per candidate."""
     blocks = tile_blocks(len(refs), BLOCK_SIZE)
     reports = [
-        g.add("report_candidates", b, report_candidates, list(refs[s]))
+        g.add("report_candidates", b, report_candidates, list(refs[s]), len(candidates), s.start)
         for b, s in enumerate(blocks)
     ]
-    messages = g.add("messages", 0, list, list(refs))
+    messages = g.add("messages", 0, plain_candidates, list(refs), len(candidates))
     aggregates = [
         g.add("aggregate_candidate", c, aggregate_candidate, messages, c, settings, options)
         for c, settings in enumerate(candidates)

@@ -64,7 +64,8 @@ class LocalEstimate:
     Raises
     ------
     ValueError
-        If ``mixture`` and ``outcome`` contradict each other, or the row count is no row count.
+        If ``mixture`` and ``outcome`` contradict each other, the row count is no row count, or another
+        value is of a wrong type.
 
     Examples
     --------
@@ -99,6 +100,23 @@ class LocalEstimate:
             )
         if self.outcome.is_usable and self.n_samples == 0:
             raise ValueError("n_samples must be at least 1 for an estimate with a mixture; got 0.")
+        self._check_details()
+
+    def _check_details(self) -> None:
+        """What a machine says of itself goes into reports and files: it must be what it is said to be there."""
+        for name in ("n_omitted", "n_iter", "partition"):
+            value = getattr(self, name)
+            if value is None and name == "partition":
+                continue
+            if not isinstance(value, (int, np.integer)) or not 0 <= value < MAX_ROWS:
+                raise ValueError(f"{name} must be a non-negative integer; got {value!r:.100}.")
+            object.__setattr__(self, name, int(value))
+        if not isinstance(self.log_likelihood, (int, float, np.integer, np.floating)):
+            raise ValueError(f"log_likelihood must be a number; got {self.log_likelihood!r:.100}.")
+        for name in ("reason", "source", "start"):
+            value = getattr(self, name)
+            if not isinstance(value, str) and not (value is None and name == "source"):
+                raise ValueError(f"{name} must be a string; got {value!r:.100}.")
 
     def __repr__(self) -> str:
         where = "" if self.partition is None else f", partition={self.partition}"
@@ -158,3 +176,27 @@ def without_estimate(
 ) -> LocalEstimate:
     """An outcome that is no estimate."""
     return LocalEstimate(None, n_samples, outcome, reason, **details)
+
+
+_INTEGER, _NUMBER = (int, np.integer), (int, float, np.integer, np.floating)
+_MESSAGE_TYPES: dict[str, tuple[type, ...]] = {
+    "n_samples": _INTEGER,
+    "outcome": (str,),
+    "reason": (str,),
+    "partition": (*_INTEGER, type(None)),
+    "source": (str, type(None)),
+    "n_omitted": _INTEGER,
+    "n_iter": _INTEGER,
+    "log_likelihood": _NUMBER,
+    "start": (str,),
+}
+
+
+def wrong_types(message: Mapping[str, Any]) -> str | None:
+    """Which value of a message, but those of its mixture, is of another type than it must be; None if all are right."""
+    for name, types in _MESSAGE_TYPES.items():
+        if name in message and not isinstance(message[name], types):
+            return f"{name} is of type {type(message[name]).__name__}"
+    if message.get("outcome", Outcome.FITTED) not in list(Outcome):
+        return f"outcome is {message['outcome']!r:.100}"
+    return None if "n_samples" in message else "it does not say its n_samples"

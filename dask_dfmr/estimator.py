@@ -33,11 +33,12 @@ from dask_dfmr.random import SeedLike
 from dask_dfmr.reaggregation import again, origin_of, short_findings
 from dask_dfmr.refinement import RefinementOptions
 from dask_dfmr.report import describe_failures, describe_verdict, failures, partition_report
-from dask_dfmr.restarts import check_restarts, settle_optimum
+from dask_dfmr.restarts import SettledFit, check_restarts, settle_optimum
 from dask_dfmr.revisits import audit_with_rows, fit_partitions, numbered_from
 from dask_dfmr.second_look import look_again
 from dask_dfmr.tasks import report_rows
 from dask_dfmr.threads import single_threaded_blas
+from dask_dfmr.trust import trusting
 
 logger = logging.getLogger("dask_dfmr")
 
@@ -157,6 +158,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     partition_timeout : float or str, optional
         Seconds (or "5 minutes") after which reading and fitting one partition is given up. It makes
         results depend on time.
+    trusted_workers : list of str, mapping or None, default None
+        On a cluster, the only workers that may do what speaks for all partitions: broadcast starts, choose among them,
+        aggregate, sum passes. Addresses or names of workers, or a resource that they offer and a task takes
+        (``{"TRUSTED": 1}``), which is the way that survives their restart at another address. Partitions
+        are read and fitted anywhere. Checked before anything is submitted. It protects against wrong results of
+        other workers, not against hostile code on them: see SECURITY.md.
     keep_estimates : "auto" or bool, default "auto"
         Keep the local estimates in ``estimates_``: "auto" in memory up to 256 MB, beyond that in
         temporary files.
@@ -258,6 +265,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         nan_policy: str = "raise",
         on_failed: str = "warn",
         partition_timeout: float | str | None = None,
+        trusted_workers: Sequence[str] | Mapping[str, float] | str | None = None,
         keep_estimates: bool | Literal["auto"] = "auto",
         split_every: int | None = None,
         n_partitions: int = 1,
@@ -290,6 +298,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.nan_policy = nan_policy
         self.on_failed = on_failed
         self.partition_timeout = partition_timeout
+        self.trusted_workers = trusted_workers
         self.keep_estimates = keep_estimates
         self.split_every = split_every
         self.n_partitions = n_partitions
@@ -317,6 +326,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             If a partition could not be fitted and ``on_failed="raise"``.
         RefinementError
             If no kept partition could be read again.
+        ClusterError
+            If the scheduler is gone, or workers keep dying under the aggregation.
 
         Warns
         -----
@@ -329,6 +340,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             If there are too few partitions to filter, or one holds most of the kept rows.
         OptimumWarning
             If the partitions share an optimum that is not the best one (``restarts``).
+        ClusterWarning
+            If a cluster has nobody to compute what is waited for.
         ConvergenceWarning
             If a kept local fit, the reduction, or a refinement with ``refine="auto"`` did not converge.
         """
@@ -347,6 +360,17 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         check_restarts(self.restarts)
         refinement = self._refinement_options()
         pipeline = build_pipeline(X, **parameters, n_starts=1, block_size=None)
+        with trusting(pipeline.trusted):
+            settled, followed = self._compute(pipeline, refinement)
+        self._learn(settled.result, followed)
+        self.n_restarts_ = settled.n_restarts
+        self._tell(followed.aggregate, settled.notes)
+        return self
+
+    def _compute(
+        self, pipeline: Pipeline, refinement: RefinementOptions
+    ) -> tuple[SettledFit, FollowUp]:
+        """The fit, and what it comes back to the data for."""
         try:
             result = run(pipeline, self.keep_estimates, self.verbose)
         except AggregationError as error:
@@ -362,10 +386,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             origin = Origin(result.estimates, options, settings.seed, problem, problem.mixture_type)
             result = replace(result, aggregate=replace(result.aggregate, origin=origin))
         followed = follow_up(pipeline, result, refinement, self.verbose)
-        self._learn(result, followed)
-        self.n_restarts_ = settled.n_restarts
-        self._tell(followed.aggregate, settled.notes)
-        return self
+        return replace(settled, result=result), followed
 
     def _refinement_options(self) -> RefinementOptions:
         options = RefinementOptions(self.refine, self.false_drop_rate)
@@ -433,7 +454,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         n_machines = n_old + len(pipeline.partitions)
         problem = replace(pipeline.settings.problem, n_machines=n_machines)
         pipeline = replace(pipeline, settings=replace(pipeline.settings, problem=problem))
-        found = numbered_from(fit_partitions(pipeline, verbose=self.verbose), n_old)
+        with trusting(pipeline.trusted):
+            found = numbered_from(fit_partitions(pipeline, verbose=self.verbose), n_old)
         assert self.estimates_ is not None  # they are the origin's
         estimates = [*self.estimates_, *found]
         origin = replace(origin, estimates=estimates, cache={})
@@ -488,7 +510,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             raise ValueError(
                 f"X must be what was fitted, in {self.n_partitions_} partitions; got {len(pipeline.partitions)}."
             )
-        return audit_with_rows(self.aggregate_, pipeline, which, self.verbose)
+        with trusting(pipeline.trusted):
+            return audit_with_rows(self.aggregate_, pipeline, which, self.verbose)
 
     def _check_warm_start(self) -> None:
         last = (self.mixture_.n_components, self.mixture_.covariance_type)

@@ -36,6 +36,17 @@ class RefinementError(ValueError):
     """A refinement found none of the kept partitions readable again."""
 
 
+class ClusterError(RuntimeError):
+    """The cluster failed, not the data: its scheduler is gone, or workers keep dying under the aggregation.
+
+    A partition that takes down its worker is not this error but the outcome "lost" of that partition.
+    """
+
+
+class ClusterWarning(UserWarning):
+    """A cluster does not get on: nobody is there to compute what is waited for."""
+
+
 class PartitionWarning(UserWarning):
     """Partitions were left out because they could not be read, fitted or used."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,16 +20,18 @@ from dask.core import get_dependencies
 from dask.diagnostics import ProgressBar
 from dask.task_spec import DataNode, TaskRef
 
+from dask_dfmr import cluster
 from dask_dfmr.decision import Aggregate, AggregationOptions
 from dask_dfmr.distances import BLOCK_SIZE, tile_blocks
 from dask_dfmr.estimates import LocalEstimate
-from dask_dfmr.exceptions import AggregationError
+from dask_dfmr.exceptions import AggregationError, ClusterError
 from dask_dfmr.graph import (
     SPLIT_EVERY,
     GraphBuilder,
     add_aggregation,
     add_all,
     add_fits,
+    add_pilot_fits,
     add_pilot_reads,
     add_shortlist,
     as_delayed,
@@ -37,12 +39,13 @@ from dask_dfmr.graph import (
 from dask_dfmr.partitions import Partitions, reachable
 from dask_dfmr.pilot import Shortlist
 from dask_dfmr.store import MEMORY_LIMIT, StoredEstimates, write_block
-from dask_dfmr.tasks import FitSettings, lost_partition
+from dask_dfmr.tasks import FitSettings, as_plain, estimate_of, lost_partition
+from dask_dfmr.trust import TrustedWorkers
 
 logger = logging.getLogger("dask_dfmr")
 
-MAX_PILOT_ROUNDS = 3
-"""So often the shortlist is tried again without the pilots that died."""
+MOST_TRIES = 3
+"""So often tasks whose workers died are tried: the first time they may have died of another task on the same worker."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class Pipeline:
     options: AggregationOptions
     split_every: int = SPLIT_EVERY
     block_size: int = BLOCK_SIZE
+    trusted: TrustedWorkers | None = None
 
     def as_delayed(self) -> Any:
         """The whole fit as one lazy graph that gives the :class:`Aggregate`."""
@@ -107,7 +111,7 @@ def run(pipeline: Pipeline, keep_estimates: bool | str = "auto", verbose: int = 
     rows = [row for block in reports for row in block]
     if messages is None:
         return FitResult(aggregate, rows, store)
-    estimates = [LocalEstimate.from_arrays(message, mixture_type) for message in messages]
+    estimates = [estimate_of(message, mixture_type, i) for i, message in enumerate(messages)]
     return FitResult(aggregate, rows, estimates)
 
 
@@ -180,66 +184,111 @@ def _run_on(
     verbose: int,
 ) -> _Answers:
     partitions, data = _place_data(client, pipeline.partitions)
-    fits, lost = _fit_partitions(client, partitions, pipeline.settings, verbose)
-    data.clear()
-    g = GraphBuilder()
-    messages = [
-        g.add("lost_partition", i, dict, lost[i]) if i in lost else TaskRef(future.key)
-        for i, future in enumerate(fits)
-    ]
-    result, reports = add_aggregation(
-        g,
-        messages,
-        pipeline.settings,
-        partitions.n_features,
-        pipeline.options,
-        pipeline.split_every,
-        pipeline.block_size,
-    )
+    fits = _Fits(client, partitions, pipeline.settings, verbose)
     try:
-        answers = client.gather(_submit(client, g, [result, *reports], verbose))
+        answers = _aggregate(client, fits, pipeline, verbose)
     except AggregationError as error:
         # The client keeps the error, its traceback these frames, and they the futures: without cutting
         # that circle the tasks would stay on the scheduler.
         error.__traceback__ = None
         return copy.copy(error), [], None
     kept: list[Any] | None = [] if in_memory else None
-    for b, block in enumerate(tile_blocks(len(fits), pipeline.block_size)):
+    for b, block in enumerate(tile_blocks(len(partitions), pipeline.block_size)):
         if store is not None:
-            write_block(_gather_messages(client, fits, lost, block), store.path(b))
+            write_block(fits.messages(block), store.path(b))
         elif kept is not None:
-            kept += _gather_messages(client, fits, lost, block)
+            kept += fits.messages(block)
+    data.clear()
     return answers[0], answers[1:], kept
 
 
-def _fit_partitions(
-    client: distributed.Client, partitions: Partitions, settings: FitSettings, verbose: int
-) -> tuple[list[Any], dict[int, Any]]:
-    """A future per partition, and the messages of those that are lost."""
-    shortlist = None
-    if settings.needs_pilots:
-        shortlist = _find_shortlist(client, partitions, settings, verbose)
-    fits = _submit_fits(client, partitions, settings, shortlist, verbose)
-    for i, future in enumerate(fits):
-        # A dying worker makes every task on it suspect. Alone on the cluster, a partition is judged by what it does.
-        if isinstance(_error_of(future), distributed.KilledWorker):
-            (fits[i],) = _submit_fits(client, partitions, settings, shortlist, 0, [i])
-    errors = {i: _error_of(future) for i, future in enumerate(fits)}
-    lost = {
-        i: lost_partition(i, partitions.sources[i], error)
-        for i, error in errors.items()
-        if error is not None
-    }
-    return fits, lost
+class _Fits:
+    """The local estimates of all partitions, which stay on the workers; what died is the outcome of its partition."""
+
+    def __init__(
+        self,
+        client: distributed.Client,
+        partitions: Partitions,
+        settings: FitSettings,
+        verbose: int,
+    ) -> None:
+        self.client, self.partitions, self.settings = client, partitions, settings
+        self.shortlist = None
+        if settings.needs_pilots:
+            self.shortlist = _find_shortlist(client, partitions, settings, verbose)
+        self.held = hold_each(self._build, range(len(partitions)), verbose)
+
+    def _build(self, indices: Sequence[int]) -> tuple[GraphBuilder, list[TaskRef]]:
+        # The fits depend on nothing that a deadly partition could take down with it: the shortlist is here.
+        g = GraphBuilder()
+        shortlist = self.shortlist
+        held = None if shortlist is None else g.add("shortlist", 0, Shortlist, *shortlist)
+        return g, add_fits(g, self.partitions, self.settings, held, indices)
+
+    def settle(self) -> None:
+        """Bring them up to date: workers that died took finished results with them."""
+        self.held = settle_each(self.held, self._build, range(len(self.partitions)))
+
+    @property
+    def lost(self) -> dict[int, Any]:
+        """Messages of partitions that have no answer of their own."""
+        sources = self.partitions.sources
+        return {
+            i: lost_partition(i, sources[i], task.error)
+            for i, task in enumerate(self.held)
+            if task.error is not None
+        }
+
+    def messages(self, block: slice) -> list[Any]:
+        """The messages of a block of partitions, brought here."""
+
+        def bring() -> list[Any]:
+            lost = self.lost
+            indices = range(block.start, block.stop)
+            wanted = [self.held[i].future for i in indices if i not in lost]
+            found = iter(cluster.gather(self.client, wanted))
+            return [lost[i] if i in lost else as_plain(next(found), i) for i in indices]
+
+        return self.again_if_workers_die(bring)
+
+    def again_if_workers_die(self, use: Callable[[], list[Any]]) -> list[Any]:
+        """The result of using them; where that fails because a worker died under it, of trying once more."""
+        for _ in range(MOST_TRIES - 1):
+            try:
+                return use()
+            except (distributed.KilledWorker, distributed.CancelledError) as error:
+                logger.info("workers died: %s", error)
+                self.settle()
+        return use()
 
 
-def _gather_messages(
-    client: distributed.Client, fits: Sequence[Any], lost: dict[int, Any], block: slice
+def _aggregate(
+    client: distributed.Client, fits: _Fits, pipeline: Pipeline, verbose: int
 ) -> list[Any]:
-    """The messages of a block of partitions, brought here."""
-    indices = range(block.start, block.stop)
-    found = iter(client.gather([fits[i] for i in indices if i not in lost]))
-    return [lost[i] if i in lost else next(found) for i in indices]
+    """The aggregate, and the report's rows block by block."""
+
+    def use() -> list[Any]:
+        g = GraphBuilder()
+        lost = fits.lost
+        messages = [
+            g.add("lost_partition", i, dict, lost[i]) if i in lost else task.argument
+            for i, task in enumerate(fits.held)
+        ]
+        result, reports = add_aggregation(
+            g,
+            messages,
+            pipeline.settings,
+            fits.partitions.n_features,
+            pipeline.options,
+            pipeline.split_every,
+            pipeline.block_size,
+        )
+        return cluster.gather(client, _submit(client, g, [result, *reports], verbose))
+
+    try:
+        return fits.again_if_workers_die(use)
+    except (distributed.KilledWorker, distributed.CancelledError) as error:
+        raise _keep_dying(error) from None
 
 
 def _place_data(client: distributed.Client, partitions: Partitions) -> tuple[Partitions, list[Any]]:
@@ -264,55 +313,54 @@ def _place_data(client: distributed.Client, partitions: Partitions) -> tuple[Par
 
 def _find_shortlist(
     client: distributed.Client, partitions: Partitions, settings: FitSettings, verbose: int
-) -> Shortlist | None:
+) -> Shortlist:
     """The starts for all partitions, brought here before any fit is submitted.
 
-    So the fits depend on nothing that a deadly partition could take down with it. None if pilots die whenever they
-    are asked: then every partition has to find its own start.
+    A pilot that kills its workers is no pilot; the same partition says so again when it is fitted.
     """
-    g = GraphBuilder()
-    reads = add_pilot_reads(g, partitions, settings)
-    futures = _submit(client, g, list(reads.values()), verbose)
-    for _ in range(MAX_PILOT_ROUNDS):
-        # A pilot whose worker died is no pilot; the same partition says so again when it is fitted.
-        alive = {
-            i: TaskRef(future.key) if _error_of(future) is None else None
-            for i, future in zip(reads, futures, strict=True)
-        }
+
+    def read(indices: Sequence[int]) -> tuple[GraphBuilder, list[TaskRef]]:
         g = GraphBuilder()
-        (future,) = _submit(client, g, [add_shortlist(g, alive, settings)], verbose=0)
-        if _error_of(future) is None:
-            shortlist: Shortlist = future.result()
-            return shortlist
-    logger.warning("the pilots could not be fitted; every partition makes its own start")
-    return None
+        reads = add_pilot_reads(g, partitions, settings)
+        return g, [reads[i] for i in indices]
 
+    drawn = list(add_pilot_reads(GraphBuilder(), partitions, settings))
+    reads = dict(zip(drawn, hold_each(read, drawn, verbose), strict=True))
+    rows = {i: task.argument if task.error is None else None for i, task in reads.items()}
 
-def _submit_fits(
-    client: distributed.Client,
-    partitions: Partitions,
-    settings: FitSettings,
-    shortlist: Shortlist | None,
-    verbose: int,
-    only: Sequence[int] | None = None,
-) -> list[Any]:
+    def fit(indices: Sequence[int]) -> tuple[GraphBuilder, list[TaskRef]]:
+        g = GraphBuilder()
+        fits = add_pilot_fits(g, rows, settings)
+        return g, [fits[i] for i in indices]
+
+    fits = hold_each(fit, drawn)
+    raise_errors_of_tasks(fits)
     g = GraphBuilder()
-    held = None if shortlist is None else g.add("shortlist", 0, Shortlist, *shortlist)
-    return _submit(client, g, add_fits(g, partitions, settings, held, only), verbose)
+    found = {i: t.argument if t.error is None else None for i, t in zip(drawn, fits, strict=True)}
+    with client.as_current():
+        (shortlist,) = fetch(g, [add_shortlist(g, found, settings)])
+    return Shortlist(*shortlist)
 
 
 def _submit(
     client: distributed.Client, g: GraphBuilder, refs: Sequence[TaskRef], verbose: int
 ) -> list[Any]:
     """Submit, wait until every task has an answer or an error, and return the futures."""
-    futures = client.get(g.tasks, [ref.key for ref in refs], sync=False)
-    if verbose:
-        distributed.progress(futures, notebook=False)
-        print()
-    # A worker that dies after a wait takes finished results with it, and they are pending again.
-    while any(future.status == "pending" for future in futures):
-        distributed.wait(futures)
-    return list(futures)
+    while True:
+        try:
+            return cluster.submit(client, g.tasks, [ref.key for ref in refs], verbose)
+        except cluster.TrustedWorkersMovedError as moved:
+            logger.warning("the aggregation is submitted again: %s", moved)
+            g, renewed = g.renewed(refs)
+            refs = renewed
+
+
+def _keep_dying(error: BaseException) -> ClusterError:
+    first = f"{type(error).__name__}: {error}".splitlines()[0]
+    return ClusterError(
+        f"workers died {MOST_TRIES} times over under the same tasks of the aggregation ({first}). Their logs say why: "
+        "too little memory for all local estimates, or a cluster that is being taken down."
+    )
 
 
 def compute_each(
@@ -337,31 +385,13 @@ def compute_each(
         g.tasks.update(graph)
         return g, [add(g, i) for i in indices]
 
+    held = hold_each(build, range(n))
+    raise_errors_of_tasks(held)
     client = active_client()
-    g, refs = build(range(n))
     if client is None:
-        return list(as_delayed(g, g.add("results", 0, _pack, *refs)).compute())
-    futures = _submit(client, g, refs, verbose=0)
-    for i, future in enumerate(futures):
-        if isinstance(_error_of(future), distributed.KilledWorker):
-            # As with fits: it may have died with another.
-            (futures[i],) = _submit(client, *build([i]), verbose=0)
-    errors = [_error_of(future) for future in futures]
-    for error in errors:
-        if not isinstance(error, (type(None), distributed.KilledWorker)):
-            error.__traceback__ = None  # as above: it would keep the tasks on the scheduler
-            raise copy.copy(error)
-    alive = [future for future, error in zip(futures, errors, strict=True) if error is None]
-    values = iter(client.gather(alive))
-    return [next(values) if error is None else error for error in errors]
-
-
-def _error_of(future: Any) -> BaseException | None:
-    """Why a future that was waited for has no result; None if it has one."""
-    if future.status == "error":
-        error: BaseException = future.exception()
-        return error
-    return distributed.CancelledError("cancelled") if future.status == "cancelled" else None
+        return [task.argument for task in held]
+    values = iter(cluster.gather(client, [task.future for task in held if task.error is None]))
+    return [next(values) if task.error is None else task.error for task in held]
 
 
 # -- for those who come back to the data -----------------------------------------------------------
@@ -386,15 +416,54 @@ class HeldTask:
     @property
     def was_killed(self) -> bool:
         """Whether the workers that tried it died."""
-        return isinstance(self.error, distributed.KilledWorker)
+        return cluster.is_death(self.error)
 
     def refreshed(self) -> HeldTask:
         """The same as it is now: a worker that dies takes finished results with it, and they are computed again."""
         if self.future is None:
             return self
-        while self.future.status == "pending":
-            distributed.wait([self.future])
-        return replace(self, error=_error_of(self.future))
+        cluster.wait(self.future.client, [self.future])
+        return replace(self, error=cluster.error_of(self.future))
+
+
+Build = Callable[[Sequence[int]], tuple[GraphBuilder, list[TaskRef]]]
+"""Makes the graph of the tasks with these numbers, with fresh keys, and references to their results."""
+
+
+def hold_each(build: Build, indices: Sequence[int], verbose: int = 0) -> list[HeldTask]:
+    """Hold a task per index, and try those whose workers died once more, each alone on the cluster.
+
+    A dying worker makes every task on it suspect. Alone, a task is judged by what it does.
+    """
+    return settle_each(hold(*build(indices), verbose), build, indices)
+
+
+def settle_each(held: Sequence[HeldTask], build: Build, indices: Sequence[int]) -> list[HeldTask]:
+    """Held tasks as they are now, those whose workers died tried again."""
+    now, guilty = list(held), set()
+    for _ in range(MOST_TRIES):
+        now = [task.refreshed() for task in now]
+        suspects = [k for k, task in enumerate(now) if task.was_killed and k not in guilty]
+        if not suspects:
+            break
+        for k in suspects:
+            (now[k],) = hold(*build([indices[k]]))
+            # Others may have lost their results with the workers that this one took down.
+            now = [task.refreshed() for task in now]
+            if now[k].was_killed:
+                guilty.add(k)
+    return now
+
+
+def raise_errors_of_tasks(held: Iterable[HeldTask]) -> None:
+    """Raise the first error that is not the death of a worker: a fault of the code, not of the cluster."""
+    for task in held:
+        error = task.error
+        if error is not None and not isinstance(
+            error, (distributed.KilledWorker, distributed.CancelledError)
+        ):
+            error.__traceback__ = None  # it would keep the tasks on the scheduler
+            raise copy.copy(error)
 
 
 def place(partitions: Partitions) -> tuple[Partitions, list[Any]]:
@@ -413,11 +482,17 @@ def hold(g: GraphBuilder, refs: Sequence[TaskRef], verbose: int = 0) -> list[Hel
         return [HeldTask(value) for value in fetch(g, refs, verbose)]
     with client.as_current():
         futures = _submit(client, g, refs, verbose)
-    return [HeldTask(TaskRef(future.key), _error_of(future), future) for future in futures]
+    return [HeldTask(TaskRef(future.key), cluster.error_of(future), future) for future in futures]
 
 
 def fetch(g: GraphBuilder, refs: Sequence[TaskRef], verbose: int = 0) -> list[Any]:
-    """The results of tasks, brought here; errors are raised."""
+    """The results of tasks, brought here; errors are raised, deaths of workers after further tries.
+
+    Raises
+    ------
+    ClusterError
+        If workers keep dying under the tasks, or the scheduler is gone.
+    """
     if not refs:
         return []
     client = active_client()
@@ -426,8 +501,14 @@ def fetch(g: GraphBuilder, refs: Sequence[TaskRef], verbose: int = 0) -> list[An
         with _progress_bar(verbose):
             return list(as_delayed(g, packed).compute())
     with client.as_current():
-        try:
-            return list(client.gather(_submit(client, g, refs, verbose)))
-        except Exception as error:
-            error.__traceback__ = None  # as above: it would keep the tasks on the scheduler
-            raise copy.copy(error) from None
+        for attempt in range(MOST_TRIES):
+            try:
+                return cluster.gather(client, _submit(client, g, refs, verbose))
+            except distributed.KilledWorker as error:
+                if attempt == MOST_TRIES - 1:
+                    raise _keep_dying(error) from None
+                g, refs = g.renewed(refs)
+            except Exception as error:
+                error.__traceback__ = None  # as above: it would keep the tasks on the scheduler
+                raise copy.copy(error) from None
+    raise AssertionError("the last try returns or raises")

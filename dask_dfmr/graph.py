@@ -39,7 +39,7 @@ from uuid import uuid4
 
 import numpy as np
 from dask.delayed import Delayed
-from dask.task_spec import List, Task, TaskRef
+from dask.task_spec import GraphNode, List, Task, TaskRef
 
 from dask_dfmr import hardening, judging, pilot, stages, tasks, trimming
 from dask_dfmr.decision import AggregationOptions
@@ -91,6 +91,25 @@ class GraphBuilder:
         )
         return TaskRef(key)
 
+    def renewed(self, refs: Sequence[TaskRef]) -> tuple[GraphBuilder, list[TaskRef]]:
+        """The same tasks under fresh keys, for a scheduler that would answer with the fate of the old ones.
+
+        Tasks that came from elsewhere keep their keys.
+        """
+        g = GraphBuilder()
+        fresh: dict[Any, Any] = {
+            key: (key[0].replace(self.token, g.token), *key[1:])
+            for key in self.tasks
+            if isinstance(key, tuple) and str(key[0]).endswith(self.token)
+        }
+        g.tasks = {
+            fresh.get(key, key): task.substitute(fresh, key=fresh.get(key))
+            if isinstance(task, GraphNode)
+            else task
+            for key, task in self.tasks.items()
+        }
+        return g, [TaskRef(fresh.get(ref.key, ref.key)) for ref in refs]
+
     def tree(
         self,
         stage: str,
@@ -128,14 +147,20 @@ def add_pilot_reads(
     }
 
 
-def add_shortlist(g: GraphBuilder, pilots: dict[int, Any], settings: FitSettings) -> TaskRef:
-    """The starts that all partitions choose from."""
+def add_pilot_fits(
+    g: GraphBuilder, pilots: dict[int, Any], settings: FitSettings
+) -> dict[int, Any]:
+    """The candidates of the pilots, by partition, from references to their rows."""
     scale = g.add("pilot_scale", 0, pilot.pilot_scale, list(pilots.values()))
-    fits: list[Any] = [
-        g.add("fit_pilot", i, tasks.fit_pilot, rows, scale, i, settings)
+    return {
+        i: g.add("fit_pilot", i, tasks.fit_pilot, rows, scale, i, settings)
         for i, rows in pilots.items()
-    ]
-    return g.add("shortlist", 0, tasks.make_shortlist, fits, settings)
+    }
+
+
+def add_shortlist(g: GraphBuilder, fits: dict[int, Any], settings: FitSettings) -> TaskRef:
+    """The starts that all partitions choose from, from references to the pilots' candidates."""
+    return g.add("shortlist", 0, tasks.make_shortlist, list(fits.values()), settings)
 
 
 def add_fits(
@@ -168,11 +193,14 @@ def add_aggregation(
     mixture_type = settings.problem.mixture_type
     slices = tile_blocks(len(messages), block_size)
     groups = [list(messages[s]) for s in slices]
-    reports = [g.add("report_rows", b, tasks.report_rows, group) for b, group in enumerate(groups)]
+    reports = [
+        g.add("report_rows", b, tasks.report_rows, group, s.start)
+        for b, (s, group) in enumerate(zip(slices, groups, strict=True))
+    ]
 
     if n_features is None:
         counts: list[Any] = [
-            g.add("describe", b, stages.describe_estimates, group, mixture_type)
+            g.add("describe", b, _of_plain, stages.describe_estimates, group, mixture_type)
             for b, group in enumerate(groups)
         ]
         schema: Any = g.add("schema", 0, stages.agree_on_schema, counts)
@@ -188,7 +216,7 @@ def add_aggregation(
         g.add(
             "stack_estimates",
             b,
-            _serial,
+            _of_plain,
             stages.stack_estimates,
             group,
             s.start,
@@ -373,6 +401,11 @@ def _serial(function: Callable[..., Any], *args: Any) -> Any:
         return function(*args)
 
 
+def _of_plain(function: Callable[..., Any], messages: Sequence[Any], *args: Any) -> Any:
+    """The same for a stage that reads messages of machines, whatever they sent."""
+    return _serial(function, [tasks.as_plain(message) for message in messages], *args)
+
+
 def _coat_candidate(block: stages.Block, i: int, tiles: list[Any]) -> stages.CenterCandidate | None:
     return stages.coat_candidate(block, stages.panel(i, tiles))
 
@@ -394,11 +427,10 @@ def add_all(
     block_size: int | None,
 ) -> tuple[TaskRef, list[TaskRef], list[TaskRef]]:
     """Every part in one graph: the aggregate, the report's rows by block, the messages."""
-    shortlist = (
-        add_shortlist(g, add_pilot_reads(g, partitions, settings), settings)
-        if settings.needs_pilots
-        else None
-    )
+    shortlist = None
+    if settings.needs_pilots:
+        pilots = add_pilot_fits(g, add_pilot_reads(g, partitions, settings), settings)
+        shortlist = add_shortlist(g, pilots, settings)
     messages = add_fits(g, partitions, settings, shortlist)
     result, reports = add_aggregation(
         g, messages, settings, partitions.n_features, options, split_every, block_size

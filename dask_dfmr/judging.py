@@ -112,8 +112,9 @@ def form_consensus(
     rng = np.random.default_rng(0)
     consensus = _reduce(witnesses, near, verdict, roll)
     if law is None:
-        n_rows = rows[near].sum()
-        heavy = consensus.weights * n_rows > 1  # the others are no part of any row
+        # What is no part of any row has no law; but something has to have one.
+        one_row = min(1.0 / rows[near].sum(), 0.5 * consensus.weights.max())
+        heavy = consensus.weights > one_row
         components = tuple(p[heavy] for p in consensus.components)
         about = information(family, consensus.weights[heavy], components, rng)
         law = l2_law(family, about, rng)

@@ -22,6 +22,7 @@ from dask_dfmr.families.gaussian import (
     VARIANCE_RANGE,
     Gaussian,
 )
+from dask_dfmr.plain import open_regular, parse_json
 
 FORMAT = "dask_dfmr.mixture"
 FORMAT_VERSION = 1
@@ -417,23 +418,26 @@ class Mixture:
 
         Raises
         ------
+        OSError
+            If the file is not there, or may not be read.
         ValueError
-            If the file is not such a file, is of a newer version, or holds no valid mixture.
+            If it is not such a file, is of a newer version, or holds no valid mixture.
         """
-        with open(path, encoding="utf-8") as file:
-            try:
-                document = json.load(file)
-            except ValueError as error:
-                raise ValueError(
-                    f"{os.fspath(path)} is not a saved mixture: not JSON ({error})."
-                ) from error
+        with open_regular(path) as file:
+            content = file.read()
+        try:
+            document = parse_json(content)
+        except ValueError as error:
+            raise ValueError(
+                f"{os.fspath(path)} is not a saved mixture: not JSON ({error})."
+            ) from error
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise ValueError(
                 f'{os.fspath(path)} is not a saved mixture: expected a JSON object with "format": "{FORMAT}".'
             )
-        if document.get("version") != FORMAT_VERSION:
+        if document.get("version") != FORMAT_VERSION or isinstance(document["version"], bool):
             raise ValueError(
-                f"{os.fspath(path)}: expected format version {FORMAT_VERSION}, got {document.get('version')!r}; "
+                f"{os.fspath(path)}: expected format version {FORMAT_VERSION}, got {document.get('version')!r:.100}; "
                 "a newer dask_dfmr may read it."
             )
         try:
@@ -444,7 +448,7 @@ class Mixture:
                     if name not in ("format", "version")
                 }
             )
-        except ValueError as error:
+        except (ValueError, TypeError, OverflowError) as error:
             raise ValueError(f"{os.fspath(path)}: {error}") from error
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -27,6 +27,7 @@ from dask_dfmr.reading import Reader
 from dask_dfmr.report import describe_failures, failures, partition_report
 from dask_dfmr.selection import CRITERIA, find_common_set, pick
 from dask_dfmr.tasks import FitSettings
+from dask_dfmr.trust import trusting
 
 Words = dict[str, Any]
 """A candidate as the user says it: n_components and covariance_type."""
@@ -140,6 +141,7 @@ def select_components(
     partition_timeout: float | str | None = None,
     n_partitions: int = 1,
     split_every: int | None = None,
+    trusted_workers: Sequence[str] | Mapping[str, float] | str | None = None,
 ) -> Selection:
     """Choose the number of components and the structure of covariances by what good partitions say.
 
@@ -170,7 +172,7 @@ def select_components(
         rows, whose estimates have a bias that costs candidates with many parameters most.
     on_failed : {"warn", "raise", "ignore"}, default "warn"
         What to do about partitions that the chosen candidate could not be fitted to, or that could not be read again.
-    tol, reg_covar, ..., partition_timeout, n_partitions, split_every
+    tol, reg_covar, ..., partition_timeout, n_partitions, split_every, trusted_workers
         As for :class:`GaussianMixture`; ``method="mr"`` filters nothing. The time-out is for all candidates' fits
         together.
 
@@ -239,6 +241,7 @@ def select_components(
         "partition_timeout": partition_timeout,
         "n_partitions": n_partitions,
         "split_every": split_every,
+        "trusted_workers": trusted_workers,
     }
     pipeline = build_pipeline(
         X,
@@ -251,9 +254,10 @@ def select_components(
         n_starts=1,
         block_size=None,
     )
-    run = _Run(pipeline, words, float(test_share), int(refine), verbose)
     own = {"refine": refine, "on_failed": on_failed, "verbose": verbose}
-    selection = run.choose(criterion, parameters | own)
+    with trusting(pipeline.trusted):
+        run = _Run(pipeline, words, float(test_share), int(refine), verbose)
+        selection = run.choose(criterion, parameters | own)
     _tell(selection, run.scored, on_failed)
     return selection
 

@@ -37,7 +37,11 @@ _LIKE_A_PATH = re.compile(
 
 
 class ColumnsError(ValueError):
-    """The columns of one partition are not those of the collection."""
+    """The columns of one partition, which holds ``n_rows``, are not those of the collection."""
+
+    def __init__(self, message: str, n_rows: int = 0) -> None:
+        super().__init__(message)
+        self.n_rows = n_rows
 
 
 class Loader:
@@ -394,14 +398,16 @@ def rows_of(
         try:
             names = check_dtypes(data.dtypes)
         except (TypeError, ValueError) as error:
-            raise ColumnsError(str(error)) from error
+            raise ColumnsError(str(error), len(data)) from error
         if feature_names is not None and names != feature_names:
-            raise ColumnsError(f"columns are {list(names)}, expected {list(feature_names)}")
+            text = f"columns are {list(names)}, expected {list(feature_names)}"
+            raise ColumnsError(text, len(data))
         return _frame_to_rows(data), names
     rows = np.asarray(data)
     if rows.ndim != 2 or rows.dtype.kind not in "fiu":
         raise ColumnsError(
-            f"expected rows of real numbers, got {type(data).__name__} of shape {rows.shape} and dtype {rows.dtype}"
+            f"expected rows of real numbers, got {type(data).__name__} of shape {rows.shape} and dtype {rows.dtype}",
+            len(rows) if rows.ndim == 2 else 0,
         )
     return rows, feature_names
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from dask_dfmr import checks
 from dask_dfmr.decision import FALSE_DROP_RATE, AggregationOptions
 from dask_dfmr.distances import block_size_for
-from dask_dfmr.execution import Pipeline
+from dask_dfmr.execution import Pipeline, active_client
 from dask_dfmr.families import Array
 from dask_dfmr.families.gaussian import COVARIANCE_TYPES, Gaussian
 from dask_dfmr.graph import SPLIT_EVERY
@@ -23,6 +23,7 @@ from dask_dfmr.random import SeedLike, seed_sequence
 from dask_dfmr.sources import machines_of
 from dask_dfmr.starts import NAMED_STARTS, GivenStart
 from dask_dfmr.tasks import FitSettings
+from dask_dfmr.trust import TrustedWorkers
 
 START_NAMES = ("pilot", *NAMED_STARTS)
 
@@ -57,6 +58,7 @@ def dfmr(
     n_partitions: int = 1,
     split_every: int | None = None,
     block_size: int | None = None,
+    trusted_workers: None = None,
 ) -> Any:
     """Distance filtered mixture reduction of a collection, as one lazy graph.
 
@@ -83,6 +85,9 @@ def dfmr(
         each of them does depends on what the last one found.
     block_size : int, optional
         Machines per task of the aggregation; 50 by default, and more where there are over 3,200.
+    trusted_workers : None
+        Must be None: who computes a lazy graph is not known here, so its tasks cannot be sent to workers of
+        his cluster.
 
     Returns
     -------
@@ -93,6 +98,12 @@ def dfmr(
     if refine != 0:
         raise ValueError(
             f"refine must be 0 for a lazy graph; got {refine!r}. Use GaussianMixture(refine={refine!r}).fit(X)."
+        )
+    if trusted_workers is not None:
+        raise ValueError(
+            f"trusted_workers must be None for a lazy graph; got {trusted_workers!r}. Use "
+            "GaussianMixture(trusted_workers=...).fit(X), or send the whole graph to trusted workers: "
+            "client.compute(dfmr(...), workers=[...])."
         )
     return build_pipeline(X, **arguments, lazy=True).as_delayed()
 
@@ -126,6 +137,7 @@ def build_pipeline(
     n_partitions: int,
     split_every: int | None,
     block_size: int | None,
+    trusted_workers: Any = None,
     lazy: bool = False,
 ) -> Pipeline:
     """Check everything, read nothing but a column of ``machines``; ``lazy`` if somebody else may compute it."""
@@ -139,6 +151,9 @@ def build_pipeline(
         checks.integer("split_every", split_every, 2, alternative="None or ")
     if block_size is not None:
         checks.integer("block_size", block_size, 1, alternative="None or ")
+    trusted = None if trusted_workers is None else TrustedWorkers.of(trusted_workers)
+    if trusted is not None:
+        trusted.check(active_client())
     options = AggregationOptions(
         method,
         rho,
@@ -180,6 +195,7 @@ def build_pipeline(
         options,
         SPLIT_EVERY if split_every is None else int(split_every),
         block_size_for(len(partitions)) if block_size is None else int(block_size),
+        trusted,
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from dask_dfmr import tasks
 from dask_dfmr.distances import BLOCK_SIZE, tile_blocks
-from dask_dfmr.execution import HeldTask, fetch, hold, place
+from dask_dfmr.execution import HeldTask, fetch, hold_each, place
 from dask_dfmr.graph import SPLIT_EVERY, GraphBuilder
 from dask_dfmr.measurement import Reading, Total, Wanted, total_of
 from dask_dfmr.mixture import Mixture
@@ -21,9 +21,6 @@ from dask_dfmr.partitions import Partitions
 from dask_dfmr.tasks import FitSettings
 
 _T = TypeVar("_T")
-
-MOST_TRIES = 3
-"""So often partitions whose workers died are read again: the first time others may die with the guilty one."""
 
 
 class Reader:
@@ -98,7 +95,7 @@ class Reader:
     ) -> HeldReadings:
         """The same, but what is large stays where it was computed."""
 
-        def read(which: Sequence[int], verbose: int) -> list[HeldTask]:
+        def read(which: Sequence[int]) -> tuple[GraphBuilder, list[Any]]:
             g = GraphBuilder()
             g.tasks.update(self.partitions.graph)
             broadcast = g.add("mixtures", 0, list, list(mixtures))
@@ -108,20 +105,9 @@ class Reader:
                 arguments = (loader, i, self.settings, broadcast, wanted, *loader.refs)
                 refs.append(g.add("measure_partition", i, tasks.measure_partition, *arguments))
             self.n_reads += len(refs)
-            return hold(g, refs, verbose)
+            return g, refs
 
-        held = read(indices, self.verbose)
-        guilty: set[int] = set()
-        for _ in range(MOST_TRIES):
-            # A dying worker makes every task on it suspect: once more, alone on the cluster.
-            suspects = [k for k, task in enumerate(held) if task.was_killed and k not in guilty]
-            for k in suspects:
-                held = [task.refreshed() for task in held]
-                (held[k],) = read([indices[k]], 0)
-                guilty |= {k} if held[k].was_killed else set()
-            held = [task.refreshed() for task in held]
-            if not suspects:
-                break
+        held = hold_each(read, indices, self.verbose)
         answers = [
             task if task.error is None else HeldTask(tasks.lost_reading(index, task.error))
             for index, task in zip(indices, held, strict=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
-import distributed
 import numpy as np
 import pandas as pd
 
@@ -13,7 +13,7 @@ from dask_dfmr import tasks
 from dask_dfmr.audit import compare_refit
 from dask_dfmr.decision import Aggregate
 from dask_dfmr.estimates import LocalEstimate
-from dask_dfmr.execution import HeldTask, Pipeline, fetch, hold, place
+from dask_dfmr.execution import Pipeline, fetch, hold_each, place
 from dask_dfmr.graph import GraphBuilder, add_fits
 from dask_dfmr.measurement import Reading, Wanted
 from dask_dfmr.reading import Reader
@@ -35,18 +35,14 @@ def fit_partitions(
     chosen = list(range(len(pipeline.partitions)) if indices is None else indices)
     partitions, _data = place(pipeline.partitions.reduced_to(chosen))
 
-    def fit(which: Sequence[int], shown: int) -> list[HeldTask]:
+    def fit(which: Sequence[int]) -> tuple[GraphBuilder, list[Any]]:
         g = GraphBuilder()
-        return hold(g, add_fits(g, partitions, settings, None, which), shown)
+        return g, add_fits(g, partitions, settings, None, which)
 
-    held = fit(chosen, verbose)
-    for k, index in enumerate(chosen):
-        # A dying worker makes every task on it suspect: once more, alone on the cluster.
-        if isinstance(held[k].error, distributed.KilledWorker):
-            (held[k],) = fit([index], 0)
+    held = hold_each(fit, chosen, verbose)
     g = GraphBuilder()
     alive = [
-        g.add("message", index, dict, task.argument)
+        g.add("message", index, tasks.as_plain, task.argument, index)
         for index, task in zip(chosen, held, strict=True)
         if task.error is None
     ]
@@ -58,7 +54,10 @@ def fit_partitions(
         for index, task in zip(chosen, held, strict=True)
     ]
     mixture_type = settings.problem.mixture_type
-    return [LocalEstimate.from_arrays(message, mixture_type) for message in found]
+    return [
+        tasks.estimate_of(message, mixture_type, index)
+        for index, message in zip(chosen, found, strict=True)
+    ]
 
 
 def audit_with_rows(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 import weakref
+import zipfile
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +15,10 @@ import numpy as np
 
 from dask_dfmr.estimates import LocalEstimate
 from dask_dfmr.mixture import Mixture
+from dask_dfmr.plain import as_json, portable, read_members, write_members
+from dask_dfmr.tasks import as_plain, estimate_of
+
+PLAIN = "messages.json"
 
 MEMORY_LIMIT = 256 * 2**20
 """Estimates of up to so many bytes stay in memory with ``keep_estimates="auto"``."""
@@ -24,24 +28,34 @@ def write_block(messages: Sequence[Mapping[str, Any]], path: str) -> str:
     """Write messages to one ``.npz`` file: arrays as arrays, everything else as one JSON text; no pickle."""
     arrays: dict[str, Any] = {}
     plain: list[dict[str, Any]] = []
-    for i, message in enumerate(messages):
+    for i, message in enumerate(as_plain(message) for message in messages):
         arrays |= {
-            f"{i}/{name}": value for name, value in message.items() if isinstance(value, np.ndarray)
+            f"{i}/{name}": portable(value)
+            for name, value in message.items()
+            if isinstance(value, np.ndarray)
         }
         plain.append(
-            {name: value for name, value in message.items() if not isinstance(value, np.ndarray)}
+            {name: as_json(value) for name, value in message.items() if f"{i}/{name}" not in arrays}
         )
-    np.savez(path, plain=np.array(json.dumps(plain)), **arrays)
+    with open(path, "wb") as file, zipfile.ZipFile(file, "w") as archive:
+        write_members(archive, PLAIN, plain, arrays)
     return path
 
 
 def read_block(path: str) -> list[dict[str, Any]]:
-    """The inverse of :func:`write_block`."""
-    with np.load(path, allow_pickle=False) as file:
-        messages: list[dict[str, Any]] = json.loads(str(file["plain"]))
-        for name in set(file.files) - {"plain"}:
-            i, field = name.split("/")
-            messages[int(i)][field] = file[name]
+    """The inverse of :func:`write_block`.
+
+    Raises
+    ------
+    ValueError
+        If the file is not what that wrote.
+    """
+    messages, arrays = read_members(path, PLAIN, "a block of estimates", list)
+    for name, array in arrays.items():
+        i, _, field = name.partition("/")
+        if not i.isdecimal() or int(i) >= len(messages):
+            raise ValueError(f"{path}: {name} belongs to none of the {len(messages)} messages.")
+        messages[int(i)][field] = array
     return messages
 
 
@@ -74,7 +88,7 @@ class StoredEstimates(Sequence[LocalEstimate]):
             return [self[i] for i in range(*index.indices(len(self)))]
         position = range(len(self))[index]
         block, offset = divmod(position, self._block_size)
-        return LocalEstimate.from_arrays(self._read(self.path(block))[offset], self._mixture_type)
+        return estimate_of(self._read(self.path(block))[offset], self._mixture_type)
 
     def __repr__(self) -> str:
         return f"StoredEstimates({len(self)} local estimates in {self._folder})"

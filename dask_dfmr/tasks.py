@@ -6,22 +6,23 @@ Between tasks travel plain arrays and numbers (:meth:`LocalEstimate.to_arrays`),
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
 from distributed import Reschedule
 
 from dask_dfmr import pilot
-from dask_dfmr.estimates import LocalEstimate, Outcome, without_estimate
+from dask_dfmr.estimates import LocalEstimate, Outcome, without_estimate, wrong_types
 from dask_dfmr.families import Array, Rows
 from dask_dfmr.holdout import split_rows
 from dask_dfmr.local_fit import LocalProblem
 from dask_dfmr.measurement import Reading, Wanted, measure, prior_targets
 from dask_dfmr.mixture import Mixture
 from dask_dfmr.partitions import ColumnsError, Loader, rows_of
+from dask_dfmr.plain import plain_mapping
 from dask_dfmr.random import HELD_OUT, LOCAL_FIT, PILOT_FIT, PILOT_ROWS, START_ROWS, stream
 from dask_dfmr.starts import GivenStart, subsample
 from dask_dfmr.threads import single_threaded_blas
@@ -70,19 +71,19 @@ def fit_partition(
 
 
 def guarded(
-    timeout: float | None, function: Callable[[], _T], failed: Callable[[Outcome, str], _T]
+    timeout: float | None, function: Callable[[], _T], failed: Callable[[Outcome, str, int], _T]
 ) -> _T:
-    """The result of reading and using one partition; or what ``failed`` makes of the way it went wrong."""
+    """The result of reading and using one partition; or what ``failed`` makes of how it went wrong and its rows."""
     try:
         return within(timeout, function)
     except ColumnsError as error:
-        return failed(Outcome.BAD_COLUMNS, str(error))
+        return failed(Outcome.BAD_COLUMNS, str(error), error.n_rows)
     except PartitionTimeoutError as error:
-        return failed(Outcome.TIMED_OUT, str(error))
+        return failed(Outcome.TIMED_OUT, str(error), 0)
     except Reschedule:  # not an error: a shuffle asks to be run again elsewhere
         raise
     except Exception as error:  # whatever a reader or the fit raises is this partition's outcome
-        return failed(Outcome.FAILED, f"{type(error).__name__}: {error}")
+        return failed(Outcome.FAILED, f"{type(error).__name__}: {error}", 0)
 
 
 def fit_rows(
@@ -196,7 +197,7 @@ def measure_partition(
     return guarded(
         settings.timeout,
         load_and_measure,
-        lambda outcome, reason: Reading(partition, outcome=outcome, reason=reason),
+        lambda outcome, reason, n_rows: Reading(partition, outcome=outcome, reason=reason),
     )
 
 
@@ -245,7 +246,7 @@ def sample_partition(
         X, _, refusal = settings.problem.check_rows(X, names)
         return None if refusal else subsample(X, n_rows, np.random.default_rng(seed))
 
-    return guarded(settings.timeout, load, lambda outcome, reason: None)
+    return guarded(settings.timeout, load, lambda outcome, reason, n_rows: None)
 
 
 def lost_reading(partition: int, error: BaseException) -> Reading:
@@ -256,10 +257,56 @@ def lost_reading(partition: int, error: BaseException) -> Reading:
 # -- what is reported ----------------------------------------------------------------------------
 
 
-def report_rows(messages: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What the report says of each partition: everything in its message but the mixture."""
+def as_plain(message: Any, partition: int | None = None) -> dict[str, Any]:
+    """A message as it came, if it is a dict of numbers, texts and numeric arrays; else one that says what it is.
+
+    The first thing that is done with what a worker sent, wherever that is used. Where ``partition`` is known, the
+    message does not decide whose it is.
+    """
+    found = plain_mapping(message)
+    if not isinstance(found, str):
+        known = {} if partition is None else {"partition": partition}
+        found = wrong_types(found) or dict(found) | known
+    if not isinstance(found, str):
+        return found
+    reason = f"malformed estimate: {found}"
+    return without_estimate(Outcome.FAILED, reason, partition=partition).to_arrays()
+
+
+def estimate_of(
+    message: Any, mixture_type: type[Mixture], partition: int | None = None
+) -> LocalEstimate:
+    """The local estimate of a message; of a malformed one an outcome that says so."""
+    plain = as_plain(message, partition)
+    try:
+        return LocalEstimate.from_arrays(plain, mixture_type)
+    except (ValueError, TypeError, OverflowError) as error:
+        reason = f"malformed estimate: {error}"
+        return without_estimate(Outcome.FAILED, reason, partition=partition)
+
+
+_SAID: dict[str, Any] = {
+    f.name: f.default.value if isinstance(f.default, Outcome) else f.default
+    for f in fields(LocalEstimate)
+    if f.name not in ("mixture", "n_samples")
+}
+"""What a message that leaves something out says of it."""
+
+
+def report_rows(messages: Sequence[Any], first: int | None = None) -> list[dict[str, Any]]:
+    """What the report says of each partition: everything in its message but the mixture.
+
+    ``first`` is the number of the first of them, for messages that do not say it.
+    """
     names = LocalEstimate.__dataclass_fields__.keys() - {"mixture"}
-    return [{name: message[name] for name in names if name in message} for message in messages]
+    plain = [as_plain(m, None if first is None else first + k) for k, m in enumerate(messages)]
+    return [_SAID | {name: m[name] for name in names if name in m} for m in plain]
+
+
+def as_plain_each(message: Any, n: int, partition: int | None = None) -> list[dict[str, Any]]:
+    """The messages of one partition about several candidates, plain ones; so many, whatever came."""
+    several = message if type(message) is list and len(message) == n else [message] * n
+    return [as_plain(one, partition) for one in several]
 
 
 def lost_partition(partition: int, source: str | None, error: BaseException) -> dict[str, Any]:

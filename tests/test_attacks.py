@@ -212,6 +212,23 @@ def test_needles_are_possible_in_fifty_columns():
     assert (np.diagonal(found.estimates[bad].mixture.covariances, axis1=1, axis2=2) == 1e-13).any()
 
 
+@pytest.mark.usefixtures("coarse_laws")
+def test_needles_in_fifty_columns_do_not_hide_the_others_from_each_other():
+    truth = random_mixture(0, 2, 50)
+    estimates = [LocalEstimate(jiggled(truth, i), 5000) for i in range(7)]
+    found = corrupt(estimates, "needle", 0.3, random_state=0)
+    decision = aggregate(found.estimates, rho=1.3).decision
+    assert not decision.kept[found.is_bad].any()
+    alone = aggregate(found.honest, rho=1.3).decision
+    # The unit of distances is that of the median machine.
+    ratios = decision.distance_ratios[~found.is_bad]
+    assert (ratios > 0).sum() == len(ratios) - 1
+    assert np.isfinite(ratios).all()
+    assert (
+        alone.kept.sum() <= decision.kept.sum()
+    )  # a wider ball holds more than half of more machines
+
+
 @pytest.mark.parametrize("name", ["alie", "ipm", "min_max", "min_max_component", "mimic"])
 def test_colluders_send_the_same(name):
     sent = [after for _, after in bad_pairs(name)]

@@ -42,6 +42,22 @@ class TestConstruction:
         with pytest.raises(ValueError, match="n_samples must be at least 1"):
             LocalEstimate(M, 0)
 
+    @pytest.mark.parametrize(
+        ("details", "message"),
+        [
+            ({"n_iter": -1}, "n_iter must be a non-negative integer; got -1"),
+            ({"n_omitted": "many"}, "n_omitted must be a non-negative integer; got 'many'"),
+            ({"partition": 1.5}, "partition must be a non-negative integer; got 1.5"),
+            ({"log_likelihood": 1j}, "log_likelihood must be a number; got 1j"),
+            ({"source": b"x"}, "source must be a string; got b'x'"),
+            ({"reason": np.ones(2)}, "reason must be a string; got array"),
+            ({"start": None}, "start must be a string; got None"),
+        ],
+    )
+    def test_what_goes_into_reports_is_of_its_type(self, details, message):
+        with pytest.raises(ValueError, match=message):
+            LocalEstimate(M, 9, **details)
+
     def test_the_outcome_may_be_its_phrase(self):
         assert LocalEstimate(M, 9, "not converged").outcome is Outcome.NOT_CONVERGED
 

@@ -15,6 +15,7 @@ ROOT = Path(dask_dfmr.__file__).parent
 MATHEMATICS = (
     "families",
     "families.gaussian",
+    "plain",
     "mixture",
     "estimates",
     "starts",

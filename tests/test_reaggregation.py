@@ -265,7 +265,7 @@ class TestFiles:
         [
             (lambda d: d.update(version=2), "expected format version 1, got 2"),
             (lambda d: d.update(format="else"), 'expected "format"'),
-            (lambda d: [d], 'expected "format"'),
+            (lambda d: [d], "must be a JSON dict"),
             (lambda d: d.pop("decision"), "lacks something"),
             (lambda d: d["decision"].update(center=99), "center must be"),
             (lambda d: d["decision"].update(extra=1), "lacks something"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import dask
 import dask.array as da
 import dask.dataframe as dd
@@ -12,6 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from dask_dfmr.attacks import ATTACKS, corrupt_partitions, corrupt_rows
 from dask_dfmr.attacks.on_rows import PLACEHOLDER
+from dask_dfmr.random import seed_sequence
 from tests.data_makers import make_array, make_ddf, make_delayed, make_frame, make_rows
 
 NAMES = [a.name for a in ATTACKS.values() if a.kind == "rows"]
@@ -66,6 +69,19 @@ def test_integers_are_cut_off_at_their_ends():
     assert_array_equal(corrupt_rows(rows, "wrong_unit", random_state=0), 127)
     rows = np.full((3, 1), 2**60, dtype=np.int64)
     assert (corrupt_rows(rows, "wrong_unit", random_state=0) > 2**62).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", ["Int64", "Int8", "UInt16", "Float32", "float32", "uint8"])
+def test_columns_of_any_dtype_keep_it(name, dtype):
+    values = np.arange(100) % 90
+    frame = pd.DataFrame({"x": values, "y": 89 - values}).astype(dtype)
+    if dtype[0].isupper():  # they may lack values
+        frame.loc[[3, 5], "x"] = pd.NA
+    spoiled = corrupt_rows(frame, name, random_state=1)
+    assert (spoiled.dtypes == frame.dtypes).all()
+    if name in ("truncated_file", "swapped_columns"):
+        assert spoiled.isna().sum().sum() == frame.iloc[: len(spoiled)].isna().sum().sum()
 
 
 def test_wrong_unit_multiplies_one_column():
@@ -158,14 +174,8 @@ def test_bad_partitions_are_what_corrupt_rows_makes_of_them(kind, name):
     for i, (part, bad) in enumerate(zip(parts_of(spoiled), is_bad, strict=True)):
         expected = make_rows(i)
         if bad:
-            expected = corrupt_rows(expected, name, random_state=_seed(3), partition=i)
+            expected = corrupt_rows(expected, name, random_state=seed_sequence(3), partition=i)
         assert_array_equal(part, expected)
-
-
-def _seed(random_state):
-    from dask_dfmr.random import seed_sequence
-
-    return seed_sequence(random_state)
 
 
 @pytest.mark.parametrize("kind", ["frame", "array"])
@@ -184,6 +194,18 @@ def test_the_draw_does_not_depend_on_the_kind_of_collection():
     ]
     for draw in draws[1:]:
         assert_array_equal(draw, draws[0])
+
+
+def test_an_attack_of_the_users_own_needs_no_entry_in_the_catalogue():
+    def negated(rows, strength, shared, own):
+        """The sign is lost."""
+        return -strength * rows
+
+    own = replace(ATTACKS["wrong_unit"], name="negated", strength=1.0, effect=negated)
+    assert_array_equal(corrupt_rows(ROWS, own), -ROWS)
+    spoiled, is_bad = corrupt_partitions(make_ddf(6), own, 0.2, random_state=0)
+    for i, (part, bad) in enumerate(zip(parts_of(spoiled), is_bad, strict=True)):
+        assert_array_equal(part, -make_rows(i) if bad else make_rows(i))
 
 
 # -- bad input -----------------------------------------------------------------------------------

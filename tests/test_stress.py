@@ -105,7 +105,7 @@ def test_the_default_methods_are_those_that_aggregate_has():
 
 def test_own_methods_have_their_options():
     tested = stress_test(
-        ESTIMATES, "mean", (0.2,), methods={"tight": {"rho": 1.0}, "all": {"rho": np.inf}}
+        ESTIMATES, "mean", 0.2, methods={"tight": {"rho": 1.0}, "all": {"rho": np.inf}}
     )
     assert tested.table["method"].tolist() == ["tight", "all"]
     assert tested.table["bad_kept"].tolist() == [0.0, 1.0]
@@ -207,6 +207,7 @@ def test_without_matplotlib_the_plot_says_what_to_install(tested, monkeypatch):
     [
         ({"attack": "meen"}, "attack must be one of"),
         ({"rates": (0.2, 1.0)}, "rate must be"),
+        ({"rates": ()}, "rates must hold at least one"),
         ({"methods": ["best"]}, "methods must be one of 'dfmr'"),
         ({"methods": []}, "methods must name at least one"),
         ({"n_repeats": 0}, "n_repeats must be"),

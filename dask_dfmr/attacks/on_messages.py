@@ -244,3 +244,24 @@ def wrong_fields(adversary: Adversary, strength: float) -> list[Message]:
             lambda message: {},
         ],
     )
+
+
+@enter("wrong_details", "messages", source=HERE)
+def wrong_details(adversary: Adversary, strength: float) -> list[Message]:
+    """What goes into reports and files is of another type: arrays, objects, complex or negative numbers, in turn."""
+
+    def saying(**details: Any) -> Callable[[Message], Message]:
+        return lambda message: message | details
+
+    return _in_turn(
+        adversary,
+        [
+            saying(reason=np.ones(3)),
+            saying(partition=1j),
+            saying(source=object()),
+            saying(n_omitted="many"),
+            saying(n_iter=-1),
+            saying(log_likelihood=[1.0]),
+            saying(start=b"pilot"),
+        ],
+    )

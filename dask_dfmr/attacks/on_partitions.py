@@ -70,7 +70,7 @@ def corrupt_partitions(
     options: dict[str, Any] = {"strength": strength, "columns": columns, "random_state": seed}
 
     def spoil(part: Any, i: int) -> Any:
-        arguments = (part, found.name)
+        arguments = (part, found)
         if isinstance(part, Delayed):
             return dask.delayed(corrupt_rows, pure=True)(*arguments, partition=i, **options)
         return corrupt_rows(*arguments, partition=i, **options)

@@ -100,15 +100,16 @@ def _numerical(frame: pd.DataFrame) -> list[Hashable]:
 
 
 def _as_before(values: Array, dtype: Any) -> Any:
-    """Values in the dtype of the column that they replace."""
-    if isinstance(dtype, np.dtype) and dtype.kind in "iu":
-        ends = np.iinfo(dtype)
+    """Values in the dtype of the column that they replace, NumPy's or pandas'."""
+    if dtype.kind in "iu":
+        ends = np.iinfo(f"{dtype.kind}{dtype.itemsize}")
         # The largest integer of 64 bits is no float: the next one below is.
         high = np.nextafter(float(ends.max), 0.0) if dtype.itemsize == 8 else float(ends.max)
-        return np.clip(np.rint(values), float(ends.min), high).astype(dtype)
-    return (
-        pd.array(values, dtype=dtype) if not isinstance(dtype, np.dtype) else values.astype(dtype)
-    )
+        values = np.clip(np.rint(values), float(ends.min), high)
+    if not isinstance(dtype, np.dtype):
+        return pd.array(values, dtype=dtype)
+    with np.errstate(over="ignore"):  # what is too large for float32 is infinite there
+        return values.astype(dtype)
 
 
 def _need_columns(rows: Array, least: int, name: str) -> None:

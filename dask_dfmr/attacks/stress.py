@@ -154,7 +154,7 @@ class StressTest:
 def stress_test(
     data: Any,
     attack: str | Attack,
-    rates: Sequence[float] = RATES,
+    rates: Sequence[float] | float = RATES,
     *,
     methods: Mapping[str, Mapping[str, Any]] | Sequence[str] | None = None,
     strength: float | None = None,
@@ -174,7 +174,8 @@ def stress_test(
         :class:`GaussianMixture` fits. Attacks on rows take a collection as :func:`corrupt_partitions` does, and
         fit it again at every rate, end to end; others are fitted once.
     attack : str or Attack
-    rates : sequence of float, default (0, .1, .2, .3, .4)
+    rates : sequence of float, or one, default (0, .1, .2, .3, .4)
+        Shares of bad machines.
     methods : mapping of str to dict, or sequence of str, optional
         Names and the options of :func:`aggregate` behind them, or names of the default ones: "dfmr",
         "dfmr, rho=1.3", "weights" (``heterogeneity="weights"``), and the other values of ``method``.
@@ -208,8 +209,11 @@ def stress_test(
         If the honest machines have no usable estimate.
     """
     found = find(attack)
+    rates = [rates] if isinstance(rates, (int, float)) else list(rates)
     for rate in rates:
         check_rate(rate)
+    if not rates:
+        raise ValueError("rates must hold at least one share of bad machines; got none.")
     checks.integer("n_repeats", n_repeats, 1)
     checks.number("breakdown_at", breakdown_at)
     chosen = _methods(methods)

@@ -1,0 +1,70 @@
+"""Draws the picture of ``attack_table.py``; nothing is computed here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, and a marker each, so that lines are told apart without colours too.
+LOOKS = {
+    "mr": {"color": "#999999", "marker": "x"},
+    "coat": {"color": "#E69F00", "marker": "^"},
+    "trim": {"color": "#CC79A7", "marker": "v"},
+    "weights": {"color": "#56B4E9", "marker": "D"},
+    "dfmr, rho=1.3": {"color": "#D55E00", "marker": "s"},
+    "dfmr": {"color": "#0072B2", "marker": "o"},
+    "hardened": {"color": "#000000", "marker": "P"},
+}
+NAMES = {"dfmr": 'dfmr, rho="auto"', "mr": "mr (no filter)", "weights": 'heterogeneity="weights"'}
+
+MOST, LEAST = 10.0, 0.9
+"""Errors beyond this are drawn at the upper edge."""
+
+COLUMNS = 5
+
+
+def draw_breakdown_curves(
+    path: Path, rates: Sequence[float], curves: Mapping[str, Mapping[str, Sequence[float]]]
+) -> None:
+    """A panel per attack, a line per method: error over the oracle's against the share of bad machines."""
+    n_rows = -(-len(curves) // COLUMNS)
+    with mpl.rc_context({"font.size": 12, "axes.edgecolor": "#999999"}):
+        figure = Figure(
+            figsize=(15, 2.7 * n_rows + 1.2), dpi=80, layout="constrained", facecolor="white"
+        )
+        panels = figure.subplots(n_rows, COLUMNS, sharex=True, sharey=True, squeeze=False)
+        for axes in panels.flat:
+            axes.set_visible(False)
+        for axes, (attack, lines) in zip(panels.flat, curves.items(), strict=False):
+            axes.set_visible(True)
+            axes.axhspan(LEAST, 1.2, color="#E8F4EA", zorder=0)
+            for method, look in LOOKS.items():
+                if method in lines:
+                    shown = np.clip(lines[method], LEAST, MOST)
+                    label = NAMES.get(method, method)
+                    axes.plot(rates, shown, label=label, lw=1.8, ms=6, clip_on=False, **look)
+            axes.set_title(attack.replace("_", " "), loc="left", fontsize=13)
+            axes.set(yscale="log", ylim=(LEAST, MOST), xticks=rates)
+            axes.set_yticks([1, 2, 5, MOST], ["1", "2", "5", f"{MOST:.0f}+"])
+            axes.minorticks_off()
+            axes.set_xticks(rates, [f"{rate:.0%}" for rate in rates])
+            axes.grid(axis="y", color="#DDDDDD", lw=0.8)
+            for side in ("top", "right"):
+                axes.spines[side].set_visible(False)
+            axes.tick_params(labelbottom=True)
+        handles, labels = panels[0, 0].get_legend_handles_labels()
+        figure.legend(
+            handles[::-1],
+            labels[::-1],
+            loc="outside upper center",
+            ncols=len(labels),
+            frameon=False,
+        )
+        figure.supxlabel("share of bad machines")
+        figure.supylabel("error of the parameters / that of the honest machines alone")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, pil_kwargs={"optimize": True})

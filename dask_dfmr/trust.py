@@ -1,0 +1,174 @@
+"""Which workers may aggregate: everything that speaks for all partitions runs on those alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import distributed
+
+STAGES_OF_PARTITIONS = frozenset(
+    f"dfmr_{stage}"
+    for stage in (
+        "rows",
+        "read_pilot",
+        "pilot_rows",
+        "pilot_data",
+        "fit_pilot",
+        "fit_partition",
+        "fit_candidates",
+        "measure_partition",
+        "sample_partition",
+        "count_sources",
+        "split_partition",
+        "route_rows",
+        "merge_rows",
+    )
+)
+"""What is done with the rows of one partition, wherever there is room; of all else the package's tasks
+must run on a trusted worker, new stages included."""
+
+
+@dataclass(frozen=True)
+class TrustedWorkers:
+    """Workers by address or name, or by a resource that they offer.
+
+    Attributes
+    ----------
+    workers : tuple of str
+        Addresses or names; empty where resources say it.
+    resources : tuple of (str, float)
+        What each task of the aggregation takes of a worker.
+    """
+
+    workers: tuple[str, ...] = ()
+    resources: tuple[tuple[str, float], ...] = ()
+
+    @classmethod
+    def of(cls, trusted_workers: Any) -> TrustedWorkers:
+        """What a user gave, checked as far as that can be without a cluster.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is neither names of workers nor a mapping of resources.
+        """
+        expected = (
+            "trusted_workers must be None, addresses or names of workers, or a mapping of a resource to the amount "
+            f"that a task takes, like {{'TRUSTED': 1}}; got {trusted_workers!r}."
+        )
+        if isinstance(trusted_workers, Mapping):
+            amounts = list(trusted_workers.values())
+            numbers = all(
+                isinstance(n, (int, float)) and not isinstance(n, bool) and 0 < n < float("inf")
+                for n in amounts
+            )
+            if not amounts or not numbers or not all(isinstance(k, str) for k in trusted_workers):
+                raise ValueError(expected)
+            return cls(resources=tuple((k, float(n)) for k, n in trusted_workers.items()))
+        if isinstance(trusted_workers, (str, int)) and not isinstance(trusted_workers, bool):
+            trusted_workers = [trusted_workers]
+        if not isinstance(trusted_workers, (Sequence, set, frozenset)):
+            raise TypeError(expected)
+        names = [w for w in trusted_workers if isinstance(w, (str, int)) and w is not True]
+        if not names or len(names) < len(trusted_workers):
+            raise ValueError(expected)
+        return cls(workers=tuple(map(str, names)))
+
+    def __str__(self) -> str:
+        return ", ".join(self.workers) or ", ".join(f"{k}={n:g}" for k, n in self.resources)
+
+    def among(self, workers: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+        """Those of a scheduler's workers, by address, that are trusted."""
+        return {
+            address: worker
+            for address, worker in workers.items()
+            if (
+                address in self.workers or str(worker["name"]) in self.workers
+                if self.workers
+                else all(worker["resources"].get(k, 0) >= n for k, n in self.resources)
+            )
+        }
+
+    def check(self, client: Any) -> None:
+        """Raise unless every worker named is there, or one that offers the resources.
+
+        Raises
+        ------
+        ValueError
+            Saying which workers or resources there are.
+        """
+        if client is None:
+            raise ValueError(
+                f"trusted_workers names workers of a cluster ({self}), and no distributed Client is active. "
+                "Create one, or leave trusted_workers=None: a local scheduler runs everything in this process."
+            )
+        workers = client.scheduler_info(n_workers=-1)["workers"]
+        if self.workers:
+            known = {*workers, *(str(worker["name"]) for worker in workers.values())}
+            missing = [name for name in self.workers if name not in known]
+            if missing:
+                there = ", ".join(f"{w['name']} ({address})" for address, w in workers.items())
+                raise ValueError(
+                    f"trusted_workers must be workers of {client.scheduler.address}; {missing} are not among "
+                    f"its {len(workers)}: {there or 'none'}."
+                )
+        elif not self.among(workers):
+            offers = {k: n for w in workers.values() for k, n in w["resources"].items()}
+            raise ValueError(
+                f"trusted_workers asks for {dict(self.resources)}, and none of the {len(workers)} workers offers "
+                f"that; resources there are: {offers or 'none'}. Start workers with --resources."
+            )
+
+    def places(self, client: distributed.Client) -> tuple[str, ...]:
+        """Addresses of those that are there; none where resources say who is trusted."""
+        if not self.workers:
+            return ()
+        found = self.among(client.scheduler_info(n_workers=-1)["workers"])
+        # Those that are not there stay named: tasks wait for them rather than run elsewhere.
+        return tuple(found) or self.workers
+
+    def annotations(self, places: Sequence[str]) -> dict[str, Any]:
+        """What :func:`dask.annotate` takes so that tasks of the aggregation run nowhere else."""
+        if self.resources:
+            return {"resources": _ForAggregation(dict(self.resources), {})}
+        return {"workers": _ForAggregation(list(places), []), "allow_other_workers": False}
+
+
+@dataclass(frozen=True)
+class _ForAggregation:
+    """An annotation as a function of the key: a value for the aggregation's tasks, another for all others."""
+
+    value: Any
+    otherwise: Any
+
+    def __call__(self, key: Any) -> Any:
+        return self.value if is_aggregation(key) else self.otherwise
+
+
+def is_aggregation(key: Any) -> bool:
+    """Whether a task speaks for more than one partition."""
+    name = key[0] if isinstance(key, tuple) else key
+    stage = str(name).rpartition("-")[0]
+    return stage.startswith("dfmr_") and stage not in STAGES_OF_PARTITIONS
+
+
+_TRUST: ContextVar[TrustedWorkers | None] = ContextVar("dask_dfmr_trust", default=None)
+
+
+def current_trust() -> TrustedWorkers | None:
+    """Whom submissions of this thread trust with the aggregation now; None for everybody."""
+    return _TRUST.get()
+
+
+@contextmanager
+def trusting(trusted: TrustedWorkers | None) -> Iterator[None]:
+    """Submissions inside send the aggregation to these workers only."""
+    token = _TRUST.set(trusted)
+    try:
+        yield
+    finally:
+        _TRUST.reset(token)
