@@ -253,11 +253,11 @@ class _Filter:
         """At the centre, and then at the median of all votes, which has less of an error of its own."""
         # What sampling explains is no secret, and the same whoever asks.
         family, stack = self.estimates.family, self.estimates.stack
-        frame = make_frame(family, *stack.one(center), np.random.default_rng(0))
+        frame = make_frame(family, *stack.one(center), np.random.default_rng(0), is_rough=True)
         middle = frame.mixture_at(np.median(frame.white(stack[self.live]), axis=0))
         if middle is not None and family.is_proper(middle[1]):
-            frame = make_frame(family, *middle, np.random.default_rng(0))
-        return frame
+            return make_frame(family, *middle, np.random.default_rng(0))
+        return make_frame(family, *stack.one(center), np.random.default_rng(0))
 
     def _widen(self, frame: Frame) -> None:
         n = float(np.median(self.estimates.n_samples[self.live]))
