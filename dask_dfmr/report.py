@@ -106,8 +106,9 @@ def describe_verdict(report: pd.DataFrame, decision: FilterDecision) -> str:
     names = ", ".join(
         f"{row.partition} (x{row.distance_ratio:.2f})" for row in far.head(10).itertuples()
     )
+    why = "" if decision.reasons else " as too far from the centre"
     left_out = (
-        f"; left out as too far from the centre: {names}{', ...' if len(far) > 10 else ''}"
+        f"; left out{why}: {names}{', ...' if len(far) > 10 else ''}"
         if len(far)
         else ""
     )
