@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from dask_dfmr import LocalEstimate, Mixture, Outcome, aggregate
-from dask_dfmr.attacks import ATTACKS, corrupt, recruit
+from dask_dfmr.attacks import ATTACKS, corrupt, describe, recruit
 from dask_dfmr.attacks.on_estimates import alie_z
 from dask_dfmr.attacks.on_messages import ABSURD_ROWS
 from dask_dfmr.estimates import without_estimate
@@ -439,3 +439,12 @@ def test_every_attack_says_what_it_is():
 def test_attacks_on_rows_are_not_on_estimates():
     with pytest.raises(ValueError, match="'wrong_unit' is one on rows"):
         corrupt(ESTIMATES["full"], "wrong_unit", 0.2)
+
+
+def test_the_list_of_attacks_has_them_all():
+    table = describe()
+    assert list(table.index) == list(ATTACKS)
+    assert table.loc["alie", "grid"] == ATTACKS["alie"].grid
+    assert table.loc["nan", "kind"] == "messages"
+    assert table["description"].str.endswith((".", ":")).all()
+    assert (table["adaptive"] == (table["grid"].str.len() > 1)).all()

@@ -7,6 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from dask_dfmr import (
+    Aggregate,
     GaussianMixture,
     HeterogeneityWarning,
     LocalEstimate,
@@ -122,6 +123,14 @@ class TestGroups:
         assert has_clear_majority([], 10)
         assert has_clear_majority([range(7), range(3)], 10)
         assert not has_clear_majority([range(6), range(4)], 10)
+
+
+def test_the_warning_survives_a_file(tmp_path):
+    result = spoilt("sign_flip", 0.5)[0]
+    result.save(tmp_path / "result.zip")
+    again = Aggregate.load(tmp_path / "result.zip")
+    assert again.notes == result.notes
+    assert again.decision.groups == result.decision.groups
 
 
 def test_the_report_shows_the_groups():

@@ -1,12 +1,13 @@
 """Named, seeded ways in which machines go wrong, and what the aggregation makes of them.
 
-``ATTACKS`` lists them. :func:`corrupt` spoils estimates, :func:`corrupt_rows` and :func:`corrupt_partitions` rows, and
-:func:`stress_test` compares, on a user's own data, what each method makes of an attack.
+``ATTACKS`` holds them by name, and :func:`describe` lists them. :func:`corrupt` spoils estimates,
+:func:`corrupt_rows` and :func:`corrupt_partitions` rows, and :func:`stress_test` compares, on a user's own data, what
+each method makes of an attack.
 """
 
 from dask_dfmr.attacks import on_estimates, on_messages
 from dask_dfmr.attacks.adversary import Adversary, Corruption, corrupt, recruit
-from dask_dfmr.attacks.catalogue import ATTACKS, Attack
+from dask_dfmr.attacks.catalogue import ATTACKS, Attack, describe
 from dask_dfmr.attacks.on_partitions import CorruptedPartitions, corrupt_partitions
 from dask_dfmr.attacks.on_rows import corrupt_rows
 from dask_dfmr.attacks.stress import StressTest, default_methods, stress_test
@@ -22,6 +23,7 @@ __all__ = [
     "corrupt_partitions",
     "corrupt_rows",
     "default_methods",
+    "describe",
     "on_estimates",
     "on_messages",
     "recruit",

@@ -8,6 +8,8 @@ from inspect import cleandoc
 from types import MappingProxyType
 from typing import Any
 
+import pandas as pd
+
 from dask_dfmr import checks
 
 KINDS = ("estimates", "messages", "rows")
@@ -70,6 +72,26 @@ _catalogue: dict[str, Attack] = {}
 
 ATTACKS: Mapping[str, Attack] = MappingProxyType(_catalogue)
 """All attacks by name."""
+
+
+def describe() -> pd.DataFrame:
+    """All attacks as a table: one row per name, with the attributes of :class:`Attack` and what each does.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by name; columns ``kind``, ``description`` (first sentence), ``strength``, ``unit``, ``grid``,
+        ``adaptive``, ``knows``, ``source``, ``gaussian_only``.
+    """
+    columns = ("kind", "strength", "unit", "grid", "adaptive", "knows", "source", "gaussian_only")
+    rows = {
+        name: {column: getattr(attack, column) for column in columns}
+        for name, attack in ATTACKS.items()
+    }
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    sentences = [attack.description.splitlines()[0] for attack in ATTACKS.values()]
+    table.insert(1, "description", sentences)
+    return table.rename_axis("attack")
 
 
 def enter(
