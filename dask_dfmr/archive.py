@@ -24,7 +24,7 @@ from dask_dfmr.decision import (
     Note,
     Origin,
 )
-from dask_dfmr.estimates import LocalEstimate, wrong_types
+from dask_dfmr.estimates import LocalEstimate
 from dask_dfmr.families import Array
 from dask_dfmr.families.gaussian import Gaussian
 from dask_dfmr.local_fit import LocalProblem
@@ -331,9 +331,6 @@ def _get_origin(told: dict[str, Any], arrays: dict[str, Any]) -> Origin:
 def _get_estimate(entry: dict[str, Any], stacks: list[tuple[Any, list[Array]]]) -> Any:
     if "malformed" in entry:
         return entry  # refused again, for what it lacks
-    wrong = wrong_types(entry)
-    if wrong is not None:
-        raise ValueError(f"an estimate is malformed: {wrong}")
     if "group" not in entry:
         return LocalEstimate(None, **entry)
     told, parameters = stacks[entry.pop("group")]
