@@ -34,15 +34,12 @@ from dask_dfmr.plain import as_json, portable, read_members, write_members
 FORMAT, FORMAT_VERSION = "dask_dfmr.aggregate", 1
 DOCUMENT = "aggregate.json"
 
-CATEGORIES: dict[str, type[Warning]] = {
-    category.__name__: category
-    for category in (
-        exceptions.PartitionWarning,
-        exceptions.HeterogeneityWarning,
-        exceptions.FilterWarning,
-        ConvergenceWarning,
-    )
-}
+_OWN_WARNINGS = [
+    found
+    for found in vars(exceptions).values()
+    if isinstance(found, type) and issubclass(found, Warning)
+]
+CATEGORIES: dict[str, type[Warning]] = {c.__name__: c for c in (*_OWN_WARNINGS, ConvergenceWarning)}
 
 _DECISION_ARRAYS = (
     "distances",

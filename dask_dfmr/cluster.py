@@ -21,7 +21,7 @@ import distributed
 from dask.utils import format_time, key_split
 
 from dask_dfmr.exceptions import ClusterError, ClusterWarning
-from dask_dfmr.trust import current_trust, is_aggregation
+from dask_dfmr.trust import current_trust
 
 logger = logging.getLogger("dask_dfmr")
 
@@ -51,13 +51,10 @@ def submit(
     ------
     ClusterError
         If the scheduler is gone, or gave up for want of workers.
-    TrustedWorkersMovedError
-        If trusted workers are not where they were, but there are some.
     """
     trust = current_trust()
-    pinned = () if trust is None or not any(map(is_aggregation, graph)) else trust.places(client)
     try:
-        with nullcontext() if trust is None else dask.annotate(**trust.annotations(pinned)):
+        with nullcontext() if trust is None else dask.annotate(**trust.annotations()):
             futures = list(client.get(graph, list(keys), sync=False))
     except (OSError, RuntimeError, distributed.client.ClosedClientError) as error:
         if client.status != "running":
@@ -66,7 +63,7 @@ def submit(
     if verbose:
         distributed.progress(futures, notebook=False)
         print()
-    wait(client, futures, pinned)
+    wait(client, futures)
     return futures
 
 
@@ -74,14 +71,13 @@ def wait(client: distributed.Client, futures: Sequence[Any], pinned: Sequence[st
     """Wait until each of the futures has a result or an error.
 
     Looking at them in turn, and not ``distributed.wait``, which waits for a client's own thread that may have ended.
-    ``pinned`` are the addresses of the only workers that may compute some of them.
 
     Raises
     ------
     ClusterError
-        If the scheduler is gone, or gave up for want of workers.
+        If the scheduler is gone, or gave up for want of workers, or trusted workers are not where they were.
     """
-    watch = _Watch(client, futures, pinned)
+    watch = _Watch(client, futures)
     for future in futures:
         nap = SHORTEST_NAP
         while future.status in _UNRESOLVED:
@@ -90,7 +86,7 @@ def wait(client: distributed.Client, futures: Sequence[Any], pinned: Sequence[st
             watch.look()
     # One that was seen with a result may have lost it meanwhile: then it is computed again, and waited for again.
     if any(future.status in _UNRESOLVED for future in futures):
-        wait(client, futures, pinned)
+        wait(client, futures)
         return
     watch.raise_if_gone()
     for future in futures:
@@ -133,20 +129,14 @@ def gather(client: distributed.Client, futures: Sequence[Any]) -> list[Any]:
         raise
 
 
-class TrustedWorkersMovedError(Exception):
-    """Trusted workers were restarted and have other addresses: what waits for the old ones must be submitted again."""
-
-
 # -- who is there ------------------------------------------------------------------------------
 
 
 class _Watch:
     """Looks up now and then while somebody waits."""
 
-    def __init__(
-        self, client: distributed.Client, futures: Sequence[Any], pinned: Sequence[str]
-    ) -> None:
-        self.client, self.futures, self.pinned = client, futures, pinned
+    def __init__(self, client: distributed.Client, futures: Sequence[Any]) -> None:
+        self.client, self.futures = client, futures
         self.since = self.looked = time.monotonic()
         self.n_unresolved = len(futures)
         self.told: str | None = None
@@ -160,11 +150,8 @@ class _Watch:
         left = sum(future.status in _UNRESOLVED for future in self.futures)
         if left != self.n_unresolved:
             self.n_unresolved, self.since = left, now
-        trust = current_trust()
-        if self.pinned and trust is not None and now >= self.since + min(PATIENCE, MOVE_PATIENCE):
-            there = trust.among(_workers(self.client))
-            if there and not set(self.pinned) & set(there):
-                raise TrustedWorkersMovedError(f"{trust} are at {', '.join(there)} now")
+        if now >= self.since + min(PATIENCE, MOVE_PATIENCE):
+            self.raise_if_moved()
         if now < self.since + PATIENCE:
             return
         self.since = now
@@ -189,6 +176,19 @@ class _Watch:
         ):
             n_done = sum(f.status in ("finished", "error") for f in self.futures)
             raise ClusterError(_gone(self.client, keys, n_done))
+
+    def raise_if_moved(self) -> None:
+        trust = current_trust()
+        if trust is None or not trust.places:
+            return
+        workers = _workers(self.client)
+        moved = [address for address in trust.among(workers) if address not in trust.places]
+        if moved and not set(trust.places) & set(workers):
+            raise ClusterError(
+                f"the trusted workers ({trust}) were restarted during the fit, and are at {', '.join(moved)} now: what "
+                f"was sent to {', '.join(trust.places)} will never be computed. Fit again; a resource that trusted "
+                "workers offer, trusted_workers={'TRUSTED': 1}, survives their restart."
+            )
 
 
 def _workers(client: Any) -> dict[str, Any]:

@@ -346,13 +346,7 @@ def _submit(
     client: distributed.Client, g: GraphBuilder, refs: Sequence[TaskRef], verbose: int
 ) -> list[Any]:
     """Submit, wait until every task has an answer or an error, and return the futures."""
-    while True:
-        try:
-            return cluster.submit(client, g.tasks, [ref.key for ref in refs], verbose)
-        except cluster.TrustedWorkersMovedError as moved:
-            logger.warning("the aggregation is submitted again: %s", moved)
-            g, renewed = g.renewed(refs)
-            refs = renewed
+    return cluster.submit(client, g.tasks, [ref.key for ref in refs], verbose)
 
 
 def _keep_dying(error: BaseException) -> ClusterError:

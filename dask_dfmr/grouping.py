@@ -17,7 +17,7 @@ SEPARATION = 2.0
 """So many times the mean distance within two groups, and what sampling explains, is the one between them."""
 
 LEAST_SEPARATION, CHANCE = 1.2, 2.0
-"""Chance alone makes groups whose distance is up to 1 + 1.5 / sqrt(df) times that within, where squared distances have
+"""Chance alone makes groups whose distance is up to 1 + 1.8 / sqrt(df) times that within, where squared distances have
 the law of df degrees of freedom (``benchmarks/chance_groups.py``)."""
 
 CLEAR_MAJORITY = 5 / 8

@@ -153,7 +153,7 @@ def build_pipeline(
         checks.integer("block_size", block_size, 1, alternative="None or ")
     trusted = None if trusted_workers is None else TrustedWorkers.of(trusted_workers)
     if trusted is not None:
-        trusted.check(active_client())
+        trusted = trusted.found_on(active_client())
     options = AggregationOptions(
         method,
         rho,

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
-
-import distributed
 
 STAGES_OF_PARTITIONS = frozenset(
     f"dfmr_{stage}"
@@ -42,10 +40,14 @@ class TrustedWorkers:
         Addresses or names; empty where resources say it.
     resources : tuple of (str, float)
         What each task of the aggregation takes of a worker.
+    places : tuple of str
+        Where workers of these names are: tasks can be sent to addresses only. Empty before :meth:`found_on`, and where
+        resources say it.
     """
 
     workers: tuple[str, ...] = ()
     resources: tuple[tuple[str, float], ...] = ()
+    places: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, trusted_workers: Any) -> TrustedWorkers:
@@ -93,8 +95,8 @@ class TrustedWorkers:
             )
         }
 
-    def check(self, client: Any) -> None:
-        """Raise unless every worker named is there, or one that offers the resources.
+    def found_on(self, client: Any) -> TrustedWorkers:
+        """The same with their addresses, if every worker named is there, or one that offers the resources.
 
         Raises
         ------
@@ -116,26 +118,20 @@ class TrustedWorkers:
                     f"trusted_workers must be workers of {client.scheduler.address}; {missing} are not among "
                     f"its {len(workers)}: {there or 'none'}."
                 )
-        elif not self.among(workers):
+            return replace(self, places=tuple(self.among(workers)))
+        if not self.among(workers):
             offers = {k: n for w in workers.values() for k, n in w["resources"].items()}
             raise ValueError(
                 f"trusted_workers asks for {dict(self.resources)}, and none of the {len(workers)} workers offers "
                 f"that; resources there are: {offers or 'none'}. Start workers with --resources."
             )
+        return self
 
-    def places(self, client: distributed.Client) -> tuple[str, ...]:
-        """Addresses of those that are there; none where resources say who is trusted."""
-        if not self.workers:
-            return ()
-        found = self.among(client.scheduler_info(n_workers=-1)["workers"])
-        # Those that are not there stay named: tasks wait for them rather than run elsewhere.
-        return tuple(found) or self.workers
-
-    def annotations(self, places: Sequence[str]) -> dict[str, Any]:
+    def annotations(self) -> dict[str, Any]:
         """What :func:`dask.annotate` takes so that tasks of the aggregation run nowhere else."""
         if self.resources:
             return {"resources": _ForAggregation(dict(self.resources), {})}
-        return {"workers": _ForAggregation(list(places), []), "allow_other_workers": False}
+        return {"workers": _ForAggregation(list(self.places), []), "allow_other_workers": False}
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,9 @@ def ddf() -> dd.DataFrame:
 
 
 @contextmanager
-def local_cluster(n_workers: int, processes: bool = True) -> Iterator[distributed.LocalCluster]:
+def local_cluster(
+    n_workers: int, processes: bool = True, **kwargs: Any
+) -> Iterator[distributed.LocalCluster]:
     """A quiet cluster on this machine."""
     with distributed.LocalCluster(
         n_workers=n_workers,
@@ -63,6 +65,7 @@ def local_cluster(n_workers: int, processes: bool = True) -> Iterator[distribute
         processes=processes,
         dashboard_address=":0",
         silence_logs=logging.CRITICAL,
+        **kwargs,
     ) as cluster:
         yield cluster
 
