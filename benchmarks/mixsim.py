@@ -29,6 +29,9 @@ N_DIRECTIONS = 2**14
 MOST_DRAWS = 50
 """In many columns Wishart covariances tell components apart however close their means are: so many draws are tried."""
 
+FARTHEST = 1e10
+"""Radii count as no more than this, so that they can be squared."""
+
 MOST_ECCENTRICITY = 0.9
 """MixSim's default: of sqrt(1 - smallest / largest eigenvalue)."""
 
@@ -134,7 +137,7 @@ def _share_above(
     with np.errstate(divide="ignore", invalid="ignore"):
         roots = np.sort([half / square, constant / half], axis=0)
     # NaN: the two roots are 0.
-    low, high = gammainc(n_features / 2, np.maximum(np.nan_to_num(roots), 0) ** 2 / 2)
+    low, high = gammainc(n_features / 2, np.clip(np.nan_to_num(roots), 0, FARTHEST) ** 2 / 2)
     between = np.where(has_roots, high - low, 0.0)
     return np.where(square > 0, 1.0 - between, between)
 

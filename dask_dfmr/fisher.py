@@ -107,15 +107,20 @@ class Frame(NamedTuple):
 
 
 def make_frame(
-    family: Family, weights: Array, components: Components, rng: np.random.Generator
+    family: Family,
+    weights: Array,
+    components: Components,
+    rng: np.random.Generator,
+    is_rough: bool = False,
 ) -> Frame:
-    """The frame at a mixture; no row of data is read."""
+    """The frame at a mixture; no row of data is read. A rough one is cheap, and its law inexact."""
     origin = (weights, components)
     normal = np.zeros(len(family.coordinates(weights, components, origin)))
     normal[: len(weights)] = np.sqrt(weights)
     blocks = _blocks(family, components, len(normal))
     longest = max(len(block) for block in blocks)
     n_rows = int(np.clip(ROWS_PER_COORDINATE * longest, LEAST_ROWS, MOST_ROWS))
+    n_rows = LEAST_ROWS if is_rough else n_rows
     matrices = information_blocks(family, origin, normal, blocks, n_rows, rng)
     axes, spectra, parts, start = [], [], [], 0
     named = _names(components, len(normal), family)

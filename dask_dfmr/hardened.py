@@ -31,13 +31,13 @@ FEWEST_MACHINES = 4
 COPY_SHARE = 0.5
 """Estimates within this share of the radius of one another are copies, where sampling makes that improbable."""
 
-FEWEST_ROWS = 3.0
+FEWEST_ROWS = 2.0
 """Rows per component, in units of its parameters, below which estimates have no normal law to be held against."""
 
 SMALL = 10.0
 """Below so many rows per free parameter refits show how much more than the law of many rows estimates scatter."""
 
-N_REFITS = 48
+N_REFITS = 24
 
 MOST_SCALE = 2.0
 """Squared distances more than so many times those that sampling explains, for the majority: the law does not apply."""
@@ -253,11 +253,11 @@ class _Filter:
         """At the centre, and then at the median of all votes, which has less of an error of its own."""
         # What sampling explains is no secret, and the same whoever asks.
         family, stack = self.estimates.family, self.estimates.stack
-        frame = make_frame(family, *stack.one(center), np.random.default_rng(0))
+        frame = make_frame(family, *stack.one(center), np.random.default_rng(0), is_rough=True)
         middle = frame.mixture_at(np.median(frame.white(stack[self.live]), axis=0))
         if middle is not None and family.is_proper(middle[1]):
-            frame = make_frame(family, *middle, np.random.default_rng(0))
-        return frame
+            return make_frame(family, *middle, np.random.default_rng(0))
+        return make_frame(family, *stack.one(center), np.random.default_rng(0))
 
     def _widen(self, frame: Frame) -> None:
         n = float(np.median(self.estimates.n_samples[self.live]))

@@ -176,6 +176,7 @@ def build_pipeline(
     )
     timeout = _seconds(partition_timeout)
     partitions = machines_of(X, machines, n_partitions, timeout, lazy)
+    options.references_among(len(partitions))  # raises where there are too many for the method
     problem = replace(problem, n_machines=len(partitions))
     given = {"weights": weights_init, "means": means_init, "precisions": precisions_init}
     start, partial = _resolve_start(

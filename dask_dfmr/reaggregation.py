@@ -7,6 +7,7 @@ estimates than before.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -187,18 +188,27 @@ def in_order_of(aggregate: Aggregate, reference: Mixture) -> Aggregate:
 
 
 def _columns_like(decision: FilterDecision, before: Mixture, after: Mixture) -> FilterDecision:
-    """A decision component by component, its columns in the new order of the components."""
+    """A decision in the new order of the components: its columns, and the numbers in its reasons."""
+    keys = [(w, *m) for w, m in zip(before.weights, before.means.tolist(), strict=True)]
+    order = [keys.index((w, *m)) for w, m in zip(after.weights, after.means.tolist(), strict=True)]
+    reasons = {i: _renumbered(reason, order) for i, reason in decision.reasons.items()}
+    decision = replace(decision, reasons=reasons)
     components = decision.components
     if components is None:
         return decision
-    keys = [(w, *m) for w, m in zip(before.weights, before.means.tolist(), strict=True)]
-    order = [keys.index((w, *m)) for w, m in zip(after.weights, after.means.tolist(), strict=True)]
     columns = {
         name: getattr(components, name)[:, order]
         for name in ("kept", "matching", "n_rows", "distance_ratios")
     }
     vectors = {name: getattr(components, name)[order] for name in ("radii", "limits", "centers")}
     return replace(decision, components=replace(components, **columns, **vectors))
+
+
+def _renumbered(reason: str, order: Sequence[int]) -> str:
+    """A reason in words that names components by their numbers, which were others before."""
+    return re.sub(
+        r"\bcomponent (\d+)", lambda match: f"component {order.index(int(match[1]))}", reason
+    )
 
 
 # -- the audit -------------------------------------------------------------------------------------

@@ -106,11 +106,8 @@ def describe_verdict(report: pd.DataFrame, decision: FilterDecision) -> str:
     names = ", ".join(
         f"{row.partition} (x{row.distance_ratio:.2f})" for row in far.head(10).itertuples()
     )
-    left_out = (
-        f"; left out as too far from the centre: {names}{', ...' if len(far) > 10 else ''}"
-        if len(far)
-        else ""
-    )
+    why = "" if decision.reasons else " as too far from the centre"
+    left_out = f"; left out{why}: {names}{', ...' if len(far) > 10 else ''}" if len(far) else ""
     camps = report["start"][report["start"].str.startswith("pilot")].value_counts()
     starts = ", ".join(f"{n} from {name}" for name, n in camps.items())
     # Two large camps mean two optima, or two populations.

@@ -25,8 +25,8 @@ SLACK = 1.1
 NESTED = (8, 32)
 """So many of the weakest axes are looked at by themselves, before all: there overlap lets errors be large."""
 
-EDGE_SDS = 4.0
-"""A top singular value this many units of its random-matrix scale above the edge is an alarm."""
+EDGE_SDS = 3.5
+"""A top squared singular value so many scales above its edge is an alarm: one in 1,000 (Tracy & Widom)."""
 
 SPLIT = 0.8
 """Two groups that explain this share of the variance along a direction are judged as groups."""

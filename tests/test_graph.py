@@ -165,6 +165,7 @@ COMPONENTWISE = {
 }
 
 TRIM = ONE_BLOCK - {"reduce", "finish"} | {"trim"}
+HARDENED = ONE_BLOCK | {"harden"}
 
 
 def prefixed(names):
@@ -188,6 +189,9 @@ class TestStages:
     def test_trim(self, ddf):
         assert stage_names(dfmr(ddf, 2, method="trim")) == prefixed(TRIM)
 
+    def test_hardened(self, ddf):
+        assert stage_names(dfmr(ddf, 2, method="hardened")) == prefixed(HARDENED)
+
     def test_unknown_columns(self):
         found = stage_names(dfmr(make_delayed(), 2))
         assert found == prefixed(ONE_BLOCK | {"describe", "schema"})
@@ -203,7 +207,7 @@ class TestStages:
 
     def test_every_stage_is_documented(self):
         documented = set(re.findall(r"dfmr_\w+", graph.__doc__))
-        built = MANY_BLOCKS | ONE_BLOCK | REFERENCES | COMPONENTWISE | TRIM | {"describe", "schema"}
+        built = MANY_BLOCKS | REFERENCES | COMPONENTWISE | TRIM | HARDENED | {"describe", "schema"}
         assert documented >= prefixed(built)
         assert documented <= prefixed(built | {"results", "store", "lost_partition", "rows"})
 
@@ -252,6 +256,8 @@ class TestEqualToMemory:
             {"method": "coat"},
             {"method": "trim"},
             {"method": "trim", "n_starts": 3},
+            {"method": "hardened"},
+            {"method": "hardened", "rho": 1.3, "n_starts": 3},
             {"n_starts": 3},
             {"n_starts": 100},
             {"rho": 1.0},
@@ -329,6 +335,22 @@ class TestBits:
     def test_local_schedulers(self, scheduler):
         with dask.config.set(scheduler=scheduler):
             self.check()
+
+    def test_two_worker_processes_and_a_hardened_filter(self, client):
+        X = input_of_some_bad_partitions()
+
+        def fitted():
+            graph = dfmr(X, 2, random_state=0, method="hardened", block_size=5, split_every=2)
+            return graph.compute()
+
+        found = [fitted()]
+        for scheduler in ("synchronous", "threads", "processes"):
+            with dask.config.set(scheduler=scheduler):
+                found.append(fitted())
+        for other in found[1:]:
+            assert same_bits(other.mixture, found[0].mixture)
+            assert other.decision.reasons == found[0].decision.reasons
+        assert found[0].decision.reasons.keys() >= {3, 11}
 
     def test_one_thread(self):
         with dask.config.set(scheduler="threads", num_workers=1):

@@ -61,6 +61,7 @@ class TestWithout:
             {"n_references": 8},
             {"method": "coat"},
             {"method": "trim"},
+            {"method": "hardened"},
             {"n_starts": 3},
         ],
     )
