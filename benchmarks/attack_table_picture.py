@@ -37,7 +37,7 @@ def draw_breakdown_curves(
     n_rows = -(-len(curves) // COLUMNS)
     with mpl.rc_context({"font.size": 12, "axes.edgecolor": "#999999"}):
         figure = Figure(
-            figsize=(15, 2.7 * n_rows + 1.2), dpi=80, layout="constrained", facecolor="white"
+            figsize=(15, 2.7 * n_rows + 1.6), dpi=80, layout="constrained", facecolor="white"
         )
         panels = figure.subplots(n_rows, COLUMNS, sharex=True, sharey=True, squeeze=False)
         for axes in panels.flat:
@@ -50,7 +50,7 @@ def draw_breakdown_curves(
             for i, (method, look) in enumerate(LOOKS.items()):
                 if method in lines:
                     # The later ones lie on top: what they hide must stick out.
-                    width, size = 3.6 - 0.35 * i, 10 - 0.8 * i
+                    width, size = 3.6 - 0.27 * i, 10 - 0.6 * i
                     shown = np.clip(lines[method], LEAST, MOST)
                     label = NAMES.get(method, method)
                     axes.plot(rates, shown, label=label, lw=width, ms=size, clip_on=False, **look)
@@ -68,7 +68,7 @@ def draw_breakdown_curves(
             handles[::-1],
             labels[::-1],
             loc="outside upper center",
-            ncols=len(labels),
+            ncols=4,
             frameon=False,
         )
         figure.supxlabel("share of bad machines")

@@ -252,7 +252,7 @@ def _read(document: dict[str, Any], arrays: dict[str, Any]) -> Aggregate:
 
 def _get_mixture(told: dict[str, Any], name: str, arrays: dict[str, Any]) -> Mixture:
     parameters = {p: arrays[f"{name}/{p}"] for p in _PARAMETERS}
-    return Mixture(**parameters, **told)
+    return Mixture.from_arrays(parameters | told)
 
 
 def _get_decision(told: dict[str, Any], arrays: dict[str, Any]) -> FilterDecision:
@@ -279,12 +279,33 @@ def _get_decision(told: dict[str, Any], arrays: dict[str, Any]) -> FilterDecisio
                     f"components/{name} must have the shape {expected}; got {array.shape}."
                 )
         components = ComponentDecision(**parts, least_rows=int(least_rows))
+    _check_types(told)
     refused = {int(i): str(reason) for i, reason in told.pop("refused").items()}
     reasons = {int(i): str(reason) for i, reason in told.pop("reasons", {}).items()}
     groups = tuple(tuple(int(i) for i in group) for group in told.pop("groups"))
     return FilterDecision(
         **own, **told, refused=refused, reasons=reasons, groups=groups, components=components
     )
+
+
+_DECISION_TYPES: dict[str, tuple[type, ...]] = {
+    "center": (int,),
+    "radius": (int, float),
+    "rho": (int, float, str),
+    "false_drop_rate": (int, float),
+    "scale": (int, float),
+    "n_candidates": (int, type(None)),
+    "n_references": (int, type(None)),
+    "refused": (dict,),
+}
+
+
+def _check_types(told: dict[str, Any]) -> None:
+    for name, types in _DECISION_TYPES.items():
+        if not isinstance(told[name], types) or isinstance(told[name], bool):
+            raise ValueError(
+                f"{name} of the decision must be of type {types[0].__name__}; got {told[name]!r:.100}."
+            )
 
 
 def _get_origin(told: dict[str, Any], arrays: dict[str, Any]) -> Origin:
@@ -314,7 +335,8 @@ def _get_estimate(entry: dict[str, Any], stacks: list[tuple[Any, list[Array]]]) 
         return LocalEstimate(None, **entry)
     told, parameters = stacks[entry.pop("group")]
     row = entry.pop("row")
-    mixture = Mixture(*(array[row] for array in parameters), **told)
+    own = dict(zip(_PARAMETERS, (array[row] for array in parameters), strict=True))
+    mixture = Mixture.from_arrays(own | told)
     return LocalEstimate(mixture, **entry)
 
 

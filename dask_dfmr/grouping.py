@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
+from scipy.stats import chi2
 
+from dask_dfmr.calibration import Law
 from dask_dfmr.families import Array, Labels
 
 LEAST_SHARE = 0.15
@@ -24,6 +26,13 @@ CLEAR_MAJORITY = 5 / 8
 """Where fewer than so many are in the largest group, which one is the majority is a matter of a few machines."""
 
 MOST_GROUPS = 6
+
+COPY_LEVEL, COPY_SHARE = 0.01, 0.01
+"""Copies are nearer than honest pairs in all but this share of sets of machines, and nearer than a hundredth of what
+is typical: that needs no law to be exact."""
+
+MOST = 1e12
+"""Distances count as no more where linkage sums them."""
 
 FARTHEST = 1e6
 """Distances count as at most so many times what sampling explains."""
@@ -83,3 +92,45 @@ def _are_apart(distances: Array, groups: list[Labels], least: float, separation:
 def _mean_within(distances: Array) -> float:
     n = len(distances)
     return float(distances.sum() / (n * (n - 1)))
+
+
+def copies_of(distances: Array, law: Law) -> list[list[int]]:
+    """Positions of those that lie nearer to one another than independent estimates do.
+
+    Parameters
+    ----------
+    distances : ndarray of shape (n, n)
+        Between estimates, in a unit in which honest ones are alike.
+    law : Law
+        Of squared distances, in any unit.
+    """
+    n = len(distances)
+    pairs = squareform(distances, checks=False)
+    if not pairs.any():
+        return [list(range(n))] if n > 1 else []
+    return [
+        g.tolist() for g in near_groups(distances, copy_distance(law, n, float(np.median(pairs))))
+    ]
+
+
+def copy_distance(law: Law, n: int, typical: float, share: float = COPY_SHARE) -> float:
+    """Distance that pairs of n independent estimates keep, nearly always, by the distance that is typical of them.
+
+    A law fitted to moments is wrong about small distances. The chi-square of as many degrees of freedom has more of
+    them than a weighted sum of squares with its variance.
+    """
+    level = np.array([2.0 * COPY_LEVEL / (n * (n - 1)), 0.5])
+    low, middle = np.sqrt(chi2.ppf(level, law.df))
+    return typical * min(share, float(low / middle))
+
+
+def near_groups(distances: Array, limit: float) -> list[Labels]:
+    """Groups whose members all lie within ``limit`` of one another, (n, n) distances: complete linkage."""
+    n = len(distances)
+    if n < 2 or limit < 0:
+        return []
+    # Pairs at the limit exactly, 0 included, belong together.
+    condensed = squareform(np.minimum(distances, MOST), checks=False)
+    labels = fcluster(linkage(condensed, method="complete"), limit, criterion="distance")
+    found = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    return [group for group in found if len(group) > 1]

@@ -19,15 +19,25 @@ from dask_dfmr import distances as l2
 from dask_dfmr.calibration import MAX_SPREAD, Law, l2_law, settle
 from dask_dfmr.decision import AggregationOptions, Note
 from dask_dfmr.distances import Stack
-from dask_dfmr.exceptions import HeterogeneityWarning, NoMajorityWarning
+from dask_dfmr.exceptions import FilterWarning, HeterogeneityWarning, NoMajorityWarning
 from dask_dfmr.families import Array, Components, Family
-from dask_dfmr.grouping import groups_of, has_clear_majority, rival_groups
+from dask_dfmr.grouping import copies_of, groups_of, has_clear_majority, rival_groups
 from dask_dfmr.information import information
 from dask_dfmr.local_fit import LocalProblem
 from dask_dfmr.mixture import Mixture
 from dask_dfmr.random import WITNESS_DRAW, stream
 from dask_dfmr.reduction import Centers, reduce_pooled
-from dask_dfmr.stages import Block, Roll, Verdict, pair_errors, pool, rows_of, spread, verdict_on
+from dask_dfmr.stages import (
+    Block,
+    Roll,
+    Verdict,
+    listed,
+    pair_errors,
+    pool,
+    rows_of,
+    spread,
+    verdict_on,
+)
 
 MOST_WITNESSES = 256
 """So many machines form the consensus: its variance is then one in a hundred or less of a machine's own."""
@@ -54,6 +64,10 @@ WIDE = 3.0
 """Distances that are this many times what sampling explains, for most machines, are worth a warning."""
 
 
+Groups = tuple[tuple[int, ...], ...]
+"""Machines of each group."""
+
+
 class SmallSize(NamedTuple):
     """Estimates from up to ``n_samples`` rows: their law relative to that of many rows."""
 
@@ -66,7 +80,7 @@ class Consensus(NamedTuple):
     """What most machines near the centre say together, and how far from it sampling leads.
 
     ``law`` is that of n D^2 for many rows in units of exp(log_norm); ``members`` are the machines that formed it, of
-    ``n_samples`` rows together.
+    ``n_samples`` rows together. ``groups`` and ``copies`` are those among machines that were compared pair by pair.
     """
 
     weights: Array
@@ -76,7 +90,8 @@ class Consensus(NamedTuple):
     members: NDArray[np.intp]
     n_samples: float
     small: tuple[SmallSize, ...]
-    groups: tuple[tuple[int, ...], ...]
+    groups: Groups
+    copies: Groups = ()
 
     @property
     def stack(self) -> Stack:
@@ -138,9 +153,14 @@ def form_consensus(
             members=place[explained],
             n_samples=float(rows[explained].sum()),
         )
+    found = found._replace(small=_small_sizes(found, roll, problem, rng))
+    machines, distances = _pairs(witnesses, found, roll, rng)
+    # Far away, where densities are wide, small distances say nothing.
+    close = np.isin(machines, place[near])
+    copies = copies_of(distances[np.ix_(close, close)], found.law) if distances.any() else []
     return found._replace(
-        small=_small_sizes(found, roll, problem, rng),
-        groups=_groups(witnesses, found, roll, rng),
+        groups=_groups(machines, distances, found.law, roll),
+        copies=_named(copies, machines[close]),
     )
 
 
@@ -156,10 +176,10 @@ def _reduce(witnesses: Block, chosen: NDArray[np.bool_], verdict: Verdict, roll:
     return reduce_pooled(roll.schema.family, *pooled, Centers(*witnesses.stack.one(start)))
 
 
-def _groups(
+def _pairs(
     witnesses: Block, consensus: Consensus, roll: Roll, rng: np.random.Generator
-) -> tuple[tuple[int, ...], ...]:
-    """Groups among the witnesses, as machines."""
+) -> tuple[NDArray[np.intp], Array]:
+    """The machines that are compared pair by pair, and their distances in a unit in which honest ones are alike."""
     assert witnesses.stack is not None
     presence, n = witnesses.presence, len(witnesses.presence.indices)
     chosen = np.arange(n)
@@ -168,16 +188,24 @@ def _groups(
     stack, log_self = witnesses.stack[chosen], presence.log_self[chosen]
     tile = l2.l2_tile(roll.schema.family, stack, stack, log_self, log_self, consensus.log_norm)
     distances = l2.symmetric_tile(tile) / pair_errors(*2 * [rows_of(witnesses, roll)[chosen]])
-    machines = np.array(presence.indices)[chosen]
-    expected = float(np.sqrt(consensus.law.mean))
+    return np.array(presence.indices)[chosen], distances
+
+
+def _groups(machines: NDArray[np.intp], distances: Array, law: Law, roll: Roll) -> Groups:
+    """Groups among machines that were compared."""
+    expected = float(np.sqrt(law.mean))
     found = groups_of(distances, expected)
-    if has_clear_majority(found, len(chosen)):
+    if has_clear_majority(found, len(machines)):
         schema = roll.schema
         n_parameters = schema.family.n_parameters(schema.n_components, schema.n_features)
         is_small = roll.n_samples.min() < SMALL * n_parameters
-        df = consensus.law.df / (MAX_SPREAD**2 if is_small else 1.0)
-        found = rival_groups(distances, expected, df) or found
-    return tuple(tuple(int(machines[i]) for i in group) for group in found)
+        found = rival_groups(distances, expected, law.df / (MAX_SPREAD**2 if is_small else 1.0))
+        found = found or groups_of(distances, expected)
+    return _named(found, machines)
+
+
+def _named(groups: Sequence[Sequence[int]], machines: NDArray[np.intp]) -> Groups:
+    return tuple(tuple(int(machines[i]) for i in group) for group in groups)
 
 
 def consensus_distances(block: Block, consensus: Consensus, roll: Roll) -> Array:
@@ -312,7 +340,8 @@ def judge(
         groups=consensus.groups,
     )
     judged = verdict_on(decision, roll, options, verdict.near)
-    return judged._replace(notes=(*judged.notes, *heterogeneity_notes(judged, roll, is_agreed)))
+    notes = [*heterogeneity_notes(judged, roll, is_agreed), *_copy_notes(consensus.copies, roll)]
+    return judged._replace(notes=(*judged.notes, *notes))
 
 
 def _size_scales(n_samples: Array, consensus: Consensus) -> Array:
@@ -321,6 +350,21 @@ def _size_scales(n_samples: Array, consensus: Consensus) -> Array:
         scales[(n_samples > least) & (n_samples <= size.n_samples)] = size.scale
         least = size.n_samples
     return scales
+
+
+def _copy_notes(copies: Groups, roll: Roll) -> list[Note]:
+    """Estimates that agree more closely than independent ones do have a vote each here, though they are one's."""
+    if not copies:
+        return []
+    n_copies = sum(len(group) for group in copies)
+    is_many = not has_clear_majority(
+        [range(min(len(roll.indices), MOST_COMPARED) - n_copies)],
+        min(len(roll.indices), MOST_COMPARED),
+    )
+    text = "; ".join(f"estimates {listed(group)}" for group in copies[:3])
+    text = f"{text}{'; ...' if len(copies) > 3 else ''} are copies of one another: nearer than sampling makes likely"
+    advice = "The same file twice, or machines that collude: method='hardened' gives copies one vote together"
+    return [Note(NoMajorityWarning if is_many else FilterWarning, f"{text}. {advice}.")]
 
 
 REMEDIES = (

@@ -394,6 +394,11 @@ class Mixture:
             raise ValueError(
                 f"a mixture must have {', '.join(_FIELDS)}; {sorted(missing)} missing, {sorted(unknown)} unknown."
             )
+        names = parameters.get("feature_names")
+        if names is not None and (
+            not isinstance(names, (list, tuple)) or not all(isinstance(n, str) for n in names)
+        ):
+            raise ValueError(f"feature_names must be a list of str, or None; got {names!r:.200}.")
         return cls(**parameters)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -467,10 +472,12 @@ def as_floats(name: str, values: ArrayLike) -> Array:
         raw = np.asarray(values)
         if np.iscomplexobj(raw):
             raise TypeError("complex numbers")
+        if raw.dtype.kind not in "biufO":  # NumPy would read numbers out of texts and dates
+            raise TypeError(f"dtype {raw.dtype}")
         array = np.array(raw, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(
-            f"{name} must be an array of numbers; got {type(values).__name__} ({error})."
+            f"{name} must be an array of numbers; got {type(values).__name__} ({error!s:.200})."
         ) from error
     if not np.isfinite(array).all():
         raise ValueError(

@@ -16,7 +16,7 @@ import numpy as np
 from dask_dfmr import checks, optima, tasks
 from dask_dfmr.decision import Note
 from dask_dfmr.exceptions import OptimumWarning
-from dask_dfmr.execution import FitResult, HeldTask, Pipeline, fetch, hold, place, run
+from dask_dfmr.execution import FitResult, HeldTask, Pipeline, fetch, hold_each, place, run
 from dask_dfmr.families import Array
 from dask_dfmr.graph import GraphBuilder
 from dask_dfmr.local_fit import LocalProblem
@@ -140,23 +140,29 @@ class _Question:
         if not wanted:
             return []
         partitions, data = place(pipeline.partitions.reduced_to(wanted))
-        g = GraphBuilder()
-        g.tasks.update(partitions.graph)
         n_rows = -(-MAX_START_ROWS // len(drawn[0]))
-        refs = []
-        for i in wanted:
-            loader, seed = partitions.loaders[i], stream(self.settings.seed, OPTIMUM_ROWS, i)
-            arguments = (loader, i, self.settings, n_rows, seed, *loader.refs)
-            refs.append(g.add("sample_partition", i, tasks.sample_partition, *arguments))
-        samples = dict(zip(wanted, hold(g, refs, verbose), strict=True))
-        g = GraphBuilder()
-        joined = [
-            g.add(
-                "join_rows", k, _join, [samples[i].argument for i in group if not samples[i].error]
-            )
-            for k, group in enumerate(drawn)
-        ]
-        groups = hold(g, joined)
+
+        def sample(which: Sequence[int]) -> tuple[GraphBuilder, list[Any]]:
+            g = GraphBuilder()
+            g.tasks.update(partitions.graph)
+            refs = []
+            for i in which:
+                loader, seed = partitions.loaders[i], stream(self.settings.seed, OPTIMUM_ROWS, i)
+                arguments = (loader, i, self.settings, n_rows, seed, *loader.refs)
+                refs.append(g.add("sample_partition", i, tasks.sample_partition, *arguments))
+            return g, refs
+
+        samples = dict(zip(wanted, hold_each(sample, wanted, verbose), strict=True))
+
+        def join(which: Sequence[int]) -> tuple[GraphBuilder, list[Any]]:
+            g = GraphBuilder()
+            refs = []
+            for k in which:
+                alive = [samples[i].argument for i in drawn[k] if samples[i].error is None]
+                refs.append(g.add("join_rows", k, _join, alive))
+            return g, refs
+
+        groups = hold_each(join, range(len(drawn)))
         data.clear()
         g = GraphBuilder()
         sizes = fetch(

@@ -51,6 +51,8 @@ def read_block(path: str) -> list[dict[str, Any]]:
         If the file is not what that wrote.
     """
     messages, arrays = read_members(path, PLAIN, "a block of estimates", list)
+    if not all(isinstance(message, dict) for message in messages):
+        raise ValueError(f"{path}: {PLAIN} must be a list of messages.")
     for name, array in arrays.items():
         i, _, field = name.partition("/")
         if not i.isdecimal() or int(i) >= len(messages):

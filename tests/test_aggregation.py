@@ -343,6 +343,7 @@ class TestRefused:
         result = aggregate([*diagonal, *GOOD])
         assert sorted(result.decision.refused) == [0, 1, 2, 3]
 
+    @pytest.mark.filterwarnings("ignore:estimates 0, 5 are copies:dask_dfmr.FilterWarning")
     def test_estimates_with_and_without_names_go_together(self):
         bare = LocalEstimate(Mixture(**BASE_ARRAYS | {"feature_names": None}), 1000)
         result = aggregate([*GOOD, bare])
@@ -378,8 +379,8 @@ class TestArguments:
 
 class TestWarnings:
     def test_one_machine_with_most_rows_is_worth_a_warning(self):
-        some = [*GOOD[:4], LocalEstimate(GOOD[4].mixture, 100_000)]
-        with pytest.warns(FilterWarning, match="estimate 4 holds 96% of the kept rows"):
+        some = [*GOOD[:4], LocalEstimate(GOOD[4].mixture, 9_000)]
+        with pytest.warns(FilterWarning, match="estimate 4 holds 69% of the kept rows"):
             aggregate(some, rho=np.inf)
 
     def test_with_equal_weights_it_is_not(self):

@@ -8,6 +8,7 @@ from numpy.testing import assert_allclose
 
 from dask_dfmr import (
     Aggregate,
+    FilterWarning,
     GaussianMixture,
     HeterogeneityWarning,
     LocalEstimate,
@@ -102,6 +103,35 @@ def test_a_clear_majority_is_no_breakdown():
 @pytest.mark.parametrize("seed", range(5))
 def test_honest_machines_alone_say_nothing(seed):
     assert aggregate(honest(seed)).decision.groups == ()
+
+
+class TestCopies:
+    def test_a_few_are_named(self):
+        corruption = corrupt(honest(1), "mimic", 0.2, random_state=1)
+        with pytest.warns(FilterWarning, match="are copies of one another") as caught:
+            aggregate(corruption.estimates)
+        text = str(caught[0].message)
+        assert all(f" {i}" in text for i in np.flatnonzero(corruption.is_bad))
+
+    def test_the_same_file_twice(self):
+        estimates = honest(1)
+        with pytest.warns(FilterWarning, match=r"estimates 3, 40 are copies"):
+            aggregate([*estimates, estimates[3]])
+
+    @pytest.mark.parametrize("rate", [0.45, 0.475, 0.5, 0.525, 0.6])
+    @pytest.mark.parametrize("attack", ["mimic", "min_max", "alie"])
+    def test_many_are_no_majority(self, attack, rate):
+        assert NoMajorityWarning in spoilt(attack, rate)[3]
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_independent_estimates_are_none(self, seed):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            aggregate(honest(seed))
+
+    def test_all_the_same(self):
+        one = honest(0)[0]
+        assert aggregate([one] * 8).notes == ()
 
 
 class TestGroups:

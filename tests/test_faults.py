@@ -301,6 +301,7 @@ class TestLostScheduler:
             text = self.fit_until(reader, lambda: client.restart(wait_for_workers=False))
         assert "restarted" in text
 
+    @pytest.mark.slow
     def test_a_killed_scheduler(self, reader, tmp_path):
         """A process of its own, as on a real cluster."""
         file = str(tmp_path / "scheduler.json")
@@ -390,7 +391,7 @@ class TestComingAndGoing:
         }
         with (
             dask.config.set(config),
-            local_cluster(1, processes=False, memory_limit="1 GB") as found,
+            local_cluster(1, memory_limit="1 GB") as found,
             distributed.Client(found) as client,
         ):
             X = make_ddf(M).persist()
