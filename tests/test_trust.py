@@ -165,7 +165,11 @@ class TestChecks:
     @pytest.mark.parametrize(
         ("value", "error", "message"),
         [
-            (["tcp://127.0.0.1:1"], ValueError, r"'tcp://127.0.0.1:1'\] are not among its 2: [01] \("),
+            (
+                ["tcp://127.0.0.1:1"],
+                ValueError,
+                r"'tcp://127.0.0.1:1'\] are not among its 2: [01] \(",
+            ),
             ("nobody", ValueError, "'nobody'"),
             ({"TRUSTED": 1}, ValueError, "none of the 2 workers offers that; .* none. Start"),
             ([], ValueError, "addresses or names"),
