@@ -113,7 +113,7 @@ def copies_of(distances: Array, law: Law) -> list[list[int]]:
     ]
 
 
-def copy_distance(law: Law, n: int, typical: float) -> float:
+def copy_distance(law: Law, n: int, typical: float, share: float = COPY_SHARE) -> float:
     """Distance that pairs of n independent estimates keep, nearly always, by the distance that is typical of them.
 
     A law fitted to moments is wrong about small distances. The chi-square of as many degrees of freedom has more of
@@ -121,7 +121,7 @@ def copy_distance(law: Law, n: int, typical: float) -> float:
     """
     level = np.array([2.0 * COPY_LEVEL / (n * (n - 1)), 0.5])
     low, middle = np.sqrt(chi2.ppf(level, law.df))
-    return typical * min(COPY_SHARE, float(low / middle))
+    return typical * min(share, float(low / middle))
 
 
 def near_groups(distances: Array, limit: float) -> list[Labels]:

@@ -23,6 +23,7 @@ from dask_dfmr.distances import Stack
 from dask_dfmr.families import Array, Components, Family, Labels
 from dask_dfmr.filtering import Candidate, best_candidate, row_candidates
 from dask_dfmr.fisher import Frame, make_frame
+from dask_dfmr.grouping import copy_distance, near_groups
 from dask_dfmr.spectral import Alarm, Widening
 
 FEWEST_MACHINES = 4
@@ -158,7 +159,7 @@ class _Filter:
         if m < FEWEST_MACHINES:
             return self._unusable(f"of {m} estimates nobody can tell which are unlike the others")
         radius = self._center().half_distance
-        self._collapse(self.estimates.distances, self._copy_distance(radius))
+        self._collapse(self.estimates.distances, copy_distance(self.law, m, radius, COPY_SHARE))
         self.n_votes = len(self.live)
         self.least = self.n_votes // 2 + 1
         center = self._filter(rho, false_drop_rate)
@@ -187,18 +188,11 @@ class _Filter:
 
     # -- steps --
 
-    def _copy_distance(self, radius: float) -> float:
-        """Distances that honest estimates keep, nearly always."""
-        m = len(self.live)
-        level = np.array([2 * spectral.LEVEL / (m * (m - 1)), 0.5])
-        low, middle = np.sqrt(self.law.ppf(level))
-        return radius * min(COPY_SHARE, float(low / middle))
-
     def _collapse(self, distances: Array, limit: float) -> None:
         """Give every group of copies one vote, that of the one in its middle."""
         live = self.live
         lost = []
-        for group in spectral.near_groups(distances[np.ix_(live, live)], limit):
+        for group in near_groups(distances[np.ix_(live, live)], limit):
             members = live[group]
             medoid = self._center(members, distances).machine
             others = [int(i) for i in members if i != medoid]
@@ -236,7 +230,9 @@ class _Filter:
             return center.machine
         for i, ratio in zip(self.live, ratios, strict=True):
             if ratio > limit:
-                self.findings[int(i)] = Finding("distance", amount=float(ratio))
+                # Copies of it too: far away, where densities are wide, small distances say nothing.
+                for j in self.represents[int(i)]:
+                    self.findings[j] = Finding("distance", amount=float(ratio))
         self.live = self.live[ratios <= limit]
         return center.machine
 

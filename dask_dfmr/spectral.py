@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist, squareform
 
 from dask_dfmr.calibration import LEAST_SCALE, chi_square_law, settle
@@ -31,9 +30,6 @@ EDGE_SDS = 3.5
 SPLIT = 0.8
 """Two groups that explain this share of the variance along a direction are judged as groups."""
 
-FARTHEST = 1e12
-"""Distances count as no more."""
-
 
 class Widening(NamedTuple):
     """How much more than the law of many rows estimates from few rows show, relative to it.
@@ -49,18 +45,6 @@ class Widening(NamedTuple):
 
 
 # -- copies ----------------------------------------------------------------------------------------
-
-
-def near_groups(distances: Array, limit: float) -> list[Labels]:
-    """Groups whose members all lie within ``limit`` of one another, (n, n) distances: complete linkage."""
-    n = len(distances)
-    if n < 2 or limit < 0:
-        return []
-    # Pairs at the limit exactly, 0 included, belong together.
-    condensed = squareform(np.minimum(distances, FARTHEST), checks=False)
-    labels = fcluster(linkage(condensed, method="complete"), limit, criterion="distance")
-    found = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    return [group for group in found if len(group) > 1]
 
 
 def pair_squares(white: Array, n_samples: Array) -> Array:

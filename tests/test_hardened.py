@@ -23,6 +23,7 @@ from dask_dfmr.decision import AggregationOptions
 from dask_dfmr.distances import stack_mixtures
 from dask_dfmr.families.gaussian import Gaussian
 from dask_dfmr.fisher import Frame, make_frame
+from dask_dfmr.grouping import near_groups
 from dask_dfmr.information import information
 from dask_dfmr.metrics import parameter_error
 from dask_dfmr.reaggregation import in_order_of
@@ -31,7 +32,6 @@ from dask_dfmr.spectral import (
     alarm,
     copy_limit,
     far_limit,
-    near_groups,
     pair_squares,
     typical_pair,
 )
