@@ -131,10 +131,11 @@ def _share_above(
     square: np.ndarray, linear: np.ndarray, constant: float, n_features: int
 ) -> np.ndarray:
     """P(square r^2 + linear r + constant > 0) for r chi-distributed with so many degrees of freedom."""
+    square = np.where(square == 0, -1e-300, square)  # a straight line is a very flat parabola
     discriminant = linear**2 - 4 * square * constant
     has_roots = discriminant >= 0
     half = -0.5 * (linear + np.copysign(np.sqrt(np.maximum(discriminant, 0)), linear))
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         roots = np.sort([half / square, constant / half], axis=0)
     # NaN: the two roots are 0.
     low, high = gammainc(n_features / 2, np.clip(np.nan_to_num(roots), 0, FARTHEST) ** 2 / 2)

@@ -166,6 +166,8 @@ class _Filter:
         trouble = self._too_few_rows(center)
         if trouble:
             return self._unusable(trouble)
+        if len(self.live) < FEWEST_MACHINES:  # all the others are copies of these, or far away
+            return self._result(center, 1.0)
         frame = self._frame(center)
         self._widen(frame)
         white = np.full((m, frame.n_axes), np.nan)
@@ -225,9 +227,10 @@ class _Filter:
         if limit is None:
             low, high = np.sqrt(self.law.ppf(np.array([0.5, 1.0 - false_drop_rate])))
             limit = max(1.3, float(high / low))
-        ratios = center.distances / center.half_distance if center.half_distance > 0 else None
-        if ratios is None:
+        if center.half_distance == 0:  # a single vote
             return center.machine
+        with np.errstate(invalid="ignore"):
+            ratios = np.nan_to_num(center.distances / center.half_distance, nan=np.inf)
         for i, ratio in zip(self.live, ratios, strict=True):
             if ratio > limit:
                 # Copies of it too: far away, where densities are wide, small distances say nothing.

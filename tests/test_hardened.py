@@ -376,6 +376,28 @@ class TestAttacks:
         twelve = np.setdiff1d(np.arange(12), [3])
         assert result.decision.kept[twelve].sum() >= 10
 
+    @pytest.mark.parametrize("m", [4, 9])
+    def test_of_copies_alone_one_is_kept(self, m):
+        (one,) = honest(1)
+        result = hardened([one] * m)
+        assert result.decision.kept.sum() == 1
+        assert result.mixture.means.tolist() == one.mixture.reordered([0, 1, 2]).means.tolist()
+        assert not [n for n in result.notes if n.category is NoMajorityWarning]
+
+    def test_two_sorts_of_copies(self):
+        a, b = honest(2)
+        result = hardened([a] * 7 + [b] * 4)
+        assert result.decision.kept.sum() == 2
+        assert result.decision.kept[:7].sum() == 1
+
+    def test_infinitely_far_ones_are_left_out(self):
+        covariances = TRUTH.covariances.copy()
+        covariances[0] = 1e-280 * np.eye(3)
+        bad = LocalEstimate(Mixture(TRUTH.weights, TRUTH.means, covariances), 2000)
+        decision = hardened([*honest(12), bad, bad]).decision
+        assert not decision.kept[12:].any()
+        assert decision.kept[:12].sum() >= 11
+
     def test_copies_are_no_majority(self):
         # Sixty percent send one and the same: they are one vote, and it is said.
         means = TRUTH.means + np.array([0.5, 0.0, 0.0])
