@@ -112,10 +112,8 @@ def test_own_methods_have_their_options():
 
 
 def test_warnings_are_named_and_not_issued():
-    tested = stress_test(ESTIMATES, "mimic", (0.4,), methods=["mr"], strength=1.0, random_state=0)
-    grouped = stress_test(ESTIMATES, "mean", (0.4,), methods=["mr"], strength=1e4, random_state=0)
-    assert tested.table["warned"].tolist() == [""]
-    assert isinstance(grouped.table["warned"][0], str)
+    tested = stress_test(ESTIMATES, "mimic", (0.0, 0.4), methods=["mr"], random_state=0)
+    assert tested.table["warned"].tolist() == ["", "NoMajorityWarning"]  # copies of one another
     few = stress_test(ESTIMATES[:3], "mean", (0.0,), methods=["dfmr"])
     assert few.table["warned"].tolist() == ["FilterWarning"]
 
