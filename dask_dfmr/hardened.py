@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dask_dfmr import spectral
-from dask_dfmr.calibration import Law
+from dask_dfmr.calibration import Law, chi_square_law
 from dask_dfmr.distances import Stack
 from dask_dfmr.families import Array, Components, Family, Labels
 from dask_dfmr.filtering import Candidate, best_candidate, row_candidates
@@ -42,6 +42,9 @@ N_REFITS = 24
 
 MOST_SCALE = 2.0
 """Squared distances more than so many times those that sampling explains, for the majority: the law does not apply."""
+
+SCATTERED = 0.9
+"""Quantile of honest distances below which half of all distances lie, even where nearly half of them are bad."""
 
 MOST_ROUNDS = 4
 
@@ -72,7 +75,7 @@ class Hardened(NamedTuple):
 
     ``center`` is the one in the middle of those that have a vote; its components are those that ``findings`` number.
     ``unusable`` says why nothing of this applies, "" if it does. ``no_majority`` says in words why it is not clear who
-    the majority is, and ``groups`` who stands against whom.
+    the majority is, and ``groups`` who stands against whom; ``misfit`` why the law itself is in doubt.
     """
 
     kept: NDArray[np.bool_]
@@ -81,6 +84,7 @@ class Hardened(NamedTuple):
     scale: float = 1.0
     unusable: str = ""
     no_majority: str = ""
+    misfit: str = ""
     groups: tuple[tuple[int, ...], ...] = ()
 
 
@@ -149,7 +153,7 @@ class _Filter:
         self.findings: dict[int, Finding] = {}
         self.represents: dict[int, tuple[int, ...]] = {i: (i,) for i in range(len(self.live))}
         self.n_votes = self.least = len(self.live)
-        self.no_majority = ""
+        self.no_majority = self.misfit = ""
         self.groups: tuple[tuple[int, ...], ...] = ()
         self.widening = Widening()
 
@@ -180,6 +184,7 @@ class _Filter:
             return self._unusable(
                 f"squared distances between most estimates are {scale:.3g} times what their numbers of rows explain"
             )
+        self.misfit = self._misfit(scale, frame.n_axes)
         limit = spectral.copy_limit(len(self.live), frame.n_axes, scale, self.widening)
         self._collapse(squares, limit)
         for _ in range(MOST_ROUNDS):
@@ -247,6 +252,18 @@ class _Filter:
         if n_rows >= FEWEST_ROWS * of_one:
             return ""
         return f"{n_rows:.0f} rows per component are fewer than {FEWEST_ROWS:g} times its {of_one} parameters"
+
+    def _misfit(self, scale: float, n_axes: int) -> str:
+        """Whether most estimates scatter more than rows of the mixture let them, however many bad ones there are."""
+        law = chi_square_law(n_axes).scaled(*self.widening.length)
+        # The nearer half of all, where nearly half are bad, is nearly all of the honest ones.
+        most = spectral.SLACK * float(law.ppf(np.array(SCATTERED))) / n_axes
+        if scale <= most:
+            return ""
+        return (
+            f"squared distances between most estimates are {scale:.3g} times what rows of one mixture explain, so that "
+            "the mixture hardly fits the rows"
+        )
 
     def _frame(self, center: int) -> Frame:
         """At the centre, and then at the median of all votes, which has less of an error of its own."""
@@ -368,7 +385,15 @@ class _Filter:
             rest = tuple(i for i in range(len(kept)) if i not in represented)
             self.groups = self.groups or (tuple(sorted(represented)), rest)
             self.no_majority = self.no_majority or "those kept stand for no majority"
-        return Hardened(kept, center, self.findings, scale, "", self.no_majority, self.groups)
+        return Hardened(
+            kept,
+            center,
+            self.findings,
+            scale,
+            no_majority=self.no_majority,
+            misfit=self.misfit,
+            groups=self.groups,
+        )
 
     def _unusable(self, reason: str) -> Hardened:
         return Hardened(np.ones(len(self.estimates.n_samples), dtype=bool), 0, {}, 1.0, reason)

@@ -14,7 +14,7 @@ import numpy as np
 
 from dask_dfmr.decision import AggregationOptions, Note
 from dask_dfmr.distances import Stack, stack_mixtures, upper_tiles
-from dask_dfmr.exceptions import FilterWarning, NoMajorityWarning
+from dask_dfmr.exceptions import FilterWarning, HeterogeneityWarning, NoMajorityWarning
 from dask_dfmr.families import Array, Components
 from dask_dfmr.fisher import match_components
 from dask_dfmr.hardened import Estimates, Finding, Hardened, Refit, harden
@@ -172,6 +172,9 @@ def _notes(
     explained = (p_values[roll.indices] >= options.false_drop_rate).sum()
     is_agreed = not options.is_calibrated or 2 * explained > len(roll.indices)
     notes = [*verdict.notes, *heterogeneity_notes(verdict, roll, is_agreed)]
+    if found.misfit:
+        text = f"{found.misfit}: good estimates may be left out. See the reasons, and what method='dfmr' keeps"
+        notes.append(Note(HeterogeneityWarning, f"{text}."))
     if found.no_majority:
         text = (
             f"{found.no_majority}. The result may be that of bad estimates: see decision.groups and the reasons of "

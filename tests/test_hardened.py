@@ -564,6 +564,13 @@ class TestBounds:
         with pytest.warns(FilterWarning, match="times what their numbers of rows explain"):
             hardened(estimates)
 
+    def test_some_more_scatter_than_sampling_is_a_doubt(self):
+        estimates = [LocalEstimate(e.mixture, 3500) for e in honest(30, 2000)]
+        with pytest.warns(HeterogeneityWarning, match="the mixture hardly fits the rows"):
+            result = hardened(estimates)
+        assert not [n for n in hardened(honest(30)).notes if "hardly fits" in n.message]
+        assert result.decision.kept.sum() > 15
+
     def test_too_many_estimates_are_an_error(self, monkeypatch):
         monkeypatch.setattr("dask_dfmr.decision.ALL_PAIRS_UP_TO", 10)
         with pytest.raises(ValueError, match="method='hardened' compares up to 10 estimates"):
