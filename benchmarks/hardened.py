@@ -448,6 +448,7 @@ def main() -> None:
             cells = collect(settings, sizes, rates, results)
             print(f"### {name}, overlap {' and '.join(f'{o:g}' for o in overlaps)}\n")
             print_cells(cells, sizes, rates, gated=False)
+            print_floor(settings, sizes)
 
 
 if __name__ == "__main__":
