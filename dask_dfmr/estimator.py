@@ -101,9 +101,10 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         can be compared for equality, and is read first by itself; rows without a value are a machine
         of their own, and so is a partition that cannot be read. See the user guide for the cost.
     method : {"dfmr", "mr", "coat", "trim", "hardened"}, default "dfmr"
-        The filtered reduction; the reduction of all partitions; the estimate in the middle alone; or
+        The filtered reduction; the reduction of all partitions; the estimate in the middle alone;
         the reduction without the components, of half of the weight, that are farthest from their
-        centres. See :func:`aggregate`.
+        centres; or the filtered reduction with further tests against estimates that collude, for up to
+        2,000 partitions. See :func:`aggregate`.
     rho : "auto" or float, default "auto"
         "auto": partitions are left out whose distance sampling explains with a probability below
         ``false_drop_rate``, given their rows and what the majority shows. A float: partitions

@@ -18,7 +18,7 @@ from dask_dfmr.information import LEAST_SHARE, MOST_COORDINATES, information_blo
 FARTHEST = 1e50
 """Coordinates count as no more than this, so that their squares can be summed."""
 
-LEAST_ROWS, MOST_ROWS, ROWS_PER_COORDINATE = 2**12, 2**15, 100
+N_ROWS, ROUGH_ROWS = 2**15, 2**12
 """Rows drawn for the information: its error makes honest estimates look stretched along some axes."""
 
 
@@ -70,7 +70,7 @@ class Frame(NamedTuple):
 
     The information is one block, or, of very many coordinates, a block for each component. ``axes`` hold for each
     block its coordinates and the matrix that whitens them. ``information`` is what is left of the complete
-    information along each white coordinate; ``parts`` are what a reader would name.
+    information along each white coordinate; ``parts`` are what a reader would name. ``n_rows`` were drawn.
     """
 
     family: Family
@@ -78,6 +78,7 @@ class Frame(NamedTuple):
     axes: tuple[tuple[Labels, Array], ...]
     information: Array
     parts: tuple[Part, ...]
+    n_rows: int
 
     @property
     def n_axes(self) -> int:
@@ -118,9 +119,7 @@ def make_frame(
     normal = np.zeros(len(family.coordinates(weights, components, origin)))
     normal[: len(weights)] = np.sqrt(weights)
     blocks = _blocks(family, components, len(normal))
-    longest = max(len(block) for block in blocks)
-    n_rows = int(np.clip(ROWS_PER_COORDINATE * longest, LEAST_ROWS, MOST_ROWS))
-    n_rows = LEAST_ROWS if is_rough else n_rows
+    n_rows = ROUGH_ROWS if is_rough else N_ROWS
     matrices = information_blocks(family, origin, normal, blocks, n_rows, rng)
     axes, spectra, parts, start = [], [], [], 0
     named = _names(components, len(normal), family)
@@ -135,7 +134,7 @@ def make_frame(
             if inside.any():
                 parts.append(Part(what, k, positions, _span(errors[inside])))
         start += len(values)
-    return Frame(family, origin, tuple(axes), np.concatenate(spectra), tuple(parts))
+    return Frame(family, origin, tuple(axes), np.concatenate(spectra), tuple(parts), n_rows)
 
 
 def _free_axes(matrix: Array, normal: Array) -> tuple[Array, Array]:

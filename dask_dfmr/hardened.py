@@ -316,7 +316,7 @@ class _Filter:
         """Groups that stand apart along a direction, and single machines, until nothing does."""
         order = np.argsort(frame.information, kind="stable")
         while True:
-            raised = spectral.alarm(self._errors(white), order, self.widening)
+            raised = spectral.alarm(self._errors(white), order, self.widening, frame.n_rows)
             if raised is None:
                 return
             if raised.is_group and self._is_unclear(raised):

@@ -95,10 +95,11 @@ class Alarm(NamedTuple):
     direction: Array
 
 
-def alarm(white: Array, order: Labels, widening: Widening) -> Alarm | None:
+def alarm(white: Array, order: Labels, widening: Widening, n_rows: float = np.inf) -> Alarm | None:
     """The first alarm among nested sets of axes, weakest first; None where all is as sampling has it.
 
-    ``white`` (n_machines, n_axes) has the variance of one machine's error; ``order`` are the axes, weakest first.
+    ``white`` (n_machines, n_axes) has the variance of one machine's error; ``order`` are the axes, weakest first;
+    ``n_rows`` rows were drawn for the information that they are white by.
     """
     n_axes = white.shape[1]
     for level, q in enumerate(nested_axes(n_axes)):
@@ -106,7 +107,7 @@ def alarm(white: Array, order: Labels, widening: Widening) -> Alarm | None:
         centred, scale = _centred(white[:, chosen])
         left, values, right = np.linalg.svd(centred, full_matrices=False)
         factor = widening.edges[level] if widening.edges else 1.0
-        if values[0] ** 2 <= factor * scale * edge(len(white), q):
+        if values[0] ** 2 <= factor * scale * edge(len(white), q, n_rows):
             continue
         direction = np.zeros(n_axes)
         direction[chosen] = right[0]
@@ -119,9 +120,13 @@ def nested_axes(n_axes: int) -> list[int]:
     return [*(q for q in NESTED if q < n_axes), n_axes]
 
 
-def edge(n_machines: int, n_axes: int) -> float:
-    """Top squared singular value that centred white noise hardly exceeds (Johnstone 2001)."""
-    a, b = np.sqrt(n_axes), np.sqrt(max(n_machines - 1, 1))
+def edge(n_machines: int, n_axes: int, n_rows: float = np.inf) -> float:
+    """Top squared singular value that centred white noise hardly exceeds (Johnstone 2001).
+
+    An information from ``n_rows`` rows stretches it as that many more machines' noise would: spreads of eigenvalues
+    add up.
+    """
+    a, b = np.sqrt(n_axes * (1.0 + n_machines / n_rows)), np.sqrt(max(n_machines - 1, 1))
     return float((a + b) ** 2 + EDGE_SDS * (a + b) * (1 / a + 1 / b) ** (1 / 3))
 
 

@@ -126,3 +126,13 @@ def test_a_column_without_counts_is_degenerate():
     X = TRUTH.sample(100, 0) * [1, 0]
     result = PROBLEM.fit(X, "k-means++", feature_names=["a", "b"])
     assert (result.outcome, result.reason) == (Outcome.DEGENERATE, "'b' has no counts")
+
+
+def test_the_hardened_filter_knows_no_family(estimates):
+    result = aggregate([*estimates, estimates[0], estimates[0]], method="hardened")
+    decision = result.decision
+    assert decision.kept[:8].sum() + decision.kept[10:].sum() >= 7
+    assert decision.kept[[0, 10, 11]].sum() == 1
+    assert not decision.kept[8:10].any()
+    copied = next(i for i in (0, 10, 11) if not decision.kept[i])
+    assert "copies count as one" in decision.reason(copied)

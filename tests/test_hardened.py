@@ -98,7 +98,7 @@ def framed(request):
 def naive_information(mixture, frame):
     """By a loop over the frame's own draws; they are not reweighted, because no component is light."""
     family, origin = mixture.family, (mixture.weights, mixture.components)
-    n_rows = min(max(2**12, 100 * (frame.n_axes + 1)), 2**15)
+    n_rows = frame.n_rows
     rows, _ = family.sample(n_rows, *origin, np.random.default_rng(3))
     total = 0.0
     for start in range(0, n_rows, 97):
