@@ -289,7 +289,7 @@ def lost_scheduler() -> Iterator[Row]:
 def soak(n_fits: int, every: float = 4.0) -> Iterator[Row]:
     """Fit after fit while workers are killed at random; what is left of them on the scheduler and in this process."""
     expected, process = undisturbed(), psutil.Process()
-    equal, survived, errors, sizes, left = 0, 0, [], [], []
+    equal, survived, errors, sizes, left, ours = 0, 0, [], [], [], []
     start = time.perf_counter()
     with (
         mortal_cluster(N_WORKERS) as cluster,
@@ -306,23 +306,34 @@ def soak(n_fits: int, every: float = 4.0) -> Iterator[Row]:
                 gc.collect()
                 left.append(settled_tasks(cluster))
                 sizes.append(process.memory_info().rss / 2**20)
-                line = (
-                    f"{k + 1} fits, {killer.n_killed} kills, {left[-1]} tasks left on the scheduler"
-                )
-                futures, seconds = len(client.futures), time.perf_counter() - start
+                ours.append(count_ours())
+                line = f"{k + 1} fits, {killer.n_killed} kills; left: {left[-1]} tasks, {len(client.futures)} futures, "
+                line += f"{ours[-1]} objects of the package, {count_groups(cluster)} task groups in Dask's spans"
                 print(
-                    f"    {line}, {futures} futures, {sizes[-1]:.0f} MB, {seconds:.0f} s",
+                    f"    {line}; {sizes[-1]:.0f} MB, {time.perf_counter() - start:.0f} s",
                     flush=True,
                 )
     for error in errors:
         print("    " + error)
-    first, last = sizes[len(sizes) // 5], sizes[-1]
+    fifth = len(sizes) // 5
     became = (
-        f"{killer.n_killed} workers killed; {max(left)} tasks left at most; client and scheduler {first:.0f} MB "
-        f"after a fifth of the fits, {last:.0f} MB at the end"
+        f"{killer.n_killed} workers killed; left over after a fifth of the fits and at the end: {left[fifth]} and "
+        f"{left[-1]} tasks, {ours[fifth]} and {ours[-1]} objects of the package, "
+        f"{sizes[fifth]:.0f} and {sizes[-1]:.0f} MB"
     )
     seconds = time.perf_counter() - start
     yield Row("soak: kills at random", n_fits, survived, became, seconds, equal == n_fits)
+
+
+def count_ours() -> int:
+    """Objects of the package's classes in this process, which is client and scheduler."""
+    return sum(str(type(found).__module__).startswith("dask_dfmr") for found in gc.get_objects())
+
+
+def count_groups(cluster: distributed.LocalCluster) -> int:
+    """Groups of tasks that Dask's scheduler keeps books on after they are gone."""
+    spans = cluster.scheduler.extensions["spans"].spans
+    return sum(len(span.groups) for span in spans.values())
 
 
 def settled_tasks(cluster: distributed.LocalCluster) -> int:

@@ -122,10 +122,17 @@ def active_client() -> distributed.Client | None:
     ------
     RuntimeError
         If it is asynchronous: ``fit`` is eager.
+    ClusterError
+        If it is gone, and nothing else was configured since.
     """
     try:
         scheduler = dask.base.get_scheduler()
-    except RuntimeError as error:  # the way Dask says that the client is asynchronous
+    except RuntimeError as error:  # the way Dask says that the client is asynchronous, or gone
+        if "no Client active" in str(error):
+            raise ClusterError(
+                "Dask is configured for a cluster, and no Client is connected: the one there was is gone. Create a "
+                "Client, or call dask.config.set(scheduler='threads') to compute here."
+            ) from error
         raise RuntimeError(
             "fit is eager and cannot wait on an asynchronous Client; use dfmr(...) and await client.compute(...)."
         ) from error

@@ -88,6 +88,16 @@ def mortal_client(mortal):
         yield client
 
 
+@pytest.fixture(autouse=True)
+def no_scheduler_left():
+    """A client that lost its cluster may leave Dask configured for it."""
+    yield
+    try:
+        distributed.Client.current()
+    except ValueError:
+        dask.config.set(scheduler=None)
+
+
 @pytest.fixture
 def short_patience(monkeypatch):
     monkeypatch.setattr(cluster, "PATIENCE", 0.3)
@@ -323,6 +333,13 @@ class TestLostScheduler:
                 if process is not None:
                     process.kill()
                     process.wait()
+
+    def test_a_client_that_is_gone_before_the_fit(self):
+        with (
+            dask.config.set(scheduler="dask.distributed"),
+            pytest.raises(ClusterError, match="no Client is connected"),
+        ):
+            make().fit(make_ddf(M))
 
 
 class TestNobodyThere:
