@@ -460,6 +460,11 @@ class TestReasons:
         assert loaded.origin.options.method == "hardened"
         assert same_bits(loaded.without([0]).mixture, found.without([0]).mixture)
 
+    def test_the_audit_is_of_those_left_out(self, found):
+        table = found.audit()
+        assert_array_equal(table["partition"], np.flatnonzero(~found.decision.kept))
+        assert "weight of component" in table.loc[1, "finding"]
+
     def test_they_follow_the_order_of_the_components(self, found):
         mixture = found.mixture
         swapped = found.without([11])
