@@ -546,6 +546,7 @@ class TestSeeds:
         make(random_state=3).fit(ddf)
         assert np.random.get_state()[1].tolist() == before  # noqa: NPY002
 
+    @pytest.mark.filterwarnings("ignore:estimates .* are copies:dask_dfmr.FilterWarning")
     @pytest.mark.parametrize("init_params", ["random", "random_from_data", "k-means++"])
     def test_partitions_have_streams_of_their_own(self, init_params):
         """The same rows in every partition: starts differ, and so do passes or likelihoods."""
