@@ -125,6 +125,7 @@ def check_agreement(estimates, is_bad, seeds=(0,)):
 
 
 class TestAgreementWithAllPairs:
+    @pytest.mark.filterwarnings("ignore:estimates .* are copies")
     @pytest.mark.parametrize(
         ("share", "kind", "n_components"),
         [(0.1, all_different, 2), (0.3, one_copied, 1), (0.45, in_one_direction, 1)],
@@ -138,6 +139,7 @@ class TestAgreementWithAllPairs:
     def test_two_thousand_machines_of_realistic_size(self, share, kind):
         check_agreement(*planted(share, kind, 2000, n_components=5, n_features=10))
 
+    @pytest.mark.filterwarnings("ignore:estimates .* are copies")
     @pytest.mark.parametrize("kind", [other_unit, of_many_kinds])
     @pytest.mark.parametrize("method", ["dfmr", "mr", "coat"])
     def test_the_result_is_that_of_the_same_centre(self, kind, method):
