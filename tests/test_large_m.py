@@ -433,7 +433,9 @@ class TestGraph:
         assert_allclose(ours.decision.distances, theirs.decision.distances, rtol=1e-8)
         assert_allclose(ours.mixture.means, theirs.mixture.means, rtol=1e-10)
 
-    @pytest.mark.parametrize("scheduler", ["threads", "processes"])
+    @pytest.mark.parametrize(
+        "scheduler", ["threads", pytest.param("processes", marks=pytest.mark.slow)]
+    )
     def test_the_same_bits_on_local_schedulers(self, scheduler):
         with dask.config.set(scheduler=scheduler):
             self.check_bits()
