@@ -359,7 +359,7 @@ class TestBits:
     def test_two_worker_processes(self, client):
         self.check()
 
-    @pytest.mark.parametrize(("n_workers", "processes"), [(1, True), (4, True), (2, False)])
+    @pytest.mark.parametrize(("n_workers", "processes"), [(1, True), (2, False)])
     def test_other_clusters(self, n_workers, processes):
         with local_cluster(n_workers, processes) as cluster, distributed.Client(cluster):
             self.check()

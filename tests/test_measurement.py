@@ -234,6 +234,7 @@ class TestReader:
         assert len(pipeline.partitions.graph) == 6
         assert len(pipeline.partitions.reduced_to([2, 4]).graph) == 2
 
+    @pytest.mark.slow  # waits for restarts of workers
     def test_a_partition_that_kills_its_worker_loses_only_itself(self):
         config = {
             "distributed.scheduler.allowed-failures": 1,

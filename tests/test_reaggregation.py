@@ -107,6 +107,7 @@ class TestWithout:
             whole.without(4).without([9]).mixture, whole.without(np.array([4, 9])).mixture
         )
 
+    @pytest.mark.filterwarnings("ignore:estimates .* are copies")
     def test_components_keep_their_order(self):
         halves = [[0.49, 0.51], [0.505, 0.495]]
         estimates = [
@@ -374,6 +375,7 @@ class TestUpdate:
         assert np.argmax(gm.weights_) == 1
         np.testing.assert_allclose(gm.means_, before, atol=0.3)
 
+    @pytest.mark.filterwarnings("ignore:estimates .* are copies")
     def test_update_after_update(self):
         gm = self.fitted()
         with dask.config.set(scheduler="synchronous"):
@@ -388,6 +390,7 @@ class TestUpdate:
         there.update(self.later(3))
         assert same_bits(here.mixture_, there.mixture_)
 
+    @pytest.mark.filterwarnings("ignore:estimates .* are copies")
     def test_a_new_partition_that_fails_is_reported(self):
         gm = self.fitted()
         with dask.config.set(scheduler="synchronous"), pytest.warns(PartitionWarning):

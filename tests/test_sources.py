@@ -347,8 +347,19 @@ class TestPredict:
 
 class TestEveryScheduler:
     @pytest.mark.parametrize("labels", LABELS)
-    @pytest.mark.parametrize("scheduler", ["synchronous", "threads", "processes"])
+    @pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
     def test_local(self, scheduler, labels, undisturbed):
+        self.check_local(scheduler, labels, undisturbed)
+
+    @pytest.mark.parametrize(
+        "labels",
+        [key if key == "spread" else pytest.param(key, marks=pytest.mark.slow) for key in LABELS],
+    )
+    def test_local_processes(self, labels, undisturbed):
+        self.check_local("processes", labels, undisturbed)
+
+    @staticmethod
+    def check_local(scheduler, labels, undisturbed):
         with dask.config.set(scheduler=scheduler):
             gm = make().fit(make_x(labels=LABELS[labels]))
         assert_same(gm, undisturbed[labels])

@@ -111,6 +111,7 @@ class TestAggregationIsPinned:
         make(trusted_workers=[trusted], machines="sensor").fit(make_x())
         self.check(recorder, trusted, {"dfmr_judge"})
 
+    @pytest.mark.slow  # waits for restarts of workers
     def test_by_a_resource_that_survives_a_restart(self, undisturbed):
         """The only trusted worker is killed in the middle of the aggregation, and comes back."""
         with (
