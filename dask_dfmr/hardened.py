@@ -172,14 +172,10 @@ class _Filter:
             return self._unusable(trouble)
         if len(self.live) < FEWEST_MACHINES:  # all the others are copies of these, or far away
             return self._result(center, 1.0)
-        frame = self._frame(center)
-        self._widen(frame)
-        white = np.full((m, frame.n_axes), np.nan)
-        white[self.live] = frame.white(self.estimates.stack[self.live])
-        squares = np.full((m, m), np.inf)
-        n_samples = self.estimates.n_samples[self.live]
-        squares[np.ix_(self.live, self.live)] = spectral.pair_squares(white[self.live], n_samples)
-        scale = spectral.typical_pair(squares[np.ix_(self.live, self.live)])
+        frame, white, squares, scale = self._whitened(center)
+        if scale > MOST_SCALE and self._drop_all_far(white, frame):
+            # A few that are far even by the scatter of the majority may be what the scatter came from.
+            frame, white, squares, scale = self._whitened(center)
         if scale > MOST_SCALE:
             return self._unusable(
                 f"squared distances between most estimates are {scale:.3g} times what their numbers of rows explain"
@@ -187,13 +183,31 @@ class _Filter:
         self.misfit = self._misfit(scale, frame.n_axes)
         limit = spectral.copy_limit(len(self.live), frame.n_axes, scale, self.widening)
         self._collapse(squares, limit)
-        for _ in range(MOST_ROUNDS):
-            if not self._drop_far(white, frame):
-                break
+        self._drop_all_far(white, frame)
         self._drop_together(white, frame)
         return self._result(center, scale)
 
     # -- steps --
+
+    def _whitened(self, center: int) -> tuple[Frame, Array, Array, float]:
+        """The frame, white vectors and squared pair distances of the live ones, and the scale of these."""
+        m = len(self.estimates.n_samples)
+        frame = self._frame(center)
+        self._widen(frame)
+        white = np.full((m, frame.n_axes), np.nan)
+        white[self.live] = frame.white(self.estimates.stack[self.live])
+        squares = np.full((m, m), np.inf)
+        live = np.ix_(self.live, self.live)
+        n_samples = self.estimates.n_samples[self.live]
+        squares[live] = spectral.pair_squares(white[self.live], n_samples)
+        return frame, white, squares, spectral.typical_pair(squares[live])
+
+    def _drop_all_far(self, white: Array, frame: Frame) -> bool:
+        """In rounds, because what is far hides what is less far; whether any was dropped."""
+        for dropped in range(MOST_ROUNDS):
+            if not self._drop_far(white, frame):
+                return dropped > 0
+        return True
 
     def _collapse(self, distances: Array, limit: float) -> None:
         """Give every group of copies one vote, that of the one in its middle."""
