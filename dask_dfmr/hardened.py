@@ -40,8 +40,9 @@ SMALL = 10.0
 
 N_REFITS = 24
 
-MOST_SCALE = 2.0
-"""Squared distances more than so many times those that sampling explains, for the majority: the law does not apply."""
+MOST_SCALE = 5.0
+"""Squared distances more than so many times those that sampling explains, few rows and all, for the majority: the law
+does not apply."""
 
 SCATTERED = 0.9
 """Quantile of honest distances below which half of all distances lie, even where nearly half of them are bad."""
@@ -180,13 +181,15 @@ class _Filter:
         n_samples = self.estimates.n_samples[self.live]
         squares[np.ix_(self.live, self.live)] = spectral.pair_squares(white[self.live], n_samples)
         scale = spectral.typical_pair(squares[np.ix_(self.live, self.live)])
-        if scale > MOST_SCALE:
+        if scale > MOST_SCALE * self.widening.length[0]:
             return self._unusable(
                 f"squared distances between most estimates are {scale:.3g} times what their numbers of rows explain"
             )
         self.misfit = self._misfit(scale, frame.n_axes)
         limit = spectral.copy_limit(len(self.live), frame.n_axes, scale, self.widening)
+        n_live = len(self.live)
         self._collapse(squares, limit)
+        self.least = (self.n_votes - n_live + len(self.live)) // 2 + 1
         for _ in range(MOST_ROUNDS):
             if not self._drop_far(white, frame):
                 break
