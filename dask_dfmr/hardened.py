@@ -40,8 +40,9 @@ SMALL = 10.0
 
 N_REFITS = 24
 
-MOST_SCALE = 2.0
-"""Squared distances more than so many times those that sampling explains, for the majority: the law does not apply."""
+MOST_SCALE = 5.0
+"""Squared distances more than so many times those that sampling explains, few rows and all, for the majority: the law
+does not apply."""
 
 SCATTERED = 0.9
 """Quantile of honest distances below which half of all distances lie, even where nearly half of them are bad."""
@@ -173,16 +174,18 @@ class _Filter:
         if len(self.live) < FEWEST_MACHINES:  # all the others are copies of these, or far away
             return self._result(center, 1.0)
         frame, white, squares, scale = self._whitened(center)
-        if scale > MOST_SCALE and self._drop_all_far(white, frame):
+        if scale > self._most_scale() and self._drop_all_far(white, frame):
             # A few that are far even by the scatter of the majority may be what the scatter came from.
             frame, white, squares, scale = self._whitened(center)
-        if scale > MOST_SCALE:
+        if scale > self._most_scale():
             return self._unusable(
                 f"squared distances between most estimates are {scale:.3g} times what their numbers of rows explain"
             )
         self.misfit = self._misfit(scale, frame.n_axes)
         limit = spectral.copy_limit(len(self.live), frame.n_axes, scale, self.widening)
+        n_live = len(self.live)
         self._collapse(squares, limit)
+        self.least = (self.n_votes - n_live + len(self.live)) // 2 + 1
         self._drop_all_far(white, frame)
         self._drop_together(white, frame)
         return self._result(center, scale)
@@ -201,6 +204,9 @@ class _Filter:
         n_samples = self.estimates.n_samples[self.live]
         squares[live] = spectral.pair_squares(white[self.live], n_samples)
         return frame, white, squares, spectral.typical_pair(squares[live])
+
+    def _most_scale(self) -> float:
+        return MOST_SCALE * self.widening.length[0]
 
     def _drop_all_far(self, white: Array, frame: Frame) -> bool:
         """In rounds, because what is far hides what is less far; whether any was dropped."""
