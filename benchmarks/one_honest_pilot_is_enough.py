@@ -38,7 +38,7 @@ from threadpoolctl import threadpool_limits
 from dask_dfmr import Mixture, aggregate, fit_local, mixing_distance, pilot
 from dask_dfmr.families.gaussian import Gaussian
 from dask_dfmr.local_fit import LocalProblem
-from dask_dfmr.random import seed_sequence, stream
+from dask_dfmr.seeds import seed_sequence, stream
 
 Rows = np.ndarray
 SHARE_BAD = 0.4

@@ -17,8 +17,8 @@ from dask_dfmr.hardening import harden_verdict
 from dask_dfmr.judging import Consensus
 from dask_dfmr.local_fit import LocalProblem
 from dask_dfmr.mixture import Mixture
-from dask_dfmr.random import SeedLike, seed_sequence
 from dask_dfmr.reduction import MAX_ROUNDS
+from dask_dfmr.seeds import SeedLike, seed_sequence
 from dask_dfmr.stages import Block, CenterCandidate, Roll
 from dask_dfmr.trimming import trim
 

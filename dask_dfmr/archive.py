@@ -29,7 +29,7 @@ from dask_dfmr.families import Array
 from dask_dfmr.families.gaussian import Gaussian
 from dask_dfmr.local_fit import LocalProblem
 from dask_dfmr.mixture import Mixture
-from dask_dfmr.plain import as_json, portable, read_members, write_members
+from dask_dfmr.untrusted import as_json, portable, read_members, write_members
 
 FORMAT, FORMAT_VERSION = "dask_dfmr.aggregate", 1
 DOCUMENT = "aggregate.json"

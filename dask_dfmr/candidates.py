@@ -40,8 +40,8 @@ from dask_dfmr.graph import GraphBuilder
 from dask_dfmr.measurement import Reading, Wanted
 from dask_dfmr.mixture import Mixture
 from dask_dfmr.partitions import Loader, Partitions, rows_of
-from dask_dfmr.random import PILOT_DRAW, PILOT_ROWS, stream
 from dask_dfmr.reading import Reader
+from dask_dfmr.seeds import PILOT_DRAW, PILOT_ROWS, stream
 from dask_dfmr.selection import Climb, CommonSet, Judged, Scores
 from dask_dfmr.tasks import FitSettings
 from dask_dfmr.threads import single_threaded_blas

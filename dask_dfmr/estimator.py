@@ -29,13 +29,13 @@ from dask_dfmr.follow_up import FollowUp, follow_up
 from dask_dfmr.mixture import Mixture
 from dask_dfmr.partitions import check_dtypes, check_kind, rows_of
 from dask_dfmr.pipeline import build_pipeline
-from dask_dfmr.random import SeedLike
 from dask_dfmr.reaggregation import again, origin_of, short_findings
 from dask_dfmr.refinement import RefinementOptions
 from dask_dfmr.report import describe_failures, describe_verdict, failures, partition_report
 from dask_dfmr.restarts import SettledFit, check_restarts, settle_optimum
 from dask_dfmr.revisits import audit_with_rows, fit_partitions, numbered_from
 from dask_dfmr.second_look import look_again
+from dask_dfmr.seeds import SeedLike
 from dask_dfmr.tasks import report_rows
 from dask_dfmr.threads import single_threaded_blas
 from dask_dfmr.trust import trusting

@@ -18,9 +18,9 @@ from dask_dfmr.exceptions import HeterogeneityWarning, PartitionWarning
 from dask_dfmr.execution import FitResult, Pipeline
 from dask_dfmr.likelihood_test import as_likelihoods, judge_by_likelihood, likelihood_in_words
 from dask_dfmr.measurement import Wanted
-from dask_dfmr.random import REFINEMENT, stream
 from dask_dfmr.reading import Reader
 from dask_dfmr.refinement import PassRecord, Refinement, RefinementOptions, refine
+from dask_dfmr.seeds import REFINEMENT, stream
 from dask_dfmr.threads import single_threaded_blas
 
 logger = logging.getLogger("dask_dfmr")

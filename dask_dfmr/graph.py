@@ -45,8 +45,8 @@ from dask_dfmr import hardening, judging, pilot, stages, tasks, trimming
 from dask_dfmr.decision import AggregationOptions
 from dask_dfmr.distances import block_size_for, tile_blocks, upper_tiles
 from dask_dfmr.partitions import Partitions
-from dask_dfmr.random import PILOT_DRAW, stream
 from dask_dfmr.reduction import add_assignments
+from dask_dfmr.seeds import PILOT_DRAW, stream
 from dask_dfmr.tasks import FitSettings
 from dask_dfmr.threads import single_threaded_blas
 

@@ -25,8 +25,8 @@ from dask_dfmr.grouping import copies_of, groups_of, has_clear_majority, rival_g
 from dask_dfmr.information import information
 from dask_dfmr.local_fit import LocalProblem
 from dask_dfmr.mixture import Mixture
-from dask_dfmr.random import WITNESS_DRAW, stream
 from dask_dfmr.reduction import Centers, reduce_pooled
+from dask_dfmr.seeds import WITNESS_DRAW, stream
 from dask_dfmr.stages import (
     Block,
     Roll,

@@ -33,7 +33,7 @@ from dask_dfmr.families import (
 )
 from dask_dfmr.families.gaussian import COVARIANCE_TYPES, Gaussian
 from dask_dfmr.mixture import Mixture
-from dask_dfmr.random import SeedLike, seed_sequence
+from dask_dfmr.seeds import SeedLike, seed_sequence
 from dask_dfmr.starts import MAX_START_ROWS, NAMED_STARTS, GivenStart, make_start, subsample
 
 MAX_MAGNITUDE = 1e140

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from dask_dfmr import checks
-from dask_dfmr.random import SeedLike, seed_sequence, stream
+from dask_dfmr.seeds import SeedLike, seed_sequence, stream
 
 MAX_PIECES = 32
 

@@ -22,7 +22,7 @@ from dask_dfmr.families.gaussian import (
     VARIANCE_RANGE,
     Gaussian,
 )
-from dask_dfmr.plain import open_regular, parse_json
+from dask_dfmr.untrusted import open_regular, parse_json
 
 FORMAT = "dask_dfmr.mixture"
 FORMAT_VERSION = 1

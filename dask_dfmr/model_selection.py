@@ -22,9 +22,9 @@ from dask_dfmr.families.gaussian import COVARIANCE_TYPES, Gaussian
 from dask_dfmr.follow_up import FollowUp
 from dask_dfmr.mixture import Mixture
 from dask_dfmr.pipeline import START_NAMES, build_pipeline
-from dask_dfmr.random import SeedLike
 from dask_dfmr.reading import Reader
 from dask_dfmr.report import describe_failures, failures, partition_report
+from dask_dfmr.seeds import SeedLike
 from dask_dfmr.selection import CRITERIA, find_common_set, pick
 from dask_dfmr.tasks import FitSettings
 from dask_dfmr.trust import trusting

@@ -19,7 +19,7 @@ from dask_dfmr.families.gaussian import COVARIANCE_TYPES, Gaussian
 from dask_dfmr.graph import SPLIT_EVERY
 from dask_dfmr.local_fit import LocalProblem
 from dask_dfmr.mixture import Mixture, as_floats
-from dask_dfmr.random import SeedLike, seed_sequence
+from dask_dfmr.seeds import SeedLike, seed_sequence
 from dask_dfmr.sources import machines_of
 from dask_dfmr.starts import NAMED_STARTS, GivenStart
 from dask_dfmr.tasks import FitSettings

@@ -22,7 +22,7 @@ from dask_dfmr.graph import GraphBuilder
 from dask_dfmr.local_fit import LocalProblem
 from dask_dfmr.mixture import Mixture
 from dask_dfmr.pilot import Start
-from dask_dfmr.random import OPTIMUM_DRAW, OPTIMUM_FIT, OPTIMUM_ROWS, stream
+from dask_dfmr.seeds import OPTIMUM_DRAW, OPTIMUM_FIT, OPTIMUM_ROWS, stream
 from dask_dfmr.starts import MAX_START_ROWS
 from dask_dfmr.threads import single_threaded_blas
 

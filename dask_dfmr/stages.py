@@ -42,7 +42,6 @@ from dask_dfmr.exceptions import (
 from dask_dfmr.families import Array, Components, Family, canonical_order
 from dask_dfmr.filtering import Candidate, best_candidate, keep_near, row_candidates
 from dask_dfmr.mixture import Mixture
-from dask_dfmr.random import COMPONENT_DRAW, REFERENCE_DRAW, SCOUT_DRAW, stream
 from dask_dfmr.reduction import (
     Assignment,
     Centers,
@@ -52,6 +51,7 @@ from dask_dfmr.reduction import (
     reduce_pooled,
 )
 from dask_dfmr.references import best_medians, draw_references, draw_scouts
+from dask_dfmr.seeds import COMPONENT_DRAW, REFERENCE_DRAW, SCOUT_DRAW, stream
 
 MUCH = 0.25
 """Share of the rows whose components are left out component by component that is worth a warning."""

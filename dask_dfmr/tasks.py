@@ -22,10 +22,10 @@ from dask_dfmr.local_fit import LocalProblem
 from dask_dfmr.measurement import Reading, Wanted, measure, prior_targets
 from dask_dfmr.mixture import Mixture
 from dask_dfmr.partitions import ColumnsError, Loader, rows_of
-from dask_dfmr.plain import plain_mapping
-from dask_dfmr.random import HELD_OUT, LOCAL_FIT, PILOT_FIT, PILOT_ROWS, START_ROWS, stream
+from dask_dfmr.seeds import HELD_OUT, LOCAL_FIT, PILOT_FIT, PILOT_ROWS, START_ROWS, stream
 from dask_dfmr.starts import GivenStart, subsample
 from dask_dfmr.threads import single_threaded_blas
+from dask_dfmr.untrusted import plain_mapping
 
 _T = TypeVar("_T")
 

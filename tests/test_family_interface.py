@@ -16,7 +16,7 @@ from dask_dfmr.pilot import (
     pilot_scale,
     read_pilot,
 )
-from dask_dfmr.random import stream
+from dask_dfmr.seeds import stream
 from dask_dfmr.store import StoredEstimates, write_block
 from tests.poisson import Poisson, PoissonMixture
 

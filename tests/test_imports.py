@@ -15,7 +15,7 @@ ROOT = Path(dask_dfmr.__file__).parent
 MATHEMATICS = (
     "families",
     "families.gaussian",
-    "plain",
+    "untrusted",
     "mixture",
     "estimates",
     "starts",
@@ -60,7 +60,7 @@ MATHEMATICS = (
     "stages",
     "decision",
     "metrics",
-    "random",
+    "seeds",
     "checks",
     "engine",
     "compiled",

@@ -26,7 +26,6 @@ from dask_dfmr import (
 )
 from dask_dfmr.decision import AggregationOptions
 from dask_dfmr.distances import block_size_for, tile_blocks
-from dask_dfmr.random import SCOUT_DRAW, seed_sequence, stream
 from dask_dfmr.references import (
     ALL_PAIRS_UP_TO,
     N_CANDIDATES,
@@ -39,6 +38,7 @@ from dask_dfmr.references import (
     draw_scouts,
     quantile_error,
 )
+from dask_dfmr.seeds import SCOUT_DRAW, seed_sequence, stream
 from tests.data_makers import make_ddf, make_rows, same_bits
 from tests.strategies import random_mixture
 

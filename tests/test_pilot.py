@@ -21,7 +21,7 @@ from dask_dfmr.pilot import (
     pilot_scale,
     read_pilot,
 )
-from dask_dfmr.random import stream
+from dask_dfmr.seeds import stream
 from dask_dfmr.starts import MAX_START_ROWS, Scale
 from tests import naive
 from tests.strategies import random_mixture

@@ -15,7 +15,7 @@ from dask_dfmr import LocalEstimate, aggregate, mixing_distance
 from dask_dfmr.attacks import ATTACKS, corrupt, default_methods, stress_test
 from dask_dfmr.attacks.stress import COLUMNS
 from dask_dfmr.decision import METHODS
-from dask_dfmr.random import seed_sequence, stream
+from dask_dfmr.seeds import seed_sequence, stream
 from tests.data_makers import TRUTH, make_ddf
 from tests.strategies import jiggled, random_mixture
 

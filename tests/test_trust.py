@@ -17,8 +17,8 @@ from dask_dfmr import (
     select_components,
     tasks,
 )
-from dask_dfmr.plain import MAX_TEXT, not_plain, plain_mapping
 from dask_dfmr.trust import STAGES_OF_PARTITIONS, TrustedWorkers, is_aggregation
+from dask_dfmr.untrusted import MAX_TEXT, not_plain, plain_mapping
 from tests.data_makers import Reader, broken, make_ddf, make_frame, same_bits, short
 from tests.killers import kill, killing_at, mortal_cluster, pids
 from tests.test_sources import make_x

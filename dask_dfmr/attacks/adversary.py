@@ -32,8 +32,8 @@ from dask_dfmr.families import Array, Components, Family, take
 from dask_dfmr.families.gaussian import Gaussian
 from dask_dfmr.information import Information, information
 from dask_dfmr.mixture import Mixture
-from dask_dfmr.random import ATTACK_OWN, ATTACK_SHARED, ATTACKED, SeedLike, seed_sequence, stream
 from dask_dfmr.reduction import Centers, reduce_pooled
+from dask_dfmr.seeds import ATTACK_OWN, ATTACK_SHARED, ATTACKED, SeedLike, seed_sequence, stream
 
 SHRINKING, MOST_SHRINKINGS = 0.95, 500
 """A point outside the parameter space is moved by this factor towards one inside, until it is a mixture."""

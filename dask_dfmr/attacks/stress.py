@@ -22,7 +22,7 @@ from dask_dfmr.estimator import GaussianMixture
 from dask_dfmr.exceptions import AggregationError
 from dask_dfmr.metrics import mixing_distance
 from dask_dfmr.mixture import Mixture
-from dask_dfmr.random import SeedLike, seed_sequence, stream
+from dask_dfmr.seeds import SeedLike, seed_sequence, stream
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
