@@ -40,8 +40,8 @@ from dask_dfmr import (
     mixing_distance,
 )
 from dask_dfmr.attacks import ATTACKS, Adversary, default_methods, recruit
-from dask_dfmr.information import Information
-from dask_dfmr.metrics import parameter_error, truth_information
+from dask_dfmr.mixtures.information import Information
+from dask_dfmr.mixtures.metrics import parameter_error, truth_information
 
 RATES = (0.1, 0.2, 0.3, 0.4)
 CACHE = Path(__file__).with_name("cache")

@@ -20,7 +20,7 @@ from honest_fits import Setting, honest_fits
 
 from dask_dfmr import NoMajorityWarning, aggregate
 from dask_dfmr.attacks import recruit
-from dask_dfmr.metrics import parameter_error, truth_information
+from dask_dfmr.mixtures.metrics import parameter_error, truth_information
 
 RATES = (0.4, 0.45, 0.475, 0.5, 0.525, 0.6)
 ATTACKS = (

@@ -16,10 +16,10 @@ from common import print_machine, print_table
 from mixsim import mixsim
 
 from dask_dfmr import Mixture
-from dask_dfmr import distances as l2
 from dask_dfmr.calibration import Law, l2_law
 from dask_dfmr.grouping import CHANCE, LEAST_SEPARATION, SEPARATION, groups_of
-from dask_dfmr.information import Information, information
+from dask_dfmr.mixtures import distances as l2
+from dask_dfmr.mixtures.information import Information, information
 
 SETTINGS = ((1, 1), (1, 2), (2, 1), (2, 2), (3, 3), (5, 10))
 MACHINES = (6, 10, 20, 40, 100)

@@ -20,7 +20,7 @@ from dask.callbacks import Callback
 
 import dask_dfmr
 from dask_dfmr import LocalEstimate, Mixture
-from dask_dfmr.families.gaussian import Gaussian
+from dask_dfmr.mixtures.gaussian import Gaussian
 
 OVERLAPS = (0.1, 0.2, 0.3)
 SEEDS = (1, 2)

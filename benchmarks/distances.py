@@ -24,10 +24,11 @@ import numpy as np
 from common import estimates_around, population, print_machine, print_table
 from mixsim import mixsim
 
-from dask_dfmr import LocalEstimate, Mixture, aggregate, engine, pairwise_l2
-from dask_dfmr import distances as l2
-from dask_dfmr.families import Components
-from dask_dfmr.families.gaussian import Gaussian
+from dask_dfmr import LocalEstimate, Mixture, aggregate, pairwise_l2
+from dask_dfmr.mixtures import distances as l2
+from dask_dfmr.mixtures import engine
+from dask_dfmr.mixtures.family import Components
+from dask_dfmr.mixtures.gaussian import Gaussian
 from dask_dfmr.threads import single_threaded_blas
 
 ENGINES = ("numpy", "numba")

@@ -23,8 +23,9 @@ from mixsim import mixsim
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-from dask_dfmr import Mixture, engine
-from dask_dfmr.families import Prior, Rows
+from dask_dfmr import Mixture
+from dask_dfmr.mixtures import engine
+from dask_dfmr.mixtures.family import Prior, Rows
 from dask_dfmr.threads import single_threaded_blas
 
 CASES = (

@@ -47,8 +47,8 @@ from dask_dfmr import (
 from dask_dfmr.aggregation import decide, measure_blocks
 from dask_dfmr.attacks import recruit
 from dask_dfmr.decision import AggregationOptions
-from dask_dfmr.distances import tile_blocks
-from dask_dfmr.metrics import parameter_error, truth_information
+from dask_dfmr.mixtures.distances import tile_blocks
+from dask_dfmr.mixtures.metrics import parameter_error, truth_information
 from dask_dfmr.threads import single_threaded_blas
 
 CACHE = Path(__file__).with_name("cache")

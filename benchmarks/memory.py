@@ -34,7 +34,7 @@ from jobs import write_rows
 from processes import high_water_bytes
 
 from dask_dfmr import GaussianMixture
-from dask_dfmr.engine import ENVIRONMENT_VARIABLE
+from dask_dfmr.mixtures.engine import ENVIRONMENT_VARIABLE
 
 N_COMPONENTS, N_FEATURES = 5, 10
 N_DISTINCT = 20

@@ -36,8 +36,8 @@ from common import draw_partitions, draw_rows, population, print_machine, print_
 from threadpoolctl import threadpool_limits
 
 from dask_dfmr import Mixture, aggregate, fit_local, mixing_distance, pilot
-from dask_dfmr.families.gaussian import Gaussian
 from dask_dfmr.local_fit import LocalProblem
+from dask_dfmr.mixtures.gaussian import Gaussian
 from dask_dfmr.seeds import seed_sequence, stream
 
 Rows = np.ndarray

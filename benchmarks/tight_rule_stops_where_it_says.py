@@ -25,8 +25,8 @@ from threadpoolctl import threadpool_limits
 
 from dask_dfmr import Mixture, fit_local
 from dask_dfmr.em import TIGHT
-from dask_dfmr.families.gaussian import COVARIANCE_TYPES
 from dask_dfmr.local_fit import LocalProblem
+from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES
 
 
 class Stop(NamedTuple):

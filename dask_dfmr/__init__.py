@@ -7,10 +7,9 @@ interface.
 import logging
 from importlib.metadata import PackageNotFoundError, version
 
-from dask_dfmr import attacks, metrics
+from dask_dfmr import attacks
 from dask_dfmr.aggregation import aggregate
 from dask_dfmr.decision import Aggregate, FilterDecision
-from dask_dfmr.distances import pairwise_l2
 from dask_dfmr.estimates import LocalEstimate, Outcome
 from dask_dfmr.estimator import GaussianMixture
 from dask_dfmr.exceptions import (
@@ -26,9 +25,11 @@ from dask_dfmr.exceptions import (
     RefinementError,
 )
 from dask_dfmr.local_fit import fit_local
-from dask_dfmr.metrics import mixing_distance
 from dask_dfmr.mixing import mix_partitions
-from dask_dfmr.mixture import Mixture
+from dask_dfmr.mixtures import metrics
+from dask_dfmr.mixtures.distances import pairwise_l2
+from dask_dfmr.mixtures.metrics import mixing_distance
+from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.model_selection import Selection, select_components
 from dask_dfmr.pipeline import dfmr
 from dask_dfmr.reaggregation import ReAggregation

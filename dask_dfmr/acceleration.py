@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dask_dfmr.families import Array
+from dask_dfmr.mixtures.family import Array
 
 NEGLIGIBLE = 1e-6
 """Relative length below which a direction among the recent steps is rounding."""

@@ -25,10 +25,10 @@ from dask_dfmr.decision import (
     Origin,
 )
 from dask_dfmr.estimates import LocalEstimate
-from dask_dfmr.families import Array
-from dask_dfmr.families.gaussian import Gaussian
 from dask_dfmr.local_fit import LocalProblem
-from dask_dfmr.mixture import Mixture
+from dask_dfmr.mixtures.family import Array
+from dask_dfmr.mixtures.gaussian import Gaussian
+from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.untrusted import as_json, portable, read_members, write_members
 
 FORMAT, FORMAT_VERSION = "dask_dfmr.aggregate", 1

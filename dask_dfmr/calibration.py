@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import gamma
 
-from dask_dfmr.distances import Stack, l2_tile, log_self_products
-from dask_dfmr.families import Array, Family
-from dask_dfmr.information import Information
+from dask_dfmr.mixtures.distances import Stack, l2_tile, log_self_products
+from dask_dfmr.mixtures.family import Array, Family
+from dask_dfmr.mixtures.information import Information
 
 MOST_DRAWS, FEWEST_DRAWS, DRAWN_NUMBERS = 2**11, 2**10, 2**18
 """Errors drawn for the law of a distance, by the number of coordinates: few coordinates have the longer tail."""

@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 from dask_dfmr import pilot, selection, tasks
 from dask_dfmr.aggregation import aggregate_in_memory
 from dask_dfmr.decision import Aggregate, AggregationOptions
-from dask_dfmr.distances import BLOCK_SIZE, tile_blocks
 from dask_dfmr.estimates import LocalEstimate, without_estimate
 from dask_dfmr.exceptions import AggregationError
 from dask_dfmr.execution import (
@@ -38,7 +37,8 @@ from dask_dfmr.execution import (
 )
 from dask_dfmr.graph import GraphBuilder
 from dask_dfmr.measurement import Reading, Wanted
-from dask_dfmr.mixture import Mixture
+from dask_dfmr.mixtures.distances import BLOCK_SIZE, tile_blocks
+from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.partitions import Loader, Partitions, rows_of
 from dask_dfmr.reading import Reader
 from dask_dfmr.seeds import PILOT_DRAW, PILOT_ROWS, stream

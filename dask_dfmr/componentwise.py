@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.special import gammaincinv
 
-from dask_dfmr.distances import Stack, log_self_products
 from dask_dfmr.exceptions import AggregationError
-from dask_dfmr.families import Array, Components, Family, Labels, canonical_order, take
 from dask_dfmr.filtering import Candidate, best_candidate, row_candidates
+from dask_dfmr.mixtures.distances import Stack, log_self_products
+from dask_dfmr.mixtures.family import Array, Components, Family, Labels, canonical_order, take
 
 ROUNDING = 1e-12
 """Divergences below it, in nats, are rounding: the components are the same."""

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from dask_dfmr import checks
 from dask_dfmr.estimates import LocalEstimate
-from dask_dfmr.families import Array
 from dask_dfmr.local_fit import LocalProblem
-from dask_dfmr.mixture import Mixture
+from dask_dfmr.mixtures.family import Array
+from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.reduction import MAX_ROUNDS
 from dask_dfmr.references import ALL_PAIRS_UP_TO, N_REFERENCES
 

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares, linear_sum_assignment
 
-from dask_dfmr.families import Array
-from dask_dfmr.fisher import FARTHEST
-from dask_dfmr.mixture import Mixture
+from dask_dfmr.mixtures.family import Array
+from dask_dfmr.mixtures.mixture import Mixture
+from dask_dfmr.mixtures.whitening import FARTHEST
 from dask_dfmr.yardstick import Yardstick, column_moments
 
 LEVEL = 1e-3

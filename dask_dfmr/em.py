@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dask_dfmr.acceleration import Anderson
-from dask_dfmr.families import Array, Components, Family, Moments, Prior
+from dask_dfmr.mixtures.family import Array, Components, Family, Moments, Prior
 
 TIGHT = 0.005
 """The tight rule stops when the remaining gain of the total objective is below TIGHT * p / n_machines: every

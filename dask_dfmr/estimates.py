@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dask_dfmr.mixture import Mixture
+from dask_dfmr.mixtures.mixture import Mixture
 
 MAX_ROWS = 2**62
 """More rows than any machine holds: a claim beyond it is no row count."""

@@ -24,9 +24,9 @@ from dask_dfmr.decision import FALSE_DROP_RATE, Aggregate, Note, Origin
 from dask_dfmr.estimates import LocalEstimate, Outcome
 from dask_dfmr.exceptions import AggregationError, PartitionError, PartitionWarning
 from dask_dfmr.execution import FitResult, Pipeline, run
-from dask_dfmr.families import Array
 from dask_dfmr.follow_up import FollowUp, follow_up
-from dask_dfmr.mixture import Mixture
+from dask_dfmr.mixtures.family import Array
+from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.partitions import check_dtypes, check_kind, rows_of
 from dask_dfmr.pipeline import build_pipeline
 from dask_dfmr.reaggregation import again, origin_of, short_findings

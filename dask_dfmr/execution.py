@@ -22,7 +22,6 @@ from dask.task_spec import DataNode, TaskRef
 
 from dask_dfmr import cluster
 from dask_dfmr.decision import Aggregate, AggregationOptions
-from dask_dfmr.distances import BLOCK_SIZE, tile_blocks
 from dask_dfmr.estimates import LocalEstimate
 from dask_dfmr.exceptions import AggregationError, ClusterError
 from dask_dfmr.graph import (
@@ -36,6 +35,7 @@ from dask_dfmr.graph import (
     add_shortlist,
     as_delayed,
 )
+from dask_dfmr.mixtures.distances import BLOCK_SIZE, tile_blocks
 from dask_dfmr.partitions import Partitions, reachable
 from dask_dfmr.pilot import Shortlist
 from dask_dfmr.store import MEMORY_LIMIT, StoredEstimates, write_block

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dask_dfmr.families import Array
+from dask_dfmr.mixtures.family import Array
 
 TIE = 1e-12
 """Relative difference below which two candidates for the centre are tied."""

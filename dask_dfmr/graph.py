@@ -43,7 +43,7 @@ from dask.task_spec import GraphNode, List, Task, TaskRef
 
 from dask_dfmr import hardening, judging, pilot, stages, tasks, trimming
 from dask_dfmr.decision import AggregationOptions
-from dask_dfmr.distances import block_size_for, tile_blocks, upper_tiles
+from dask_dfmr.mixtures.distances import block_size_for, tile_blocks, upper_tiles
 from dask_dfmr.partitions import Partitions
 from dask_dfmr.reduction import add_assignments
 from dask_dfmr.seeds import PILOT_DRAW, stream

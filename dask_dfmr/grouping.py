@@ -10,7 +10,7 @@ from scipy.spatial.distance import squareform
 from scipy.stats import chi2
 
 from dask_dfmr.calibration import Law
-from dask_dfmr.families import Array, Labels
+from dask_dfmr.mixtures.family import Array, Labels
 
 LEAST_SHARE = 0.15
 """Smaller camps are the filter's business."""

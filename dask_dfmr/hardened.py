@@ -2,7 +2,7 @@
 
 1. *Copies* closer than sampling allows have one vote together, before anything is measured by majority.
 2. *L2 filter* among the votes: what is grossly off goes, and what is left can be matched component by component.
-3. *White coordinates* by the Fisher information at the centre, :mod:`dask_dfmr.fisher`. In them honest estimates are
+3. *White coordinates* by the Fisher information at the centre, :mod:`dask_dfmr.mixtures.whitening`. In them honest estimates are
    standard normal, so that each further step has a law: copies once more; the length of each vector and of each of
    its parts; and directions along which several machines move together, :mod:`dask_dfmr.spectral`.
 
@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from dask_dfmr import spectral
 from dask_dfmr.calibration import Law, chi_square_law
-from dask_dfmr.distances import Stack
-from dask_dfmr.families import Array, Components, Family, Labels
 from dask_dfmr.filtering import Candidate, best_candidate, row_candidates
-from dask_dfmr.fisher import Frame, make_frame
 from dask_dfmr.grouping import copy_distance, near_groups
+from dask_dfmr.mixtures.distances import Stack
+from dask_dfmr.mixtures.family import Array, Components, Family, Labels
+from dask_dfmr.mixtures.whitening import Frame, make_frame
 from dask_dfmr.spectral import Alarm, Widening
 
 FEWEST_MACHINES = 4

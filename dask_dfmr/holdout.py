@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dask_dfmr.families import Rows
+from dask_dfmr.mixtures.family import Rows
 
 
 def split_rows(X: Rows, share: float, seed: np.random.SeedSequence) -> tuple[Rows, Rows]:

@@ -15,16 +15,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dask_dfmr import distances as l2
 from dask_dfmr.calibration import MAX_SPREAD, Law, l2_law, settle
 from dask_dfmr.decision import AggregationOptions, Note
-from dask_dfmr.distances import Stack
 from dask_dfmr.exceptions import FilterWarning, HeterogeneityWarning, NoMajorityWarning
-from dask_dfmr.families import Array, Components, Family
 from dask_dfmr.grouping import copies_of, groups_of, has_clear_majority, rival_groups
-from dask_dfmr.information import information
 from dask_dfmr.local_fit import LocalProblem
-from dask_dfmr.mixture import Mixture
+from dask_dfmr.mixtures import distances as l2
+from dask_dfmr.mixtures.distances import Stack
+from dask_dfmr.mixtures.family import Array, Components, Family
+from dask_dfmr.mixtures.information import information
+from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.reduction import Centers, reduce_pooled
 from dask_dfmr.seeds import WITNESS_DRAW, stream
 from dask_dfmr.stages import (

@@ -15,8 +15,8 @@ from scipy.special import logsumexp
 from scipy.stats import norm, pearson3
 
 from dask_dfmr.calibration import Law, settle
-from dask_dfmr.families import Array
-from dask_dfmr.mixture import Mixture
+from dask_dfmr.mixtures.family import Array
+from dask_dfmr.mixtures.mixture import Mixture
 
 N_DRAWS = 2**14
 """Rows drawn for the law of a log-density."""

@@ -20,7 +20,7 @@ from dask_dfmr.em import (
     RemainingGain,
 )
 from dask_dfmr.estimates import LocalEstimate, Outcome, without_estimate
-from dask_dfmr.families import (
+from dask_dfmr.mixtures.family import (
     BLOCK_FLOATS,
     Array,
     Components,
@@ -31,8 +31,8 @@ from dask_dfmr.families import (
     canonical_order,
     take,
 )
-from dask_dfmr.families.gaussian import COVARIANCE_TYPES, Gaussian
-from dask_dfmr.mixture import Mixture
+from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian
+from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.seeds import SeedLike, seed_sequence
 from dask_dfmr.starts import MAX_START_ROWS, NAMED_STARTS, GivenStart, make_start, subsample
 

@@ -14,8 +14,8 @@ import numpy as np
 from scipy.special import logsumexp, xlogy
 
 from dask_dfmr.estimates import Outcome
-from dask_dfmr.families import BLOCK_FLOATS, Components, Moments, Rows, as_block
-from dask_dfmr.mixture import Mixture
+from dask_dfmr.mixtures.family import BLOCK_FLOATS, Components, Moments, Rows, as_block
+from dask_dfmr.mixtures.mixture import Mixture
 
 
 @dataclass(frozen=True)

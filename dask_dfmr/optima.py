@@ -15,9 +15,9 @@ import numpy as np
 from scipy.special import logsumexp
 
 from dask_dfmr.em import EmResult
-from dask_dfmr.families import Array, Family
 from dask_dfmr.local_fit import LocalProblem
-from dask_dfmr.mixture import Mixture
+from dask_dfmr.mixtures.family import Array, Family
+from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.pilot import Start, best_of_starts, run_on
 from dask_dfmr.starts import MAX_START_ROWS, Scale, subsample
 

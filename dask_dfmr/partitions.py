@@ -25,7 +25,7 @@ from dask.task_spec import Alias, DataNode, GraphNode, TaskRef
 from distributed import Future
 from sklearn.utils import check_array
 
-from dask_dfmr.families import Rows
+from dask_dfmr.mixtures.family import Rows
 
 MAX_SOURCE_PARTS = 3
 

@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dask_dfmr.em import ComponentCollapsedError, EmResult
-from dask_dfmr.families import Array, Components, Family, Prior, Rows
 from dask_dfmr.local_fit import MAX_MAGNITUDE, LocalProblem
-from dask_dfmr.mixture import Mixture
+from dask_dfmr.mixtures.family import Array, Components, Family, Prior, Rows
+from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.starts import MAX_START_ROWS, Scale, make_start, subsample
 
 Start = tuple[Array, Components]

@@ -12,13 +12,13 @@ from numpy.typing import ArrayLike
 
 from dask_dfmr import checks
 from dask_dfmr.decision import FALSE_DROP_RATE, AggregationOptions
-from dask_dfmr.distances import block_size_for
 from dask_dfmr.execution import Pipeline, active_client
-from dask_dfmr.families import Array
-from dask_dfmr.families.gaussian import COVARIANCE_TYPES, Gaussian
 from dask_dfmr.graph import SPLIT_EVERY
 from dask_dfmr.local_fit import LocalProblem
-from dask_dfmr.mixture import Mixture, as_floats
+from dask_dfmr.mixtures.distances import block_size_for
+from dask_dfmr.mixtures.family import Array
+from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian
+from dask_dfmr.mixtures.mixture import Mixture, as_floats
 from dask_dfmr.seeds import SeedLike, seed_sequence
 from dask_dfmr.sources import machines_of
 from dask_dfmr.starts import NAMED_STARTS, GivenStart

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from dask_dfmr import tasks
-from dask_dfmr.distances import BLOCK_SIZE, tile_blocks
 from dask_dfmr.execution import HeldTask, fetch, hold_each, place
 from dask_dfmr.graph import SPLIT_EVERY, GraphBuilder
 from dask_dfmr.measurement import Reading, Total, Wanted, total_of
-from dask_dfmr.mixture import Mixture
+from dask_dfmr.mixtures.distances import BLOCK_SIZE, tile_blocks
+from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.partitions import Partitions
 from dask_dfmr.tasks import FitSettings
 

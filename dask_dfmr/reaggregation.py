@@ -20,11 +20,11 @@ from dask_dfmr.aggregation import decide, measure_blocks
 from dask_dfmr.archive import load_aggregate, save_aggregate
 from dask_dfmr.audit import Finding, audit_estimate
 from dask_dfmr.decision import Aggregate, FilterDecision, Origin
-from dask_dfmr.distances import tile_blocks
 from dask_dfmr.estimates import LocalEstimate
-from dask_dfmr.families import canonical_order
-from dask_dfmr.metrics import mixing_distance
-from dask_dfmr.mixture import Mixture
+from dask_dfmr.mixtures.distances import tile_blocks
+from dask_dfmr.mixtures.family import canonical_order
+from dask_dfmr.mixtures.metrics import mixing_distance
+from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.reduction import Centers, reduce_pooled
 from dask_dfmr.stages import Block
 from dask_dfmr.yardstick import Yardstick, make_yardstick

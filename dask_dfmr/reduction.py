@@ -15,7 +15,15 @@ from typing import NamedTuple
 import numpy as np
 
 from dask_dfmr.exceptions import AggregationError
-from dask_dfmr.families import Array, Components, Family, Labels, Moments, canonical_order, take
+from dask_dfmr.mixtures.family import (
+    Array,
+    Components,
+    Family,
+    Labels,
+    Moments,
+    canonical_order,
+    take,
+)
 
 ROUNDING = 1e-12
 """Divergences below it, in nats, are rounding: the components are the same."""

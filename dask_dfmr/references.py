@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dask_dfmr.families import Array
+from dask_dfmr.mixtures.family import Array
 
 ALL_PAIRS_UP_TO = 2000
 """More machines than this are measured against references by default: all pairs would cost more, and grow."""

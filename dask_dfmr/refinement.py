@@ -21,10 +21,10 @@ from dask_dfmr.calibration import Settled
 from dask_dfmr.decision import FALSE_DROP_RATE
 from dask_dfmr.em import Ascent, ComponentCollapsedError, MeanChange, Point, RemainingGain
 from dask_dfmr.exceptions import RefinementError
-from dask_dfmr.families import Prior
 from dask_dfmr.local_fit import LocalProblem
 from dask_dfmr.measurement import Measurement, Reading, Total, Wanted
-from dask_dfmr.mixture import Mixture
+from dask_dfmr.mixtures.family import Prior
+from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.score_test import ScoreTest, score_statistics, score_test
 
 FEWEST_JUDGES = 4

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dask_dfmr.families import Rows
+from dask_dfmr.mixtures.family import Rows
 
 
 @dataclass(frozen=True)

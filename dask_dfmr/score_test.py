@@ -19,9 +19,9 @@ from scipy.linalg import solve_triangular
 
 from dask_dfmr.calibration import Law, Settled, settle
 from dask_dfmr.em import Point
-from dask_dfmr.families import Array, Family
-from dask_dfmr.information import Information, information
 from dask_dfmr.measurement import Measurement, Reading
+from dask_dfmr.mixtures.family import Array, Family
+from dask_dfmr.mixtures.information import Information, information
 
 MOST_DRAWS, FEWEST_DRAWS, DRAWN_NUMBERS = 2**13, 2**10, 2**22
 """Rows drawn for the moments of scores, by the number of coordinates."""

@@ -32,8 +32,8 @@ import pandas as pd
 from distributed import Reschedule
 
 from dask_dfmr.execution import active_client, compute_each
-from dask_dfmr.families import Rows
 from dask_dfmr.graph import GraphBuilder
+from dask_dfmr.mixtures.family import Rows
 from dask_dfmr.partitions import (
     Loader,
     Partitions,

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.spatial.distance import pdist, squareform
 
 from dask_dfmr.calibration import LEAST_SCALE, chi_square_law, settle
-from dask_dfmr.families import Array, Labels
+from dask_dfmr.mixtures.family import Array, Labels
 
 LEVEL = 0.01
 """Share of honest sets of machines in which a family of tests raises any alarm, as far as its law is exact."""

@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
-from dask_dfmr import distances as l2
 from dask_dfmr.componentwise import ComponentwiseResult, as_machines, filter_components
 from dask_dfmr.decision import (
     PAPER_RHO,
@@ -31,7 +30,6 @@ from dask_dfmr.decision import (
     FilterDecision,
     Note,
 )
-from dask_dfmr.distances import Stack, stack_mixtures
 from dask_dfmr.estimates import LocalEstimate
 from dask_dfmr.exceptions import (
     AggregationError,
@@ -39,9 +37,11 @@ from dask_dfmr.exceptions import (
     HeterogeneityWarning,
     PartitionWarning,
 )
-from dask_dfmr.families import Array, Components, Family, canonical_order
 from dask_dfmr.filtering import Candidate, best_candidate, keep_near, row_candidates
-from dask_dfmr.mixture import Mixture
+from dask_dfmr.mixtures import distances as l2
+from dask_dfmr.mixtures.distances import Stack, stack_mixtures
+from dask_dfmr.mixtures.family import Array, Components, Family, canonical_order
+from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.reduction import (
     Assignment,
     Centers,

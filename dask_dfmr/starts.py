@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.cluster import KMeans, kmeans_plusplus
 
-from dask_dfmr.families import Array, Components, Family, Labels, Prior, Rows, as_block
+from dask_dfmr.mixtures.family import Array, Components, Family, Labels, Prior, Rows, as_block
 
 FARTHEST = 1e8
 """Distances from the median beyond it, in spreads, count as this in a clustering."""

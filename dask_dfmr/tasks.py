@@ -16,11 +16,11 @@ from distributed import Reschedule
 
 from dask_dfmr import pilot
 from dask_dfmr.estimates import LocalEstimate, Outcome, without_estimate, wrong_types
-from dask_dfmr.families import Array, Rows
 from dask_dfmr.holdout import split_rows
 from dask_dfmr.local_fit import LocalProblem
 from dask_dfmr.measurement import Reading, Wanted, measure, prior_targets
-from dask_dfmr.mixture import Mixture
+from dask_dfmr.mixtures.family import Array, Rows
+from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.partitions import ColumnsError, Loader, rows_of
 from dask_dfmr.seeds import HELD_OUT, LOCAL_FIT, PILOT_FIT, PILOT_ROWS, START_ROWS, stream
 from dask_dfmr.starts import GivenStart, subsample

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dask_dfmr.decision import Aggregate, AggregationOptions
-from dask_dfmr.families import Array, Components, Family
-from dask_dfmr.mixture import Mixture
+from dask_dfmr.mixtures.family import Array, Components, Family
+from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.reduction import MAX_ROUNDS, ROUNDING, Centers, move_centers
 from dask_dfmr.stages import Block, Verdict, finish, join_machines, pool
 

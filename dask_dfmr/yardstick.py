@@ -1,7 +1,7 @@
 """How far estimates are from a global mixture in standard errors: whole, by parts, and by whole columns.
 
 An estimate's components are matched to the mixture's, and the difference in coordinates is measured by the Fisher
-information at the mixture (:mod:`dask_dfmr.information`): its squared length n v'I v is chi-square for an honest
+information at the mixture (:mod:`dask_dfmr.mixtures.information`): its squared length n v'I v is chi-square for an honest
 estimate of n rows (Wald's statistic), with scale and spread corrected by what the kept estimates show.
 """
 
@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
 from dask_dfmr.calibration import Law, chi_square_law, settle
-from dask_dfmr.distances import l2_tile, log_self_products, stack_mixtures
 from dask_dfmr.estimates import LocalEstimate
-from dask_dfmr.families import Array
-from dask_dfmr.fisher import FARTHEST, difference, match_components
-from dask_dfmr.information import MOST_COORDINATES, Information, information
-from dask_dfmr.mixture import Mixture
+from dask_dfmr.mixtures.distances import l2_tile, log_self_products, stack_mixtures
+from dask_dfmr.mixtures.family import Array
+from dask_dfmr.mixtures.information import MOST_COORDINATES, Information, information
+from dask_dfmr.mixtures.mixture import Mixture
+from dask_dfmr.mixtures.whitening import FARTHEST, difference, match_components
 
 MOST_COVARIANCES = 20
 """In more columns whole columns are compared by means and variances alone."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import gammaln, logsumexp, softmax, xlogy
 
-from dask_dfmr.families import as_block
+from dask_dfmr.mixtures.family import as_block
 
 
 @dataclass(frozen=True)

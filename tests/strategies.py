@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from dask_dfmr import LocalEstimate, Mixture
-from dask_dfmr.families.gaussian import COVARIANCE_TYPES
+from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES
 
 settings.register_profile(
     "ci",

@@ -23,7 +23,7 @@ from dask_dfmr import (
 )
 from dask_dfmr.decision import AggregationOptions, FilterDecision
 from dask_dfmr.estimates import without_estimate
-from dask_dfmr.families.gaussian import COVARIANCE_TYPES
+from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES
 from tests.strategies import (
     covariance_types,
     estimates,

@@ -37,8 +37,8 @@ from dask_dfmr.componentwise import (
     match,
     profiled_weights,
 )
-from dask_dfmr.distances import stack_mixtures
-from dask_dfmr.families.gaussian import Gaussian
+from dask_dfmr.mixtures.distances import stack_mixtures
+from dask_dfmr.mixtures.gaussian import Gaussian
 from tests import naive
 from tests.data_makers import same_bits
 from tests.poisson import PoissonMixture

@@ -6,8 +6,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import poisson
 
 from dask_dfmr import LocalEstimate, Outcome, aggregate, pairwise_l2
-from dask_dfmr.families import Family
 from dask_dfmr.local_fit import LocalProblem
+from dask_dfmr.mixtures.family import Family
 from dask_dfmr.pilot import (
     choose_start,
     draw_pilots,

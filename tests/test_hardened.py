@@ -20,12 +20,12 @@ from dask_dfmr import (
 )
 from dask_dfmr.attacks import ATTACKS, corrupt
 from dask_dfmr.decision import AggregationOptions
-from dask_dfmr.distances import stack_mixtures
-from dask_dfmr.families.gaussian import Gaussian
-from dask_dfmr.fisher import Frame, make_frame
 from dask_dfmr.grouping import near_groups
-from dask_dfmr.information import information
-from dask_dfmr.metrics import parameter_error
+from dask_dfmr.mixtures.distances import stack_mixtures
+from dask_dfmr.mixtures.gaussian import Gaussian
+from dask_dfmr.mixtures.information import information
+from dask_dfmr.mixtures.metrics import parameter_error
+from dask_dfmr.mixtures.whitening import Frame, make_frame
 from dask_dfmr.reaggregation import in_order_of
 from dask_dfmr.spectral import (
     Widening,
@@ -174,7 +174,7 @@ class TestCoordinates:
             assert_allclose(found, expected, rtol=1e-8, atol=1e-10)
 
     def test_many_coordinates_are_whitened_component_by_component(self, monkeypatch):
-        monkeypatch.setattr("dask_dfmr.fisher.MOST_COORDINATES", 10)
+        monkeypatch.setattr("dask_dfmr.mixtures.whitening.MOST_COORDINATES", 10)
         frame = make_frame(TRUTH.family, TRUTH.weights, TRUTH.components, np.random.default_rng(0))
         assert [len(index) for index, _ in frame.axes] == [9, 9, 9, 3]
         assert frame.n_axes == TRUTH.n_parameters == len(frame.information)

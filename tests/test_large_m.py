@@ -25,7 +25,7 @@ from dask_dfmr import (
     stages,
 )
 from dask_dfmr.decision import AggregationOptions
-from dask_dfmr.distances import block_size_for, tile_blocks
+from dask_dfmr.mixtures.distances import block_size_for, tile_blocks
 from dask_dfmr.references import (
     ALL_PAIRS_UP_TO,
     N_CANDIDATES,

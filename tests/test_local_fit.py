@@ -10,8 +10,8 @@ from sklearn.mixture import GaussianMixture
 
 from dask_dfmr import Mixture, Outcome, fit_local
 from dask_dfmr.em import TIGHT, ComponentCollapsedError
-from dask_dfmr.families.gaussian import COVARIANCE_TYPES, Gaussian
 from dask_dfmr.local_fit import LocalProblem
+from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian
 from dask_dfmr.starts import NAMED_STARTS
 from tests import naive
 from tests.strategies import jiggled, random_mixture

@@ -11,7 +11,7 @@ from scipy.stats import multivariate_normal
 from sklearn.mixture import GaussianMixture
 
 from dask_dfmr import Mixture
-from dask_dfmr.families.gaussian import COVARIANCE_TYPES, Gaussian
+from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian
 from tests import naive
 from tests.strategies import covariance_types, mixtures, random_mixture, seeds, shuffled
 
@@ -345,7 +345,7 @@ class TestFiles:
         m = random_mixture(1, names=["a", "b"])
         m.save(str(tmp_path / "m.json"))
         document = json.loads((tmp_path / "m.json").read_text(encoding="utf-8"))
-        assert document["format"] == "dask_dfmr.mixture"
+        assert document["format"] == "dask_dfmr.mixtures.mixture"
         assert document["version"] == 1
         assert document["feature_names"] == ["a", "b"]
         X = rows_near(m, 20)

@@ -5,8 +5,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from dask_dfmr import Mixture
-from dask_dfmr.families.gaussian import Gaussian
 from dask_dfmr.local_fit import LocalProblem
+from dask_dfmr.mixtures.gaussian import Gaussian
 from dask_dfmr.pilot import (
     MAX_SHORTLIST,
     N_PILOTS,

@@ -6,8 +6,8 @@ from hypothesis import given
 from numpy.testing import assert_allclose, assert_array_equal
 
 from dask_dfmr import Mixture
-from dask_dfmr.families import take
-from dask_dfmr.families.gaussian import COVARIANCE_TYPES, Gaussian
+from dask_dfmr.mixtures.family import take
+from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian
 from dask_dfmr.reduction import (
     Centers,
     add_assignments,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from dask_dfmr import Mixture
-from dask_dfmr.families.gaussian import Gaussian
 from dask_dfmr.measurement import Reading, Wanted, measure, total_of
+from dask_dfmr.mixtures.gaussian import Gaussian
 from dask_dfmr.score_test import RowScores, score_statistics, score_test
 from tests.data_makers import TRUTH, make_rows
 from tests.poisson import Poisson

@@ -18,7 +18,8 @@ from scipy.optimize import linear_sum_assignment
 
 from dask_dfmr import checks
 from dask_dfmr.attacks.catalogue import Attack, find
-from dask_dfmr.distances import (
+from dask_dfmr.estimates import LocalEstimate
+from dask_dfmr.mixtures.distances import (
     Stack,
     l2_tile,
     log_self_products,
@@ -27,11 +28,10 @@ from dask_dfmr.distances import (
     tile_blocks,
     upper_tiles,
 )
-from dask_dfmr.estimates import LocalEstimate
-from dask_dfmr.families import Array, Components, Family, take
-from dask_dfmr.families.gaussian import Gaussian
-from dask_dfmr.information import Information, information
-from dask_dfmr.mixture import Mixture
+from dask_dfmr.mixtures.family import Array, Components, Family, take
+from dask_dfmr.mixtures.gaussian import Gaussian
+from dask_dfmr.mixtures.information import Information, information
+from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.reduction import Centers, reduce_pooled
 from dask_dfmr.seeds import ATTACK_OWN, ATTACK_SHARED, ATTACKED, SeedLike, seed_sequence, stream
 

@@ -15,10 +15,10 @@ from scipy.stats import norm
 
 from dask_dfmr.attacks.adversary import Adversary, mixture_of, with_parameters
 from dask_dfmr.attacks.catalogue import enter
-from dask_dfmr.distances import Stack, log_self_products
 from dask_dfmr.estimates import MAX_ROWS, LocalEstimate
-from dask_dfmr.families import Array
-from dask_dfmr.mixture import Mixture
+from dask_dfmr.mixtures.distances import Stack, log_self_products
+from dask_dfmr.mixtures.family import Array
+from dask_dfmr.mixtures.mixture import Mixture
 
 PAPER = "Zhang, Tan & Chen, JRSS-B 2026, section 5"
 

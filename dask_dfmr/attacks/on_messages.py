@@ -12,7 +12,7 @@ import numpy as np
 
 from dask_dfmr.attacks.adversary import Adversary, message_of, mixture_of
 from dask_dfmr.attacks.catalogue import enter
-from dask_dfmr.families import take
+from dask_dfmr.mixtures.family import take
 
 Message = dict[str, Any]
 

@@ -20,8 +20,8 @@ from dask_dfmr.decision import METHODS, Aggregate
 from dask_dfmr.estimates import LocalEstimate
 from dask_dfmr.estimator import GaussianMixture
 from dask_dfmr.exceptions import AggregationError
-from dask_dfmr.metrics import mixing_distance
-from dask_dfmr.mixture import Mixture
+from dask_dfmr.mixtures.metrics import mixing_distance
+from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.seeds import SeedLike, seed_sequence, stream
 
 if TYPE_CHECKING:

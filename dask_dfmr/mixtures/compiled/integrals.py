@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dask_dfmr.compiled.lanes import (
+from dask_dfmr.mixtures.compiled.lanes import (
     LANES,
     aligned,
     exponent,
@@ -23,7 +23,7 @@ from dask_dfmr.compiled.lanes import (
     splat,
     store,
 )
-from dask_dfmr.families import LOG_2PI, Array, Components
+from dask_dfmr.mixtures.family import LOG_2PI, Array, Components
 
 PAIRS = 2 * LANES
 """Pairs handled together: two vectors, so that one works while the other waits for its last sum."""

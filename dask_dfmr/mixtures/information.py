@@ -13,7 +13,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.special import logsumexp
 
-from dask_dfmr.families import BLOCK_FLOATS, Array, Components, Family, Labels
+from dask_dfmr.mixtures.family import BLOCK_FLOATS, Array, Components, Family, Labels
 
 LEAST_ROWS, MOST_ROWS, ROWS_PER_COORDINATE = 2**11, 2**14, 25
 """So many rows are drawn for an information matrix; its error is about sqrt(n_coordinates / n_rows)."""

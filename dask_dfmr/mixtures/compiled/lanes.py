@@ -20,7 +20,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
-from dask_dfmr.families import Array
+from dask_dfmr.mixtures.family import Array
 
 LANES = 8 if llvm.get_host_cpu_features().get("avx512f") else 4
 """Values per vector: the width of AVX-512, or that of AVX2 (elsewhere LLVM splits it)."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import linprog
 
-from dask_dfmr.families import Array
-from dask_dfmr.information import Information, information
-from dask_dfmr.mixture import Mixture
+from dask_dfmr.mixtures.family import Array
+from dask_dfmr.mixtures.information import Information, information
+from dask_dfmr.mixtures.mixture import Mixture
 
 
 def mixing_distance(a: Mixture, b: Mixture) -> float:

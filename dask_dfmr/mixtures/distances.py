@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dask_dfmr.families import Array, Components, Family
-from dask_dfmr.mixture import Mixture
+from dask_dfmr.mixtures.family import Array, Components, Family
+from dask_dfmr.mixtures.mixture import Mixture
 
 ROUNDING = 1e-14
 """D^2 below this share of <f, f> + <g, g> is rounding: the densities are the same."""

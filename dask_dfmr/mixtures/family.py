@@ -2,7 +2,7 @@
 
 Local fit, distances, reduction, aggregation and graph are written against :class:`Family` and see a
 component only through it. A new family is one more module of this package beside
-:mod:`dask_dfmr.families.gaussian`, with a mixture value of its own.
+:mod:`dask_dfmr.mixtures.gaussian`, with a mixture value of its own.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ import numpy as np
 from scipy.linalg.lapack import dtrtri
 from scipy.special import softmax
 
-from dask_dfmr import engine
-from dask_dfmr.families import (
+from dask_dfmr.mixtures import engine
+from dask_dfmr.mixtures.family import (
     BLOCK_FLOATS,
     FARTHEST,
     LOG_2PI,
@@ -381,7 +381,7 @@ _SHAPES: dict[str, type[_Matrix] | type[_Vector] | type[_Scalar]] = {
 
 @dataclass(frozen=True)
 class Gaussian:
-    """The Gaussian family with one covariance structure; see :class:`dask_dfmr.families.Family` for the contract.
+    """The Gaussian family with one covariance structure; see :class:`dask_dfmr.mixtures.family.Family` for the contract.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from dask_dfmr.compiled.lanes import (
+from dask_dfmr.mixtures.compiled.lanes import (
     LANES,
     aligned,
     exp,
@@ -26,7 +26,7 @@ from dask_dfmr.compiled.lanes import (
     store,
     total,
 )
-from dask_dfmr.families import FARTHEST, Array, Rows
+from dask_dfmr.mixtures.family import FARTHEST, Array, Rows
 
 GROUP = 4 * LANES
 """Rows that the innermost loops handle together; a block is a multiple."""

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from dask_dfmr.distances import Stack
-from dask_dfmr.families import Array, Components, Family, Labels
-from dask_dfmr.information import LEAST_SHARE, MOST_COORDINATES, information_blocks
+from dask_dfmr.mixtures.distances import Stack
+from dask_dfmr.mixtures.family import Array, Components, Family, Labels
+from dask_dfmr.mixtures.information import LEAST_SHARE, MOST_COORDINATES, information_blocks
 
 FARTHEST = 1e50
 """Coordinates count as no more than this, so that their squares can be summed."""

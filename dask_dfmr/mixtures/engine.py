@@ -91,7 +91,7 @@ def _load(asked: str) -> ModuleType | None:
         _logger.info("engine: NumPy (%s)", why)
         return None
     try:
-        kernels = importlib.import_module("dask_dfmr.compiled")
+        kernels = importlib.import_module("dask_dfmr.mixtures.compiled.kernels")
     except ImportError as error:  # numba refuses a NumPy that is newer than it knows
         if asked == "numba":
             raise
