@@ -13,8 +13,9 @@ import numpy as np
 from common import draw_rows
 from mixsim import paper_population
 
-from dask_dfmr import LocalEstimate, Mixture, pilot
-from dask_dfmr.local_fit import LocalProblem
+from dask_dfmr import LocalEstimate, Mixture
+from dask_dfmr.local import pilots as pilot
+from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.mixtures.gaussian import Gaussian
 from dask_dfmr.seeds import PILOT_DRAW, PILOT_FIT, PILOT_ROWS, stream
 from dask_dfmr.tasks import FitSettings, fit_rows

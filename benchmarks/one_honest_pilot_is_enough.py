@@ -35,8 +35,9 @@ import numpy as np
 from common import draw_partitions, draw_rows, population, print_machine, print_table
 from threadpoolctl import threadpool_limits
 
-from dask_dfmr import Mixture, aggregate, fit_local, mixing_distance, pilot
-from dask_dfmr.local_fit import LocalProblem
+from dask_dfmr import Mixture, aggregate, fit_local, mixing_distance
+from dask_dfmr.local import pilots as pilot
+from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.mixtures.gaussian import Gaussian
 from dask_dfmr.seeds import seed_sequence, stream
 

@@ -24,8 +24,8 @@ from common import draw_rows, populations, print_machine, print_table
 from threadpoolctl import threadpool_limits
 
 from dask_dfmr import Mixture, fit_local
-from dask_dfmr.em import TIGHT
-from dask_dfmr.local_fit import LocalProblem
+from dask_dfmr.local.em import TIGHT
+from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES
 
 

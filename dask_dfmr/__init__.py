@@ -10,7 +10,6 @@ from importlib.metadata import PackageNotFoundError, version
 from dask_dfmr import attacks
 from dask_dfmr.aggregation import aggregate
 from dask_dfmr.decision import Aggregate, FilterDecision
-from dask_dfmr.estimates import LocalEstimate, Outcome
 from dask_dfmr.estimator import GaussianMixture
 from dask_dfmr.exceptions import (
     AggregationError,
@@ -24,7 +23,8 @@ from dask_dfmr.exceptions import (
     PartitionWarning,
     RefinementError,
 )
-from dask_dfmr.local_fit import fit_local
+from dask_dfmr.local.estimate import LocalEstimate, Outcome
+from dask_dfmr.local.fit import fit_local
 from dask_dfmr.mixing import mix_partitions
 from dask_dfmr.mixtures import metrics
 from dask_dfmr.mixtures.distances import pairwise_l2

@@ -10,10 +10,10 @@ import numpy as np
 
 from dask_dfmr import judging, stages
 from dask_dfmr.decision import FALSE_DROP_RATE, Aggregate, AggregationOptions, Origin
-from dask_dfmr.estimates import LocalEstimate
 from dask_dfmr.hardening import harden_verdict
 from dask_dfmr.judging import Consensus
-from dask_dfmr.local_fit import LocalProblem
+from dask_dfmr.local.estimate import LocalEstimate
+from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.mixtures.distances import tile_blocks, upper_tiles
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.mixture import Mixture

@@ -24,8 +24,8 @@ from dask_dfmr.decision import (
     Note,
     Origin,
 )
-from dask_dfmr.estimates import LocalEstimate
-from dask_dfmr.local_fit import LocalProblem
+from dask_dfmr.local.estimate import LocalEstimate
+from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Gaussian
 from dask_dfmr.mixtures.mixture import Mixture

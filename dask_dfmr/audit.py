@@ -16,7 +16,7 @@ import numpy as np
 
 from dask_dfmr.calibration import chi_square_law
 from dask_dfmr.deeds import CHOICE, LEVEL, Deed, Explanation, Measure, Search
-from dask_dfmr.estimates import LocalEstimate
+from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.yardstick import Quantity, Yardstick, column_moments
 

@@ -23,10 +23,9 @@ import numpy as np
 from dask.sizeof import sizeof
 from numpy.typing import NDArray
 
-from dask_dfmr import pilot, selection, tasks
+from dask_dfmr import selection, tasks
 from dask_dfmr.aggregation import aggregate_in_memory
 from dask_dfmr.decision import Aggregate, AggregationOptions
-from dask_dfmr.estimates import LocalEstimate, without_estimate
 from dask_dfmr.exceptions import AggregationError
 from dask_dfmr.execution import (
     HeldTask,
@@ -36,7 +35,9 @@ from dask_dfmr.execution import (
     raise_errors_of_tasks,
 )
 from dask_dfmr.graph import GraphBuilder
-from dask_dfmr.measurement import Reading, Wanted
+from dask_dfmr.local import pilots as pilot
+from dask_dfmr.local.estimate import LocalEstimate, without_estimate
+from dask_dfmr.local.row_statistics import Reading, Wanted
 from dask_dfmr.mixtures.distances import BLOCK_SIZE, tile_blocks
 from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.partitions import Loader, Partitions, rows_of

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dask_dfmr import checks
-from dask_dfmr.estimates import LocalEstimate
-from dask_dfmr.local_fit import LocalProblem
+from dask_dfmr.local.estimate import LocalEstimate
+from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.reduction import MAX_ROUNDS

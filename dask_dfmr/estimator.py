@@ -21,10 +21,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dask_dfmr import checks
 from dask_dfmr.decision import FALSE_DROP_RATE, Aggregate, Note, Origin
-from dask_dfmr.estimates import LocalEstimate, Outcome
 from dask_dfmr.exceptions import AggregationError, PartitionError, PartitionWarning
 from dask_dfmr.execution import FitResult, Pipeline, run
 from dask_dfmr.follow_up import FollowUp, follow_up
+from dask_dfmr.local.estimate import LocalEstimate, Outcome
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.partitions import check_dtypes, check_kind, rows_of

@@ -22,7 +22,6 @@ from dask.task_spec import DataNode, TaskRef
 
 from dask_dfmr import cluster
 from dask_dfmr.decision import Aggregate, AggregationOptions
-from dask_dfmr.estimates import LocalEstimate
 from dask_dfmr.exceptions import AggregationError, ClusterError
 from dask_dfmr.graph import (
     SPLIT_EVERY,
@@ -35,9 +34,10 @@ from dask_dfmr.graph import (
     add_shortlist,
     as_delayed,
 )
+from dask_dfmr.local.estimate import LocalEstimate
+from dask_dfmr.local.pilots import Shortlist
 from dask_dfmr.mixtures.distances import BLOCK_SIZE, tile_blocks
 from dask_dfmr.partitions import Partitions, reachable
-from dask_dfmr.pilot import Shortlist
 from dask_dfmr.store import MEMORY_LIMIT, StoredEstimates, write_block
 from dask_dfmr.tasks import FitSettings, as_plain, estimate_of, lost_partition
 from dask_dfmr.trust import TrustedWorkers

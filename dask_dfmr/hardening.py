@@ -16,7 +16,7 @@ from dask_dfmr.decision import AggregationOptions, Note
 from dask_dfmr.exceptions import FilterWarning, HeterogeneityWarning, NoMajorityWarning
 from dask_dfmr.hardened import Estimates, Finding, Hardened, Refit, harden
 from dask_dfmr.judging import Consensus, heterogeneity_notes
-from dask_dfmr.local_fit import LocalProblem
+from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.mixtures.distances import Stack, stack_mixtures, upper_tiles
 from dask_dfmr.mixtures.family import Array, Components
 from dask_dfmr.mixtures.whitening import match_components

@@ -19,7 +19,7 @@ from dask_dfmr.calibration import MAX_SPREAD, Law, l2_law, settle
 from dask_dfmr.decision import AggregationOptions, Note
 from dask_dfmr.exceptions import FilterWarning, HeterogeneityWarning, NoMajorityWarning
 from dask_dfmr.grouping import copies_of, groups_of, has_clear_majority, rival_groups
-from dask_dfmr.local_fit import LocalProblem
+from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.mixtures import distances as l2
 from dask_dfmr.mixtures.distances import Stack
 from dask_dfmr.mixtures.family import Array, Components, Family

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from dask_dfmr import checks
 from dask_dfmr.candidates import Scored, climb_and_score, fit_all
 from dask_dfmr.decision import FALSE_DROP_RATE, Aggregate
-from dask_dfmr.estimates import Outcome
 from dask_dfmr.estimator import GaussianMixture, as_fitted
 from dask_dfmr.exceptions import AggregationError, PartitionError, PartitionWarning
 from dask_dfmr.execution import FitResult, Pipeline
 from dask_dfmr.follow_up import FollowUp
+from dask_dfmr.local.estimate import Outcome
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian
 from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.pipeline import START_NAMES, build_pipeline

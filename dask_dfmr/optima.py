@@ -14,12 +14,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import logsumexp
 
-from dask_dfmr.em import EmResult
-from dask_dfmr.local_fit import LocalProblem
+from dask_dfmr.local.em import EmResult
+from dask_dfmr.local.fit import LocalProblem
+from dask_dfmr.local.pilots import Start, best_of_starts, run_on
+from dask_dfmr.local.starts import MAX_START_ROWS, Scale, subsample
 from dask_dfmr.mixtures.family import Array, Family
 from dask_dfmr.mixtures.mixture import Mixture
-from dask_dfmr.pilot import Start, best_of_starts, run_on
-from dask_dfmr.starts import MAX_START_ROWS, Scale, subsample
 
 N_GROUPS = 3
 """Of three groups one may be spoilt by a bad partition that was kept."""

@@ -1,7 +1,7 @@
 """Reading partitions again with a mixture at hand: for refinement, and whoever else comes back to the data.
 
 Every reading costs what reading cost in the first place; on a cluster the partitions are read wherever
-there is room, unless they were persisted. What is measured is small (:mod:`dask_dfmr.measurement`). It can be
+there is room, unless they were persisted. What is measured is small (:mod:`dask_dfmr.local.row_statistics`). It can be
 brought here, or stay where it was computed, be summed in a tree and be asked further questions.
 """
 
@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from dask_dfmr import tasks
 from dask_dfmr.execution import HeldTask, fetch, hold_each, place
 from dask_dfmr.graph import SPLIT_EVERY, GraphBuilder
-from dask_dfmr.measurement import Reading, Total, Wanted, total_of
+from dask_dfmr.local.row_statistics import Reading, Total, Wanted, total_of
 from dask_dfmr.mixtures.distances import BLOCK_SIZE, tile_blocks
 from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.partitions import Partitions

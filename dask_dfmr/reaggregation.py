@@ -20,7 +20,7 @@ from dask_dfmr.aggregation import decide, measure_blocks
 from dask_dfmr.archive import load_aggregate, save_aggregate
 from dask_dfmr.audit import Finding, audit_estimate
 from dask_dfmr.decision import Aggregate, FilterDecision, Origin
-from dask_dfmr.estimates import LocalEstimate
+from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.mixtures.distances import tile_blocks
 from dask_dfmr.mixtures.family import canonical_order
 from dask_dfmr.mixtures.metrics import mixing_distance

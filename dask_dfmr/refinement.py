@@ -2,7 +2,7 @@
 
 The reduction averages local estimates, and with them their biases of order 1/n. Passes over the rows of the kept
 partitions take it to the maximiser of their joint penalised likelihood: moments are summed over partitions, and
-what is done with the sum is what a local fit does with the moments of its rows (:mod:`dask_dfmr.em`).
+what is done with the sum is what a local fit does with the moments of its rows (:mod:`dask_dfmr.local.em`).
 
 With all rows at hand more can be judged than estimates: every accepted pass asks whether the rows of a partition
 contradict the others' (:mod:`dask_dfmr.score_test`), those of partitions with too few rows for an estimate included.
@@ -19,10 +19,10 @@ import numpy as np
 from dask_dfmr import checks
 from dask_dfmr.calibration import Settled
 from dask_dfmr.decision import FALSE_DROP_RATE
-from dask_dfmr.em import Ascent, ComponentCollapsedError, MeanChange, Point, RemainingGain
 from dask_dfmr.exceptions import RefinementError
-from dask_dfmr.local_fit import LocalProblem
-from dask_dfmr.measurement import Measurement, Reading, Total, Wanted
+from dask_dfmr.local.em import Ascent, ComponentCollapsedError, MeanChange, Point, RemainingGain
+from dask_dfmr.local.fit import LocalProblem
+from dask_dfmr.local.row_statistics import Measurement, Reading, Total, Wanted
 from dask_dfmr.mixtures.family import Prior
 from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.score_test import ScoreTest, score_statistics, score_test

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dask_dfmr.decision import FilterDecision
-from dask_dfmr.estimates import Outcome
+from dask_dfmr.local.estimate import Outcome
 
 COLUMNS = (
     "partition",

@@ -18,12 +18,12 @@ from dask_dfmr.decision import Note
 from dask_dfmr.exceptions import OptimumWarning
 from dask_dfmr.execution import FitResult, HeldTask, Pipeline, fetch, hold_each, place, run
 from dask_dfmr.graph import GraphBuilder
-from dask_dfmr.local_fit import LocalProblem
+from dask_dfmr.local.fit import LocalProblem
+from dask_dfmr.local.pilots import Start
+from dask_dfmr.local.starts import MAX_START_ROWS
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.mixture import Mixture
-from dask_dfmr.pilot import Start
 from dask_dfmr.seeds import OPTIMUM_DRAW, OPTIMUM_FIT, OPTIMUM_ROWS, stream
-from dask_dfmr.starts import MAX_START_ROWS
 from dask_dfmr.threads import single_threaded_blas
 
 logger = logging.getLogger("dask_dfmr")

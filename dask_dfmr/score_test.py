@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
 from dask_dfmr.calibration import Law, Settled, settle
-from dask_dfmr.em import Point
-from dask_dfmr.measurement import Measurement, Reading
+from dask_dfmr.local.em import Point
+from dask_dfmr.local.row_statistics import Measurement, Reading
 from dask_dfmr.mixtures.family import Array, Family
 from dask_dfmr.mixtures.information import Information, information
 

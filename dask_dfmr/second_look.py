@@ -15,9 +15,9 @@ import numpy as np
 
 from dask_dfmr import tasks
 from dask_dfmr.aggregation import aggregate_in_memory
-from dask_dfmr.estimates import LocalEstimate
 from dask_dfmr.exceptions import AggregationError
 from dask_dfmr.execution import FitResult, Pipeline
+from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.revisits import fit_partitions
 from dask_dfmr.threads import single_threaded_blas
 

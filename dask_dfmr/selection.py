@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from dask_dfmr import stages
 from dask_dfmr.decision import Aggregate, AggregationOptions, FilterDecision
-from dask_dfmr.em import Ascent, ComponentCollapsedError, Point, RemainingGain
-from dask_dfmr.local_fit import LocalProblem
-from dask_dfmr.measurement import Measurement, Reading
+from dask_dfmr.local.em import Ascent, ComponentCollapsedError, Point, RemainingGain
+from dask_dfmr.local.fit import LocalProblem
+from dask_dfmr.local.row_statistics import Measurement, Reading
 from dask_dfmr.mixtures.distances import tile_blocks
 from dask_dfmr.mixtures.family import Array, Prior
 from dask_dfmr.mixtures.mixture import Mixture

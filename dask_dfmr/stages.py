@@ -30,7 +30,6 @@ from dask_dfmr.decision import (
     FilterDecision,
     Note,
 )
-from dask_dfmr.estimates import LocalEstimate
 from dask_dfmr.exceptions import (
     AggregationError,
     FilterWarning,
@@ -38,6 +37,7 @@ from dask_dfmr.exceptions import (
     PartitionWarning,
 )
 from dask_dfmr.filtering import Candidate, best_candidate, keep_near, row_candidates
+from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.mixtures import distances as l2
 from dask_dfmr.mixtures.distances import Stack, stack_mixtures
 from dask_dfmr.mixtures.family import Array, Components, Family, canonical_order

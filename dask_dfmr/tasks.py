@@ -14,16 +14,16 @@ from typing import Any, TypeVar
 import numpy as np
 from distributed import Reschedule
 
-from dask_dfmr import pilot
-from dask_dfmr.estimates import LocalEstimate, Outcome, without_estimate, wrong_types
-from dask_dfmr.holdout import split_rows
-from dask_dfmr.local_fit import LocalProblem
-from dask_dfmr.measurement import Reading, Wanted, measure, prior_targets
+from dask_dfmr.local import pilots as pilot
+from dask_dfmr.local.estimate import LocalEstimate, Outcome, without_estimate, wrong_types
+from dask_dfmr.local.fit import LocalProblem
+from dask_dfmr.local.holdout import split_rows
+from dask_dfmr.local.row_statistics import Reading, Wanted, measure, prior_targets
+from dask_dfmr.local.starts import GivenStart, subsample
 from dask_dfmr.mixtures.family import Array, Rows
 from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.partitions import ColumnsError, Loader, rows_of
 from dask_dfmr.seeds import HELD_OUT, LOCAL_FIT, PILOT_FIT, PILOT_ROWS, START_ROWS, stream
-from dask_dfmr.starts import GivenStart, subsample
 from dask_dfmr.threads import single_threaded_blas
 from dask_dfmr.untrusted import plain_mapping
 

@@ -22,7 +22,7 @@ from dask_dfmr import (
     pairwise_l2,
 )
 from dask_dfmr.decision import AggregationOptions, FilterDecision
-from dask_dfmr.estimates import without_estimate
+from dask_dfmr.local.estimate import without_estimate
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES
 from tests.strategies import (
     covariance_types,

@@ -6,9 +6,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import poisson
 
 from dask_dfmr import LocalEstimate, Outcome, aggregate, pairwise_l2
-from dask_dfmr.local_fit import LocalProblem
-from dask_dfmr.mixtures.family import Family
-from dask_dfmr.pilot import (
+from dask_dfmr.local.fit import LocalProblem
+from dask_dfmr.local.pilots import (
     choose_start,
     draw_pilots,
     fit_pilot,
@@ -16,6 +15,7 @@ from dask_dfmr.pilot import (
     pilot_scale,
     read_pilot,
 )
+from dask_dfmr.mixtures.family import Family
 from dask_dfmr.seeds import stream
 from dask_dfmr.store import StoredEstimates, write_block
 from tests.poisson import Poisson, PoissonMixture

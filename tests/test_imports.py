@@ -17,12 +17,12 @@ MATHEMATICS = (
     "mixtures.gaussian",
     "untrusted",
     "mixtures.mixture",
-    "estimates",
-    "starts",
-    "acceleration",
-    "em",
-    "local_fit",
-    "pilot",
+    "local.estimate",
+    "local.starts",
+    "local.anderson",
+    "local.em",
+    "local.fit",
+    "local.pilots",
     "mixtures.distances",
     "filtering",
     "references",
@@ -38,8 +38,8 @@ MATHEMATICS = (
     "componentwise",
     "score_test",
     "likelihood_test",
-    "holdout",
-    "measurement",
+    "local.holdout",
+    "local.row_statistics",
     "refinement",
     "optima",
     "selection",
@@ -113,7 +113,7 @@ def own_imports(module: str) -> set[str]:
 
 
 def test_the_parser_sees_the_package():
-    assert {"pilot", "stages", "tasks"} <= own_imports("graph")
+    assert {"local.pilots", "stages", "tasks"} <= own_imports("graph")
     assert {"mixtures.family", "mixtures.gaussian"} <= own_imports("mixtures.mixture")
 
 

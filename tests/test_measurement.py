@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dask_dfmr import Mixture, Outcome
-from dask_dfmr.measurement import Measurement, Reading, Wanted, measure, total_of
+from dask_dfmr.local.row_statistics import Measurement, Reading, Wanted, measure, total_of
 from dask_dfmr.mixtures.gaussian import Gaussian
 from dask_dfmr.pipeline import build_pipeline
 from dask_dfmr.reading import Reader

@@ -5,9 +5,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from dask_dfmr import Mixture
-from dask_dfmr.local_fit import LocalProblem
-from dask_dfmr.mixtures.gaussian import Gaussian
-from dask_dfmr.pilot import (
+from dask_dfmr.local.fit import LocalProblem
+from dask_dfmr.local.pilots import (
     MAX_SHORTLIST,
     N_PILOTS,
     PilotFit,
@@ -21,8 +20,9 @@ from dask_dfmr.pilot import (
     pilot_scale,
     read_pilot,
 )
+from dask_dfmr.local.starts import MAX_START_ROWS, Scale
+from dask_dfmr.mixtures.gaussian import Gaussian
 from dask_dfmr.seeds import stream
-from dask_dfmr.starts import MAX_START_ROWS, Scale
 from tests import naive
 from tests.strategies import random_mixture
 

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from dask_dfmr import LocalEstimate, Mixture, aggregate, fit_local, mixing_distance, pairwise_l2
-from dask_dfmr.em import TIGHT
+from dask_dfmr.local.em import TIGHT
 from tests import naive
 
 pytestmark = [

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dask_dfmr import Mixture
-from dask_dfmr.measurement import Reading, Wanted, measure, total_of
+from dask_dfmr.local.row_statistics import Reading, Wanted, measure, total_of
 from dask_dfmr.mixtures.gaussian import Gaussian
 from dask_dfmr.score_test import RowScores, score_statistics, score_test
 from tests.data_makers import TRUTH, make_rows

@@ -18,7 +18,7 @@ from scipy.optimize import linear_sum_assignment
 
 from dask_dfmr import checks
 from dask_dfmr.attacks.catalogue import Attack, find
-from dask_dfmr.estimates import LocalEstimate
+from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.mixtures.distances import (
     Stack,
     l2_tile,

@@ -15,7 +15,7 @@ from scipy.stats import norm
 
 from dask_dfmr.attacks.adversary import Adversary, mixture_of, with_parameters
 from dask_dfmr.attacks.catalogue import enter
-from dask_dfmr.estimates import MAX_ROWS, LocalEstimate
+from dask_dfmr.local.estimate import MAX_ROWS, LocalEstimate
 from dask_dfmr.mixtures.distances import Stack, log_self_products
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.mixture import Mixture

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dask_dfmr import checks
-from dask_dfmr.em import (
+from dask_dfmr.local.em import (
     TIGHT,
     Ascent,
     ComponentCollapsedError,
@@ -19,7 +19,8 @@ from dask_dfmr.em import (
     MeanChange,
     RemainingGain,
 )
-from dask_dfmr.estimates import LocalEstimate, Outcome, without_estimate
+from dask_dfmr.local.estimate import LocalEstimate, Outcome, without_estimate
+from dask_dfmr.local.starts import MAX_START_ROWS, NAMED_STARTS, GivenStart, make_start, subsample
 from dask_dfmr.mixtures.family import (
     BLOCK_FLOATS,
     Array,
@@ -34,7 +35,6 @@ from dask_dfmr.mixtures.family import (
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian
 from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.seeds import SeedLike, seed_sequence
-from dask_dfmr.starts import MAX_START_ROWS, NAMED_STARTS, GivenStart, make_start, subsample
 
 MAX_MAGNITUDE = 1e140
 """Values beyond it cannot be squared and summed in floating point."""

@@ -13,7 +13,7 @@ from functools import reduce
 import numpy as np
 from scipy.special import logsumexp, xlogy
 
-from dask_dfmr.estimates import Outcome
+from dask_dfmr.local.estimate import Outcome
 from dask_dfmr.mixtures.family import BLOCK_FLOATS, Components, Moments, Rows, as_block
 from dask_dfmr.mixtures.mixture import Mixture
 

@@ -20,11 +20,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dask_dfmr.em import ComponentCollapsedError, EmResult
-from dask_dfmr.local_fit import MAX_MAGNITUDE, LocalProblem
+from dask_dfmr.local.em import ComponentCollapsedError, EmResult
+from dask_dfmr.local.fit import MAX_MAGNITUDE, LocalProblem
+from dask_dfmr.local.starts import MAX_START_ROWS, Scale, make_start, subsample
 from dask_dfmr.mixtures.family import Array, Components, Family, Prior, Rows
 from dask_dfmr.mixtures.mixture import Mixture
-from dask_dfmr.starts import MAX_START_ROWS, Scale, make_start, subsample
 
 Start = tuple[Array, Components]
 

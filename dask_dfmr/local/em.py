@@ -1,6 +1,6 @@
 """Accelerated, monotone EM from one start, wherever the sums over rows come from. Knows no rows.
 
-A local fit evaluates every point on the rows of its partition (:mod:`dask_dfmr.local_fit`), a refinement on
+A local fit evaluates every point on the rows of its partition (:mod:`dask_dfmr.local.fit`), a refinement on
 those of all kept partitions (:mod:`dask_dfmr.refinement`).
 """
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dask_dfmr.acceleration import Anderson
+from dask_dfmr.local.anderson import Anderson
 from dask_dfmr.mixtures.family import Array, Components, Family, Moments, Prior
 
 TIGHT = 0.005
