@@ -16,8 +16,8 @@ from common import print_machine, print_table
 from mixsim import mixsim
 
 from dask_dfmr import Mixture
-from dask_dfmr.calibration import Law, l2_law
-from dask_dfmr.grouping import CHANCE, LEAST_SEPARATION, SEPARATION, groups_of
+from dask_dfmr.aggregation.groups import CHANCE, LEAST_SEPARATION, SEPARATION, groups_of
+from dask_dfmr.aggregation.null_law import Law, l2_law
 from dask_dfmr.mixtures import distances as l2
 from dask_dfmr.mixtures.information import Information, information
 

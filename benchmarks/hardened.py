@@ -34,19 +34,12 @@ from false_drops import wells
 from honest_fits import Setting, honest_fits
 from scipy.stats import norm
 
-from dask_dfmr import (
-    Aggregate,
-    LocalEstimate,
-    Mixture,
-    aggregate,
-    fit_local,
-    judging,
-    mixing_distance,
-    stages,
-)
-from dask_dfmr.aggregation import decide, measure_blocks
+from dask_dfmr import Aggregate, LocalEstimate, Mixture, aggregate, fit_local, mixing_distance
+from dask_dfmr.aggregation.plan import decide, measure_blocks
+from dask_dfmr.aggregation.result import AggregationOptions
+from dask_dfmr.aggregation.stages import consensus as judging
+from dask_dfmr.aggregation.stages import intake as stages
 from dask_dfmr.attacks import recruit
-from dask_dfmr.decision import AggregationOptions
 from dask_dfmr.mixtures.distances import tile_blocks
 from dask_dfmr.mixtures.metrics import parameter_error, truth_information
 from dask_dfmr.threads import single_threaded_blas

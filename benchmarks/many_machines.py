@@ -28,8 +28,8 @@ import numpy as np
 from common import estimates_around, population, print_machine, print_table
 
 from dask_dfmr import LocalEstimate, Mixture, aggregate
-from dask_dfmr.decision import FilterDecision
-from dask_dfmr.references import N_REFERENCES
+from dask_dfmr.aggregation.references import N_REFERENCES
+from dask_dfmr.aggregation.result import FilterDecision
 
 N_ROWS = 2000
 OVERLAP, SEED = 0.1, 1

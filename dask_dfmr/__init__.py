@@ -8,8 +8,9 @@ import logging
 from importlib.metadata import PackageNotFoundError, version
 
 from dask_dfmr import attacks
-from dask_dfmr.aggregation import aggregate
-from dask_dfmr.decision import Aggregate, FilterDecision
+from dask_dfmr.aggregation.plan import aggregate
+from dask_dfmr.aggregation.rerun import ReAggregation
+from dask_dfmr.aggregation.result import Aggregate, FilterDecision
 from dask_dfmr.estimator import GaussianMixture
 from dask_dfmr.exceptions import (
     AggregationError,
@@ -32,7 +33,6 @@ from dask_dfmr.mixtures.metrics import mixing_distance
 from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.model_selection import Selection, select_components
 from dask_dfmr.pipeline import dfmr
-from dask_dfmr.reaggregation import ReAggregation
 
 # What an aggregate can do beyond holding values takes modules above it.
 Aggregate.workshop = ReAggregation()

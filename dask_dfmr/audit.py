@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dask_dfmr.calibration import chi_square_law
+from dask_dfmr.aggregation.null_law import chi_square_law
 from dask_dfmr.deeds import CHOICE, LEVEL, Deed, Explanation, Measure, Search
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.mixtures.mixture import Mixture

@@ -24,8 +24,8 @@ from dask.sizeof import sizeof
 from numpy.typing import NDArray
 
 from dask_dfmr import selection, tasks
-from dask_dfmr.aggregation import aggregate_in_memory
-from dask_dfmr.decision import Aggregate, AggregationOptions
+from dask_dfmr.aggregation.plan import aggregate_in_memory
+from dask_dfmr.aggregation.result import Aggregate, AggregationOptions
 from dask_dfmr.exceptions import AggregationError
 from dask_dfmr.execution import (
     HeldTask,

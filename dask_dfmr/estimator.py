@@ -20,7 +20,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dask_dfmr import checks
-from dask_dfmr.decision import FALSE_DROP_RATE, Aggregate, Note, Origin
+from dask_dfmr.aggregation.rerun import again, origin_of, short_findings
+from dask_dfmr.aggregation.result import FALSE_DROP_RATE, Aggregate, Note, Origin
 from dask_dfmr.exceptions import AggregationError, PartitionError, PartitionWarning
 from dask_dfmr.execution import FitResult, Pipeline, run
 from dask_dfmr.follow_up import FollowUp, follow_up
@@ -29,7 +30,6 @@ from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.partitions import check_dtypes, check_kind, rows_of
 from dask_dfmr.pipeline import build_pipeline
-from dask_dfmr.reaggregation import again, origin_of, short_findings
 from dask_dfmr.refinement import RefinementOptions
 from dask_dfmr.report import describe_failures, describe_verdict, failures, partition_report
 from dask_dfmr.restarts import SettledFit, check_restarts, settle_optimum

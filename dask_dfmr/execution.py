@@ -21,7 +21,7 @@ from dask.diagnostics import ProgressBar
 from dask.task_spec import DataNode, TaskRef
 
 from dask_dfmr import cluster
-from dask_dfmr.decision import Aggregate, AggregationOptions
+from dask_dfmr.aggregation.result import Aggregate, AggregationOptions
 from dask_dfmr.exceptions import AggregationError, ClusterError
 from dask_dfmr.graph import (
     SPLIT_EVERY,

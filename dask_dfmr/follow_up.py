@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
-from dask_dfmr.decision import Aggregate, Note
+from dask_dfmr.aggregation.result import Aggregate, Note
 from dask_dfmr.exceptions import HeterogeneityWarning, PartitionWarning
 from dask_dfmr.execution import FitResult, Pipeline
 from dask_dfmr.likelihood_test import as_likelihoods, judge_by_likelihood, likelihood_in_words

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from scipy.stats import norm, pearson3
 
-from dask_dfmr.calibration import Law, settle
+from dask_dfmr.aggregation.null_law import Law, settle
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.mixture import Mixture
 

@@ -12,8 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dask_dfmr import checks
+from dask_dfmr.aggregation.result import FALSE_DROP_RATE, Aggregate
 from dask_dfmr.candidates import Scored, climb_and_score, fit_all
-from dask_dfmr.decision import FALSE_DROP_RATE, Aggregate
 from dask_dfmr.estimator import GaussianMixture, as_fitted
 from dask_dfmr.exceptions import AggregationError, PartitionError, PartitionWarning
 from dask_dfmr.execution import FitResult, Pipeline

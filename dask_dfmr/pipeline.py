@@ -11,7 +11,7 @@ from dask.utils import parse_timedelta
 from numpy.typing import ArrayLike
 
 from dask_dfmr import checks
-from dask_dfmr.decision import FALSE_DROP_RATE, AggregationOptions
+from dask_dfmr.aggregation.result import FALSE_DROP_RATE, AggregationOptions
 from dask_dfmr.execution import Pipeline, active_client
 from dask_dfmr.graph import SPLIT_EVERY
 from dask_dfmr.local.fit import LocalProblem

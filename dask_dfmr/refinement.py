@@ -17,8 +17,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from dask_dfmr import checks
-from dask_dfmr.calibration import Settled
-from dask_dfmr.decision import FALSE_DROP_RATE
+from dask_dfmr.aggregation.null_law import Settled
+from dask_dfmr.aggregation.result import FALSE_DROP_RATE
 from dask_dfmr.exceptions import RefinementError
 from dask_dfmr.local.em import Ascent, ComponentCollapsedError, MeanChange, Point, RemainingGain
 from dask_dfmr.local.fit import LocalProblem

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dask_dfmr.decision import FilterDecision
+from dask_dfmr.aggregation.result import FilterDecision
 from dask_dfmr.local.estimate import Outcome
 
 COLUMNS = (

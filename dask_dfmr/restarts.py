@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from dask_dfmr import checks, optima, tasks
-from dask_dfmr.decision import Note
+from dask_dfmr.aggregation.result import Note
 from dask_dfmr.exceptions import OptimumWarning
 from dask_dfmr.execution import FitResult, HeldTask, Pipeline, fetch, hold_each, place, run
 from dask_dfmr.graph import GraphBuilder

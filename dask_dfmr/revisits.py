@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 
 from dask_dfmr import tasks
+from dask_dfmr.aggregation.rerun import audit_table, audited, with_estimate, yardstick_of
+from dask_dfmr.aggregation.result import Aggregate
 from dask_dfmr.audit import compare_refit
-from dask_dfmr.decision import Aggregate
 from dask_dfmr.execution import Pipeline, fetch, hold_each, place
 from dask_dfmr.graph import GraphBuilder, add_fits
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.local.row_statistics import Reading, Wanted
 from dask_dfmr.reading import Reader
-from dask_dfmr.reaggregation import audit_table, audited, with_estimate, yardstick_of
 from dask_dfmr.threads import single_threaded_blas
 
 MOST_READ = 8

@@ -5,7 +5,7 @@ the sums of partitions differ by sampling alone, whether the mixture is their op
 rows: sums over rows need no estimate. The test is the squared length of what a sum has beyond its share of the
 total, whitened by the Fisher information (Rao's score test, of one sample against the others). Its law has the
 first three moments for as few rows as there are; scale and spread are corrected by what the majority shows
-(:mod:`dask_dfmr.calibration`).
+(:mod:`dask_dfmr.aggregation.null_law`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
-from dask_dfmr.calibration import Law, Settled, settle
+from dask_dfmr.aggregation.null_law import Law, Settled, settle
 from dask_dfmr.local.em import Point
 from dask_dfmr.local.row_statistics import Measurement, Reading
 from dask_dfmr.mixtures.family import Array, Family

@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from dask_dfmr import tasks
-from dask_dfmr.aggregation import aggregate_in_memory
+from dask_dfmr.aggregation.plan import aggregate_in_memory
 from dask_dfmr.exceptions import AggregationError
 from dask_dfmr.execution import FitResult, Pipeline
 from dask_dfmr.local.estimate import LocalEstimate

@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dask_dfmr import stages
-from dask_dfmr.decision import Aggregate, AggregationOptions, FilterDecision
+from dask_dfmr.aggregation.result import Aggregate, AggregationOptions, FilterDecision
+from dask_dfmr.aggregation.stages import intake as stages
 from dask_dfmr.local.em import Ascent, ComponentCollapsedError, Point, RemainingGain
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.row_statistics import Measurement, Reading

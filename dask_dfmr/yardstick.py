@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
-from dask_dfmr.calibration import Law, chi_square_law, settle
+from dask_dfmr.aggregation.null_law import Law, chi_square_law, settle
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.mixtures.distances import l2_tile, log_self_products, stack_mixtures
 from dask_dfmr.mixtures.family import Array

@@ -21,7 +21,7 @@ from dask_dfmr import (
     mixing_distance,
     pairwise_l2,
 )
-from dask_dfmr.decision import AggregationOptions, FilterDecision
+from dask_dfmr.aggregation.result import AggregationOptions, FilterDecision
 from dask_dfmr.local.estimate import without_estimate
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES
 from tests.strategies import (

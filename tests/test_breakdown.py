@@ -17,8 +17,8 @@ from dask_dfmr import (
     aggregate,
     mixing_distance,
 )
+from dask_dfmr.aggregation.groups import groups_of, has_clear_majority, rival_groups
 from dask_dfmr.attacks import corrupt
-from dask_dfmr.grouping import groups_of, has_clear_majority, rival_groups
 from dask_dfmr.mixtures.information import information
 from tests.data_makers import make_rows
 from tests.strategies import random_mixture

@@ -18,11 +18,11 @@ from dask_dfmr import (
     LocalEstimate,
     Mixture,
     aggregate,
-    componentwise,
     dfmr,
     mixing_distance,
 )
-from dask_dfmr.componentwise import (
+from dask_dfmr.aggregation import componentwise
+from dask_dfmr.aggregation.componentwise import (
     LEAST_SCALE,
     LEVEL,
     Machines,

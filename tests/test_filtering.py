@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from dask_dfmr.filtering import best_candidate, keep_near, row_candidates
+from dask_dfmr.aggregation.medoid import best_candidate, keep_near, row_candidates
 from tests.strategies import seeds
 
 

@@ -25,7 +25,7 @@ from dask_dfmr import (
     PartitionWarning,
     aggregate,
 )
-from dask_dfmr.decision import METHODS
+from dask_dfmr.aggregation.result import METHODS
 from tests.strategies import covariance_types, jiggled, random_mixture, seeds, shuffled
 
 pytestmark = pytest.mark.usefixtures("coarse_laws")

@@ -18,16 +18,8 @@ from dask_dfmr import (
     aggregate,
     dfmr,
 )
-from dask_dfmr.attacks import ATTACKS, corrupt
-from dask_dfmr.decision import AggregationOptions
-from dask_dfmr.grouping import near_groups
-from dask_dfmr.mixtures.distances import stack_mixtures
-from dask_dfmr.mixtures.gaussian import Gaussian
-from dask_dfmr.mixtures.information import information
-from dask_dfmr.mixtures.metrics import parameter_error
-from dask_dfmr.mixtures.whitening import Frame, make_frame
-from dask_dfmr.reaggregation import in_order_of
-from dask_dfmr.spectral import (
+from dask_dfmr.aggregation.groups import near_groups
+from dask_dfmr.aggregation.hardened.spectral import (
     Widening,
     alarm,
     copy_limit,
@@ -35,6 +27,14 @@ from dask_dfmr.spectral import (
     pair_squares,
     typical_pair,
 )
+from dask_dfmr.aggregation.rerun import in_order_of
+from dask_dfmr.aggregation.result import AggregationOptions
+from dask_dfmr.attacks import ATTACKS, corrupt
+from dask_dfmr.mixtures.distances import stack_mixtures
+from dask_dfmr.mixtures.gaussian import Gaussian
+from dask_dfmr.mixtures.information import information
+from dask_dfmr.mixtures.metrics import parameter_error
+from dask_dfmr.mixtures.whitening import Frame, make_frame
 from tests.data_makers import make_delayed, same_bits
 from tests.strategies import shuffled
 
@@ -577,7 +577,7 @@ class TestBounds:
         assert result.decision.kept.sum() > 15
 
     def test_too_many_estimates_are_an_error(self, monkeypatch):
-        monkeypatch.setattr("dask_dfmr.decision.ALL_PAIRS_UP_TO", 10)
+        monkeypatch.setattr("dask_dfmr.aggregation.result.ALL_PAIRS_UP_TO", 10)
         with pytest.raises(ValueError, match="method='hardened' compares up to 10 estimates"):
             hardened(honest(12))
         with pytest.raises(ValueError, match="compares up to 10 estimates"):

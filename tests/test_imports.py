@@ -24,18 +24,18 @@ MATHEMATICS = (
     "local.fit",
     "local.pilots",
     "mixtures.distances",
-    "filtering",
-    "references",
+    "aggregation.medoid",
+    "aggregation.references",
     "mixtures.information",
-    "calibration",
-    "grouping",
-    "judging",
+    "aggregation.null_law",
+    "aggregation.groups",
+    "aggregation.stages.consensus",
     "yardstick",
     "deeds",
     "audit",
-    "archive",
-    "reaggregation",
-    "componentwise",
+    "aggregation.archive",
+    "aggregation.rerun",
+    "aggregation.componentwise",
     "score_test",
     "likelihood_test",
     "local.holdout",
@@ -43,22 +43,22 @@ MATHEMATICS = (
     "refinement",
     "optima",
     "selection",
-    "reduction",
-    "trimming",
+    "aggregation.reduction",
+    "aggregation.trimmed_reduction",
     "mixtures.whitening",
-    "spectral",
-    "hardened",
-    "hardening",
+    "aggregation.hardened.spectral",
+    "aggregation.hardened.filter",
+    "aggregation.stages.hardened",
     "regrouping",
-    "aggregation",
+    "aggregation.plan",
     "attacks.catalogue",
     "attacks.adversary",
     "attacks.on_estimates",
     "attacks.on_messages",
     "attacks.on_rows",
     "exceptions",
-    "stages",
-    "decision",
+    "aggregation.stages.intake",
+    "aggregation.result",
     "mixtures.metrics",
     "seeds",
     "checks",
@@ -113,7 +113,7 @@ def own_imports(module: str) -> set[str]:
 
 
 def test_the_parser_sees_the_package():
-    assert {"local.pilots", "stages", "tasks"} <= own_imports("graph")
+    assert {"local.pilots", "aggregation.stages.intake", "tasks"} <= own_imports("graph")
     assert {"mixtures.family", "mixtures.gaussian"} <= own_imports("mixtures.mixture")
 
 
@@ -136,9 +136,11 @@ def test_the_mathematics_imports_only_mathematics():
 
 
 def test_the_filter_knows_arrays_only():
-    assert own_imports("filtering") <= {"mixtures.family"}
+    assert own_imports("aggregation.medoid") <= {"mixtures.family"}
     names = {
-        name for origin, name in imports_of("filtering") if origin == "dask_dfmr.mixtures.family"
+        name
+        for origin, name in imports_of("aggregation.medoid")
+        if origin == "dask_dfmr.mixtures.family"
     }
     assert names <= {"Array"}
 

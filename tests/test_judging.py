@@ -12,10 +12,10 @@ from dask_dfmr import (
     Mixture,
     aggregate,
     fit_local,
-    judging,
     pairwise_l2,
 )
-from dask_dfmr.grouping import groups_of
+from dask_dfmr.aggregation.groups import groups_of
+from dask_dfmr.aggregation.stages import consensus as judging
 from tests.strategies import random_mixture
 
 TWO = Mixture([0.4, 0.6], [[0.0, 0.0], [3.0, 1.0]], [np.eye(2), [[1.0, 0.6], [0.6, 2.0]]])

@@ -21,12 +21,9 @@ from dask_dfmr import (
     aggregate,
     dfmr,
     pairwise_l2,
-    references,
-    stages,
 )
-from dask_dfmr.decision import AggregationOptions
-from dask_dfmr.mixtures.distances import block_size_for, tile_blocks
-from dask_dfmr.references import (
+from dask_dfmr.aggregation import references
+from dask_dfmr.aggregation.references import (
     ALL_PAIRS_UP_TO,
     N_CANDIDATES,
     N_REFERENCES,
@@ -38,6 +35,9 @@ from dask_dfmr.references import (
     draw_scouts,
     quantile_error,
 )
+from dask_dfmr.aggregation.result import AggregationOptions
+from dask_dfmr.aggregation.stages import intake as stages
+from dask_dfmr.mixtures.distances import block_size_for, tile_blocks
 from dask_dfmr.seeds import SCOUT_DRAW, seed_sequence, stream
 from tests.data_makers import make_ddf, make_rows, same_bits
 from tests.strategies import random_mixture

@@ -6,9 +6,7 @@ from hypothesis import given
 from numpy.testing import assert_allclose, assert_array_equal
 
 from dask_dfmr import Mixture
-from dask_dfmr.mixtures.family import take
-from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian
-from dask_dfmr.reduction import (
+from dask_dfmr.aggregation.reduction import (
     Centers,
     add_assignments,
     assign,
@@ -16,6 +14,8 @@ from dask_dfmr.reduction import (
     recentre,
     reduce_pooled,
 )
+from dask_dfmr.mixtures.family import take
+from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian
 from tests import naive
 from tests.strategies import covariance_types, jiggled, random_mixture, seeds, some_estimates
 

@@ -5,8 +5,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from dask_dfmr import Aggregate, LocalEstimate, Mixture, aggregate
-from dask_dfmr.reduction import Centers
-from dask_dfmr.trimming import reduce_trimmed
+from dask_dfmr.aggregation.reduction import Centers
+from dask_dfmr.aggregation.trimmed_reduction import reduce_trimmed
 from tests import naive
 from tests.strategies import jiggled, random_mixture, shuffled
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from dask_dfmr import checks
+from dask_dfmr.aggregation.reduction import Centers, reduce_pooled
 from dask_dfmr.attacks.catalogue import Attack, find
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.mixtures.distances import (
@@ -32,7 +33,6 @@ from dask_dfmr.mixtures.family import Array, Components, Family, take
 from dask_dfmr.mixtures.gaussian import Gaussian
 from dask_dfmr.mixtures.information import Information, information
 from dask_dfmr.mixtures.mixture import Mixture
-from dask_dfmr.reduction import Centers, reduce_pooled
 from dask_dfmr.seeds import ATTACK_OWN, ATTACK_SHARED, ATTACKED, SeedLike, seed_sequence, stream
 
 SHRINKING, MOST_SHRINKINGS = 0.95, 500

@@ -12,11 +12,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dask_dfmr import checks
-from dask_dfmr.aggregation import aggregate
+from dask_dfmr.aggregation.plan import aggregate
+from dask_dfmr.aggregation.result import METHODS, Aggregate
 from dask_dfmr.attacks.adversary import Adversary, check_rate, mixture_of, recruit
 from dask_dfmr.attacks.catalogue import Attack, find
 from dask_dfmr.attacks.on_partitions import corrupt_partitions
-from dask_dfmr.decision import METHODS, Aggregate
 from dask_dfmr.estimator import GaussianMixture
 from dask_dfmr.exceptions import AggregationError
 from dask_dfmr.local.estimate import LocalEstimate

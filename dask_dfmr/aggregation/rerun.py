@@ -15,18 +15,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dask_dfmr import checks, judging, stages
-from dask_dfmr.aggregation import decide, measure_blocks
-from dask_dfmr.archive import load_aggregate, save_aggregate
+from dask_dfmr import checks
+from dask_dfmr.aggregation.archive import load_aggregate, save_aggregate
+from dask_dfmr.aggregation.plan import decide, measure_blocks
+from dask_dfmr.aggregation.reduction import Centers, reduce_pooled
+from dask_dfmr.aggregation.result import Aggregate, FilterDecision, Origin
+from dask_dfmr.aggregation.stages import consensus as judging
+from dask_dfmr.aggregation.stages import intake as stages
+from dask_dfmr.aggregation.stages.intake import Block
 from dask_dfmr.audit import Finding, audit_estimate
-from dask_dfmr.decision import Aggregate, FilterDecision, Origin
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.mixtures.distances import tile_blocks
 from dask_dfmr.mixtures.family import canonical_order
 from dask_dfmr.mixtures.metrics import mixing_distance
 from dask_dfmr.mixtures.mixture import Mixture
-from dask_dfmr.reduction import Centers, reduce_pooled
-from dask_dfmr.stages import Block
 from dask_dfmr.yardstick import Yardstick, make_yardstick
 
 REMOVED = "removed"

@@ -2,7 +2,7 @@
 
     draw_witnesses -> { take_machines } -> join_machines -> form_consensus -> { consensus_distances } -> judge
 
-follow ``l2_filter`` of :mod:`dask_dfmr.stages`, in the same terms. The centre is one estimate with a sampling error of
+follow ``l2_filter`` of :mod:`dask_dfmr.aggregation.stages.intake`, in the same terms. The centre is one estimate with a sampling error of
 its own, which would be in every distance to it. The consensus, a reduction of many, has next to none.
 """
 
@@ -15,19 +15,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dask_dfmr.calibration import MAX_SPREAD, Law, l2_law, settle
-from dask_dfmr.decision import AggregationOptions, Note
-from dask_dfmr.exceptions import FilterWarning, HeterogeneityWarning, NoMajorityWarning
-from dask_dfmr.grouping import copies_of, groups_of, has_clear_majority, rival_groups
-from dask_dfmr.local.fit import LocalProblem
-from dask_dfmr.mixtures import distances as l2
-from dask_dfmr.mixtures.distances import Stack
-from dask_dfmr.mixtures.family import Array, Components, Family
-from dask_dfmr.mixtures.information import information
-from dask_dfmr.mixtures.mixture import Mixture
-from dask_dfmr.reduction import Centers, reduce_pooled
-from dask_dfmr.seeds import WITNESS_DRAW, stream
-from dask_dfmr.stages import (
+from dask_dfmr.aggregation.groups import copies_of, groups_of, has_clear_majority, rival_groups
+from dask_dfmr.aggregation.null_law import MAX_SPREAD, Law, l2_law, settle
+from dask_dfmr.aggregation.reduction import Centers, reduce_pooled
+from dask_dfmr.aggregation.result import AggregationOptions, Note
+from dask_dfmr.aggregation.stages.intake import (
     Block,
     Roll,
     Verdict,
@@ -38,6 +30,14 @@ from dask_dfmr.stages import (
     spread,
     verdict_on,
 )
+from dask_dfmr.exceptions import FilterWarning, HeterogeneityWarning, NoMajorityWarning
+from dask_dfmr.local.fit import LocalProblem
+from dask_dfmr.mixtures import distances as l2
+from dask_dfmr.mixtures.distances import Stack
+from dask_dfmr.mixtures.family import Array, Components, Family
+from dask_dfmr.mixtures.information import information
+from dask_dfmr.mixtures.mixture import Mixture
+from dask_dfmr.seeds import WITNESS_DRAW, stream
 
 MOST_WITNESSES = 256
 """So many machines form the consensus: its variance is then one in a hundred or less of a machine's own."""

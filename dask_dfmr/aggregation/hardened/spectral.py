@@ -1,7 +1,7 @@
 """White vectors of machines -> which are copies, which are too far, which move together along one direction.
 
 Honest estimates are independent standard normal vectors about a common point, (n_machines, n_axes). Knows arrays only;
-limits come from the laws of :mod:`dask_dfmr.calibration`, widened by what few rows do (:class:`Widening`).
+limits come from the laws of :mod:`dask_dfmr.aggregation.null_law`, widened by what few rows do (:class:`Widening`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial.distance import pdist, squareform
 
-from dask_dfmr.calibration import LEAST_SCALE, chi_square_law, settle
+from dask_dfmr.aggregation.null_law import LEAST_SCALE, chi_square_law, settle
 from dask_dfmr.mixtures.family import Array, Labels
 
 LEVEL = 0.01

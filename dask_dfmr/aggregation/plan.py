@@ -8,19 +8,20 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from dask_dfmr import judging, stages
-from dask_dfmr.decision import FALSE_DROP_RATE, Aggregate, AggregationOptions, Origin
-from dask_dfmr.hardening import harden_verdict
-from dask_dfmr.judging import Consensus
+from dask_dfmr.aggregation.reduction import MAX_ROUNDS
+from dask_dfmr.aggregation.result import FALSE_DROP_RATE, Aggregate, AggregationOptions, Origin
+from dask_dfmr.aggregation.stages import consensus as judging
+from dask_dfmr.aggregation.stages import intake as stages
+from dask_dfmr.aggregation.stages.consensus import Consensus
+from dask_dfmr.aggregation.stages.hardened import harden_verdict
+from dask_dfmr.aggregation.stages.intake import Block, CenterCandidate, Roll
+from dask_dfmr.aggregation.trimmed_reduction import trim
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.mixtures.distances import tile_blocks, upper_tiles
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.mixture import Mixture
-from dask_dfmr.reduction import MAX_ROUNDS
 from dask_dfmr.seeds import SeedLike, seed_sequence
-from dask_dfmr.stages import Block, CenterCandidate, Roll
-from dask_dfmr.trimming import trim
 
 
 def aggregate(

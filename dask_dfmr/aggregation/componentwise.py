@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.special import gammaincinv
 
+from dask_dfmr.aggregation.medoid import Candidate, best_candidate, row_candidates
 from dask_dfmr.exceptions import AggregationError
-from dask_dfmr.filtering import Candidate, best_candidate, row_candidates
 from dask_dfmr.mixtures.distances import Stack, log_self_products
 from dask_dfmr.mixtures.family import Array, Components, Family, Labels, canonical_order, take
 

@@ -15,11 +15,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dask_dfmr.decision import Aggregate, AggregationOptions
+from dask_dfmr.aggregation.reduction import MAX_ROUNDS, ROUNDING, Centers, move_centers
+from dask_dfmr.aggregation.result import Aggregate, AggregationOptions
+from dask_dfmr.aggregation.stages.intake import Block, Verdict, finish, join_machines, pool
 from dask_dfmr.mixtures.family import Array, Components, Family
 from dask_dfmr.mixtures.mixture import Mixture
-from dask_dfmr.reduction import MAX_ROUNDS, ROUNDING, Centers, move_centers
-from dask_dfmr.stages import Block, Verdict, finish, join_machines, pool
 
 TRIMMED_SHARE = 0.5
 """Of the weight of all pooled components."""

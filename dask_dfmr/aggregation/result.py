@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dask_dfmr import checks
+from dask_dfmr.aggregation.reduction import MAX_ROUNDS
+from dask_dfmr.aggregation.references import ALL_PAIRS_UP_TO, N_REFERENCES
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.mixture import Mixture
-from dask_dfmr.reduction import MAX_ROUNDS
-from dask_dfmr.references import ALL_PAIRS_UP_TO, N_REFERENCES
 
 METHODS = ("dfmr", "mr", "coat", "trim", "hardened")
 
@@ -242,7 +242,7 @@ class Note(NamedTuple):
 
 
 class Workshop(Protocol):
-    """What modules above this one can do with an aggregate; :mod:`dask_dfmr.reaggregation` has it."""
+    """What modules above this one can do with an aggregate; :mod:`dask_dfmr.aggregation.rerun` has it."""
 
     def without(self, last: Aggregate, partitions: Sequence[int] | int) -> Aggregate: ...
     def with_rho(self, last: Aggregate, rho: float | str) -> Aggregate: ...

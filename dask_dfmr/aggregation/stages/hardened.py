@@ -1,4 +1,4 @@
-"""Stage of ``method="hardened"``: the verdict of :mod:`dask_dfmr.judging` -> that of :mod:`dask_dfmr.hardened`.
+"""Stage of ``method="hardened"``: the verdict of :mod:`dask_dfmr.aggregation.stages.consensus` -> that of :mod:`dask_dfmr.aggregation.hardened.filter`.
 
     l2_tile, ..., judge -> harden -> offer_start, ...
 
@@ -12,16 +12,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from dask_dfmr.decision import AggregationOptions, Note
-from dask_dfmr.exceptions import FilterWarning, HeterogeneityWarning, NoMajorityWarning
-from dask_dfmr.hardened import Estimates, Finding, Hardened, Refit, harden
-from dask_dfmr.judging import Consensus, heterogeneity_notes
-from dask_dfmr.local.fit import LocalProblem
-from dask_dfmr.mixtures.distances import Stack, stack_mixtures, upper_tiles
-from dask_dfmr.mixtures.family import Array, Components
-from dask_dfmr.mixtures.whitening import match_components
-from dask_dfmr.reduction import Centers, in_canonical_order
-from dask_dfmr.stages import (
+from dask_dfmr.aggregation.hardened.filter import Estimates, Finding, Hardened, Refit, harden
+from dask_dfmr.aggregation.reduction import Centers, in_canonical_order
+from dask_dfmr.aggregation.result import AggregationOptions, Note
+from dask_dfmr.aggregation.stages.consensus import Consensus, heterogeneity_notes
+from dask_dfmr.aggregation.stages.intake import (
     Block,
     Roll,
     Verdict,
@@ -33,6 +28,11 @@ from dask_dfmr.stages import (
     spread,
     verdict_on,
 )
+from dask_dfmr.exceptions import FilterWarning, HeterogeneityWarning, NoMajorityWarning
+from dask_dfmr.local.fit import LocalProblem
+from dask_dfmr.mixtures.distances import Stack, stack_mixtures, upper_tiles
+from dask_dfmr.mixtures.family import Array, Components
+from dask_dfmr.mixtures.whitening import match_components
 
 FEWEST_REFITS = 8
 """Of fewer refits nobody can tell how far estimates scatter."""

@@ -3,12 +3,12 @@
     stack_estimates -> call_roll
     -> l2_tile -> coat_candidate                                                  all pairs, or
     -> { draw_* -> take_machines, join_machines -> l2_rows } x 3 -> coat_among    references
-    -> coat_min -> l2_filter -> stages of dask_dfmr.judging
+    -> coat_min -> l2_filter -> stages of dask_dfmr.aggregation.stages.consensus
     -> offer_start, pick_start -> { assign_block, recentre_round } or reduce_blocks -> finish
 
     stack_estimates -> call_roll -> componentwise                     heterogeneity="weights"
 
-:mod:`dask_dfmr.aggregation` runs them in memory and :mod:`dask_dfmr.graph` hangs them into a graph.
+:mod:`dask_dfmr.aggregation.plan` runs them in memory and :mod:`dask_dfmr.graph` hangs them into a graph.
 """
 
 from __future__ import annotations
@@ -21,8 +21,18 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
-from dask_dfmr.componentwise import ComponentwiseResult, as_machines, filter_components
-from dask_dfmr.decision import (
+from dask_dfmr.aggregation.componentwise import ComponentwiseResult, as_machines, filter_components
+from dask_dfmr.aggregation.medoid import Candidate, best_candidate, keep_near, row_candidates
+from dask_dfmr.aggregation.reduction import (
+    Assignment,
+    Centers,
+    assign,
+    in_canonical_order,
+    recentre,
+    reduce_pooled,
+)
+from dask_dfmr.aggregation.references import best_medians, draw_references, draw_scouts
+from dask_dfmr.aggregation.result import (
     PAPER_RHO,
     Aggregate,
     AggregationOptions,
@@ -36,21 +46,11 @@ from dask_dfmr.exceptions import (
     HeterogeneityWarning,
     PartitionWarning,
 )
-from dask_dfmr.filtering import Candidate, best_candidate, keep_near, row_candidates
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.mixtures import distances as l2
 from dask_dfmr.mixtures.distances import Stack, stack_mixtures
 from dask_dfmr.mixtures.family import Array, Components, Family, canonical_order
 from dask_dfmr.mixtures.mixture import Mixture
-from dask_dfmr.reduction import (
-    Assignment,
-    Centers,
-    assign,
-    in_canonical_order,
-    recentre,
-    reduce_pooled,
-)
-from dask_dfmr.references import best_medians, draw_references, draw_scouts
 from dask_dfmr.seeds import COMPONENT_DRAW, REFERENCE_DRAW, SCOUT_DRAW, stream
 
 MUCH = 0.25
@@ -326,7 +326,7 @@ def coat_min(candidates: Sequence[CenterCandidate | None]) -> CenterCandidate:
     return best._replace(n_candidates=sum(c.n_candidates for c in present.values()))
 
 
-# -- the same for many machines: not all pairs, see dask_dfmr.references -----------------
+# -- the same for many machines: not all pairs, see dask_dfmr.aggregation.references -----------------
 
 
 def scouts_of(roll: Roll, seed: np.random.SeedSequence) -> list[int]:
@@ -683,7 +683,7 @@ def finish(
     )
 
 
-# -- component by component, see dask_dfmr.componentwise ---------------------------------
+# -- component by component, see dask_dfmr.aggregation.componentwise ---------------------------------
 
 FEWEST_JUDGES = 4
 """A component that fewer estimates judge is worth a warning: of three, one bad one is survived."""

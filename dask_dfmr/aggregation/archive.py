@@ -16,7 +16,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from dask_dfmr import exceptions
-from dask_dfmr.decision import (
+from dask_dfmr.aggregation.result import (
     Aggregate,
     AggregationOptions,
     ComponentDecision,

@@ -9,7 +9,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 from scipy.stats import chi2
 
-from dask_dfmr.calibration import Law
+from dask_dfmr.aggregation.null_law import Law
 from dask_dfmr.mixtures.family import Array, Labels
 
 LEAST_SHARE = 0.15

@@ -4,7 +4,7 @@
 2. *L2 filter* among the votes: what is grossly off goes, and what is left can be matched component by component.
 3. *White coordinates* by the Fisher information at the centre, :mod:`dask_dfmr.mixtures.whitening`. In them honest estimates are
    standard normal, so that each further step has a law: copies once more; the length of each vector and of each of
-   its parts; and directions along which several machines move together, :mod:`dask_dfmr.spectral`.
+   its parts; and directions along which several machines move together, :mod:`dask_dfmr.aggregation.hardened.spectral`.
 
 Mathematics only: arrays and a family in, positions and findings out.
 """
@@ -17,14 +17,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dask_dfmr import spectral
-from dask_dfmr.calibration import Law, chi_square_law
-from dask_dfmr.filtering import Candidate, best_candidate, row_candidates
-from dask_dfmr.grouping import copy_distance, near_groups
+from dask_dfmr.aggregation.groups import copy_distance, near_groups
+from dask_dfmr.aggregation.hardened import spectral
+from dask_dfmr.aggregation.hardened.spectral import Alarm, Widening
+from dask_dfmr.aggregation.medoid import Candidate, best_candidate, row_candidates
+from dask_dfmr.aggregation.null_law import Law, chi_square_law
 from dask_dfmr.mixtures.distances import Stack
 from dask_dfmr.mixtures.family import Array, Components, Family, Labels
 from dask_dfmr.mixtures.whitening import Frame, make_frame
-from dask_dfmr.spectral import Alarm, Widening
 
 FEWEST_MACHINES = 4
 """Of fewer nobody can tell which ones are unlike the others."""
