@@ -24,7 +24,7 @@ from dask_dfmr import GaussianMixture, Mixture, fit_local, mixing_distance
 from dask_dfmr.execution import FitResult, run
 from dask_dfmr.follow_up import FollowUp, follow_up
 from dask_dfmr.pipeline import build_pipeline
-from dask_dfmr.refinement import RefinementOptions
+from dask_dfmr.refinement.em_passes import RefinementOptions
 
 PASSES = (0, 1, 2, 5, 10, 20, "auto")
 OWN = ("on_failed", "keep_estimates", "warm_start", "verbose", "restarts", "refine")

@@ -30,7 +30,7 @@ from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.partitions import check_dtypes, check_kind, rows_of
 from dask_dfmr.pipeline import build_pipeline
-from dask_dfmr.refinement import RefinementOptions
+from dask_dfmr.refinement.em_passes import RefinementOptions
 from dask_dfmr.report import describe_failures, describe_verdict, failures, partition_report
 from dask_dfmr.restarts import SettledFit, check_restarts, settle_optimum
 from dask_dfmr.revisits import audit_with_rows, fit_partitions, numbered_from

@@ -1,6 +1,6 @@
 """After the aggregation: whether fresh starts on a few kept partitions find a better optimum, and adopting it.
 
-The mathematics is in :mod:`dask_dfmr.optima`. The rows of the partitions drawn are read once and stay where they were
+The mathematics is in :mod:`dask_dfmr.refinement.optima`. The rows of the partitions drawn are read once and stay where they were
 read; adopting a better optimum fits all partitions again from it, which is another read of everything.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dask_dfmr import checks, optima, tasks
+from dask_dfmr import checks, tasks
 from dask_dfmr.aggregation.result import Note
 from dask_dfmr.exceptions import OptimumWarning
 from dask_dfmr.execution import FitResult, HeldTask, Pipeline, fetch, hold_each, place, run
@@ -23,6 +23,7 @@ from dask_dfmr.local.pilots import Start
 from dask_dfmr.local.starts import MAX_START_ROWS
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.mixture import Mixture
+from dask_dfmr.refinement import optima
 from dask_dfmr.seeds import OPTIMUM_DRAW, OPTIMUM_FIT, OPTIMUM_ROWS, stream
 from dask_dfmr.threads import single_threaded_blas
 

@@ -7,8 +7,9 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from dask_dfmr import GaussianMixture, Mixture, OptimumWarning, fit_local, mixing_distance, optima
+from dask_dfmr import GaussianMixture, Mixture, OptimumWarning, fit_local, mixing_distance
 from dask_dfmr.local.fit import LocalProblem
+from dask_dfmr.refinement import optima
 from tests.data_makers import CountingReader, make_ddf, same_bits
 
 CLUSTERS = Mixture(

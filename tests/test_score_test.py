@@ -8,7 +8,7 @@ import pytest
 from dask_dfmr import Mixture
 from dask_dfmr.local.row_statistics import Reading, Wanted, measure, total_of
 from dask_dfmr.mixtures.gaussian import Gaussian
-from dask_dfmr.score_test import RowScores, score_statistics, score_test
+from dask_dfmr.refinement.score_test import RowScores, score_statistics, score_test
 from tests.data_makers import TRUTH, make_rows
 from tests.poisson import Poisson
 

@@ -1,7 +1,7 @@
 """Accelerated, monotone EM from one start, wherever the sums over rows come from. Knows no rows.
 
 A local fit evaluates every point on the rows of its partition (:mod:`dask_dfmr.local.fit`), a refinement on
-those of all kept partitions (:mod:`dask_dfmr.refinement`).
+those of all kept partitions (:mod:`dask_dfmr.refinement.em_passes`).
 """
 
 from __future__ import annotations

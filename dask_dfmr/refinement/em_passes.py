@@ -5,7 +5,7 @@ partitions take it to the maximiser of their joint penalised likelihood: moments
 what is done with the sum is what a local fit does with the moments of its rows (:mod:`dask_dfmr.local.em`).
 
 With all rows at hand more can be judged than estimates: every accepted pass asks whether the rows of a partition
-contradict the others' (:mod:`dask_dfmr.score_test`), those of partitions with too few rows for an estimate included.
+contradict the others' (:mod:`dask_dfmr.refinement.score_test`), those of partitions with too few rows for an estimate included.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.row_statistics import Measurement, Reading, Total, Wanted
 from dask_dfmr.mixtures.family import Prior
 from dask_dfmr.mixtures.mixture import Mixture
-from dask_dfmr.score_test import ScoreTest, score_statistics, score_test
+from dask_dfmr.refinement.score_test import ScoreTest, score_statistics, score_test
 
 FEWEST_JUDGES = 4
 """Of fewer partitions nobody can say which one is wrong."""
