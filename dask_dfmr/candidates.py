@@ -23,7 +23,7 @@ import numpy as np
 from dask.sizeof import sizeof
 from numpy.typing import NDArray
 
-from dask_dfmr import selection, tasks
+from dask_dfmr import tasks
 from dask_dfmr.aggregation.plan import aggregate_in_memory
 from dask_dfmr.aggregation.result import Aggregate, AggregationOptions
 from dask_dfmr.exceptions import AggregationError
@@ -43,7 +43,8 @@ from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.partitions import Loader, Partitions, rows_of
 from dask_dfmr.reading import Reader
 from dask_dfmr.seeds import PILOT_DRAW, PILOT_ROWS, stream
-from dask_dfmr.selection import Climb, CommonSet, Judged, Scores
+from dask_dfmr.selection import common_set as selection
+from dask_dfmr.selection.common_set import Climb, CommonSet, Judged, Scores
 from dask_dfmr.tasks import FitSettings
 from dask_dfmr.threads import single_threaded_blas
 

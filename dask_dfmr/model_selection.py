@@ -25,7 +25,7 @@ from dask_dfmr.pipeline import START_NAMES, build_pipeline
 from dask_dfmr.reading import Reader
 from dask_dfmr.report import describe_failures, failures, partition_report
 from dask_dfmr.seeds import SeedLike
-from dask_dfmr.selection import CRITERIA, find_common_set, pick
+from dask_dfmr.selection.common_set import CRITERIA, find_common_set, pick
 from dask_dfmr.tasks import FitSettings
 from dask_dfmr.trust import trusting
 

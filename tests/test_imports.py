@@ -42,7 +42,7 @@ MATHEMATICS = (
     "local.row_statistics",
     "refinement.em_passes",
     "refinement.optima",
-    "selection",
+    "selection.common_set",
     "aggregation.reduction",
     "aggregation.trimmed_reduction",
     "mixtures.whitening",

@@ -21,7 +21,14 @@ from dask_dfmr import (
 from dask_dfmr.local.holdout import split_rows
 from dask_dfmr.local.row_statistics import Measurement, Reading
 from dask_dfmr.pipeline import START_NAMES
-from dask_dfmr.selection import Judged, bic_excess, find_common_set, mean_and_error, pick, score_all
+from dask_dfmr.selection.common_set import (
+    Judged,
+    bic_excess,
+    find_common_set,
+    mean_and_error,
+    pick,
+    score_all,
+)
 from tests.data_makers import (
     TRUTH,
     CountingReader,
