@@ -32,7 +32,7 @@ from mixsim import mixsim
 
 from dask_dfmr import GaussianMixture, LocalEstimate, Mixture, aggregate, fit_local
 from dask_dfmr.aggregation.rerun import audit_table, yardstick_of
-from dask_dfmr.audit import audit_estimate
+from dask_dfmr.explanation.causes import audit_estimate
 
 M, N, K, D = 20, 2000, 3, 5
 Rows = np.ndarray

@@ -24,6 +24,12 @@ from dask_dfmr.aggregation.rerun import again, origin_of, short_findings
 from dask_dfmr.aggregation.result import FALSE_DROP_RATE, Aggregate, Note, Origin
 from dask_dfmr.exceptions import AggregationError, PartitionError, PartitionWarning
 from dask_dfmr.execution import FitResult, Pipeline, run
+from dask_dfmr.explanation.report import (
+    describe_failures,
+    describe_verdict,
+    failures,
+    partition_report,
+)
 from dask_dfmr.follow_up import FollowUp, follow_up
 from dask_dfmr.local.estimate import LocalEstimate, Outcome
 from dask_dfmr.mixtures.family import Array
@@ -31,7 +37,6 @@ from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.partitions import check_dtypes, check_kind, rows_of
 from dask_dfmr.pipeline import build_pipeline
 from dask_dfmr.refinement.em_passes import RefinementOptions
-from dask_dfmr.report import describe_failures, describe_verdict, failures, partition_report
 from dask_dfmr.restarts import SettledFit, check_restarts, settle_optimum
 from dask_dfmr.revisits import audit_with_rows, fit_partitions, numbered_from
 from dask_dfmr.second_look import look_again

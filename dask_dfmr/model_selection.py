@@ -17,13 +17,13 @@ from dask_dfmr.candidates import Scored, climb_and_score, fit_all
 from dask_dfmr.estimator import GaussianMixture, as_fitted
 from dask_dfmr.exceptions import AggregationError, PartitionError, PartitionWarning
 from dask_dfmr.execution import FitResult, Pipeline
+from dask_dfmr.explanation.report import describe_failures, failures, partition_report
 from dask_dfmr.follow_up import FollowUp
 from dask_dfmr.local.estimate import Outcome
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian
 from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.pipeline import START_NAMES, build_pipeline
 from dask_dfmr.reading import Reader
-from dask_dfmr.report import describe_failures, failures, partition_report
 from dask_dfmr.seeds import SeedLike
 from dask_dfmr.selection.common_set import CRITERIA, find_common_set, pick
 from dask_dfmr.tasks import FitSettings

@@ -12,8 +12,8 @@ import pandas as pd
 from dask_dfmr import tasks
 from dask_dfmr.aggregation.rerun import audit_table, audited, with_estimate, yardstick_of
 from dask_dfmr.aggregation.result import Aggregate
-from dask_dfmr.audit import compare_refit
 from dask_dfmr.execution import Pipeline, fetch, hold_each, place
+from dask_dfmr.explanation.causes import compare_refit
 from dask_dfmr.graph import GraphBuilder, add_fits
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.local.row_statistics import Reading, Wanted

@@ -9,11 +9,11 @@ from sklearn.exceptions import NotFittedError
 
 from dask_dfmr import GaussianMixture, LocalEstimate, Mixture, aggregate, fit_local
 from dask_dfmr.aggregation.rerun import with_estimate
-from dask_dfmr.audit import audit_estimate, compare_refit
-from dask_dfmr.deeds import Deed, round_factor
+from dask_dfmr.explanation.causes import audit_estimate, compare_refit
+from dask_dfmr.explanation.column_changes import Deed, round_factor
+from dask_dfmr.explanation.standard_errors import make_yardstick
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES
 from dask_dfmr.mixtures.metrics import mixing_distance
-from dask_dfmr.yardstick import make_yardstick
 from tests.data_makers import Reader, make_ddf, make_frame, other_unit, rolled
 
 NAMES = ["FSC", "SSC", "B1"]

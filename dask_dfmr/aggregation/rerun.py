@@ -23,13 +23,13 @@ from dask_dfmr.aggregation.result import Aggregate, FilterDecision, Origin
 from dask_dfmr.aggregation.stages import consensus as judging
 from dask_dfmr.aggregation.stages import intake as stages
 from dask_dfmr.aggregation.stages.intake import Block
-from dask_dfmr.audit import Finding, audit_estimate
+from dask_dfmr.explanation.causes import Finding, audit_estimate
+from dask_dfmr.explanation.standard_errors import Yardstick, make_yardstick
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.mixtures.distances import tile_blocks
 from dask_dfmr.mixtures.family import canonical_order
 from dask_dfmr.mixtures.metrics import mixing_distance
 from dask_dfmr.mixtures.mixture import Mixture
-from dask_dfmr.yardstick import Yardstick, make_yardstick
 
 REMOVED = "removed"
 """Why an estimate that was taken out is not kept."""

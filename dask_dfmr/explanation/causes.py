@@ -1,7 +1,7 @@
 """Why an estimate is unlike the global mixture, in words: what would have to be undone so that the two agree.
 
 Causes are tried, each of which says something exact: a column multiplied, shifted, turned round or exchanged with
-another one, which can be undone (:mod:`dask_dfmr.deeds`); other weights, one component or one column, whose part of
+another one, which can be undone (:mod:`dask_dfmr.explanation.column_changes`); other weights, one component or one column, whose part of
 the difference can be set free. Of the causes that leave no more than sampling explains the simplest is named. Knows
 no rows and no Dask.
 """
@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 
 from dask_dfmr.aggregation.null_law import chi_square_law
-from dask_dfmr.deeds import CHOICE, LEVEL, Deed, Explanation, Measure, Search
+from dask_dfmr.explanation.column_changes import CHOICE, LEVEL, Deed, Explanation, Measure, Search
+from dask_dfmr.explanation.standard_errors import Quantity, Yardstick, column_moments
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.mixtures.mixture import Mixture
-from dask_dfmr.yardstick import Quantity, Yardstick, column_moments
 
 LEFT, LEFT_DISTANCE = 1 / 30, 1 / 3
 """A cause that leaves less than these shares of the squared difference, and of the L2 distance, is the main one."""

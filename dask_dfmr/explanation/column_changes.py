@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares, linear_sum_assignment
 
+from dask_dfmr.explanation.standard_errors import Yardstick, column_moments
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.mixtures.whitening import FARTHEST
-from dask_dfmr.yardstick import Yardstick, column_moments
 
 LEVEL = 1e-3
 """What sampling explains more often than this agrees."""
