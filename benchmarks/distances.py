@@ -29,7 +29,7 @@ from dask_dfmr.mixtures import distances as l2
 from dask_dfmr.mixtures import engine
 from dask_dfmr.mixtures.family import Components
 from dask_dfmr.mixtures.gaussian import Gaussian
-from dask_dfmr.threads import single_threaded_blas
+from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 
 ENGINES = ("numpy", "numba")
 

@@ -26,7 +26,7 @@ from sklearn.mixture import GaussianMixture
 from dask_dfmr import Mixture
 from dask_dfmr.mixtures import engine
 from dask_dfmr.mixtures.family import Prior, Rows
-from dask_dfmr.threads import single_threaded_blas
+from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 
 CASES = (
     (100_000, 10, 5, "full", 8),

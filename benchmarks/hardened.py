@@ -42,7 +42,7 @@ from dask_dfmr.aggregation.stages import intake as stages
 from dask_dfmr.attacks import recruit
 from dask_dfmr.mixtures.distances import tile_blocks
 from dask_dfmr.mixtures.metrics import parameter_error, truth_information
-from dask_dfmr.threads import single_threaded_blas
+from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 
 CACHE = Path(__file__).with_name("cache")
 RATES = (0.1, 0.2, 0.3, 0.4)

@@ -19,7 +19,7 @@ import numpy as np
 from common import draw_rows, population, print_machine, print_table
 
 from dask_dfmr import LocalEstimate, Mixture, fit_local
-from dask_dfmr.threads import single_threaded_blas
+from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 
 OVERLAPS, SEEDS = (0.1, 0.3), (1, 2)
 

@@ -31,7 +31,7 @@ from distributed import Client, LocalCluster
 from jobs import write_rows
 
 from dask_dfmr import GaussianMixture, fit_local
-from dask_dfmr.threads import single_threaded_blas
+from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 
 N_COMPONENTS = 5
 LINEAR, SPEEDUP = 1.15, 1.8

@@ -36,8 +36,8 @@ from common import draw_rows, population, print_machine, print_table
 from distributed import Client, LocalCluster
 
 from dask_dfmr import GaussianMixture, aggregate, mix_partitions, mixing_distance
-from dask_dfmr.execution import compute_each
-from dask_dfmr.sources import machines_of
+from dask_dfmr.on_dask.by_column import machines_of
+from dask_dfmr.on_dask.fit import compute_each
 
 K = 5
 COLUMNS = [f"x{j}" for j in range(10)]

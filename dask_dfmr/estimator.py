@@ -23,27 +23,27 @@ from dask_dfmr import checks
 from dask_dfmr.aggregation.rerun import again, origin_of, short_findings
 from dask_dfmr.aggregation.result import FALSE_DROP_RATE, Aggregate, Note, Origin
 from dask_dfmr.exceptions import AggregationError, PartitionError, PartitionWarning
-from dask_dfmr.execution import FitResult, Pipeline, run
 from dask_dfmr.explanation.report import (
     describe_failures,
     describe_verdict,
     failures,
     partition_report,
 )
-from dask_dfmr.follow_up import FollowUp, follow_up
 from dask_dfmr.local.estimate import LocalEstimate, Outcome
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.mixture import Mixture
-from dask_dfmr.partitions import check_dtypes, check_kind, rows_of
+from dask_dfmr.on_dask.check_optimum import SettledFit, check_restarts, settle_optimum
+from dask_dfmr.on_dask.explain_rows import audit_with_rows, fit_partitions, numbered_from
+from dask_dfmr.on_dask.fit import FitResult, Pipeline, run
+from dask_dfmr.on_dask.partitions import check_dtypes, check_kind, rows_of
+from dask_dfmr.on_dask.refine import FollowUp, follow_up
+from dask_dfmr.on_dask.refit import look_again
+from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
+from dask_dfmr.on_dask.scheduling.trusted_workers import trusting
+from dask_dfmr.on_dask.tasks import report_rows
 from dask_dfmr.pipeline import build_pipeline
 from dask_dfmr.refinement.em_passes import RefinementOptions
-from dask_dfmr.restarts import SettledFit, check_restarts, settle_optimum
-from dask_dfmr.revisits import audit_with_rows, fit_partitions, numbered_from
-from dask_dfmr.second_look import look_again
 from dask_dfmr.seeds import SeedLike
-from dask_dfmr.tasks import report_rows
-from dask_dfmr.threads import single_threaded_blas
-from dask_dfmr.trust import trusting
 
 logger = logging.getLogger("dask_dfmr")
 

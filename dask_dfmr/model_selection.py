@@ -13,21 +13,21 @@ from numpy.typing import NDArray
 
 from dask_dfmr import checks
 from dask_dfmr.aggregation.result import FALSE_DROP_RATE, Aggregate
-from dask_dfmr.candidates import Scored, climb_and_score, fit_all
 from dask_dfmr.estimator import GaussianMixture, as_fitted
 from dask_dfmr.exceptions import AggregationError, PartitionError, PartitionWarning
-from dask_dfmr.execution import FitResult, Pipeline
 from dask_dfmr.explanation.report import describe_failures, failures, partition_report
-from dask_dfmr.follow_up import FollowUp
 from dask_dfmr.local.estimate import Outcome
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian
 from dask_dfmr.mixtures.mixture import Mixture
+from dask_dfmr.on_dask.candidates import Scored, climb_and_score, fit_all
+from dask_dfmr.on_dask.fit import FitResult, Pipeline
+from dask_dfmr.on_dask.refine import FollowUp
+from dask_dfmr.on_dask.rereading import Reader
+from dask_dfmr.on_dask.scheduling.trusted_workers import trusting
+from dask_dfmr.on_dask.tasks import FitSettings
 from dask_dfmr.pipeline import START_NAMES, build_pipeline
-from dask_dfmr.reading import Reader
 from dask_dfmr.seeds import SeedLike
 from dask_dfmr.selection.common_set import CRITERIA, find_common_set, pick
-from dask_dfmr.tasks import FitSettings
-from dask_dfmr.trust import trusting
 
 Words = dict[str, Any]
 """A candidate as the user says it: n_components and covariance_type."""

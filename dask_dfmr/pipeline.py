@@ -12,18 +12,18 @@ from numpy.typing import ArrayLike
 
 from dask_dfmr import checks
 from dask_dfmr.aggregation.result import FALSE_DROP_RATE, AggregationOptions
-from dask_dfmr.execution import Pipeline, active_client
-from dask_dfmr.graph import SPLIT_EVERY
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.starts import NAMED_STARTS, GivenStart
 from dask_dfmr.mixtures.distances import block_size_for
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian
 from dask_dfmr.mixtures.mixture import Mixture, as_floats
+from dask_dfmr.on_dask.by_column import machines_of
+from dask_dfmr.on_dask.fit import Pipeline, active_client
+from dask_dfmr.on_dask.graph import SPLIT_EVERY
+from dask_dfmr.on_dask.scheduling.trusted_workers import TrustedWorkers
+from dask_dfmr.on_dask.tasks import FitSettings
 from dask_dfmr.seeds import SeedLike, seed_sequence
-from dask_dfmr.sources import machines_of
-from dask_dfmr.tasks import FitSettings
-from dask_dfmr.trust import TrustedWorkers
 
 START_NAMES = ("pilot", *NAMED_STARTS)
 

@@ -21,16 +21,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from dask_dfmr import (
-    Aggregate,
-    FilterWarning,
-    GaussianMixture,
-    LocalEstimate,
-    Mixture,
-    aggregate,
-    execution,
-)
-from dask_dfmr.store import StoredEstimates
+from dask_dfmr import Aggregate, FilterWarning, GaussianMixture, LocalEstimate, Mixture, aggregate
+from dask_dfmr.on_dask import fit as execution
+from dask_dfmr.on_dask.estimate_store import StoredEstimates
 from tests.data_makers import (
     COLUMNS,
     TRUTH,

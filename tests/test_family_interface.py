@@ -16,8 +16,8 @@ from dask_dfmr.local.pilots import (
     read_pilot,
 )
 from dask_dfmr.mixtures.family import Family
+from dask_dfmr.on_dask.estimate_store import StoredEstimates, write_block
 from dask_dfmr.seeds import stream
-from dask_dfmr.store import StoredEstimates, write_block
 from tests.poisson import Poisson, PoissonMixture
 
 # Bad machines that agree are a group: tests/test_judging.py has the warning.

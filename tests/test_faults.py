@@ -20,12 +20,12 @@ from dask_dfmr import (
     ClusterWarning,
     GaussianMixture,
     PartitionWarning,
-    cluster,
     select_components,
-    tasks,
 )
-from dask_dfmr.execution import compute_each, fetch, hold, run
-from dask_dfmr.graph import GraphBuilder
+from dask_dfmr.on_dask import tasks
+from dask_dfmr.on_dask.fit import compute_each, fetch, hold, run
+from dask_dfmr.on_dask.graph import GraphBuilder
+from dask_dfmr.on_dask.scheduling import cluster
 from dask_dfmr.pipeline import build_pipeline
 from tests.conftest import local_cluster
 from tests.data_makers import (
@@ -254,8 +254,8 @@ class TestBadPartitions:
         self, client, monkeypatch, scheduler
     ):
         """Tasks take the function by reference: it is replaced by one that workers can import."""
-        monkeypatch.setattr("dask_dfmr.candidates.fit_pilot", faulty_fit)
-        monkeypatch.setattr("dask_dfmr.tasks.fit_pilot", faulty_fit)
+        monkeypatch.setattr("dask_dfmr.on_dask.candidates.fit_pilot", faulty_fit)
+        monkeypatch.setattr("dask_dfmr.on_dask.tasks.fit_pilot", faulty_fit)
         config = {"scheduler": "synchronous"} if scheduler == "synchronous" else {}
         with dask.config.set(config):
             with pytest.raises(ZeroDivisionError, match="a fault"):

@@ -15,7 +15,8 @@ import pytest
 from dask.delayed import Delayed
 from dask.utils import key_split
 
-from dask_dfmr import AggregationError, GaussianMixture, aggregate, dfmr, graph
+from dask_dfmr import AggregationError, GaussianMixture, aggregate, dfmr
+from dask_dfmr.on_dask import graph
 from tests.conftest import local_cluster
 from tests.data_makers import (
     META,

@@ -5,10 +5,11 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from dask_dfmr import GaussianMixture, Mixture, second_look
-from dask_dfmr.execution import run
+from dask_dfmr import GaussianMixture, Mixture
+from dask_dfmr.on_dask import refit as second_look
+from dask_dfmr.on_dask.fit import run
+from dask_dfmr.on_dask.refit import FROM_THE_OTHERS, look_again
 from dask_dfmr.pipeline import build_pipeline
-from dask_dfmr.second_look import FROM_THE_OTHERS, look_again
 
 TRUTH = Mixture(
     [0.4, 0.3, 0.3], [[0.0, 0.0], [20.0, 0.0], [20.0, 6.0]], np.repeat(np.eye(2)[None], 3, axis=0)

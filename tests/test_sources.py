@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dask_dfmr import AggregationError, GaussianMixture, dfmr, sources
-from dask_dfmr.partitions import rows_of
-from dask_dfmr.regrouping import SortedRows, merge
-from dask_dfmr.sources import SourceError, machines_of, take_census
+from dask_dfmr import AggregationError, GaussianMixture, dfmr
+from dask_dfmr.on_dask import by_column as sources
+from dask_dfmr.on_dask.by_column import SourceError, machines_of, take_census
+from dask_dfmr.on_dask.partitions import rows_of
+from dask_dfmr.on_dask.sorted_rows import SortedRows, merge
 from tests.data_makers import COLUMNS, TRUTH, make_array, make_delayed, make_frame, same_bits
 
 SENSORS = [f"A{j}" for j in range(8)]

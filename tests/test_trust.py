@@ -9,15 +9,13 @@ import pytest
 from dask.utils import key_split
 from distributed.diagnostics.plugin import SchedulerPlugin
 
-from dask_dfmr import (
-    ClusterError,
-    GaussianMixture,
-    PartitionWarning,
-    dfmr,
-    select_components,
-    tasks,
+from dask_dfmr import ClusterError, GaussianMixture, PartitionWarning, dfmr, select_components
+from dask_dfmr.on_dask import tasks
+from dask_dfmr.on_dask.scheduling.trusted_workers import (
+    STAGES_OF_PARTITIONS,
+    TrustedWorkers,
+    is_aggregation,
 )
-from dask_dfmr.trust import STAGES_OF_PARTITIONS, TrustedWorkers, is_aggregation
 from dask_dfmr.untrusted import MAX_TEXT, not_plain, plain_mapping
 from tests.data_makers import Reader, broken, make_ddf, make_frame, same_bits, short
 from tests.killers import kill, killing_at, mortal_cluster, pids

@@ -49,7 +49,7 @@ def partition_report(
     Parameters
     ----------
     rows : sequence of mapping
-        What each partition said of itself (:func:`dask_dfmr.tasks.report_rows`), in the order of
+        What each partition said of itself (:func:`dask_dfmr.on_dask.tasks.report_rows`), in the order of
         the partitions.
     decision : FilterDecision or None
         None where there was nothing to decide.

@@ -45,7 +45,7 @@ CONTRADICTS = "its rows contradict the others'"
 
 
 class Held(Protocol):
-    """Readings of some partitions that may lie elsewhere; :class:`dask_dfmr.reading.HeldReadings` is one."""
+    """Readings of some partitions that may lie elsewhere; :class:`dask_dfmr.on_dask.rereading.HeldReadings` is one."""
 
     def numbers(self) -> list[Reading]:
         """All of them without their moments."""
@@ -61,7 +61,7 @@ class Held(Protocol):
 
 
 class Reads(Protocol):
-    """Whoever can read partitions; :class:`dask_dfmr.reading.Reader` is one."""
+    """Whoever can read partitions; :class:`dask_dfmr.on_dask.rereading.Reader` is one."""
 
     def hold(self, indices: Sequence[int], mixtures: Sequence[Mixture], wanted: Wanted) -> Held:
         """Measure partitions under mixtures."""

@@ -8,7 +8,7 @@
 
     stack_estimates -> call_roll -> componentwise                     heterogeneity="weights"
 
-:mod:`dask_dfmr.aggregation.plan` runs them in memory and :mod:`dask_dfmr.graph` hangs them into a graph.
+:mod:`dask_dfmr.aggregation.plan` runs them in memory and :mod:`dask_dfmr.on_dask.graph` hangs them into a graph.
 """
 
 from __future__ import annotations

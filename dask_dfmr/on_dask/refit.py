@@ -13,13 +13,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from dask_dfmr import tasks
 from dask_dfmr.aggregation.plan import aggregate_in_memory
 from dask_dfmr.exceptions import AggregationError
-from dask_dfmr.execution import FitResult, Pipeline
 from dask_dfmr.local.estimate import LocalEstimate
-from dask_dfmr.revisits import fit_partitions
-from dask_dfmr.threads import single_threaded_blas
+from dask_dfmr.on_dask import tasks
+from dask_dfmr.on_dask.explain_rows import fit_partitions
+from dask_dfmr.on_dask.fit import FitResult, Pipeline
+from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 
 logger = logging.getLogger("dask_dfmr")
 

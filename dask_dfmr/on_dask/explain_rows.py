@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dask_dfmr import tasks
 from dask_dfmr.aggregation.rerun import audit_table, audited, with_estimate, yardstick_of
 from dask_dfmr.aggregation.result import Aggregate
-from dask_dfmr.execution import Pipeline, fetch, hold_each, place
 from dask_dfmr.explanation.causes import compare_refit
-from dask_dfmr.graph import GraphBuilder, add_fits
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.local.row_statistics import Reading, Wanted
-from dask_dfmr.reading import Reader
-from dask_dfmr.threads import single_threaded_blas
+from dask_dfmr.on_dask import tasks
+from dask_dfmr.on_dask.fit import Pipeline, fetch, hold_each, place
+from dask_dfmr.on_dask.graph import GraphBuilder, add_fits
+from dask_dfmr.on_dask.rereading import Reader
+from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 
 MOST_READ = 8
 """So many kept partitions are read to see what a mixture is worth to them."""

@@ -11,14 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from dask_dfmr import tasks
-from dask_dfmr.execution import HeldTask, fetch, hold_each, place
-from dask_dfmr.graph import SPLIT_EVERY, GraphBuilder
 from dask_dfmr.local.row_statistics import Reading, Total, Wanted, total_of
 from dask_dfmr.mixtures.distances import BLOCK_SIZE, tile_blocks
 from dask_dfmr.mixtures.mixture import Mixture
-from dask_dfmr.partitions import Partitions
-from dask_dfmr.tasks import FitSettings
+from dask_dfmr.on_dask import tasks
+from dask_dfmr.on_dask.fit import HeldTask, fetch, hold_each, place
+from dask_dfmr.on_dask.graph import SPLIT_EVERY, GraphBuilder
+from dask_dfmr.on_dask.partitions import Partitions
+from dask_dfmr.on_dask.tasks import FitSettings
 
 _T = TypeVar("_T")
 

@@ -13,19 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from dask_dfmr import checks, tasks
+from dask_dfmr import checks
 from dask_dfmr.aggregation.result import Note
 from dask_dfmr.exceptions import OptimumWarning
-from dask_dfmr.execution import FitResult, HeldTask, Pipeline, fetch, hold_each, place, run
-from dask_dfmr.graph import GraphBuilder
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.pilots import Start
 from dask_dfmr.local.starts import MAX_START_ROWS
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.mixture import Mixture
+from dask_dfmr.on_dask import tasks
+from dask_dfmr.on_dask.fit import FitResult, HeldTask, Pipeline, fetch, hold_each, place, run
+from dask_dfmr.on_dask.graph import GraphBuilder
+from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.refinement import optima
 from dask_dfmr.seeds import OPTIMUM_DRAW, OPTIMUM_FIT, OPTIMUM_ROWS, stream
-from dask_dfmr.threads import single_threaded_blas
 
 logger = logging.getLogger("dask_dfmr")
 

@@ -21,7 +21,7 @@ import distributed
 from dask.utils import format_time, key_split
 
 from dask_dfmr.exceptions import ClusterError, ClusterWarning
-from dask_dfmr.trust import current_trust
+from dask_dfmr.on_dask.scheduling.trusted_workers import current_trust
 
 logger = logging.getLogger("dask_dfmr")
 

@@ -26,9 +26,9 @@ A fit on a cluster adds ``dfmr_lost_partition`` for what died there; one on a lo
 what it returns in ``dfmr_results`` (and ``dfmr_store`` for estimates kept on disk).
 
 The functions are those of :mod:`dask_dfmr.aggregation.stages.intake`, :mod:`dask_dfmr.aggregation.stages.consensus`, :mod:`dask_dfmr.local.pilots` and
-:mod:`dask_dfmr.tasks`; no task holds the whole distance matrix or all rows. Each ``add_*`` below
+:mod:`dask_dfmr.on_dask.tasks`; no task holds the whole distance matrix or all rows. Each ``add_*`` below
 adds one part to a dictionary of tasks and returns references to its results, so that the parts can
-be submitted together (:func:`dfmr`) or one after the other (:mod:`dask_dfmr.execution`).
+be submitted together (:func:`dfmr`) or one after the other (:mod:`dask_dfmr.on_dask.fit`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ import numpy as np
 from dask.delayed import Delayed
 from dask.task_spec import GraphNode, List, Task, TaskRef
 
-from dask_dfmr import tasks
 from dask_dfmr.aggregation import trimmed_reduction as trimming
 from dask_dfmr.aggregation.reduction import add_assignments
 from dask_dfmr.aggregation.result import AggregationOptions
@@ -50,10 +49,11 @@ from dask_dfmr.aggregation.stages import hardened as hardening
 from dask_dfmr.aggregation.stages import intake as stages
 from dask_dfmr.local import pilots as pilot
 from dask_dfmr.mixtures.distances import block_size_for, tile_blocks, upper_tiles
-from dask_dfmr.partitions import Partitions
+from dask_dfmr.on_dask import tasks
+from dask_dfmr.on_dask.partitions import Partitions
+from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
+from dask_dfmr.on_dask.tasks import FitSettings
 from dask_dfmr.seeds import PILOT_DRAW, stream
-from dask_dfmr.tasks import FitSettings
-from dask_dfmr.threads import single_threaded_blas
 
 SPLIT_EVERY = 8
 

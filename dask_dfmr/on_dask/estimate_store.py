@@ -15,7 +15,7 @@ import numpy as np
 
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.mixtures.mixture import Mixture
-from dask_dfmr.tasks import as_plain, estimate_of
+from dask_dfmr.on_dask.tasks import as_plain, estimate_of
 from dask_dfmr.untrusted import as_json, portable, read_members, write_members
 
 PLAIN = "messages.json"

@@ -22,9 +22,9 @@ from dask_dfmr.local.row_statistics import Reading, Wanted, measure, prior_targe
 from dask_dfmr.local.starts import GivenStart, subsample
 from dask_dfmr.mixtures.family import Array, Rows
 from dask_dfmr.mixtures.mixture import Mixture
-from dask_dfmr.partitions import ColumnsError, Loader, rows_of
+from dask_dfmr.on_dask.partitions import ColumnsError, Loader, rows_of
+from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.seeds import HELD_OUT, LOCAL_FIT, PILOT_FIT, PILOT_ROWS, START_ROWS, stream
-from dask_dfmr.threads import single_threaded_blas
 from dask_dfmr.untrusted import plain_mapping
 
 _T = TypeVar("_T")

@@ -31,10 +31,10 @@ import numpy as np
 import pandas as pd
 from distributed import Reschedule
 
-from dask_dfmr.execution import active_client, compute_each
-from dask_dfmr.graph import GraphBuilder
 from dask_dfmr.mixtures.family import Rows
-from dask_dfmr.partitions import (
+from dask_dfmr.on_dask.fit import active_client, compute_each
+from dask_dfmr.on_dask.graph import GraphBuilder
+from dask_dfmr.on_dask.partitions import (
     Loader,
     Partitions,
     as_partitions,
@@ -43,8 +43,8 @@ from dask_dfmr.partitions import (
     partitions_in_memory,
     rows_of,
 )
-from dask_dfmr.regrouping import SortedRows, merge
-from dask_dfmr.tasks import PartitionTimeoutError, within
+from dask_dfmr.on_dask.sorted_rows import SortedRows, merge
+from dask_dfmr.on_dask.tasks import PartitionTimeoutError, within
 
 MAX_SOURCES = 100_000
 """More machines than that are hardly meant: the column is likely to be a measurement or the number of a row."""

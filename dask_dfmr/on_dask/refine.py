@@ -14,10 +14,11 @@ from sklearn.exceptions import ConvergenceWarning
 
 from dask_dfmr.aggregation.result import Aggregate, Note
 from dask_dfmr.exceptions import HeterogeneityWarning, PartitionWarning
-from dask_dfmr.execution import FitResult, Pipeline
 from dask_dfmr.local.estimate import Outcome
 from dask_dfmr.local.row_statistics import Wanted
-from dask_dfmr.reading import Reader
+from dask_dfmr.on_dask.fit import FitResult, Pipeline
+from dask_dfmr.on_dask.rereading import Reader
+from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.refinement.em_passes import PassRecord, Refinement, RefinementOptions, refine
 from dask_dfmr.refinement.likelihood_test import (
     as_likelihoods,
@@ -25,7 +26,6 @@ from dask_dfmr.refinement.likelihood_test import (
     likelihood_in_words,
 )
 from dask_dfmr.seeds import REFINEMENT, stream
-from dask_dfmr.threads import single_threaded_blas
 
 logger = logging.getLogger("dask_dfmr")
 

@@ -20,10 +20,13 @@ from dask.core import get_dependencies
 from dask.diagnostics import ProgressBar
 from dask.task_spec import DataNode, TaskRef
 
-from dask_dfmr import cluster
 from dask_dfmr.aggregation.result import Aggregate, AggregationOptions
 from dask_dfmr.exceptions import AggregationError, ClusterError
-from dask_dfmr.graph import (
+from dask_dfmr.local.estimate import LocalEstimate
+from dask_dfmr.local.pilots import Shortlist
+from dask_dfmr.mixtures.distances import BLOCK_SIZE, tile_blocks
+from dask_dfmr.on_dask.estimate_store import MEMORY_LIMIT, StoredEstimates, write_block
+from dask_dfmr.on_dask.graph import (
     SPLIT_EVERY,
     GraphBuilder,
     add_aggregation,
@@ -34,13 +37,10 @@ from dask_dfmr.graph import (
     add_shortlist,
     as_delayed,
 )
-from dask_dfmr.local.estimate import LocalEstimate
-from dask_dfmr.local.pilots import Shortlist
-from dask_dfmr.mixtures.distances import BLOCK_SIZE, tile_blocks
-from dask_dfmr.partitions import Partitions, reachable
-from dask_dfmr.store import MEMORY_LIMIT, StoredEstimates, write_block
-from dask_dfmr.tasks import FitSettings, as_plain, estimate_of, lost_partition
-from dask_dfmr.trust import TrustedWorkers
+from dask_dfmr.on_dask.partitions import Partitions, reachable
+from dask_dfmr.on_dask.scheduling import cluster
+from dask_dfmr.on_dask.scheduling.trusted_workers import TrustedWorkers
+from dask_dfmr.on_dask.tasks import FitSettings, as_plain, estimate_of, lost_partition
 
 logger = logging.getLogger("dask_dfmr")
 

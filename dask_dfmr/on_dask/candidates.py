@@ -23,30 +23,30 @@ import numpy as np
 from dask.sizeof import sizeof
 from numpy.typing import NDArray
 
-from dask_dfmr import tasks
 from dask_dfmr.aggregation.plan import aggregate_in_memory
 from dask_dfmr.aggregation.result import Aggregate, AggregationOptions
 from dask_dfmr.exceptions import AggregationError
-from dask_dfmr.execution import (
+from dask_dfmr.local import pilots as pilot
+from dask_dfmr.local.estimate import LocalEstimate, without_estimate
+from dask_dfmr.local.row_statistics import Reading, Wanted
+from dask_dfmr.mixtures.distances import BLOCK_SIZE, tile_blocks
+from dask_dfmr.mixtures.mixture import Mixture
+from dask_dfmr.on_dask import tasks
+from dask_dfmr.on_dask.fit import (
     HeldTask,
     active_client,
     fetch,
     hold_each,
     raise_errors_of_tasks,
 )
-from dask_dfmr.graph import GraphBuilder
-from dask_dfmr.local import pilots as pilot
-from dask_dfmr.local.estimate import LocalEstimate, without_estimate
-from dask_dfmr.local.row_statistics import Reading, Wanted
-from dask_dfmr.mixtures.distances import BLOCK_SIZE, tile_blocks
-from dask_dfmr.mixtures.mixture import Mixture
-from dask_dfmr.partitions import Loader, Partitions, rows_of
-from dask_dfmr.reading import Reader
+from dask_dfmr.on_dask.graph import GraphBuilder
+from dask_dfmr.on_dask.partitions import Loader, Partitions, rows_of
+from dask_dfmr.on_dask.rereading import Reader
+from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
+from dask_dfmr.on_dask.tasks import FitSettings
 from dask_dfmr.seeds import PILOT_DRAW, PILOT_ROWS, stream
 from dask_dfmr.selection import common_set as selection
 from dask_dfmr.selection.common_set import Climb, CommonSet, Judged, Scores
-from dask_dfmr.tasks import FitSettings
-from dask_dfmr.threads import single_threaded_blas
 
 logger = logging.getLogger("dask_dfmr")
 
