@@ -23,7 +23,7 @@ from common import draw_partitions, population, print_machine, print_table
 from dask_dfmr import GaussianMixture, Mixture, fit_local, mixing_distance
 from dask_dfmr.on_dask.fit import FitResult, run
 from dask_dfmr.on_dask.refine import FollowUp, follow_up
-from dask_dfmr.pipeline import build_pipeline
+from dask_dfmr.parameters import build_pipeline
 from dask_dfmr.refinement.em_passes import RefinementOptions
 
 PASSES = (0, 1, 2, 5, 10, 20, "auto")

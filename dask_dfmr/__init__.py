@@ -30,9 +30,9 @@ from dask_dfmr.mixtures import metrics
 from dask_dfmr.mixtures.distances import pairwise_l2
 from dask_dfmr.mixtures.metrics import mixing_distance
 from dask_dfmr.mixtures.mixture import Mixture
-from dask_dfmr.model_selection import Selection, select_components
 from dask_dfmr.on_dask.mix_partitions import mix_partitions
-from dask_dfmr.pipeline import dfmr
+from dask_dfmr.parameters import dfmr
+from dask_dfmr.select_components import Selection, select_components
 
 # What an aggregate can do beyond holding values takes modules above it.
 Aggregate.workshop = ReAggregation()

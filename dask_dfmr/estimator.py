@@ -41,7 +41,7 @@ from dask_dfmr.on_dask.refit import look_again
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.on_dask.scheduling.trusted_workers import trusting
 from dask_dfmr.on_dask.tasks import report_rows
-from dask_dfmr.pipeline import build_pipeline
+from dask_dfmr.parameters import build_pipeline
 from dask_dfmr.refinement.em_passes import RefinementOptions
 from dask_dfmr.seeds import SeedLike
 

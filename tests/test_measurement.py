@@ -11,7 +11,7 @@ from dask_dfmr import Mixture, Outcome
 from dask_dfmr.local.row_statistics import Measurement, Reading, Wanted, measure, total_of
 from dask_dfmr.mixtures.gaussian import Gaussian
 from dask_dfmr.on_dask.rereading import Reader
-from dask_dfmr.pipeline import build_pipeline
+from dask_dfmr.parameters import build_pipeline
 from tests.conftest import local_cluster
 from tests.data_makers import (
     TRUTH,

@@ -9,7 +9,7 @@ from dask_dfmr import GaussianMixture, Mixture
 from dask_dfmr.on_dask import refit as second_look
 from dask_dfmr.on_dask.fit import run
 from dask_dfmr.on_dask.refit import FROM_THE_OTHERS, look_again
-from dask_dfmr.pipeline import build_pipeline
+from dask_dfmr.parameters import build_pipeline
 
 TRUTH = Mixture(
     [0.4, 0.3, 0.3], [[0.0, 0.0], [20.0, 0.0], [20.0, 6.0]], np.repeat(np.eye(2)[None], 3, axis=0)

@@ -20,7 +20,7 @@ from dask_dfmr import (
 )
 from dask_dfmr.local.holdout import split_rows
 from dask_dfmr.local.row_statistics import Measurement, Reading
-from dask_dfmr.pipeline import START_NAMES
+from dask_dfmr.parameters import START_NAMES
 from dask_dfmr.selection.common_set import (
     Judged,
     bic_excess,

@@ -25,7 +25,7 @@ from dask_dfmr.on_dask.refine import FollowUp
 from dask_dfmr.on_dask.rereading import Reader
 from dask_dfmr.on_dask.scheduling.trusted_workers import trusting
 from dask_dfmr.on_dask.tasks import FitSettings
-from dask_dfmr.pipeline import START_NAMES, build_pipeline
+from dask_dfmr.parameters import START_NAMES, build_pipeline
 from dask_dfmr.seeds import SeedLike
 from dask_dfmr.selection.common_set import CRITERIA, find_common_set, pick
 
