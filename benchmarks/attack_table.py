@@ -72,13 +72,13 @@ class Case(NamedTuple):
 
 
 def cases(
-    setting: Setting, n_machines: int, rates: Sequence[float], folder: Path
+    setting: Setting, n_sources: int, rates: Sequence[float], folder: Path
 ) -> dict[float, Case]:
     """One per rate, and the rate 0."""
     truth, estimates = honest_fits(setting, folder)
     about = truth_information(truth)
     return {
-        rate: Case(truth, about, recruit(estimates[:n_machines], rate, random_state=setting.seed))
+        rate: Case(truth, about, recruit(estimates[:n_sources], rate, random_state=setting.seed))
         for rate in (0.0, *rates)
     }
 
@@ -136,7 +136,7 @@ def try_attack(
 
 
 def results_of(
-    setting: Setting, n_machines: int, rates: Sequence[float], options: argparse.Namespace
+    setting: Setting, n_sources: int, rates: Sequence[float], options: argparse.Namespace
 ) -> dict[str, dict[float, dict[str, list[Result]]]]:
     """Attack -> rate -> method -> results; what is in files is not computed again."""
     every: dict[float, Case] = {}
@@ -145,12 +145,12 @@ def results_of(
     for attack in options.attacks:
         table[attack] = {}
         for rate in (0.0,) if attack == NONE else rates:
-            label = f"{setting.name}_first{n_machines}_{attack}_{rate:g}{'_quick' * options.quick}"
+            label = f"{setting.name}_first{n_sources}_{attack}_{rate:g}{'_quick' * options.quick}"
             path = options.cache / "attack_table" / f"{label.replace(' ', '_')}.json"
             known = json.loads(path.read_text()) if path.exists() else {}
             missing = {k: v for k, v in methods.items() if k not in known}
             if missing:
-                every = every or cases(setting, n_machines, rates, options.cache / "fits")
+                every = every or cases(setting, n_sources, rates, options.cache / "fits")
                 known |= try_attack(attack, every[rate], missing, options.quick)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(json.dumps(known))

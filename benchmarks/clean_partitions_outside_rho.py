@@ -44,8 +44,7 @@ def main() -> None:
         for _ in range(options.repetitions):
             samples = (truth.sample(options.rows, rng)[0] for _ in range(options.machines))
             estimates: list[LocalEstimate] = [
-                fit_local(X, n_components, start=truth, n_machines=options.machines)
-                for X in samples
+                fit_local(X, n_components, start=truth, n_sources=options.machines) for X in samples
             ]
             ratios.append(aggregate(estimates).decision.distance_ratios)
         pooled = np.concatenate(ratios)

@@ -41,13 +41,13 @@ N_WORKERS = 3
 STAGES = {
     "pilots": ["read_pilot", "pilot_scale", "fit_pilot", "shortlist"],
     "local fits": ["fit_partition", "report_rows"],
-    "tiles of the distances": ["stack_estimates", "call_roll", "l2_tile", "coat_candidate"],
+    "tiles of the distances": ["stack_estimates", "admit", "l2_tile", "coat_candidate"],
     "filter and consensus": [
-        *("coat_min", "l2_filter", "draw_machines", "take_machines", "join_machines"),
+        *("coat_min", "l2_filter", "draw_estimates", "take_estimates", "join_estimates"),
         *("consensus", "consensus_distances", "judge"),
     ],
     "reduction at once": ["offer_start", "pick_start", "reduce", "finish"],
-    "reduction in rounds": ["assign_block", "tree_sum", "recentre", "finish"],
+    "reduction in rounds": ["assign_block", "tree_sum", "recenter", "finish"],
     "refinement": ["measure_partition", "add_measurements", "ask_readings"],
 }
 

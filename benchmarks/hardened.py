@@ -187,10 +187,10 @@ def results_of(estimates: list[LocalEstimate]) -> dict[str, Aggregate]:
         stages.stack_estimates(estimates[s], s.start, schema, Mixture)
         for s in tile_blocks(len(estimates))
     ]
-    roll = stages.call_roll([block.presence for block in blocks], schema, options["hardened"])
-    problem, seed = judging.problem_of(roll, Mixture), np.random.SeedSequence(0)
-    measured = measure_blocks(blocks, roll, options["hardened"], seed, problem)
-    return {name: decide(blocks, roll, measured, o, Mixture) for name, o in options.items()}
+    participants = stages.admit([block.summary for block in blocks], schema, options["hardened"])
+    problem, seed = judging.problem_of(participants, Mixture), np.random.SeedSequence(0)
+    measured = measure_blocks(blocks, participants, options["hardened"], seed, problem)
+    return {name: decide(blocks, participants, measured, o, Mixture) for name, o in options.items()}
 
 
 class Results:
@@ -369,8 +369,8 @@ OTHERS = (
     ("d = 2", (0.1, 0.3), {"n_features": 2}, (20, 100)),
     ("n = 1000", (0.1, 0.3), {"n_rows": 1000}, (20, 100)),
     ("K = 10", (0.1, 0.3), {"n_components": 10}, (100,)),
-    ("d = 30", (0.1,), {"n_features": 30, "n_machines": 20}, (20,)),
-    ("m = 500", (0.1, 0.3), {"n_machines": 500}, (500,)),
+    ("d = 30", (0.1,), {"n_features": 30, "n_sources": 20}, (20,)),
+    ("m = 500", (0.1, 0.3), {"n_sources": 500}, (500,)),
 )
 
 
@@ -381,7 +381,7 @@ def print_real() -> None:
         found: dict[str, list[float]] = {name: [] for name in METHODS}
         unusable = doubted = 0
         for rows, start in wells(n_components, n_rows, 10):
-            fits = (fit_local(X, n_components, start=start, n_machines=len(rows)) for X in rows)
+            fits = (fit_local(X, n_components, start=start, n_sources=len(rows)) for X in rows)
             estimates = [e for e in fits if e.is_usable]
             results = results_of(estimates)
             unusable += any("does not apply" in note.message for note in results["hardened"].notes)

@@ -1,4 +1,4 @@
-"""Claim: past 2,000 machines the centre by references costs O(m), and decides as all pairs would.
+"""Claim: past 2,000 machines the center by references costs O(m), and decides as all pairs would.
 
     python benchmarks/many_machines.py [--cost 100 500 2000 10000 --kinds "x 1000" --shares 0.3]
 
@@ -6,9 +6,9 @@
    and by references, and for all pairs beyond ``--all-pairs-up-to`` what 2,000 would take times
    (m / 2,000)^2.
 2. Agreement at m = 2,000: per kind and share of bad estimates, for several draws of the references,
-   whether the centre is the same, how many bad estimates that all pairs drop are kept, and how many
+   whether the center is the same, how many bad estimates that all pairs drop are kept, and how many
    verdicts on honest ones differ. Then the same for one component in one and two columns, where the
-   centre is hard to tell from its neighbours, and with no bad estimates too.
+   center is hard to tell from its neighbours, and with no bad estimates too.
 
 The estimates are not fitted but drawn: honest ones from the normal distribution that maximum
 likelihood with known labels would have at n rows, around the population (``Gaussian.coordinates``).
@@ -165,7 +165,7 @@ def main() -> None:
         row, quadratic = cost_row(m, options.all_pairs_up_to, quadratic)
         rows.append(row)
     print_table(["m", "CPU s: all pairs", f"CPU s: {N_REFERENCES} references"], rows)
-    header = ["bad estimates", "share", "all pairs drop: bad", "honest", "same centre"]
+    header = ["bad estimates", "share", "all pairs drop: bad", "honest", "same center"]
     header += ["dropped bad ones kept (worst draw)", "honest verdicts that differ (worst draw)"]
     center = population(OVERLAP, SEED)
     agreement = [

@@ -136,7 +136,7 @@ class Data:
 
     def __init__(self, parts: list[Rows], n_bad: int, truth: Mixture) -> None:
         self.parts, self.n_bad, self.truth = parts, n_bad, truth
-        self.problem = LocalProblem(Gaussian(), truth.n_components, n_machines=len(parts))
+        self.problem = LocalProblem(Gaussian(), truth.n_components, n_sources=len(parts))
         self.from_truth = [self.problem.fit(X, truth) for X in parts[n_bad:]]
         honest = aggregate(self.from_truth, method="mr").mixture
         self.oracle = mixing_distance(honest, truth)

@@ -36,7 +36,7 @@ class Pair(NamedTuple):
     objective: float
 
 
-def compare(truth: Mixture, n: int, n_machines: int, rng: np.random.Generator) -> Pair:
+def compare(truth: Mixture, n: int, n_sources: int, rng: np.random.Generator) -> Pair:
     """Both fits of one machine."""
     X, other = draw_rows(truth, n, rng), draw_rows(truth, 20_000, rng)
     start = fit_local(other, 5, start=truth, tol=1e-5).mixture
@@ -47,12 +47,12 @@ def compare(truth: Mixture, n: int, n_machines: int, rng: np.random.Generator) -
                 X,
                 5,
                 start=start,
-                n_machines=machines,
+                n_sources=machines,
                 accelerate=accelerate,
                 max_iter=20_000,
                 random_state=0,
             )
-            for machines in (n_machines, TIGHTER * n_machines)
+            for machines in (n_sources, TIGHTER * n_sources)
         ]
         for accelerate in (False, True)
     ]

@@ -148,12 +148,12 @@ class Layout(NamedTuple):
 
     def frames(self) -> list[pd.DataFrame]:
         """Rows of every machine, without the column that names it."""
-        if self.machines == "partition":
+        if self.source == "partition":
             return [part.compute() for part in self.X.partitions]
         rows = self.X.compute()
         return [
-            rows[rows[self.machines] == s].drop(columns=self.machines)
-            for s in sorted(set(rows[self.machines]))
+            rows[rows[self.source] == s].drop(columns=self.source)
+            for s in sorted(set(rows[self.source]))
         ]
 
 
@@ -189,7 +189,7 @@ class Model(Protocol):
 
 @dataclass
 class Result:
-    """What a method returned: ``kept`` of ``n_machines``, the share of rows used, what was warned of."""
+    """What a method returned: ``kept`` of ``n_sources``, the share of rows used, what was warned of."""
 
     method: str
     model: Model
@@ -309,7 +309,7 @@ REMEDIES = " Rows of partitions may be sorted"
 HEADER = ("method", "machines kept", "rows used", "held-out", "lost", "classes", "warned", "s")
 
 
-class Yardstick:
+class StandardErrors:
     """Scores of held-out rows against those of the best mixture of all rows."""
 
     def __init__(self, table: Table) -> None:
@@ -328,7 +328,7 @@ class Yardstick:
         return [f"{scores.mean():.3f}", f"{unknown:.1%}", f"{agreement:.2f}"]
 
 
-def print_yardsticks(table: Table, yardstick: Yardstick) -> None:
+def print_yardsticks(table: Table, yardstick: StandardErrors) -> None:
     """scikit-learn on all rows, from one other start, and on a tenth of them."""
     rows = table.fitted[table.features].dropna()
     tenth = rows.sample(frac=0.1, random_state=0)
@@ -346,7 +346,7 @@ def print_yardsticks(table: Table, yardstick: Yardstick) -> None:
     )
 
 
-def print_results(layout: Layout, results: Sequence[Result], yardstick: Yardstick) -> None:
+def print_results(layout: Layout, results: Sequence[Result], yardstick: StandardErrors) -> None:
     """A table; below it the warnings, and the sources that were left out."""
     print(f"### {layout.name}\n")
     rows, told = [], []
@@ -376,10 +376,10 @@ def print_left_out(result: Result) -> None:
     """Sources that are not, or not wholly, in the mixture."""
     if result.report is None:
         return
-    left_out = result.report[result.report["reason"] != ""]
-    if len(left_out):
+    excluded = result.report[result.report["reason"] != ""]
+    if len(excluded):
         print(f"{result.method}:")
-        for row in left_out.itertuples():
+        for row in excluded.itertuples():
             print(f"  {row.source:16} {row.n_samples:7,} rows  {row.outcome}  {row.reason}")
         print()
 
@@ -404,7 +404,7 @@ def show_ocean(path: Path, pictures: Path | None) -> None:
     """36 partitions sorted by latitude, bands of latitude as machines, 36 partitions shuffled."""
     print("## Ocean\n")
     table = ocean(path)
-    yardstick = Yardstick(table)
+    yardstick = StandardErrors(table)
     shown = print_comparison(table, layouts_of(table, 36, "latitude", ["band"]), yardstick)
     show_choice(table, 36, range(4, 21, 4))
     if pictures is not None:
@@ -445,7 +445,9 @@ ON_MAPS = {
 }
 
 
-def draw_classes(path: Path, table: Table, yardstick: Yardstick, results: list[Result]) -> None:
+def draw_classes(
+    path: Path, table: Table, yardstick: StandardErrors, results: list[Result]
+) -> None:
     """Maps of the classes of all cells under some of the results."""
     from real_data_pictures import draw_oceans
 
@@ -468,11 +470,13 @@ def show_flights() -> None:
     """100 partitions in the order of days, months and carriers as machines, 100 partitions shuffled."""
     print("## Flights\n")
     table = flights()
-    print_comparison(table, layouts_of(table, 100, "day", ["month", "carrier"]), Yardstick(table))
+    print_comparison(
+        table, layouts_of(table, 100, "day", ["month", "carrier"]), StandardErrors(table)
+    )
 
 
 def print_comparison(
-    table: Table, layouts: Iterator[Layout], yardstick: Yardstick
+    table: Table, layouts: Iterator[Layout], yardstick: StandardErrors
 ) -> list[list[Result]]:
     """All methods on all layouts."""
     print_yardsticks(table, yardstick)

@@ -27,7 +27,7 @@ from dask_dfmr.parameters import build_pipeline
 from dask_dfmr.refinement.em_passes import RefinementOptions
 
 PASSES = (0, 1, 2, 5, 10, 20, "auto")
-OWN = ("on_failed", "keep_estimates", "warm_start", "verbose", "restarts", "refine")
+OWN = ("on_failed", "keep_estimates", "warm_start", "verbose", "check_optimum", "refine")
 
 
 def fit_and_refine(
@@ -90,7 +90,7 @@ def row_of(n: int, overlap: float, seed: int, repeat: int, m: int) -> list[objec
     errors = [mixing_distance(f.aggregate.mixture, truth) / pooled for f in refined.values()]
     auto = refined["auto"].refinement
     assert auto is not None
-    n_reads = sum(record.n_partitions + len(record.left_out) for record in auto.passes)
+    n_reads = sum(record.n_partitions + len(record.excluded) for record in auto.passes)
     return [
         n,
         overlap,
@@ -100,7 +100,7 @@ def row_of(n: int, overlap: float, seed: int, repeat: int, m: int) -> list[objec
         len(auto.passes),
         f"{n_reads / kept.sum():.1f}",
         int(kept.sum()),
-        len(auto.left_out),
+        len(auto.excluded),
     ]
 
 

@@ -5,8 +5,8 @@
 K = 5 components in d = 10 columns, m = 40 partitions of n = 500 and 2000 rows, overlap .1 and .3, two populations each.
 Starts are the pilots', and a wrong one: of the true mixture two neighbouring components are merged, and the
 heaviest of the others is split in two. Error is W1 between the mixing distributions of result and population, without
-the check (`restarts=None`) and with `restarts=2`. `adopted` counts restarts; `check` is the CPU time that the check
-alone adds (`restarts=0`), in per cent of that of the fit without it.
+the check (`check_optimum=None`) and with `check_optimum=2`. `adopted` counts restarts; `check` is the CPU time that the check
+alone adds (`check_optimum=0`), in per cent of that of the fit without it.
 """
 
 from __future__ import annotations
@@ -78,9 +78,9 @@ def main() -> None:
         parts = draw_partitions(truth, options.m, n, np.random.default_rng([seed, repeat, n]))
         data = [dask.delayed(rows) for rows in parts]
         for name, start in {"pilots": {}, "wrong": wrong_start(truth)}.items():
-            plain, seconds = fit(data, repeat, restarts=None, **start)
-            checked, _ = fit(data, repeat, restarts=2, **start)
-            _, with_check = fit(data, repeat, restarts=0, **start)
+            plain, seconds = fit(data, repeat, check_optimum=None, **start)
+            checked, _ = fit(data, repeat, check_optimum=2, **start)
+            _, with_check = fit(data, repeat, check_optimum=0, **start)
             errors = [mixing_distance(gm.mixture_, truth) for gm in (plain, checked)]
             rows.append(
                 [
@@ -89,11 +89,20 @@ def main() -> None:
                     seed,
                     name,
                     *(f"{error:.3f}" for error in errors),
-                    checked.n_restarts_,
+                    checked.n_optimum_changes_,
                     f"{with_check / seconds - 1:.0%}",
                 ]
             )
-    header = ["n", "overlap", "pop.", "start", "W1 unchecked", "W1 restarts=2", "adopted", "check"]
+    header = [
+        "n",
+        "overlap",
+        "pop.",
+        "start",
+        "W1 unchecked",
+        "W1 check_optimum=2",
+        "adopted",
+        "check",
+    ]
     print_table(header, rows)
 
 

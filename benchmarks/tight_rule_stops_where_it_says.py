@@ -86,7 +86,7 @@ def stop(X: np.ndarray, start: Mixture, m: int, accelerated: bool) -> Stop:
         start.n_components,
         covariance_type=start.covariance_type,
         start=start,
-        n_machines=m,
+        n_sources=m,
         accelerate=accelerated,
         max_iter=20_000,
     )

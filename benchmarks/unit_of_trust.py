@@ -1,4 +1,4 @@
-"""Claim: a bad source whose rows lie in all files is left out by ``machines=`` only.
+"""Claim: a bad source whose rows lie in all files is left out by ``source=`` only.
 
 What that costs beside the fit, what mixing sorted partitions costs and helps, and that it spreads what is bad.
 
@@ -6,7 +6,7 @@ What that costs beside the fit, what mixing sorted partitions costs and helps, a
 
 1. Cost. Parquet files of rows from the population (overlap .1, K = 5, 10 columns), every file with rows of
    every sensor. "read" is reading the features of all files and nothing else; "grouped" is all that
-   ``machines="sensor"`` does before the fits (finding the sensors, and their rows), reading included;
+   ``source="sensor"`` does before the fits (finding the sensors, and their rows), reading included;
    "Dask's shuffle" sends the rows to the same places with ``set_index(divisions=...)``, which may use
    disk or the workers (p2p), and does not restore the order of rows; "mixed" is ``mix_partitions``.
    Threads are two, a cluster is two processes of one thread; what is given is the median.
@@ -36,7 +36,7 @@ from common import draw_rows, population, print_machine, print_table
 from distributed import Client, LocalCluster
 
 from dask_dfmr import GaussianMixture, aggregate, mix_partitions, mixing_distance
-from dask_dfmr.on_dask.by_column import machines_of
+from dask_dfmr.on_dask.by_column import sources_of
 from dask_dfmr.on_dask.fit import compute_each
 
 K = 5
@@ -108,7 +108,7 @@ def count_rows(loader: Any, *values: Any) -> int:
 
 def load_all(X: dd.DataFrame, machines: str) -> list[int]:
     """Load the rows of every machine, as its fit would."""
-    partitions = machines_of(X, machines)
+    partitions = sources_of(X, machines)
 
     def add(g: Any, i: int) -> Any:
         return g.add("count", i, count_rows, partitions.loaders[i], *partitions.loaders[i].refs)
@@ -194,7 +194,7 @@ def error_row(kind: str, n_bad: int, seeds: int) -> list[Any]:
         frame.loc[bad, COLUMNS] = KINDS[kind](frame.loc[bad, COLUMNS].to_numpy())
         X = dd.from_pandas(frame, npartitions=20)
         files = GaussianMixture(K, random_state=seed).fit(X[COLUMNS])
-        sensors = GaussianMixture(K, random_state=seed, machines="sensor").fit(X)
+        sensors = GaussianMixture(K, random_state=seed, source="sensor").fit(X)
         oracle = aggregate(list(sensors.estimates_)[n_bad:], method="mr").mixture
         ratios.append([w1(oracle), w1(files) / w1(oracle), w1(sensors) / w1(oracle)])
         kept = sensors.support_

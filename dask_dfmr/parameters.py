@@ -11,14 +11,14 @@ from dask.utils import parse_timedelta
 from numpy.typing import ArrayLike
 
 from dask_dfmr import checks
-from dask_dfmr.aggregation.result import FALSE_DROP_RATE, AggregationOptions
+from dask_dfmr.aggregation.result import FALSE_EXCLUSION_RATE, AggregationOptions
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.starts import NAMED_STARTS, GivenStart
 from dask_dfmr.mixtures.distances import block_size_for
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian
 from dask_dfmr.mixtures.mixture import Mixture, as_floats
-from dask_dfmr.on_dask.by_column import machines_of
+from dask_dfmr.on_dask.by_column import sources_of
 from dask_dfmr.on_dask.fit import Pipeline, active_client
 from dask_dfmr.on_dask.graph import SPLIT_EVERY
 from dask_dfmr.on_dask.scheduling.trusted_workers import TrustedWorkers
@@ -42,10 +42,10 @@ def dfmr(
     means_init: ArrayLike | None = None,
     precisions_init: ArrayLike | None = None,
     random_state: SeedLike = None,
-    machines: Hashable = "partition",
+    source: Hashable = None,
     method: str = "dfmr",
     rho: float | Literal["auto"] = "auto",
-    false_drop_rate: float = FALSE_DROP_RATE,
+    false_exclusion_rate: float = FALSE_EXCLUSION_RATE,
     machine_weights: str = "rows",
     n_references: int | Literal["auto"] | None = "auto",
     heterogeneity: Literal["weights"] | None = None,
@@ -62,7 +62,7 @@ def dfmr(
 ) -> Any:
     """Distance filtered mixture reduction of a collection, as one lazy graph.
 
-    Nothing is read or computed here, but a column of ``machines``; compute the result on any
+    Nothing is read or computed here, but a column of ``source``; compute the result on any
     scheduler. An error in a partition's own reader or fit becomes the outcome of that partition. One
     that arises upstream of it (behind a shuffle, say), or a worker that dies for good, fails the
     graph: :meth:`GaussianMixture.fit` survives those on a cluster, because it submits fits and
@@ -74,7 +74,7 @@ def dfmr(
     n_components, covariance_type, tol, ..., partition_timeout, n_partitions, split_every
         As for :class:`GaussianMixture`. ``init_params`` may also be a :class:`Mixture` to start
         from.
-    machines : "partition" or column name, default "partition"
+    source : column name or None, default None
         As for :class:`GaussianMixture`. The values of a column are read here and now, on the active
         scheduler; the rows are grouped when the graph is computed, in memory (:meth:`GaussianMixture.fit`
         uses temporary files where it can).
@@ -122,10 +122,10 @@ def build_pipeline(
     means_init: ArrayLike | None,
     precisions_init: ArrayLike | None,
     random_state: SeedLike,
-    machines: Hashable,
+    source: Hashable,
     method: str,
     rho: float | str,
-    false_drop_rate: float,
+    false_exclusion_rate: float,
     machine_weights: str,
     n_references: int | str | None,
     heterogeneity: str | None,
@@ -140,7 +140,7 @@ def build_pipeline(
     trusted_workers: Any = None,
     lazy: bool = False,
 ) -> Pipeline:
-    """Check everything, read nothing but a column of ``machines``; ``lazy`` if somebody else may compute it."""
+    """Check everything, read nothing but a column of ``source``; ``lazy`` if somebody else may compute it."""
     checks.one_of("covariance_type", covariance_type, COVARIANCE_TYPES)
     if not isinstance(init_params, Mixture):
         checks.one_of("init_params", init_params, START_NAMES)
@@ -160,7 +160,7 @@ def build_pipeline(
         machine_weights,
         n_starts,
         n_references=n_references,
-        false_drop_rate=false_drop_rate,
+        false_exclusion_rate=false_exclusion_rate,
         heterogeneity=heterogeneity,
     )
     problem = LocalProblem(
@@ -175,9 +175,9 @@ def build_pipeline(
         n_init=n_init,
     )
     timeout = _seconds(partition_timeout)
-    partitions = machines_of(X, machines, n_partitions, timeout, lazy)
+    partitions = sources_of(X, source, n_partitions, timeout, lazy)
     options.references_among(len(partitions))  # raises where there are too many for the method
-    problem = replace(problem, n_machines=len(partitions))
+    problem = replace(problem, n_sources=len(partitions))
     given = {"weights": weights_init, "means": means_init, "precisions": precisions_init}
     start, partial = _resolve_start(
         init_params, given, covariance_type, problem, partitions.n_features

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dask_dfmr import checks
-from dask_dfmr.aggregation.result import FALSE_DROP_RATE, Aggregate
+from dask_dfmr.aggregation.result import FALSE_EXCLUSION_RATE, Aggregate
 from dask_dfmr.estimator import GaussianMixture, as_fitted
 from dask_dfmr.exceptions import AggregationError, PartitionError, PartitionWarning
 from dask_dfmr.explanation.report import describe_failures, failures, partition_report
@@ -45,7 +45,7 @@ class Selection:
         ``icl`` of them, the lower the better; ``held_out`` (mean log-likelihood per held-out row, the more the better)
         with its standard error ``held_out_se`` (from the differences between partitions); ``held_out_gap``, what
         it is below the best candidate's, with ``held_out_gap_se``, the error of that difference, which is far
-        smaller; ``n_left_out`` (partitions that its own filter left out) and ``n_fitted`` (partitions of the common set
+        smaller; ``n_excluded`` (partitions that its own filter left out) and ``n_fitted`` (partitions of the common set
         whose estimates it is made of); ``converged`` (those local fits, and the reduction); ``reason``, in
         words, where a candidate could not be compared and its numbers are NaN.
     criterion : str
@@ -128,10 +128,10 @@ def select_components(
     init_params: str = "pilot",
     random_state: SeedLike = None,
     verbose: int = 0,
-    machines: Hashable = "partition",
+    source: Hashable = None,
     method: Literal["dfmr", "mr"] = "dfmr",
     rho: float | Literal["auto"] = "auto",
-    false_drop_rate: float = FALSE_DROP_RATE,
+    false_exclusion_rate: float = FALSE_EXCLUSION_RATE,
     machine_weights: str = "rows",
     n_references: int | Literal["auto"] | None = "auto",
     penalty: float | Literal["auto"] = "auto",
@@ -183,7 +183,7 @@ def select_components(
     Raises
     ------
     TypeError, ValueError
-        If X or a parameter is wrong: before anything is read, except a column of ``machines``.
+        If X or a parameter is wrong: before anything is read, except a column of ``source``.
     AggregationError
         If no candidate could be fitted and measured; its ``report`` says why for each.
     PartitionError
@@ -199,8 +199,8 @@ def select_components(
     Of at most 16 partitions the rows are kept in memory from the search for starts until they are fitted; where
     they take more than 32 MB they are read a third time instead. A partition with too few rows for the reference
     candidate cannot be judged and is not in the common set. One that is in it, with too few rows for a larger
-    candidate, has no part in that candidate's mixture (``n_fitted``), but is measured. ``second_look`` and
-    ``restarts`` of :class:`GaussianMixture`, which read partitions again, are left to a later fit of ``estimator``.
+    candidate, has no part in that candidate's mixture (``n_fitted``), but is measured. ``refit_excluded`` and
+    ``check_optimum`` of :class:`GaussianMixture`, which read partitions again, are left to a later fit of ``estimator``.
 
     Examples
     --------
@@ -229,10 +229,10 @@ def select_components(
         "n_init": n_init,
         "init_params": init_params,
         "random_state": random_state,
-        "machines": machines,
+        "source": source,
         "method": method,
         "rho": rho,
-        "false_drop_rate": false_drop_rate,
+        "false_exclusion_rate": false_exclusion_rate,
         "machine_weights": machine_weights,
         "n_references": n_references,
         "penalty": penalty,
@@ -424,7 +424,7 @@ class _Run:
                 row |= {name: getattr(scores.scores[k], name) for name in _SCORES}
                 row |= {"held_out_gap": scores.gaps[k], "held_out_gap_se": scores.gap_errors[k]}
             own = self.judged.judged[c]
-            row["n_left_out"] = int((own & ~self.judged.kept[c]).sum())
+            row["n_excluded"] = int((own & ~self.judged.kept[c]).sum())
             row["n_fitted"] = int(self.aggregates[c].decision.kept.sum()) if c in places else 0
             row["converged"] = c in places and self._has_converged(c)
             row["reason"] = self.reasons.get(c, "")
@@ -446,7 +446,7 @@ _COLUMNS = (
     *_SCORES,
     "held_out_gap",
     "held_out_gap_se",
-    "n_left_out",
+    "n_excluded",
     "n_fitted",
     "converged",
     "reason",

@@ -1,4 +1,4 @@
-"""Distances -> centre, radius, kept: on points of a line and on random matrices."""
+"""Distances -> center, radius, kept: on points of a line and on random matrices."""
 
 import numpy as np
 import pytest

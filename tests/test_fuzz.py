@@ -302,5 +302,5 @@ def test_any_partitions_give_a_proper_mixture_or_a_documented_error(partitions, 
     if error is not None:
         return
     assert_proper(gm.mixture_)
-    left_out = report[~report["kept"]]
-    assert (left_out["reason"] != "").all()
+    excluded = report[~report["kept"]]
+    assert (excluded["reason"] != "").all()

@@ -445,7 +445,7 @@ class TestReasons:
         assert "covariance of component 2" in decision.reason(0)
         assert "too far: weights" in decision.reason(1)
         assert "mean of component 1" in decision.reason(2)
-        assert "distance to the centre of all votes" in decision.reason(3)
+        assert "distance to the center of all votes" in decision.reason(3)
         assert "copies count as one" in decision.reason(4) + decision.reason(7)
         for i in np.flatnonzero(decision.kept):
             assert decision.reason(int(i)) == ""
@@ -461,7 +461,7 @@ class TestReasons:
         assert same_bits(loaded.without([0]).mixture, found.without([0]).mixture)
 
     def test_the_audit_is_of_those_left_out(self, found):
-        table = found.audit()
+        table = found.explain()
         assert_array_equal(table["partition"], np.flatnonzero(~found.decision.kept))
         assert "weight of component" in table.loc[1, "finding"]
 

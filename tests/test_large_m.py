@@ -1,4 +1,4 @@
-"""Many machines: the centre by references instead of all pairs."""
+"""Many machines: the center by references instead of all pairs."""
 
 from __future__ import annotations
 

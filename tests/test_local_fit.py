@@ -145,23 +145,23 @@ class TestStopping:
         assert mine.outcome is Outcome.FITTED
 
     @every_type
-    @pytest.mark.parametrize("n_machines", [1, 20])
+    @pytest.mark.parametrize("n_sources", [1, 20])
     @pytest.mark.parametrize("accelerate", [True, False])
     @pytest.mark.parametrize("seed", [1, 4, 5])
     def test_the_tight_rule_leaves_less_than_it_promises(
-        self, covariance_type, n_machines, accelerate, seed
+        self, covariance_type, n_sources, accelerate, seed
     ):
         X, start = problem(seed, 2000, covariance_type, spread=4.0)
         options = {"accelerate": accelerate, "max_iter": 20_000}
-        stopped = fit(X, start, n_machines=n_machines, **options)
+        stopped = fit(X, start, n_sources=n_sources, **options)
         exact = fit(X, stopped.mixture, tol=1e-13, max_iter=20_000)
         remaining = objective(exact.mixture, X) - objective(stopped.mixture, X)
         assert stopped.outcome is Outcome.FITTED
-        assert remaining < TIGHT * start.n_parameters / n_machines
+        assert remaining < TIGHT * start.n_parameters / n_sources
 
     def test_more_machines_ask_for_more_passes(self):
         X, start = problem(5, n=2000, spread=4.0)
-        passes = [fit(X, start, n_machines=m).n_iter for m in (1, 10_000)]
+        passes = [fit(X, start, n_sources=m).n_iter for m in (1, 10_000)]
         assert passes[0] < passes[1]
 
 
@@ -439,7 +439,7 @@ class TestArguments:
             ({"penalty": float("nan")}, "penalty .*nan"),
             ({"penalty": "none"}, "penalty .*'none'"),
             ({"reg_covar": -1.0}, "reg_covar .*-1.0"),
-            ({"n_machines": 0}, "n_machines .*0"),
+            ({"n_sources": 0}, "n_sources .*0"),
             ({"tol": "loose"}, "tol .*'loose'"),
             ({"tol": -1.0}, "tol .*-1.0"),
             ({"min_rows": "few"}, "min_rows .*'few'"),

@@ -345,7 +345,7 @@ class TestFiles:
         m = random_mixture(1, names=["a", "b"])
         m.save(str(tmp_path / "m.json"))
         document = json.loads((tmp_path / "m.json").read_text(encoding="utf-8"))
-        assert document["format"] == "dask_dfmr.mixtures.mixture"
+        assert document["format"] == "dask_dfmr.mixture"
         assert document["version"] == 1
         assert document["feature_names"] == ["a", "b"]
         X = rows_near(m, 20)

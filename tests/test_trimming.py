@@ -41,9 +41,9 @@ def naive_trimmed(mixtures, start, share=0.5, rounds=50):
         for k in range(len(start.means)):
             w = np.where(labels == k, kept, 0.0)
             mu = w @ means / w.sum()
-            centred = means - mu
+            centered = means - mu
             scatter = sum(
-                w[i] * (covariances[i] + np.outer(centred[i], centred[i])) for i in range(len(w))
+                w[i] * (covariances[i] + np.outer(centered[i], centered[i])) for i in range(len(w))
             )
             new_weights.append(w.sum() / kept.sum())
             new_means.append(mu)

@@ -93,7 +93,7 @@ class TestAggregationIsPinned:
 
     def test_fresh_starts_and_an_update(self, client, recorder):
         trusted = addresses(client)[1]
-        gm = make(trusted_workers=[trusted], n_partitions=M, restarts=1, init_params="kmeans")
+        gm = make(trusted_workers=[trusted], n_partitions=M, check_optimum=1, init_params="kmeans")
         gm.fit(make_ddf(M).compute())
         recorder.where.clear()
         gm.update(make_frame(9))
@@ -106,7 +106,7 @@ class TestAggregationIsPinned:
 
     def test_machines_by_a_column(self, client, recorder):
         trusted = addresses(client)[0]
-        make(trusted_workers=[trusted], machines="sensor").fit(make_x())
+        make(trusted_workers=[trusted], source="sensor").fit(make_x())
         self.check(recorder, trusted, {"dfmr_judge"})
 
     @pytest.mark.slow  # waits for restarts of workers

@@ -6,9 +6,9 @@ rows stand behind component k of machine i.
 
 1. *Template*: the machine whose components most other machines have too, by a dissimilarity of
    single components that is bounded, so that one broken component cannot outweigh the others.
-2. *Matching* of every machine's components to the template's, one to one; then to the centres of
+2. *Matching* of every machine's components to the template's, one to one; then to the centers of
    the next step, until it stands still.
-3. For each component a *centre*, a *radius* and *kept* machines, as the filter has for whole
+3. For each component a *center*, a *radius* and *kept* machines, as the filter has for whole
    mixtures, on distances in standard errors.
 4. *Barycentre* of what is kept, and the *weights* that the kept rows support.
 
@@ -45,7 +45,7 @@ LEVEL = 1e-3
 """Share of honest components beyond what sampling explains, where components hardly overlap."""
 
 LEAST_SCALE = 0.5
-"""Squared distances to the centre are at least so much of those between two estimates: were the centre exact, the
+"""Squared distances to the center are at least so much of those between two estimates: were the center exact, the
 other one's error would be left."""
 
 RANGE_OF_WEIGHTS = (0.05, 0.95)
@@ -204,7 +204,7 @@ class Judgement(NamedTuple):
     center : int
         Position of the machine whose component is in the middle.
     distances : ndarray of shape (m,)
-        To the centre's, in standard errors; NaN where not judged.
+        To the center's, in standard errors; NaN where not judged.
     radius : float
         Distance within which more than half of the judged lie, or should lie for sampling alone.
     limit : float
@@ -228,7 +228,7 @@ def distances_in_errors(
     the parameters in units of the Fisher information of one row, so two estimates of one component
     from n_a and n_b rows of it have a squared distance that is chi-square with the component's
     parameters. Overlap with other components makes it larger. The divergence takes the direction
-    that reduction takes, b with few rows against a centre a.
+    that reduction takes, b with few rows against a center a.
     """
     divergences = family.divergence(b, a).T
     divergences[divergences < ROUNDING] = 0.0
@@ -243,7 +243,7 @@ def judge(
     rng: np.random.Generator,
     level: float = LEVEL,
 ) -> Judgement:
-    """Centre, radius and kept machines of component k of aligned machines."""
+    """Center, radius and kept machines of component k of aligned machines."""
     voters = np.flatnonzero(machines.judged[:, k])
     if not len(voters):  # then few rows have to do
         voters = np.arange(len(machines.judged))
@@ -387,13 +387,13 @@ class ComponentwiseResult(NamedTuple):
     rows : ndarray of shape (m, K)
         Rows behind it.
     distances : ndarray of shape (m, K)
-        To the centre of the component, in standard errors; NaN for too few rows.
+        To the center of the component, in standard errors; NaN for too few rows.
     radii, limits : ndarray of shape (K,)
     kept : ndarray of bool, shape (m, K)
     least_rows : int
         Rows that it takes to judge a component.
     n_matchings : int
-        Rounds of matching and centres.
+        Rounds of matching and centers.
     settled : bool
         Whether the last one changed no matching.
     """
@@ -432,7 +432,7 @@ def filter_components(
     machine_weights : ndarray of shape (m,)
         What a machine counts in the result: its rows, or one for all.
     n_candidates : int or None
-        Among so many machines, drawn at random, the centres are chosen; None: among all.
+        Among so many machines, drawn at random, the centers are chosen; None: among all.
     rng : Generator
         Of the draws, where there are more machines than that.
     level : float

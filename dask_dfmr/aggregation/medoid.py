@@ -1,7 +1,7 @@
 """Distances -> who is in the middle, how far the majority reaches, who is kept. Knows arrays only.
 
-COAT, the centre of attention, is the machine with the smallest median distance to all machines
-(itself included). The radius is the smallest one whose closed ball round the centre holds more than
+COAT, the center of attention, is the machine with the smallest median distance to all machines
+(itself included). The radius is the smallest one whose closed ball round the center holds more than
 half of the machines. Kept is what lies within rho radii.
 """
 
@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from dask_dfmr.mixtures.family import Array
 
 TIE = 1e-12
-"""Relative difference below which two candidates for the centre are tied."""
+"""Relative difference below which two candidates for the center are tied."""
 
 
 class Candidate(NamedTuple):
-    """A machine that may be the centre, with what decides between candidates, most important first.
+    """A machine that may be the center, with what decides between candidates, most important first.
 
     ``distances`` is its row, to every machine; ``parameters`` its flattened parameters, the last
     resort of a tie.
@@ -38,11 +38,11 @@ class Candidate(NamedTuple):
 def row_candidates(
     distances: Array, indices: Sequence[int], n_samples: Sequence[int], parameters: Array
 ) -> list[Candidate]:
-    """Candidates for some rows (n_rows, n_machines) of the distance matrix; parameters (n_rows, n_parameters)."""
-    n_machines = distances.shape[1]
+    """Candidates for some rows (n_rows, n_sources) of the distance matrix; parameters (n_rows, n_parameters)."""
+    n_sources = distances.shape[1]
     with np.errstate(invalid="ignore"):
         medians = np.median(distances, axis=1)
-    halves = np.partition(distances, n_machines // 2, axis=1)[:, n_machines // 2]
+    halves = np.partition(distances, n_sources // 2, axis=1)[:, n_sources // 2]
     columns = zip(
         medians,
         halves,
@@ -63,7 +63,7 @@ def best_candidate(candidates: Sequence[Candidate]) -> Candidate:
     """COAT among the candidates.
 
     The smallest median; ties (within 1e-12 relative) by the smaller (m // 2)-th distance, the
-    smaller mean distance, more rows, and last the parameters themselves: so the centre does not
+    smaller mean distance, more rows, and last the parameters themselves: so the center does not
     depend on the order of the machines.
     """
     left = list(candidates)
@@ -82,7 +82,7 @@ class Kept(NamedTuple):
 
 
 def keep_near(center: Candidate, rho: float) -> Kept:
-    """Keep the machines within rho radii of the centre; rho = inf keeps all."""
+    """Keep the machines within rho radii of the center; rho = inf keeps all."""
     distances = center.distances
     radius = center.half_distance
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -140,7 +140,7 @@ def settle(statistics: Array, law: Law, judges: NDArray[np.bool_] | None = None)
 
     Parameters
     ----------
-    statistics : ndarray of shape (n_machines,)
+    statistics : ndarray of shape (n_sources,)
         Squared distances per unit of variance.
     law : Law
         What sampling explains.

@@ -9,12 +9,12 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from dask_dfmr.aggregation.reduction import MAX_ROUNDS
-from dask_dfmr.aggregation.result import FALSE_DROP_RATE, Aggregate, AggregationOptions, Origin
+from dask_dfmr.aggregation.result import FALSE_EXCLUSION_RATE, Aggregate, AggregationOptions, Origin
 from dask_dfmr.aggregation.stages import consensus as judging
 from dask_dfmr.aggregation.stages import intake as stages
 from dask_dfmr.aggregation.stages.consensus import Consensus
 from dask_dfmr.aggregation.stages.hardened import harden_verdict
-from dask_dfmr.aggregation.stages.intake import Block, CenterCandidate, Roll
+from dask_dfmr.aggregation.stages.intake import Block, CenterCandidate, Participants
 from dask_dfmr.aggregation.trimmed_reduction import trim
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.local.fit import LocalProblem
@@ -29,7 +29,7 @@ def aggregate(
     *,
     method: Literal["dfmr", "mr", "coat", "trim", "hardened"] = "dfmr",
     rho: float | Literal["auto"] = "auto",
-    false_drop_rate: float = FALSE_DROP_RATE,
+    false_exclusion_rate: float = FALSE_EXCLUSION_RATE,
     machine_weights: Literal["rows", "equal"] = "rows",
     n_starts: int = 1,
     max_rounds: int = MAX_ROUNDS,
@@ -46,33 +46,33 @@ def aggregate(
         :meth:`LocalEstimate.to_arrays` makes it. A malformed one is refused, with its reason in
         ``decision.refused``; so is one whose family or shape differs from the majority's.
     method : {"dfmr", "mr", "coat", "trim", "hardened"}, default "dfmr"
-        Distance filtered mixture reduction; mixture reduction of everything, unfiltered; the centre
+        Distance filtered mixture reduction; mixture reduction of everything, unfiltered; the center
         itself; mixture reduction without the components, of half of the weight, that are farthest
-        from their centres (the paper's baseline); or distance filtered mixture reduction with further
+        from their centers (the paper's baseline); or distance filtered mixture reduction with further
         tests against machines that collude or move what L2 distances hardly see: copies count as one,
         and no part of an estimate, and no direction that several move along together, may be farther
         off than sampling explains. Up to 2,000 estimates (``n_references=None`` for more), and not for
         honestly heterogeneous ones: it leaves minorities out. See ``docs/method.md``.
     rho : "auto" or float, default "auto"
         "auto": left out are the estimates whose distance sampling explains with a probability below
-        ``false_drop_rate``, given their numbers of rows and what the majority shows. A float: kept
-        are the estimates within ``rho`` times the radius of the centre (1.3 is the paper's). That is
+        ``false_exclusion_rate``, given their numbers of rows and what the majority shows. A float: kept
+        are the estimates within ``rho`` times the radius of the center (1.3 is the paper's). That is
         not a significance level: of clean machines 0 to 35 % lie outside 1.3, most where the mixture
         has few parameters.
-    false_drop_rate : float, default 0.001
+    false_exclusion_rate : float, default 0.001
         Share of honest estimates that ``rho="auto"`` leaves out.
     machine_weights : {"rows", "equal"}, default "rows"
         Weight of an estimate in the reduction: its number of rows, or one for all (the paper's).
         Nobody counts for more than ten times the rows of the median estimate, here and wherever
         rows matter: they are a claim.
     n_starts : int, default 1
-        Reductions are started at the centre, and with more starts also at the kept estimates
+        Reductions are started at the center, and with more starts also at the kept estimates
         nearest to it; the best one wins.
     max_rounds : int, default 20
         Rounds of a reduction.
     n_references : "auto", int or None, default "auto"
         How many of the estimates, drawn at random, all others are measured against to find
-        candidates for the centre; the candidates, and everything after, are measured exactly. More
+        candidates for the center; the candidates, and everything after, are measured exactly. More
         estimates are safer and slower; the guarantee is in ``docs/method.md``. None measures all
         pairs, and so does a number of estimates that is not above ``n_references``. "auto" measures
         all pairs up to 2,000 estimates, and takes 512 references beyond.
@@ -84,7 +84,7 @@ def aggregate(
         with other weights are kept, and of an estimate with a bad component the good ones. Nobody
         is then left out for its weights, whatever they are. Components are kept within ``rho``
         radii or what sampling explains; ``n_starts`` and ``max_rounds`` have no effect, and
-        ``n_references`` is the number of candidates for the centres. See ``docs/method.md``.
+        ``n_references`` is the number of candidates for the centers. See ``docs/method.md``.
 
     Returns
     -------
@@ -121,7 +121,7 @@ def aggregate(
         n_starts,
         max_rounds,
         n_references,
-        false_drop_rate,
+        false_exclusion_rate,
         heterogeneity,
     )
     seed = seed_sequence(random_state)
@@ -151,16 +151,16 @@ def aggregate_in_memory(
         stages.stack_estimates(messages[s], s.start, schema, mixture_type)
         for s in tile_blocks(len(messages))
     ]
-    roll = stages.call_roll([block.presence for block in blocks], schema, options)
+    participants = stages.admit([block.summary for block in blocks], schema, options)
     if options.heterogeneity == "weights":
-        return stages.componentwise(blocks, roll, options, seed, mixture_type)
-    problem = judging.problem_of(roll, mixture_type) if problem is None else problem
-    measured = measure_blocks(blocks, roll, options, seed, problem)
-    return decide(blocks, roll, measured, options, mixture_type)
+        return stages.componentwise(blocks, participants, options, seed, mixture_type)
+    problem = judging.problem_of(participants, mixture_type) if problem is None else problem
+    measured = measure_blocks(blocks, participants, options, seed, problem)
+    return decide(blocks, participants, measured, options, mixture_type)
 
 
 class Measured(NamedTuple):
-    """The centre, the consensus and everybody's distance to it: all that a decision needs, whatever ``rho`` is.
+    """The center, the consensus and everybody's distance to it: all that a decision needs, whatever ``rho`` is.
 
     ``tiles`` are all distances, where a method needs them.
     """
@@ -174,41 +174,41 @@ class Measured(NamedTuple):
 
 def measure_blocks(
     blocks: list[Block],
-    roll: Roll,
+    participants: Participants,
     options: AggregationOptions,
     seed: np.random.SeedSequence,
     problem: LocalProblem,
 ) -> Measured:
     """Who is in the middle, and how far everybody is from where the majority sits."""
-    n_references = options.references_among(sum(b.presence.n_estimates for b in blocks))
-    tiles = _tiles(blocks, roll) if n_references is None else {}
+    n_references = options.references_among(sum(b.summary.n_estimates for b in blocks))
+    tiles = _tiles(blocks, participants) if n_references is None else {}
     center = (
         _center_of_all_pairs(blocks, tiles)
         if n_references is None
-        else _center_by_references(blocks, roll, n_references, seed)
+        else _center_by_references(blocks, participants, n_references, seed)
     )
-    verdict = stages.l2_filter(center, roll, options)
-    chosen = judging.draw_witnesses(verdict, roll, seed)
-    witnesses = stages.join_machines([stages.take_machines(block, chosen) for block in blocks])
-    consensus = judging.form_consensus(witnesses, verdict, roll, problem)
-    distances = [judging.consensus_distances(block, consensus, roll) for block in blocks]
+    verdict = stages.l2_filter(center, participants, options)
+    chosen = judging.draw_witnesses(verdict, participants, seed)
+    witnesses = stages.join_estimates([stages.take_estimates(block, chosen) for block in blocks])
+    consensus = judging.form_consensus(witnesses, verdict, participants, problem)
+    distances = [judging.consensus_distances(block, consensus, participants) for block in blocks]
     needed = list(tiles.values()) if options.method == "hardened" else []
     return Measured(center, consensus, distances, needed, problem)
 
 
 def decide(
     blocks: list[Block],
-    roll: Roll,
+    participants: Participants,
     measured: Measured,
     options: AggregationOptions,
     mixture_type: type[Mixture],
 ) -> Aggregate:
     """Who is kept, and the reduction of those."""
-    verdict = stages.l2_filter(measured.center, roll, options)
-    verdict = judging.judge(verdict, measured.consensus, measured.distances, roll, options)
+    verdict = stages.l2_filter(measured.center, participants, options)
+    verdict = judging.judge(verdict, measured.consensus, measured.distances, participants, options)
     if options.method == "hardened":
         _, consensus, _, tiles, problem = measured
-        verdict = harden_verdict(verdict, consensus, blocks, tiles, roll, problem, options)
+        verdict = harden_verdict(verdict, consensus, blocks, tiles, participants, problem, options)
     starts = [
         stages.pick_start([stages.offer_start(block, verdict, s) for block in blocks])
         for s in range(options.n_starts)
@@ -219,8 +219,11 @@ def decide(
     return stages.finish(reduced, verdict, options, mixture_type)
 
 
-def _tiles(blocks: list[Block], roll: Roll) -> dict[tuple[int, int], Array]:
-    return {(i, j): stages.l2_tile(blocks[i], blocks[j], roll) for i, j in upper_tiles(len(blocks))}
+def _tiles(blocks: list[Block], participants: Participants) -> dict[tuple[int, int], Array]:
+    return {
+        (i, j): stages.l2_tile(blocks[i], blocks[j], participants)
+        for i, j in upper_tiles(len(blocks))
+    }
 
 
 def _center_of_all_pairs(
@@ -234,19 +237,21 @@ def _center_of_all_pairs(
 
 
 def _center_by_references(
-    blocks: list[Block], roll: Roll, n_references: int, seed: np.random.SeedSequence
+    blocks: list[Block], participants: Participants, n_references: int, seed: np.random.SeedSequence
 ) -> CenterCandidate:
     def take(machines: list[int]) -> Block:
-        return stages.join_machines([stages.take_machines(block, machines) for block in blocks])
+        return stages.join_estimates([stages.take_estimates(block, machines) for block in blocks])
 
     def best_of(chosen: Block) -> CenterCandidate | None:
-        return stages.coat_among(chosen, [stages.l2_rows(chosen, block, roll) for block in blocks])
+        return stages.coat_among(
+            chosen, [stages.l2_rows(chosen, block, participants) for block in blocks]
+        )
 
-    scouts = stages.scouts_of(roll, seed)
+    scouts = stages.scouts_of(participants, seed)
     scout = stages.coat_min([best_of(take(scouts))])
-    references = take(stages.references_of(scout, roll, n_references, seed))
-    medians = [stages.reference_medians(references, block, roll) for block in blocks]
-    candidate = best_of(take(stages.candidates_of(medians, scouts, roll)))
+    references = take(stages.references_of(scout, participants, n_references, seed))
+    medians = [stages.reference_medians(references, block, participants) for block in blocks]
+    candidate = best_of(take(stages.candidates_of(medians, scouts, participants)))
     return stages.coat_min([scout, candidate])
 
 

@@ -1,8 +1,8 @@
 """Mixture reduction: pooled components -> one mixture of n_components (Zhang & Chen 2022, MR).
 
 Minimises the composite transportation divergence sum_i w_i KL(phi_i || phi_k(i)) by
-majorise-minimise, in rounds of ``assign`` (every pooled component to its nearest centre) and
-``recentre`` (every centre to the KL barycentre of what it got). Both work on blocks of pooled
+majorise-minimise, in rounds of ``assign`` (every pooled component to its nearest center) and
+``recenter`` (every center to the KL barycentre of what it got). Both work on blocks of pooled
 components: assignments of blocks add up, so the same rounds run in memory and as a tree of tasks.
 """
 
@@ -46,7 +46,7 @@ class Assignment(NamedTuple):
     """What a block of pooled components contributes to a round; all but ``labels`` adds up over blocks.
 
     ``farthest`` is the pooled component that costs most, as (weight * divergence, its parameters):
-    where an empty centre is put.
+    where an empty center is put.
     """
 
     moments: Moments
@@ -63,7 +63,7 @@ def assign(
     centers: Centers,
     previous: Assignment | None,
 ) -> Assignment:
-    """Assign pooled components, (n_pooled, ...), to their nearest centres."""
+    """Assign pooled components, (n_pooled, ...), to their nearest centers."""
     if previous is not None and centers.converged:
         return previous
     divergences = family.divergence(pooled, centers.components)
@@ -95,8 +95,8 @@ def _add(a: Assignment, b: Assignment) -> Assignment:
     return Assignment(moments, a.objective + b.objective, a.changed or b.changed, farthest, None)
 
 
-def recentre(family: Family, centers: Centers, total: Assignment) -> Centers:
-    """Move every centre to the barycentre of its components, or stop where no assignment changed."""
+def recenter(family: Family, centers: Centers, total: Assignment) -> Centers:
+    """Move every center to the barycentre of its components, or stop where no assignment changed."""
     if centers.converged:
         return centers
     if not total.changed:
@@ -111,7 +111,7 @@ def move_centers(
     objective: float,
     farthest: tuple[float, Components],
 ) -> Centers:
-    """Every centre to the barycentre of its components, whose moments these are; an empty one to the farthest.
+    """Every center to the barycentre of its components, whose moments these are; an empty one to the farthest.
 
     Raises
     ------
@@ -135,10 +135,10 @@ def move_centers(
 def _reseed(
     family: Family, centers: Centers, empty: Labels, farthest: tuple[float, Components]
 ) -> Centers:
-    """Keep n_components: put empty centres where it helps most; where nothing helps, split the heaviest."""
+    """Keep n_components: put empty centers where it helps most; where nothing helps, split the heaviest."""
     cost, source = farthest
     if cost > 0:
-        # One place a round: of several centres there, ties go to the first, and the others wait.
+        # One place a round: of several centers there, ties go to the first, and the others wait.
         components = family.place(centers.components, empty, source)
         return centers._replace(components=components)
     weights, components = centers.weights.copy(), centers.components
@@ -156,7 +156,7 @@ def reduce_pooled(
     centers, assignment = start, None
     for _ in range(max_rounds):
         assignment = assign(family, weights, pooled, centers, assignment)
-        centers = recentre(family, centers, assignment)
+        centers = recenter(family, centers, assignment)
         if centers.converged:
             break
     return centers

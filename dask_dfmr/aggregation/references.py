@@ -1,11 +1,11 @@
-"""The centre of many machines without all pairs: whom to measure against, and what that guarantees. Knows arrays only.
+"""The center of many machines without all pairs: whom to measure against, and what that guarantees. Knows arrays only.
 
 1. *Scouts*, machines drawn at random, are measured against all machines: their medians are exact.
 2. *References*, a sample stratified along the distance to the best scout, are measured against all
    machines: they give every machine an estimate of its median.
 3. *Candidates*, the machines with the smallest such estimates, are measured against all machines.
 
-The centre is the best of scouts and candidates by exact medians, and everything after it (radius,
+The center is the best of scouts and candidates by exact medians, and everything after it (radius,
 verdicts) is exact too. So the sample decides who is a candidate and nothing else: m (scouts +
 references + candidates) distances instead of m^2 / 2. What is promised is derived in docs/method.md.
 """
@@ -28,12 +28,12 @@ N_SCOUTS = 32
 N_REFERENCES = 512
 
 N_CANDIDATES = 256
-"""In few dimensions hundreds of machines are nearly as central as the centre, and references cannot tell them apart."""
+"""In few dimensions hundreds of machines are nearly as central as the center, and references cannot tell them apart."""
 
 
-def draw_scouts(n_machines: int, rng: np.random.Generator) -> NDArray[np.intp]:
+def draw_scouts(n_sources: int, rng: np.random.Generator) -> NDArray[np.intp]:
     """Positions of the scouts, without replacement, ascending."""
-    return np.sort(rng.choice(n_machines, min(N_SCOUTS, n_machines), replace=False))
+    return np.sort(rng.choice(n_sources, min(N_SCOUTS, n_sources), replace=False))
 
 
 def draw_references(
@@ -45,10 +45,10 @@ def draw_references(
     a border belongs to both and may be drawn twice: so every machine is expected exactly
     n_references / m times, and draws of different strata are independent.
     """
-    n_machines = len(distances)
-    n_references = min(n_references, n_machines)
-    places = (np.arange(n_references) + rng.random(n_references)) * (n_machines / n_references)
-    ranks = np.minimum(places.astype(np.intp), n_machines - 1)
+    n_sources = len(distances)
+    n_references = min(n_references, n_sources)
+    places = (np.arange(n_references) + rng.random(n_references)) * (n_sources / n_references)
+    ranks = np.minimum(places.astype(np.intp), n_sources - 1)
     return np.sort(np.argsort(distances, kind="stable")[ranks])
 
 
@@ -94,7 +94,7 @@ def chance_bad_majority(share_bad: Any, n_references: int = N_REFERENCES) -> Any
     return np.exp(-2 * n_references * (0.5 - share_bad) ** 2)
 
 
-def quantile_error(n_machines: int, n_references: int = N_REFERENCES, delta: float = 0.01) -> float:
+def quantile_error(n_sources: int, n_references: int = N_REFERENCES, delta: float = 0.01) -> float:
     """The eps within which references know the medians.
 
     With probability 1 - delta the estimated median of *every* machine lies between the quantiles
@@ -110,4 +110,4 @@ def quantile_error(n_machines: int, n_references: int = N_REFERENCES, delta: flo
     512 [0.112, 0.119, 0.128]
     1024 [0.079, 0.084, 0.091]
     """
-    return float(np.sqrt(np.log(2 * n_machines / delta) / (2 * n_references)))
+    return float(np.sqrt(np.log(2 * n_sources / delta) / (2 * n_references)))

@@ -23,8 +23,8 @@ from dask_dfmr.aggregation.result import Aggregate, FilterDecision, Origin
 from dask_dfmr.aggregation.stages import consensus as judging
 from dask_dfmr.aggregation.stages import intake as stages
 from dask_dfmr.aggregation.stages.intake import Block
-from dask_dfmr.explanation.causes import Finding, audit_estimate
-from dask_dfmr.explanation.standard_errors import Yardstick, make_yardstick
+from dask_dfmr.explanation.causes import Finding, explain_estimate
+from dask_dfmr.explanation.standard_errors import StandardErrors, make_standard_errors
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.mixtures.distances import tile_blocks
 from dask_dfmr.mixtures.family import canonical_order
@@ -37,7 +37,7 @@ REMOVED = "removed"
 MOST_MEMBERS = 100
 """So many kept estimates show how far honest ones scatter."""
 
-AUDIT_COLUMNS = (
+EXPLANATION_COLUMNS = (
     "partition",
     "source",
     "n_samples",
@@ -66,9 +66,9 @@ class ReAggregation:
         origin = origin_of(last)
         return again(last, replace(origin, options=replace(origin.options, rho=rho)))
 
-    def audit(self, last: Aggregate, which: str) -> pd.DataFrame:
-        """:meth:`Aggregate.audit`."""
-        return audit_table(last, which)[0]
+    def explain(self, last: Aggregate, which: str) -> pd.DataFrame:
+        """:meth:`Aggregate.explain`."""
+        return explanation_table(last, which)[0]
 
     def save(self, last: Aggregate, path: str | os.PathLike[str], estimates: bool) -> None:
         """:meth:`Aggregate.save`."""
@@ -125,22 +125,24 @@ def again(last: Aggregate, origin: Origin) -> Aggregate:
         _relabelled(stages.stack_estimates(left[s], s.start, schema, mixture_type), labels)
         for s in tile_blocks(len(left))
     ]
-    roll = stages.call_roll([block.presence for block in blocks], schema, options)
-    roll = roll._replace(
+    participants = stages.admit([block.summary for block in blocks], schema, options)
+    participants = participants._replace(
         n_estimates=len(estimates),
-        refused=dict(sorted((roll.refused | dict.fromkeys(origin.removed, REMOVED)).items())),
+        refused=dict(
+            sorted((participants.refused | dict.fromkeys(origin.removed, REMOVED)).items())
+        ),
         removed=origin.removed,
     )
     if options.heterogeneity == "weights":
-        result = stages.componentwise(blocks, roll, options, origin.seed, mixture_type)
+        result = stages.componentwise(blocks, participants, options, origin.seed, mixture_type)
     else:
-        key = (origin.removed, roll.by_precision, options.n_references, options.method)
+        key = (origin.removed, participants.by_precision, options.n_references, options.method)
         measured = origin.cache.get("measured", (None, None))
         if measured[0] != key:
-            problem = origin.problem or judging.problem_of(roll, mixture_type)
-            measured = (key, measure_blocks(blocks, roll, options, origin.seed, problem))
+            problem = origin.problem or judging.problem_of(participants, mixture_type)
+            measured = (key, measure_blocks(blocks, participants, options, origin.seed, problem))
             origin.cache["measured"] = measured
-        result = decide(blocks, roll, measured[1], options, mixture_type)
+        result = decide(blocks, participants, measured[1], options, mixture_type)
     return replace(in_order_of(result, last.mixture), origin=origin)
 
 
@@ -168,11 +170,11 @@ def _in_order(estimate: Any, mixture_type: type[Mixture]) -> Any:
 
 def _relabelled(block: Block, labels: Sequence[int]) -> Block:
     """With estimates numbered as they were before others were removed."""
-    presence = block.presence
+    summary = block.summary
     return block._replace(
-        presence=presence._replace(
-            indices=[labels[i] for i in presence.indices],
-            refused={labels[i]: reason for i, reason in presence.refused.items()},
+        summary=summary._replace(
+            indices=[labels[i] for i in summary.indices],
+            refused={labels[i]: reason for i, reason in summary.refused.items()},
         )
     )
 
@@ -216,7 +218,7 @@ def _renumbered(reason: str, order: Sequence[int]) -> str:
 # -- the audit -------------------------------------------------------------------------------------
 
 
-def yardstick_of(aggregate: Aggregate) -> Yardstick:
+def standard_errors_of(aggregate: Aggregate) -> StandardErrors:
     """The global mixture with the errors of estimates, as the kept ones show them."""
     origin = origin_of(aggregate)
     kept = [int(i) for i in np.flatnonzero(aggregate.decision.kept)]
@@ -225,7 +227,7 @@ def yardstick_of(aggregate: Aggregate) -> Yardstick:
     # Evenly spread over all of them, so that no file's neighbours decide.
     step = max(1, -(-len(estimates) // MOST_MEMBERS))
     members = [] if aggregate.decision.components is not None else estimates[::step]
-    return make_yardstick(aggregate.mixture, n_samples, members)
+    return make_standard_errors(aggregate.mixture, n_samples, members)
 
 
 def _rows(aggregate: Aggregate, estimates: Sequence[LocalEstimate]) -> list[float]:
@@ -239,7 +241,7 @@ def _rows(aggregate: Aggregate, estimates: Sequence[LocalEstimate]) -> list[floa
     return [min(float(e.n_samples), most) for e in estimates]
 
 
-def audited(aggregate: Aggregate, which: str = "left out") -> dict[int, LocalEstimate]:
+def explained_estimates(aggregate: Aggregate, which: str = "excluded") -> dict[int, LocalEstimate]:
     """The estimates that an audit is about, by index.
 
     Raises
@@ -247,7 +249,7 @@ def audited(aggregate: Aggregate, which: str = "left out") -> dict[int, LocalEst
     ValueError
         If ``which`` is no choice, or the estimates were not kept.
     """
-    checks.one_of("which", which, ("left out", "all"))
+    checks.one_of("which", which, ("excluded", "all"))
     decision, reference = aggregate.decision, aggregate.mixture
     shape = (reference.covariance_type, reference.n_components, reference.n_features)
     found = {}
@@ -287,15 +289,17 @@ def with_estimate(aggregate: Aggregate, estimate: LocalEstimate) -> Mixture:
     )
 
 
-def audit_table(
-    aggregate: Aggregate, which: str = "left out"
+def explanation_table(
+    aggregate: Aggregate, which: str = "excluded"
 ) -> tuple[pd.DataFrame, dict[int, Finding]]:
     """One row per estimate, and the findings behind them."""
-    chosen = audited(aggregate, which)
-    yardstick = yardstick_of(aggregate) if chosen else None
-    findings = {i: audit_estimate(e, yardstick) for i, e in chosen.items() if yardstick is not None}
+    chosen = explained_estimates(aggregate, which)
+    yardstick = standard_errors_of(aggregate) if chosen else None
+    findings = {
+        i: explain_estimate(e, yardstick) for i, e in chosen.items() if yardstick is not None
+    }
     rows = [_row(aggregate, i, e, findings[i]) for i, e in chosen.items()]
-    table = pd.DataFrame(rows, columns=list(AUDIT_COLUMNS))
+    table = pd.DataFrame(rows, columns=list(EXPLANATION_COLUMNS))
     return table.set_index("partition", drop=False).rename_axis(None), findings
 
 
@@ -332,8 +336,8 @@ def short_findings(aggregate: Aggregate, most: int) -> dict[int, str]:
     """Findings in words for the report, where at most so many estimates were left out."""
     if aggregate.origin is None:
         return {}
-    chosen = audited(aggregate)
+    chosen = explained_estimates(aggregate)
     if not chosen or len(chosen) > most:
         return {}
-    yardstick = yardstick_of(aggregate)
-    return {i: audit_estimate(e, yardstick, thorough=False).text for i, e in chosen.items()}
+    yardstick = standard_errors_of(aggregate)
+    return {i: explain_estimate(e, yardstick, thorough=False).text for i, e in chosen.items()}

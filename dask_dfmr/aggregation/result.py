@@ -22,9 +22,9 @@ from dask_dfmr.mixtures.mixture import Mixture
 METHODS = ("dfmr", "mr", "coat", "trim", "hardened")
 
 PAPER_RHO = 1.3
-"""The paper's choice; what lies within so many radii of the centre is asked what sampling explains."""
+"""The paper's choice; what lies within so many radii of the center is asked what sampling explains."""
 
-FALSE_DROP_RATE = 1e-3
+FALSE_EXCLUSION_RATE = 1e-3
 
 LEAST_P_VALUE = 1e-12
 """Smaller ones rest on a law's farthest tail: they are shown as being below this."""
@@ -42,12 +42,12 @@ class FilterDecision:
     center : int
         Index of the estimate in the middle (COAT).
     radius : float
-        L2 distance from the centre within which more than half of the usable estimates lie.
+        L2 distance from the center within which more than half of the usable estimates lie.
     rho : float or "auto"
         Estimates within ``rho * radius`` are kept; "auto": those with a ``p_value`` of at least
-        ``false_drop_rate``.
+        ``false_exclusion_rate``.
     distances : ndarray of shape (n_estimates,)
-        L2 distance of each estimate to the centre; NaN for a refused one. In many columns or small
+        L2 distance of each estimate to the center; NaN for a refused one. In many columns or small
         units the numbers may leave the range of floating point (0 or inf); ``distance_ratios``
         never depend on the unit.
     distance_ratios : ndarray of shape (n_estimates,)
@@ -59,16 +59,16 @@ class FilterDecision:
     reasons : dict of int to str
         Why estimates that took part were left out, where a method has other reasons than distance.
     expected_distances : ndarray of shape (n_estimates,) or None
-        L2 distance to the centre that sampling explains (root mean square), for an estimate of so
+        L2 distance to the center that sampling explains (root mean square), for an estimate of so
         many rows; NaN for a refused one. None where nothing was calibrated.
     z_scores : ndarray of shape (n_estimates,) or None
-        How far the estimate is from the consensus of those near the centre, in standard normal
+        How far the estimate is from the consensus of those near the center, in standard normal
         units: above 3 is rare among honest ones.
     p_values : ndarray of shape (n_estimates,) or None
         Probability that an honest estimate of so many rows lies farther from the consensus.
     sampling_ratios : ndarray of shape (n_estimates,) or None
         Distance to the consensus in units of what sampling explains (root mean square).
-    false_drop_rate : float
+    false_exclusion_rate : float
         Share of honest estimates that ``rho="auto"`` leaves out.
     scale : float
         How much larger squared distances of the majority are than those of samples of one mixture;
@@ -77,7 +77,7 @@ class FilterDecision:
         Where the estimates fall into groups that lie farther apart than sampling explains: the
         members of each (of at most 256 estimates that were compared).
     n_candidates : int or None
-        Estimates among which the centre was chosen by exact medians; None where it is not known.
+        Estimates among which the center was chosen by exact medians; None where it is not known.
     n_references : int or None
         Estimates that all were measured against to find those candidates; None where all pairs
         were measured, and all are candidates.
@@ -85,7 +85,7 @@ class FilterDecision:
         Which components of each estimate were kept, with ``heterogeneity="weights"``. An estimate
         is then kept if any of its components is; its ``distances`` and ``distance_ratios`` are
         those of its worst component, ``radius`` is the largest of the components' radii (in
-        standard errors), and ``center`` is the centre of the heaviest component.
+        standard errors), and ``center`` is the center of the heaviest component.
     """
 
     center: int
@@ -100,7 +100,7 @@ class FilterDecision:
     z_scores: Array | None = None
     p_values: Array | None = None
     sampling_ratios: Array | None = None
-    false_drop_rate: float = FALSE_DROP_RATE
+    false_exclusion_rate: float = FALSE_EXCLUSION_RATE
     scale: float = 1.0
     groups: tuple[tuple[int, ...], ...] = ()
     n_candidates: int | None = None
@@ -142,10 +142,10 @@ class FilterDecision:
             return self.reasons[index]
         ratio = self.distance_ratios[index]
         if not isinstance(self.rho, str) and np.isfinite(self.rho) and ratio > self.rho:
-            return f"distance to the centre is {ratio:.3g} times the radius (rho = {self.rho:g})"
-        if self.p_values is not None and self.p_values[index] < self.false_drop_rate:
+            return f"distance to the center is {ratio:.3g} times the radius (rho = {self.rho:g})"
+        if self.p_values is not None and self.p_values[index] < self.false_exclusion_rate:
             return self._too_far(index)
-        return "only the centre itself is kept (method 'coat')"
+        return "only the center itself is kept (method 'coat')"
 
     def _too_far(self, index: int) -> str:
         assert self.sampling_ratios is not None
@@ -189,7 +189,7 @@ class ComponentDecision:
     n_rows : ndarray of shape (n_estimates, n_components)
         Rows behind it: those of the machine times the weight.
     distance_ratios : ndarray of shape (n_estimates, n_components)
-        Distance to the component's centre in units of its radius; NaN for too few rows to judge.
+        Distance to the component's center in units of its radius; NaN for too few rows to judge.
     radii : ndarray of shape (n_components,)
         In standard errors of a difference between two estimates.
     limits : ndarray of shape (n_components,)
@@ -246,7 +246,7 @@ class Workshop(Protocol):
 
     def without(self, last: Aggregate, partitions: Sequence[int] | int) -> Aggregate: ...
     def with_rho(self, last: Aggregate, rho: float | str) -> Aggregate: ...
-    def audit(self, last: Aggregate, which: str) -> Any: ...
+    def explain(self, last: Aggregate, which: str) -> Any: ...
     def save(self, last: Aggregate, path: str | os.PathLike[str], estimates: bool) -> None: ...
     def load(self, kind: type[Aggregate], path: str | os.PathLike[str]) -> Aggregate: ...
 
@@ -352,25 +352,25 @@ class Aggregate:
         """
         return self.workshop.with_rho(self, rho)
 
-    def audit(self, which: str = "left out") -> Any:
+    def explain(self, which: str = "excluded") -> Any:
         """Why estimates were left out, from what the estimates say.
 
         Parameters
         ----------
-        which : {"left out", "all"}, default "left out"
+        which : {"excluded", "all"}, default "left out"
             Those that have an estimate and were left out, or all that have one.
 
         Returns
         -------
         pandas.DataFrame
-            One row per estimate; see :meth:`GaussianMixture.audit`.
+            One row per estimate; see :meth:`GaussianMixture.explain`.
 
         Raises
         ------
         ValueError
             If the estimates were not kept.
         """
-        return self.workshop.audit(self, which)
+        return self.workshop.explain(self, which)
 
     def save(self, path: str | os.PathLike[str], estimates: bool = True) -> None:
         """Write to one file, a zip of JSON and arrays (``docs/file-format.md``): nothing in it is executable.
@@ -414,7 +414,7 @@ class AggregationOptions:
     n_starts: int = 1
     max_rounds: int = MAX_ROUNDS
     n_references: int | str | None = "auto"
-    false_drop_rate: float = FALSE_DROP_RATE
+    false_exclusion_rate: float = FALSE_EXCLUSION_RATE
     heterogeneity: str | None = None
 
     def __post_init__(self) -> None:
@@ -436,10 +436,10 @@ class AggregationOptions:
                 "n_references must be 'auto' or None with method='hardened', which compares all estimates with each "
                 f"other; got {self.n_references!r}."
             )
-        checks.number("false_drop_rate", self.false_drop_rate)
-        if not 0 < self.false_drop_rate < 0.5:
+        checks.number("false_exclusion_rate", self.false_exclusion_rate)
+        if not 0 < self.false_exclusion_rate < 0.5:
             raise ValueError(
-                f"false_drop_rate must be a probability below 0.5, like 0.001; got {self.false_drop_rate!r}."
+                f"false_exclusion_rate must be a probability below 0.5, like 0.001; got {self.false_exclusion_rate!r}."
             )
 
     def _check_heterogeneity(self) -> None:

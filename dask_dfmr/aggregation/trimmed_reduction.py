@@ -1,6 +1,6 @@
 """Trimmed mixture reduction: the paper's baseline, which trims components instead of filtering machines.
 
-In every round the pooled components that are farthest from their centres, of half of the weight, take no part
+In every round the pooled components that are farthest from their centers, of half of the weight, take no part
 (trimmed k-barycentres, del Barrio et al. 2019, as TRIM in Zhang, Tan & Chen 2026). It needs no
 judgement of machines; but which half is far is decided among the components of all clusters together, so that the
 components that are hard to estimate lose most of theirs.
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dask_dfmr.aggregation.reduction import MAX_ROUNDS, ROUNDING, Centers, move_centers
 from dask_dfmr.aggregation.result import Aggregate, AggregationOptions
-from dask_dfmr.aggregation.stages.intake import Block, Verdict, finish, join_machines, pool
+from dask_dfmr.aggregation.stages.intake import Block, Verdict, finish, join_estimates, pool
 from dask_dfmr.mixtures.family import Array, Components, Family
 from dask_dfmr.mixtures.mixture import Mixture
 
@@ -26,7 +26,7 @@ TRIMMED_SHARE = 0.5
 
 
 class Trimmed(NamedTuple):
-    """Centres, and the weight that was kept of every pooled component."""
+    """Centers, and the weight that was kept of every pooled component."""
 
     centers: Centers
     kept: Array
@@ -40,10 +40,10 @@ def trim(
     mixture_type: type[Mixture],
 ) -> Aggregate:
     """The best trimmed reduction of all machines; left out are those of which no component is kept."""
-    block = join_machines(blocks)
-    assert block.stack is not None  # the roll has somebody
+    block = join_estimates(blocks)
+    assert block.stack is not None  # the participants has somebody
     family = verdict.schema.family
-    shares = verdict.machine_weights[block.presence.indices]
+    shares = verdict.machine_weights[block.summary.indices]
     pooled = pool([(block.stack, shares)])
     assert pooled is not None
     reduced = [
@@ -53,10 +53,10 @@ def trim(
     ]
     best = min(reduced, key=lambda r: r.centers.objective)
     kept = verdict.decision.kept.copy()
-    kept[block.presence.indices] = best.kept.reshape(len(shares), -1).any(axis=1)
-    left_out = np.flatnonzero(verdict.decision.kept & ~kept)
+    kept[block.summary.indices] = best.kept.reshape(len(shares), -1).any(axis=1)
+    excluded = np.flatnonzero(verdict.decision.kept & ~kept)
     reasons = dict.fromkeys(
-        left_out.tolist(), "all of its components are among the farthest half (method 'trim')"
+        excluded.tolist(), "all of its components are among the farthest half (method 'trim')"
     )
     decision = replace(verdict.decision, kept=kept, reasons=reasons)
     return finish([best.centers], verdict._replace(decision=decision), options, mixture_type)

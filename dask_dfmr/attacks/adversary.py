@@ -1,4 +1,4 @@
-"""Who is bad, and what they know: the honest estimates, their centre and scatter, and the Fisher information there.
+"""Who is bad, and what they know: the honest estimates, their center and scatter, and the Fisher information there.
 
 Bad machines work together, and know everything that the honest ones sent (an omniscient adversary: the worst case, and
 what the sources of these attacks assume). Each also has the estimate that it would have sent, had it been honest.
@@ -289,7 +289,7 @@ class Adversary:
         return float(np.sort(self.distances[self.coat])[len(self._honest) // 2])
 
     def distances_to_coat(self, mixtures: Sequence[Mixture]) -> Array:
-        """L2 distances of mixtures to the honest centre, in the unit of ``distances``."""
+        """L2 distances of mixtures to the honest center, in the unit of ``distances``."""
         theirs = stack_mixtures(mixtures)
         log_self = log_self_products(self.family, theirs)
         at = np.array([self.coat])

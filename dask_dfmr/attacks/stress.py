@@ -304,7 +304,7 @@ def _source(data: Any, attack: Attack, fit: Mapping[str, Any], seed: Any) -> Sou
 def _fit(X: Any, fit: Mapping[str, Any], seed: np.random.SeedSequence) -> list[LocalEstimate]:
     if "n_components" not in fit:
         raise ValueError("n_components must be given where data are a collection to fit.")
-    usual = {"refine": 0, "restarts": None, "second_look": False, "on_failed": "ignore"}
+    usual = {"refine": 0, "check_optimum": None, "refit_excluded": False, "on_failed": "ignore"}
     state = int(np.random.default_rng(seed).integers(2**31))
     options: dict[str, Any] = {"random_state": state, **usual, **fit, "keep_estimates": True}
     with warnings.catch_warnings():

@@ -15,8 +15,15 @@ from typing import NamedTuple
 import numpy as np
 
 from dask_dfmr.aggregation.null_law import chi_square_law
-from dask_dfmr.explanation.column_changes import CHOICE, LEVEL, Deed, Explanation, Measure, Search
-from dask_dfmr.explanation.standard_errors import Quantity, Yardstick, column_moments
+from dask_dfmr.explanation.column_changes import (
+    CHOICE,
+    LEVEL,
+    ColumnChange,
+    Explanation,
+    Measure,
+    Search,
+)
+from dask_dfmr.explanation.standard_errors import Quantity, StandardErrors, column_moments
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.mixtures.mixture import Mixture
 
@@ -67,15 +74,17 @@ class Finding:
     corrected: Mixture | None = None
 
 
-def audit_estimate(estimate: LocalEstimate, yardstick: Yardstick, thorough: bool = True) -> Finding:
+def explain_estimate(
+    estimate: LocalEstimate, yardstick: StandardErrors, thorough: bool = True
+) -> Finding:
     """Why an estimate is unlike the global mixture.
 
     Parameters
     ----------
     estimate : LocalEstimate
         With a mixture of the reference's family and shape.
-    yardstick : Yardstick
-        The global mixture, :func:`make_yardstick`.
+    yardstick : StandardErrors
+        The global mixture, :func:`make_standard_errors`.
     thorough : bool, default True
         Where whole columns show no cause, look for one in the components: takes ten times as long.
 
@@ -93,7 +102,7 @@ def audit_estimate(estimate: LocalEstimate, yardstick: Yardstick, thorough: bool
 def _comparable(estimate: LocalEstimate, reference: Mixture) -> Mixture:
     if estimate.mixture is None:
         raise ValueError(
-            f"estimate must have a mixture to be audited; this one has the outcome {estimate.outcome.value!r}."
+            f"estimate must have a mixture to be explained_estimates; this one has the outcome {estimate.outcome.value!r}."
         )
     m = estimate.mixture
     mine = (m.covariance_type, m.n_components, m.n_features)
@@ -110,7 +119,7 @@ class _Audit:
     """One estimate held against the yardstick."""
 
     def __init__(
-        self, mixture: Mixture, n_samples: int, yardstick: Yardstick, thorough: bool
+        self, mixture: Mixture, n_samples: int, yardstick: StandardErrors, thorough: bool
     ) -> None:
         self.thorough = thorough
         self.mixture, self.n_samples, self.yardstick = mixture, n_samples, yardstick
@@ -313,7 +322,7 @@ class _Freed(NamedTuple):
 
 
 def compare_refit(
-    finding: Finding, own: LocalEstimate, again: LocalEstimate, yardstick: Yardstick
+    finding: Finding, own: LocalEstimate, again: LocalEstimate, yardstick: StandardErrors
 ) -> Finding:
     """The finding with what a refit of the same rows, from the global mixture, adds to it.
 
@@ -378,7 +387,7 @@ class _Names:
             return f"spread{f' of {columns}' if columns else ''}{_in(where)} {times}"
         return f"correlation of {columns}{_in(where)} {q.estimate:.2f} instead of {q.reference:.2f} ({z})"
 
-    def deeds(self, deeds: Sequence[Deed]) -> str:
+    def deeds(self, deeds: Sequence[ColumnChange]) -> str:
         """What was done to the columns."""
         said: dict[tuple[str, str], list[int]] = {}
         for deed in deeds:
@@ -398,7 +407,7 @@ class _Names:
             return f"all columns {many}"
         return f"columns {_listed(self.names[j] for j in columns)} {many}"
 
-    def _predicate(self, deed: Deed) -> tuple[str, str]:
+    def _predicate(self, deed: ColumnChange) -> tuple[str, str]:
         """What is said of one column, and of several."""
         if deed.kind == "sign":
             return "has the opposite sign", "have the opposite sign"

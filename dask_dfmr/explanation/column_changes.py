@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares, linear_sum_assignment
 
-from dask_dfmr.explanation.standard_errors import Yardstick, column_moments
+from dask_dfmr.explanation.standard_errors import StandardErrors, column_moments
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.mixtures.whitening import FARTHEST
@@ -68,7 +68,7 @@ CONSTANTS = (
 
 
 @dataclass(frozen=True)
-class Deed:
+class ColumnChange:
     """What was done to the columns: x -> factors * x[order] + shifts, and its name.
 
     ``free`` are the numbers that were fitted, by (name, column); column -1 stands for all.
@@ -120,24 +120,24 @@ def _mapped(
         return None
 
 
-def _trials(now: Mixture, reference: Mixture) -> Iterator[Deed]:
+def _trials(now: Mixture, reference: Mixture) -> Iterator[ColumnChange]:
     """What may have been done, with its numbers as the moments of whole columns say."""
     d = now.n_features
     mean, sd = column_moments(now)
     mean0, sd0 = column_moments(reference)
     factors = np.clip(sd / sd0, *FACTORS)
     for j in range(d):
-        yield Deed("sign", (j,), -1.0)
-        yield Deed("offset", (j,), shift=float(mean[j] - mean0[j]))
-        yield Deed("unit", (j,), float(factors[j]))
-        yield Deed(
+        yield ColumnChange("sign", (j,), -1.0)
+        yield ColumnChange("offset", (j,), shift=float(mean[j] - mean0[j]))
+        yield ColumnChange("unit", (j,), float(factors[j]))
+        yield ColumnChange(
             "unit and offset", (j,), float(factors[j]), float(mean[j] - factors[j] * mean0[j])
         )
     if d > 1:
         yield from _exchanges(now, reference)
 
 
-def _exchanges(now: Mixture, reference: Mixture) -> Iterator[Deed]:
+def _exchanges(now: Mixture, reference: Mixture) -> Iterator[ColumnChange]:
     """Pairs of columns, and one permutation of all of them."""
     d = now.n_features
     unlike = _unlikeness(now, reference)
@@ -148,11 +148,11 @@ def _exchanges(now: Mixture, reference: Mixture) -> Iterator[Deed]:
     for i, j in islice(pairs, MOST_SWAPS):
         order = list(range(d))
         order[i], order[j] = j, i
-        yield Deed("swapped columns", (i, j), order=tuple(order))
+        yield ColumnChange("swapped columns", (i, j), order=tuple(order))
     order = linear_sum_assignment(unlike)[1].tolist()
     moved = tuple(i for i, j in enumerate(order) if i != j)
     if len(moved) > 2:
-        yield Deed("column order", moved, order=tuple(order))
+        yield ColumnChange("column order", moved, order=tuple(order))
 
 
 def _unlikeness(now: Mixture, reference: Mixture) -> Array:
@@ -172,9 +172,9 @@ def _unlikeness(now: Mixture, reference: Mixture) -> Array:
 
 
 class Explanation(NamedTuple):
-    """Deeds, what is left when they are undone, and of what."""
+    """ColumnChanges, what is left when they are undone, and of what."""
 
-    deeds: tuple[Deed, ...]
+    deeds: tuple[ColumnChange, ...]
     left: Mixture
     statistic: float
 
@@ -186,7 +186,7 @@ class Explanation(NamedTuple):
 class Measure(NamedTuple):
     """How far mixtures are from the reference: component by component, or by whole columns."""
 
-    yardstick: Yardstick
+    yardstick: StandardErrors
     variance: float
     by_components: bool
 
@@ -252,14 +252,14 @@ class Search:
         d = self.mixture.n_features
         factors = self._factors(self.mixture)
         if d > 1:
-            common = Deed("unit", tuple(range(d)), float(np.exp(np.log(factors).mean())))
+            common = ColumnChange("unit", tuple(range(d)), float(np.exp(np.log(factors).mean())))
             together = self._with(common, nothing)
             if together is not None:
                 yield self._refined(together, nothing)
         noticed = np.flatnonzero(np.abs(np.log(factors)) > NOTICED).tolist()
         if len(noticed) < 2:
             return
-        deeds = [Deed("unit", (j,), float(factors[j])) for j in noticed]
+        deeds = [ColumnChange("unit", (j,), float(factors[j])) for j in noticed]
         for i in range(len(deeds)):
             others = self._all_of([*deeds[:i], *deeds[i + 1 :]], nothing)
             now = None if others is None else self._with(deeds[i], others)
@@ -270,7 +270,7 @@ class Search:
         if last is not None:
             yield last
 
-    def _all_of(self, deeds: Sequence[Deed], nothing: Explanation) -> Explanation | None:
+    def _all_of(self, deeds: Sequence[ColumnChange], nothing: Explanation) -> Explanation | None:
         last: Explanation | None = nothing
         for deed in deeds:
             last = None if last is None else self._with(deed, last)
@@ -315,7 +315,7 @@ class Search:
         unit = float(column_moments(last.left)[1][list(deed.columns)].max())
         names = [name for name in ("factor", "shift") if self._is_free(deed, name)]
 
-        def at(numbers: Array) -> Deed:
+        def at(numbers: Array) -> ColumnChange:
             steps = dict(zip(names, np.clip(numbers, -20, 20).tolist(), strict=True))
             return replace(
                 deed,
@@ -336,10 +336,10 @@ class Search:
         return self._rounded(best, last)
 
     @staticmethod
-    def _is_free(deed: Deed, name: str) -> bool:
+    def _is_free(deed: ColumnChange, name: str) -> bool:
         return {"factor": "unit", "shift": "offset"}[name] in deed.kind
 
-    def _with(self, deed: Deed, last: Explanation) -> Explanation | None:
+    def _with(self, deed: ColumnChange, last: Explanation) -> Explanation | None:
         left = deed.undone(last.left)
         if left is None:
             return None

@@ -106,18 +106,18 @@ def describe_verdict(report: pd.DataFrame, decision: FilterDecision) -> str:
     names = ", ".join(
         f"{row.partition} (x{row.distance_ratio:.2f})" for row in far.head(10).itertuples()
     )
-    why = "" if decision.reasons else " as too far from the centre"
-    left_out = f"; left out{why}: {names}{', ...' if len(far) > 10 else ''}" if len(far) else ""
+    why = "" if decision.reasons else " as too far from the center"
+    excluded = f"; left out{why}: {names}{', ...' if len(far) > 10 else ''}" if len(far) else ""
     camps = report["start"][report["start"].str.startswith("pilot")].value_counts()
     starts = ", ".join(f"{n} from {name}" for name, n in camps.items())
     # Two large camps mean two optima, or two populations.
-    left_out += f"; starts: {starts}" if len(camps) > 1 else ""
+    excluded += f"; starts: {starts}" if len(camps) > 1 else ""
     kept = int(decision.kept.sum())
     rows = report["n_samples"].to_numpy()
     share = rows[decision.kept].sum() / max(rows.sum(), 1)
     return (
         f"{kept} of {len(report)} partitions kept ({share:.1%} of the rows read), "
-        f"centre is partition {decision.center}{_found(decision)}{_in_part(decision)}{left_out}"
+        f"center is partition {decision.center}{_found(decision)}{_in_part(decision)}{excluded}"
     )
 
 
@@ -131,7 +131,7 @@ def _in_part(decision: FilterDecision) -> str:
 
 
 def _found(decision: FilterDecision) -> str:
-    """How the centre was found, where not all pairs were measured."""
+    """How the center was found, where not all pairs were measured."""
     if decision.n_references is None:
         return ""
     return f" (best of {decision.n_candidates} candidates, found with {decision.n_references} references)"

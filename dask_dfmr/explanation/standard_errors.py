@@ -55,7 +55,7 @@ class Overall:
     form : {"full", "diag", "spherical"}
         What is compared of covariances.
     scale, spread : float
-        As for :class:`Yardstick`.
+        As for :class:`StandardErrors`.
     """
 
     mean: Array
@@ -103,9 +103,9 @@ def whole_moments(mixture: Mixture) -> tuple[Array, Array]:
     """Mean and covariance of all columns together."""
     means, covariances = mixture.full_components
     mean = mixture.weights @ means
-    centred = means - mean
+    centered = means - mean
     with np.errstate(over="ignore"):
-        between = (mixture.weights[:, None] * centred).T @ centred
+        between = (mixture.weights[:, None] * centered).T @ centered
         return mean, np.einsum("k,kij->ij", mixture.weights, covariances) + between
 
 
@@ -151,7 +151,7 @@ class Quantity(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Yardstick:
+class StandardErrors:
     """The global mixture with the errors that estimates of it have.
 
     Parameters
@@ -392,11 +392,11 @@ def _over(difference: float, error: float) -> float:
     return float(difference / error) if error > 0 else 0.0
 
 
-def make_yardstick(
+def make_standard_errors(
     mixture: Mixture,
     n_samples: float,
     members: Sequence[LocalEstimate] = (),
-) -> Yardstick:
+) -> StandardErrors:
     """The global mixture as what estimates are measured by.
 
     Parameters
@@ -410,7 +410,7 @@ def make_yardstick(
     # What sampling explains is no secret, and the same whoever asks.
     rng = np.random.default_rng(0)
     about = information(mixture.family, mixture.weights, mixture.components, rng)
-    plain = Yardstick(mixture, about, n_samples, _overall_of(mixture, rng))
+    plain = StandardErrors(mixture, about, n_samples, _overall_of(mixture, rng))
     present = [(e.mixture, e.n_samples) for e in members if e.mixture is not None]
     if not present:
         return plain

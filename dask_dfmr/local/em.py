@@ -14,7 +14,7 @@ from dask_dfmr.local.anderson import Anderson
 from dask_dfmr.mixtures.family import Array, Components, Family, Moments, Prior
 
 TIGHT = 0.005
-"""The tight rule stops when the remaining gain of the total objective is below TIGHT * p / n_machines: every
+"""The tight rule stops when the remaining gain of the total objective is below TIGHT * p / n_sources: every
 machine starts at the same point, so what each stops short of leans the same way and does not average out."""
 
 PASSES_NEAR = 3

@@ -57,7 +57,7 @@ def fit_local(
     reg_covar: float = 0.0,
     min_rows: int | Literal["auto"] = "auto",
     nan_policy: Literal["raise", "omit"] = "raise",
-    n_machines: int = 1,
+    n_sources: int = 1,
     feature_names: list[str] | None = None,
     random_state: SeedLike = None,
 ) -> LocalEstimate:
@@ -80,7 +80,7 @@ def fit_local(
         Number of named starts; the one with the best objective wins.
     tol : "auto" or float, default "auto"
         "auto": stop when the gain that remains to the optimum, in total log-likelihood, is
-        predicted to be below 0.005 p / n_machines. A float: stop when the mean objective per row
+        predicted to be below 0.005 p / n_sources. A float: stop when the mean objective per row
         changes by less (scikit-learn's meaning).
     max_iter : int, default 1000
         Passes over all rows, those of rejected extrapolations included.
@@ -97,7 +97,7 @@ def fit_local(
     nan_policy : {"raise", "omit"}, default "raise"
         Rows with NaN or infinity make the fit fail ("not finite"), or are left out and counted in
         ``n_omitted``.
-    n_machines : int, default 1
+    n_sources : int, default 1
         Number of machines whose estimates will be combined; tightens ``tol="auto"``.
     feature_names : list of str, optional
         Names of the columns, carried to the mixture and used in messages.
@@ -126,7 +126,7 @@ def fit_local(
         reg_covar=reg_covar,
         min_rows=min_rows,
         nan_policy=nan_policy,
-        n_machines=n_machines,
+        n_sources=n_sources,
         n_init=n_init,
     )
     rows = _as_rows(X)
@@ -176,11 +176,11 @@ class LocalProblem:
     reg_covar: float = 0.0
     min_rows: int | str = "auto"
     nan_policy: str = "raise"
-    n_machines: int = 1
+    n_sources: int = 1
     n_init: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("n_components", "max_iter", "n_machines", "n_init"):
+        for name in ("n_components", "max_iter", "n_sources", "n_init"):
             checks.integer(name, getattr(self, name), 1)
         checks.number("tol", self.tol, or_auto=True)
         checks.number("penalty", self.penalty, or_auto=True)
@@ -318,7 +318,7 @@ class LocalProblem:
         tol = self.tol if tol is None else tol
         n_parameters = self.family.n_parameters(self.n_components, X.shape[1])
         rule = (
-            RemainingGain(TIGHT * n_parameters / self.n_machines)
+            RemainingGain(TIGHT * n_parameters / self.n_sources)
             if tol == "auto"
             else MeanChange(float(tol) * len(X))
         )

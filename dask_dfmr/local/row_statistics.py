@@ -78,7 +78,7 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class Reading:
+class PartitionStatistics:
     """What a partition that was read again gave.
 
     Attributes
@@ -118,7 +118,7 @@ class Reading:
         """Whether there are rows to speak of."""
         return self.outcome is None and self.n_samples > 0
 
-    def without_moments(self) -> Reading:
+    def without_moments(self) -> PartitionStatistics:
         """The numbers alone."""
         light = tuple(replace(m, moments=None) for m in self.measurements)
         return replace(self, measurements=light)
@@ -164,9 +164,9 @@ Total = tuple[Measurement, ...]
 """What several partitions measured together, one sum per mixture; empty where there was nothing."""
 
 
-def total_of(parts: Sequence[Reading | Total]) -> Total:
+def total_of(parts: Sequence[PartitionStatistics | Total]) -> Total:
     """The sum of readings, or of sums of them, in their order."""
-    sums = [part.measurements if isinstance(part, Reading) else part for part in parts]
+    sums = [part.measurements if isinstance(part, PartitionStatistics) else part for part in parts]
     return reduce(_add, (s for s in sums if s), ())
 
 

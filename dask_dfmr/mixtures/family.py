@@ -104,7 +104,7 @@ class Family(Protocol, Hashable):
     def pooled_moments(
         self, weights: Array, components: Components, labels: Labels, reference: Components
     ) -> Moments:
-        """Moments of components assigned to the centres ``reference``: pieces that add up over blocks."""
+        """Moments of components assigned to the centers ``reference``: pieces that add up over blocks."""
         ...
 
     def place(self, components: Components, positions: Labels, source: Components) -> Components:

@@ -438,7 +438,7 @@ class Gaussian:
         self, X: Rows, means: Array, inverse_root: Array, out: Array | None = None
     ) -> Array:
         """Residuals (K, d, n): with the rows last, the inner loops of NumPy are long."""
-        # A product may be split in two: centred, its halves are of the size of the residuals.
+        # A product may be split in two: centered, its halves are of the size of the residuals.
         center = means.mean(axis=0)
         columns = np.subtract(X.T, center[:, None], order="C")
         return self._shape.whiten(columns, means - center, inverse_root, out)

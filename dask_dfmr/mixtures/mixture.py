@@ -24,7 +24,7 @@ from dask_dfmr.mixtures.gaussian import (
 )
 from dask_dfmr.untrusted import open_regular, parse_json
 
-FORMAT = "dask_dfmr.mixtures.mixture"
+FORMAT = "dask_dfmr.mixture"
 FORMAT_VERSION = 1
 
 _FIELDS = ("weights", "means", "covariances", "covariance_type", "feature_names")
@@ -404,7 +404,7 @@ class Mixture:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write as JSON: readable from any language, executable in none.
 
-        The file is one object: ``format`` ("dask_dfmr.mixtures.mixture"), ``version`` (1),
+        The file is one object: ``format`` ("dask_dfmr.mixture"), ``version`` (1),
         ``covariance_type``, ``feature_names`` (list of str or null), and ``weights``, ``means``,
         ``covariances`` as nested lists in the shapes of :class:`Mixture`. Numbers are written so
         that reading them as IEEE doubles gives back the same bits.

@@ -1,7 +1,7 @@
 """Estimates in coordinates in which honest ones scatter like standard normal vectors, and what stands behind each part.
 
-An estimate's components are matched to a centre's, its difference from the centre is taken in the coordinates of
-the family, and these are whitened by the Fisher information at the centre.
+An estimate's components are matched to a center's, its difference from the center is taken in the coordinates of
+the family, and these are whitened by the Fisher information at the center.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Part(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """White coordinates about a centre: per row of data, honest estimates are standard normal in them.
+    """White coordinates about a center: per row of data, honest estimates are standard normal in them.
 
     The information is one block, or, of very many coordinates, a block for each component. ``axes`` hold for each
     block its coordinates and the matrix that whitens them. ``information`` is what is left of the complete

@@ -70,9 +70,9 @@ class SourceError(ValueError):
     """The rows of a source cannot be had in full."""
 
 
-def machines_of(
+def sources_of(
     X: Any,
-    machines: Hashable,
+    source: Hashable,
     n_partitions: int = 1,
     timeout: float | None = None,
     lazy: bool = False,
@@ -82,7 +82,7 @@ def machines_of(
     Parameters
     ----------
     X : as for :func:`as_partitions`
-    machines : "partition", or the name of a column
+    source : column name, or None for every partition
         A column is read at once, by itself, to find its values; nothing is computed for "partition".
     n_partitions : int, default 1
         As for :func:`as_partitions`.
@@ -98,22 +98,22 @@ def machines_of(
     ValueError
         If there is no such column, or it has one value only, or more than ``MAX_SOURCES``.
     """
-    if isinstance(machines, str) and machines == "partition":
+    if source is None:
         return as_partitions(X, n_partitions)
-    names = _check(X, machines)
+    names = _check(X, source)
     if isinstance(X, pd.DataFrame):
         if n_partitions != 1:
             raise ValueError(
-                f"n_partitions must be 1 where machines names a column, because the sources are the partitions; "
+                f"n_partitions must be 1 where source names a column, because the sources are the partitions; "
                 f"got n_partitions={n_partitions!r}. Leave it out."
             )
-        return _from_memory(X, machines, names)
-    census = take_census(X, machines, timeout)
+        return _from_memory(X, source, names)
+    census = take_census(X, source, timeout)
     # The folders of a scheduler that is not on this machine are not ours.
-    client = None if lazy else _client(machines)
+    client = None if lazy else _client(source)
     loaders, graph, partition_names = fold_dataframe(X)
-    dtype = rows_of(X._meta.drop(columns=[machines]), names)[0].dtype
-    frames = Frames(loaders, partition_names, Columns(machines, names, dtype))
+    dtype = rows_of(X._meta.drop(columns=[source]), names)[0].dtype
+    frames = Frames(loaders, partition_names, Columns(source, names, dtype))
     if census.n_reads <= MAX_READS * len(loaders):
         return _selected(frames, graph, census)
     n_buckets = N_BUCKETS_LAZY if lazy else None
@@ -123,39 +123,39 @@ def machines_of(
     return _regrouped(frames, graph, census, n_buckets, timeout)
 
 
-def _check(X: Any, machines: Hashable) -> tuple[str, ...]:
+def _check(X: Any, source: Hashable) -> tuple[str, ...]:
     """The names of the features, all columns but the one of the machines."""
-    if not isinstance(machines, Hashable):
+    if not isinstance(source, Hashable):
         raise TypeError(
-            f"machines must be 'partition' or the name of one column; got {machines!r}. "
+            f"source must be None or the name of one column; got {source!r}. "
             "To tell sources by several columns, join them into one."
         )
     if not isinstance(X, (dd.DataFrame, pd.DataFrame)):
         raise TypeError(
-            f"machines={machines!r} names a column, so X must be a dask or pandas DataFrame; got a "
-            f"{type(X).__name__}. Give a DataFrame that has that column, or leave machines='partition'."
+            f"source={source!r} names a column, so X must be a dask or pandas DataFrame; got a "
+            f"{type(X).__name__}. Give a DataFrame that has that column, or leave source='partition'."
         )
     found = list(X.columns)
-    if found.count(machines) != 1:
+    if found.count(source) != 1:
         raise ValueError(
-            f"machines must be 'partition' or one of the columns of X, {found}; got {machines!r}."
+            f"source must be None or one of the columns of X, {found}; got {source!r}."
         )
     if len(found) == 1:
         raise ValueError(
-            f"X must have columns to fit besides {machines!r}, which says where a row comes from; got none."
+            f"X must have columns to fit besides {source!r}, which says where a row comes from; got none."
         )
     try:
-        return check_dtypes(X.dtypes.drop(machines))
+        return check_dtypes(X.dtypes.drop(source))
     except TypeError as error:
-        raise TypeError(f"{error} (machines={machines!r} is not among the features.)") from None
+        raise TypeError(f"{error} (source={source!r} is not among the features.)") from None
 
 
-def _client(machines: Hashable) -> distributed.Client | None:
+def _client(source: Hashable) -> distributed.Client | None:
     try:
         return active_client()
     except RuntimeError as error:
         raise RuntimeError(
-            f"machines={machines!r} is eager, because the sources have to be found first, and cannot wait on an "
+            f"source={source!r} is eager, because the sources have to be found first, and cannot wait on an "
             "asynchronous Client; call it under a synchronous Client or another scheduler."
         ) from error
 
@@ -237,7 +237,7 @@ def _factorize(labels: pd.Series[Any], column: Hashable) -> tuple[Any, list[Any]
         codes, found = pd.factorize(labels)
     except TypeError as error:
         raise TypeError(
-            f"machines={column!r} must be a column of values that can be compared for equality (text, numbers, "
+            f"source={column!r} must be a column of values that can be compared for equality (text, numbers, "
             f"dates, categories); {error}. Convert it, for example with astype(str)."
         ) from error
     return codes, list(found)
@@ -257,8 +257,8 @@ def _census(column: Hashable, tallies: Sequence[Any]) -> Census:
     if len(rows) + len(unreadable) < 2:
         found = [_name(column, value) for value in rows]
         raise ValueError(
-            f"machines={column!r} must have at least two different values, one per machine; got {found}. "
-            "Choose another column, or machines='partition'."
+            f"source={column!r} must have at least two different values, one per machine; got {found}. "
+            "Choose another column, or source='partition'."
         )
     values = _sorted(rows)
     names = [_name(column, value) for value in values]
@@ -288,7 +288,7 @@ def _name(column: Hashable, value: Any) -> str:
 
 def _too_many(column: Hashable, n: str) -> str:
     return (
-        f"machines={column!r} must name a column of at most {MAX_SOURCES} different values, one per machine; got {n}. "
+        f"source={column!r} must name a column of at most {MAX_SOURCES} different values, one per machine; got {n}. "
         "Choose a column that says where rows come from (sensor, site, day), or make a coarser one."
     )
 

@@ -28,7 +28,7 @@ from dask_dfmr.aggregation.result import Aggregate, AggregationOptions
 from dask_dfmr.exceptions import AggregationError
 from dask_dfmr.local import pilots as pilot
 from dask_dfmr.local.estimate import LocalEstimate, without_estimate
-from dask_dfmr.local.row_statistics import Reading, Wanted
+from dask_dfmr.local.row_statistics import PartitionStatistics, Wanted
 from dask_dfmr.mixtures.distances import BLOCK_SIZE, tile_blocks
 from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.on_dask import tasks
@@ -499,7 +499,7 @@ def climb_and_score(
 
 
 def _forget_lost(
-    readings: Sequence[Reading], rows_before: dict[int, int], lost: dict[int, str]
+    readings: Sequence[PartitionStatistics], rows_before: dict[int, int], lost: dict[int, str]
 ) -> bool:
     """Partitions that cannot be read this time, or are not what they were, take no further part."""
     found = {}

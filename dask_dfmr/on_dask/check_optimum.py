@@ -31,10 +31,10 @@ from dask_dfmr.seeds import OPTIMUM_DRAW, OPTIMUM_FIT, OPTIMUM_ROWS, stream
 logger = logging.getLogger("dask_dfmr")
 
 
-def check_restarts(restarts: Any) -> None:
-    """Raise ValueError unless it is None, "auto" or a number of restarts."""
-    if restarts is not None and not (isinstance(restarts, str) and restarts == "auto"):
-        checks.integer("restarts", restarts, 0, alternative="None, 'auto' or ")
+def check_parameter(most_changes: Any) -> None:
+    """Raise ValueError unless it is None, "auto" or a number of changes."""
+    if most_changes is not None and not (isinstance(most_changes, str) and most_changes == "auto"):
+        checks.integer("check_optimum", most_changes, 0, alternative="None, 'auto' or ")
 
 
 @dataclass(frozen=True)
@@ -43,34 +43,34 @@ class SettledFit:
 
     result: FitResult
     notes: tuple[Note, ...] = ()
-    n_restarts: int = 0
+    n_optimum_changes: int = 0
     comparisons: tuple[optima.Comparison, ...] = field(default=())
 
 
 def settle_optimum(
     pipeline: Pipeline,
     result: FitResult,
-    restarts: int | str | None,
+    most_changes: int | str | None,
     keep_estimates: bool | str = "auto",
     verbose: int = 0,
 ) -> SettledFit:
-    """Look for a better optimum than that of a fit, and adopt it as often as ``restarts`` allows."""
-    if restarts is None or (restarts == "auto" and not _is_doubtful(pipeline, result)):
+    """Look for a better optimum than that of a fit, and adopt it as often as ``check_optimum`` allows."""
+    if most_changes is None or (most_changes == "auto" and not _is_doubtful(pipeline, result)):
         return SettledFit(result)
-    allowed = 0 if isinstance(restarts, str) else int(restarts)
+    allowed = 0 if isinstance(most_changes, str) else int(most_changes)
     question = _Question(pipeline, result, verbose)
     comparisons: list[optima.Comparison] = []
-    for n_restarts in range(allowed + 1):
-        found = question.ask(result.aggregate.mixture, n_restarts)
+    for n_optimum_changes in range(allowed + 1):
+        found = question.ask(result.aggregate.mixture, n_optimum_changes)
         if found is None:
-            return SettledFit(result, (), n_restarts, tuple(comparisons))
+            return SettledFit(result, (), n_optimum_changes, tuple(comparisons))
         comparison, candidate = found
         comparisons.append(comparison)
         if not comparison.is_better:
-            return SettledFit(result, (), n_restarts, tuple(comparisons))
-        if n_restarts == allowed:
+            return SettledFit(result, (), n_optimum_changes, tuple(comparisons))
+        if n_optimum_changes == allowed:
             notes = (Note(OptimumWarning, _warning(comparison, question.n_partitions, allowed)),)
-            return SettledFit(result, notes, n_restarts, tuple(comparisons))
+            return SettledFit(result, notes, n_optimum_changes, tuple(comparisons))
         logger.info(
             "a better optimum was found (%s) and is adopted: all partitions are fitted again",
             _numbers(comparison),
@@ -83,7 +83,7 @@ def settle_optimum(
             notes = (
                 Note(OptimumWarning, f"{text} by {-gain:.3g} nats per row; the first one is kept."),
             )
-            return SettledFit(result, notes, n_restarts, tuple(comparisons))
+            return SettledFit(result, notes, n_optimum_changes, tuple(comparisons))
         result = again
     raise AssertionError("the last round returns")
 
@@ -109,9 +109,9 @@ def _numbers(comparison: optima.Comparison) -> str:
 
 def _warning(comparison: optima.Comparison, n_partitions: int, allowed: int) -> str:
     remedy = (
-        f"Raise restarts (now {allowed})"
+        f"Raise check_optimum (now {allowed})"
         if allowed
-        else "Set restarts=1, which fits all partitions again from there"
+        else "Set check_optimum=1, which fits all partitions again from there"
     )
     return (
         f"there is a better optimum than the one that the partitions share: fits of {n_partitions} kept partitions "
@@ -172,13 +172,15 @@ class _Question:
         )
         return [held if size else None for held, size in zip(groups, sizes, strict=True)]
 
-    def ask(self, mixture: Mixture, n_restarts: int) -> tuple[optima.Comparison, Mixture] | None:
+    def ask(
+        self, mixture: Mixture, n_optimum_changes: int
+    ) -> tuple[optima.Comparison, Mixture] | None:
         """The best candidate against a mixture, and as a start for all; None where nothing can be compared."""
         if len(self.groups) < 2:
             return None
         g = GraphBuilder()
         seeds = [
-            stream(self.settings.seed, OPTIMUM_FIT, n_restarts, k)
+            stream(self.settings.seed, OPTIMUM_FIT, n_optimum_changes, k)
             for k in range(2 * len(self.groups))
         ]
         shared = (mixture.weights, mixture.components)

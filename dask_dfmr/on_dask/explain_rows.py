@@ -9,11 +9,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dask_dfmr.aggregation.rerun import audit_table, audited, with_estimate, yardstick_of
+from dask_dfmr.aggregation.rerun import (
+    explained_estimates,
+    explanation_table,
+    standard_errors_of,
+    with_estimate,
+)
 from dask_dfmr.aggregation.result import Aggregate
 from dask_dfmr.explanation.causes import compare_refit
 from dask_dfmr.local.estimate import LocalEstimate
-from dask_dfmr.local.row_statistics import Reading, Wanted
+from dask_dfmr.local.row_statistics import PartitionStatistics, Wanted
 from dask_dfmr.on_dask import tasks
 from dask_dfmr.on_dask.fit import Pipeline, fetch, hold_each, place
 from dask_dfmr.on_dask.graph import GraphBuilder, add_fits
@@ -60,7 +65,7 @@ def fit_partitions(
     ]
 
 
-def audit_with_rows(
+def explain_with_rows(
     aggregate: Aggregate, pipeline: Pipeline, which: str, verbose: int = 0
 ) -> pd.DataFrame:
     """The audit with what the rows say: likelihoods, and whether a refit from the global mixture agrees.
@@ -68,8 +73,8 @@ def audit_with_rows(
     ``pipeline`` is over the same partitions, and starts from the global mixture.
     """
     with single_threaded_blas():
-        table, findings = audit_table(aggregate, which)
-    estimates = audited(aggregate, which)
+        table, findings = explanation_table(aggregate, which)
+    estimates = explained_estimates(aggregate, which)
     chosen, kept = list(estimates), np.flatnonzero(aggregate.decision.kept)
     judges = [int(i) for i in kept[:: max(1, -(-len(kept) // MOST_READ))]]
     needed = sorted({*chosen, *judges})
@@ -84,7 +89,7 @@ def audit_with_rows(
     if again:
         refits = fit_partitions(pipeline, again, verbose)
         with single_threaded_blas():
-            yardstick = yardstick_of(aggregate)
+            yardstick = standard_errors_of(aggregate)
             for i, refit in zip(again, refits, strict=True):
                 findings[i] = compare_refit(findings[i], estimates[i], refit, yardstick)
     return table.assign(
@@ -96,7 +101,7 @@ def audit_with_rows(
     )
 
 
-def _means(readings: Sequence[Reading], n: int) -> list[float]:
+def _means(readings: Sequence[PartitionStatistics], n: int) -> list[float]:
     """Mean log-likelihood per row under each of so many mixtures; NaN where nothing could be read."""
     measured = [r for r in readings if r.is_measured]
     rows = sum(r.n_samples for r in measured)

@@ -5,22 +5,22 @@ Stages, as they appear on the dashboard (``dask.utils.key_split`` of the keys)::
     a few partitions          dfmr_read_pilot -> dfmr_pilot_scale -> dfmr_fit_pilot -> dfmr_shortlist
     every partition           dfmr_fit_partition (reads and fits), dfmr_report_rows
     columns unknown           dfmr_describe -> dfmr_schema
-    who is there              dfmr_stack_estimates -> dfmr_presence -> dfmr_call_roll
-    the centre, all pairs     dfmr_l2_tile -> dfmr_coat_candidate -> dfmr_coat_min
-    the centre, references    { dfmr_draw_machines -> dfmr_take_machines -> dfmr_join_machines
+    who is there              dfmr_stack_estimates -> dfmr_summary -> dfmr_admit
+    the center, all pairs     dfmr_l2_tile -> dfmr_coat_candidate -> dfmr_coat_min
+    the center, references    { dfmr_draw_estimates -> dfmr_take_estimates -> dfmr_join_estimates
                               -> dfmr_l2_rows or dfmr_reference_medians } x 3
                               -> dfmr_coat_candidate -> dfmr_coat_min
-    who is near the centre    dfmr_l2_filter
-    what sampling explains    dfmr_draw_machines -> dfmr_take_machines -> dfmr_join_machines
+    who is near the center    dfmr_l2_filter
+    what sampling explains    dfmr_draw_estimates -> dfmr_take_estimates -> dfmr_join_estimates
                               -> dfmr_consensus -> dfmr_consensus_distances
     who is kept               dfmr_judge
     where reductions start    dfmr_offer_start -> dfmr_pick_start
     reduction at once         dfmr_reduce
-    reduction in rounds       { dfmr_assign_block -> dfmr_tree_sum -> dfmr_recentre } x max_rounds
+    reduction in rounds       { dfmr_assign_block -> dfmr_tree_sum -> dfmr_recenter } x max_rounds
     method="hardened"         dfmr_harden, from dfmr_judge and all dfmr_l2_tile
     method="trim"             dfmr_trim instead of these
     the result                dfmr_finish
-    heterogeneity="weights"   dfmr_componentwise, from dfmr_call_roll to the result
+    heterogeneity="weights"   dfmr_componentwise, from dfmr_admit to the result
 
 A fit on a cluster adds ``dfmr_lost_partition`` for what died there; one on a local scheduler collects
 what it returns in ``dfmr_results`` (and ``dfmr_store`` for estimates kept on disk).
@@ -230,25 +230,25 @@ def add_aggregation(
         )
         for b, (s, group) in enumerate(zip(slices, groups, strict=True))
     ]
-    presences: list[Any] = [
-        g.add("presence", b, stages.presence_of, block) for b, block in enumerate(blocks)
+    summaries: list[Any] = [
+        g.add("summary", b, stages.summary_of, block) for b, block in enumerate(blocks)
     ]
-    roll = g.add("call_roll", 0, stages.call_roll, presences, schema, options, list(reports))
+    participants = g.add("admit", 0, stages.admit, summaries, schema, options, list(reports))
     if options.heterogeneity == "weights":
-        arguments = (blocks, roll, options, settings.seed, mixture_type)
+        arguments = (blocks, participants, options, settings.seed, mixture_type)
         return g.add("componentwise", 0, _serial, stages.componentwise, *arguments), reports
     n_references = options.references_among(len(messages))
-    tiles = _add_tiles(g, blocks, roll) if n_references is None else {}
+    tiles = _add_tiles(g, blocks, participants) if n_references is None else {}
     center = (
         _add_center_of_all_pairs(g, blocks, tiles, split_every)
         if n_references is None
-        else _add_center_by_references(g, blocks, roll, n_references, settings.seed)
+        else _add_center_by_references(g, blocks, participants, n_references, settings.seed)
     )
-    near = g.add("l2_filter", 0, stages.l2_filter, center, roll, options)
-    verdict, consensus = _add_judgement(g, blocks, near, roll, settings, options)
+    near = g.add("l2_filter", 0, stages.l2_filter, center, participants, options)
+    verdict, consensus = _add_judgement(g, blocks, near, participants, settings, options)
     if options.method == "hardened":
         of_all = list(tiles.values())
-        hardened = (verdict, consensus, blocks, of_all, roll, settings.problem, options)
+        hardened = (verdict, consensus, blocks, of_all, participants, settings.problem, options)
         verdict = g.add("harden", 0, _serial, hardening.harden_verdict, *hardened)
     if options.method == "trim":
         starts: list[Any] = [_add_start(g, s, blocks, verdict) for s in range(options.n_starts)]
@@ -265,10 +265,14 @@ def add_aggregation(
     return g.add("finish", 0, stages.finish, reduced, verdict, options, mixture_type), reports
 
 
-def _add_tiles(g: GraphBuilder, blocks: list[Any], roll: TaskRef) -> dict[tuple[int, int], Any]:
+def _add_tiles(
+    g: GraphBuilder, blocks: list[Any], participants: TaskRef
+) -> dict[tuple[int, int], Any]:
     """Tiles of the distance matrix."""
     return {
-        (i, j): g.add("l2_tile", (i, j), _serial, stages.l2_tile, blocks[i], blocks[j], roll)
+        (i, j): g.add(
+            "l2_tile", (i, j), _serial, stages.l2_tile, blocks[i], blocks[j], participants
+        )
         for i, j in upper_tiles(len(blocks))
     }
 
@@ -290,54 +294,60 @@ def _add_judgement(
     g: GraphBuilder,
     blocks: list[Any],
     near: TaskRef,
-    roll: TaskRef,
+    participants: TaskRef,
     settings: FitSettings,
     options: AggregationOptions,
 ) -> tuple[TaskRef, TaskRef]:
-    """Who is near the centre -> their consensus -> what sampling explains of everybody's distance to it.
+    """Who is near the center -> their consensus -> what sampling explains of everybody's distance to it.
 
     The verdict, and the consensus.
     """
     machines = g.add(
-        "draw_machines", "witnesses", judging.draw_witnesses, near, roll, settings.seed
+        "draw_estimates", "witnesses", judging.draw_witnesses, near, participants, settings.seed
     )
     taken: list[Any] = [
-        g.add("take_machines", ("witnesses", b), stages.take_machines, block, machines)
+        g.add("take_estimates", ("witnesses", b), stages.take_estimates, block, machines)
         for b, block in enumerate(blocks)
     ]
-    witnesses = g.add("join_machines", "witnesses", stages.join_machines, taken)
-    arguments = (witnesses, near, roll, settings.problem)
+    witnesses = g.add("join_estimates", "witnesses", stages.join_estimates, taken)
+    arguments = (witnesses, near, participants, settings.problem)
     consensus = g.add("consensus", 0, _serial, judging.form_consensus, *arguments)
     distances: list[Any] = [
         g.add(
-            "consensus_distances", b, _serial, judging.consensus_distances, block, consensus, roll
+            "consensus_distances",
+            b,
+            _serial,
+            judging.consensus_distances,
+            block,
+            consensus,
+            participants,
         )
         for b, block in enumerate(blocks)
     ]
-    verdict = g.add("judge", 0, judging.judge, near, consensus, distances, roll, options)
+    verdict = g.add("judge", 0, judging.judge, near, consensus, distances, participants, options)
     return verdict, consensus
 
 
 def _add_center_by_references(
     g: GraphBuilder,
     blocks: list[Any],
-    roll: TaskRef,
+    participants: TaskRef,
     n_references: int,
     seed: np.random.SeedSequence,
 ) -> TaskRef:
     """Scouts -> references -> candidates -> COAT, each measured against all machines."""
 
     def draw(which: str, function: Callable[..., Any], *args: Any) -> tuple[TaskRef, TaskRef]:
-        machines = g.add("draw_machines", which, function, *args)
+        machines = g.add("draw_estimates", which, function, *args)
         taken: list[Any] = [
-            g.add("take_machines", (which, b), stages.take_machines, block, machines)
+            g.add("take_estimates", (which, b), stages.take_estimates, block, machines)
             for b, block in enumerate(blocks)
         ]
-        return machines, g.add("join_machines", which, stages.join_machines, taken)
+        return machines, g.add("join_estimates", which, stages.join_estimates, taken)
 
     def measure(stage: str, which: str, function: Callable[..., Any], chosen: TaskRef) -> list[Any]:
         return [
-            g.add(stage, (which, b), _serial, function, chosen, block, roll)
+            g.add(stage, (which, b), _serial, function, chosen, block, participants)
             for b, block in enumerate(blocks)
         ]
 
@@ -345,11 +355,11 @@ def _add_center_by_references(
         rows = measure("l2_rows", which, stages.l2_rows, chosen)
         return g.add("coat_candidate", which, stages.coat_among, chosen, rows)
 
-    machines, chosen = draw("scouts", stages.scouts_of, roll, seed)
+    machines, chosen = draw("scouts", stages.scouts_of, participants, seed)
     scout = g.add("coat_min", "scouts", stages.coat_min, [best_of("scouts", chosen)])
-    _, chosen = draw("references", stages.references_of, scout, roll, n_references, seed)
+    _, chosen = draw("references", stages.references_of, scout, participants, n_references, seed)
     medians = measure("reference_medians", "references", stages.reference_medians, chosen)
-    _, chosen = draw("candidates", stages.candidates_of, medians, machines, roll)
+    _, chosen = draw("candidates", stages.candidates_of, medians, machines, participants)
     return g.add("coat_min", "all", stages.coat_min, [scout, best_of("candidates", chosen)])
 
 
@@ -396,7 +406,7 @@ def _add_rounds(
             for b, block in enumerate(blocks)
         ]
         total = g.tree("tree_sum", (s, r), add_assignments, previous, split_every)
-        centers = g.add("recentre", (s, r), stages.recentre_round, verdict, centers, total)
+        centers = g.add("recenter", (s, r), stages.recenter_round, verdict, centers, total)
     return centers
 
 

@@ -28,7 +28,7 @@ def mix_partitions(
 
     **It spreads bad rows, too.** After mixing a broken file is in ``n_pieces`` partitions, each a little
     bad, and cannot be left out any more (of 20 files already with 4 pieces). Mix what is sorted by time or
-    place and trusted; where rows come from sources that may be bad, fit with ``machines=`` instead.
+    place and trusted; where rows come from sources that may be bad, fit with ``source=`` instead.
 
     Parameters
     ----------

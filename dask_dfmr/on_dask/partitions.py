@@ -1,6 +1,6 @@
 """A user's collection -> one task per partition that gives its rows: the border between Dask collections and the graph.
 
-Reading and fitting a partition become one task, so that an error of the reader can be caught where
+PartitionStatistics and fitting a partition become one task, so that an error of the reader can be caught where
 it happens. What Dask left unfused is folded in here: every task that serves one partition alone
 belongs to that partition.
 """

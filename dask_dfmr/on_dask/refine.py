@@ -146,12 +146,12 @@ def _refine(
         "refined in %d passes over the rows of %d partitions, %d left out, %d joined",
         len(refinement.passes),
         len(refinement.used),
-        len(refinement.left_out),
+        len(refinement.excluded),
         len(refinement.joined),
     )
     used = np.zeros(len(pipeline.partitions), dtype=bool)
     used[list(refinement.used)] = True
-    reasons = refinement.left_out | refinement.joined | refinement.refused
+    reasons = refinement.excluded | refinement.joined | refinement.refused
     refined = replace(
         aggregate,
         mixture=refinement.mixture,
@@ -186,7 +186,7 @@ def _notes(refinement: Refinement, options: RefinementOptions, n_kept: int) -> l
         text = f"the refinement did not converge in {len(refinement.passes)} passes over the data"
         notes.append(Note(ConvergenceWarning, f"{text}; the mixture is the best so far."))
     if refinement.lost:
-        names = _some([f"{i}: {refinement.left_out[i]}" for i in refinement.lost])
+        names = _some([f"{i}: {refinement.excluded[i]}" for i in refinement.lost])
         text = f"{len(refinement.lost)} of {n_kept} kept partitions could not be read again"
         notes.append(Note(PartitionWarning, f"{text} ({names})."))
     return notes

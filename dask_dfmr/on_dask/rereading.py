@@ -1,4 +1,4 @@
-"""Reading partitions again with a mixture at hand: for refinement, and whoever else comes back to the data.
+"""PartitionStatistics partitions again with a mixture at hand: for refinement, and whoever else comes back to the data.
 
 Every reading costs what reading cost in the first place; on a cluster the partitions are read wherever
 there is room, unless they were persisted. What is measured is small (:mod:`dask_dfmr.local.row_statistics`). It can be
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from dask_dfmr.local.row_statistics import Reading, Total, Wanted, total_of
+from dask_dfmr.local.row_statistics import PartitionStatistics, Total, Wanted, total_of
 from dask_dfmr.mixtures.distances import BLOCK_SIZE, tile_blocks
 from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.on_dask import tasks
@@ -68,7 +68,7 @@ class Reader:
         indices: Sequence[int],
         mixtures: Sequence[Mixture],
         wanted: Wanted = Wanted(),  # noqa: B008  (frozen)
-    ) -> list[Reading]:
+    ) -> list[PartitionStatistics]:
         """Read some partitions and bring here what they say of the mixtures.
 
         Parameters
@@ -82,7 +82,7 @@ class Reader:
 
         Returns
         -------
-        list of Reading
+        list of PartitionStatistics
             In the order of ``indices``. What went wrong in a partition is in its own reading.
         """
         return self.hold(indices, mixtures, wanted).gather()
@@ -92,7 +92,7 @@ class Reader:
         indices: Sequence[int],
         mixtures: Sequence[Mixture],
         wanted: Wanted = Wanted(),  # noqa: B008
-    ) -> HeldReadings:
+    ) -> HeldStatistics:
         """The same, but what is large stays where it was computed."""
 
         def read(which: Sequence[int]) -> tuple[GraphBuilder, list[Any]]:
@@ -112,11 +112,11 @@ class Reader:
             task if task.error is None else HeldTask(tasks.lost_reading(index, task.error))
             for index, task in zip(indices, held, strict=True)
         ]
-        return HeldReadings(answers, self.split_every)
+        return HeldStatistics(answers, self.split_every)
 
 
 @dataclass(frozen=True)
-class HeldReadings:
+class HeldStatistics:
     """Readings that stay where they were computed as long as this object lives, in the order they were asked for."""
 
     tasks: list[HeldTask]
@@ -125,11 +125,11 @@ class HeldReadings:
     def __len__(self) -> int:
         return len(self.tasks)
 
-    def gather(self) -> list[Reading]:
+    def gather(self) -> list[PartitionStatistics]:
         """All of them, brought here."""
         return self.map(list)
 
-    def numbers(self) -> list[Reading]:
+    def numbers(self) -> list[PartitionStatistics]:
         """All of them without their moments."""
         return self.map(_without_moments)
 
@@ -160,7 +160,7 @@ class HeldReadings:
         return [self.tasks[i].argument for i in positions]
 
 
-def _without_moments(readings: list[Reading]) -> list[Reading]:
+def _without_moments(readings: list[PartitionStatistics]) -> list[PartitionStatistics]:
     return [reading.without_moments() for reading in readings]
 
 

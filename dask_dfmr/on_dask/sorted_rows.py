@@ -38,7 +38,7 @@ class SortedRows:
 
     @classmethod
     def of(cls, rows: Rows, machines: Any, errors: Mapping[int, str] | None = None) -> SortedRows:
-        """Sort rows by ``machines``, the machine of each."""
+        """Sort rows by ``source``, the machine of each."""
         order = np.argsort(machines, kind="stable")
         present, counts = np.unique(machines, return_counts=True)
         return cls(

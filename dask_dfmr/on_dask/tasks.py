@@ -18,7 +18,7 @@ from dask_dfmr.local import pilots as pilot
 from dask_dfmr.local.estimate import LocalEstimate, Outcome, without_estimate, wrong_types
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.holdout import split_rows
-from dask_dfmr.local.row_statistics import Reading, Wanted, measure, prior_targets
+from dask_dfmr.local.row_statistics import PartitionStatistics, Wanted, measure, prior_targets
 from dask_dfmr.local.starts import GivenStart, subsample
 from dask_dfmr.mixtures.family import Array, Rows
 from dask_dfmr.mixtures.mixture import Mixture
@@ -186,10 +186,10 @@ def measure_partition(
     mixtures: list[Mixture],
     wanted: Wanted,
     *values: Any,
-) -> Reading:
-    """Load a partition again and measure its rows; whatever happens, the answer is a :class:`Reading`."""
+) -> PartitionStatistics:
+    """Load a partition again and measure its rows; whatever happens, the answer is a :class:`PartitionStatistics`."""
 
-    def load_and_measure() -> Reading:
+    def load_and_measure() -> PartitionStatistics:
         X, names = rows_of(loader(*values), settings.feature_names)
         with single_threaded_blas():
             return _measure_rows(X, names, partition, settings, mixtures, wanted)
@@ -197,7 +197,9 @@ def measure_partition(
     return guarded(
         settings.timeout,
         load_and_measure,
-        lambda outcome, reason, n_rows: Reading(partition, outcome=outcome, reason=reason),
+        lambda outcome, reason, n_rows: PartitionStatistics(
+            partition, outcome=outcome, reason=reason
+        ),
     )
 
 
@@ -208,19 +210,19 @@ def _measure_rows(
     settings: FitSettings,
     mixtures: list[Mixture],
     wanted: Wanted,
-) -> Reading:
+) -> PartitionStatistics:
     n_features = mixtures[0].n_features
     if X.shape[1] != n_features:
         raise ColumnsError(f"{X.shape[1]} columns, expected {n_features}")
     X, n_omitted, refusal = settings.problem.finite_rows(X, names)
     if refusal is not None:
-        return Reading(partition, outcome=refusal.outcome, reason=refusal.reason)
+        return PartitionStatistics(partition, outcome=refusal.outcome, reason=refusal.reason)
     X, test_rows = split_partition_rows(X, partition, settings)
     target = settings.problem.family.prior_target(X) if wanted.target and len(X) else None
     found = measure(X, mixtures, wanted) if len(X) else ()
     held_out = measure(test_rows, mixtures, Wanted(moments=False)) if len(test_rows) else ()
     targets = prior_targets(X, mixtures) if wanted.targets and len(X) else ()
-    return Reading(
+    return PartitionStatistics(
         partition,
         len(X),
         n_omitted,
@@ -249,9 +251,9 @@ def sample_partition(
     return guarded(settings.timeout, load, lambda outcome, reason, n_rows: None)
 
 
-def lost_reading(partition: int, error: BaseException) -> Reading:
+def lost_reading(partition: int, error: BaseException) -> PartitionStatistics:
     """The reading of a partition whose task never answered."""
-    return Reading(partition, outcome=outcome_of(error), reason=_first_line(error))
+    return PartitionStatistics(partition, outcome=outcome_of(error), reason=_first_line(error))
 
 
 # -- what is reported ----------------------------------------------------------------------------

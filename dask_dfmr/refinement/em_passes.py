@@ -18,11 +18,11 @@ import numpy as np
 
 from dask_dfmr import checks
 from dask_dfmr.aggregation.null_law import Settled
-from dask_dfmr.aggregation.result import FALSE_DROP_RATE
+from dask_dfmr.aggregation.result import FALSE_EXCLUSION_RATE
 from dask_dfmr.exceptions import RefinementError
 from dask_dfmr.local.em import Ascent, ComponentCollapsedError, MeanChange, Point, RemainingGain
 from dask_dfmr.local.fit import LocalProblem
-from dask_dfmr.local.row_statistics import Measurement, Reading, Total, Wanted
+from dask_dfmr.local.row_statistics import Measurement, PartitionStatistics, Total, Wanted
 from dask_dfmr.mixtures.family import Prior
 from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.refinement.score_test import ScoreTest, score_statistics, score_test
@@ -45,9 +45,9 @@ CONTRADICTS = "its rows contradict the others'"
 
 
 class Held(Protocol):
-    """Readings of some partitions that may lie elsewhere; :class:`dask_dfmr.on_dask.rereading.HeldReadings` is one."""
+    """Readings of some partitions that may lie elsewhere; :class:`dask_dfmr.on_dask.rereading.HeldStatistics` is one."""
 
-    def numbers(self) -> list[Reading]:
+    def numbers(self) -> list[PartitionStatistics]:
         """All of them without their moments."""
         ...
 
@@ -77,11 +77,11 @@ class RefinementOptions:
     passes : int or "auto", default "auto"
         Passes over the data; "auto": until the remaining gain is negligible.
     level : float, default 1e-3
-        Share of honest partitions that may be left out: ``false_drop_rate``.
+        Share of honest partitions that may be left out: ``false_exclusion_rate``.
     """
 
     passes: int | str = "auto"
-    level: float = FALSE_DROP_RATE
+    level: float = FALSE_EXCLUSION_RATE
 
     def __post_init__(self) -> None:
         if not (isinstance(self.passes, str) and self.passes == "auto"):
@@ -99,7 +99,7 @@ class PassRecord(NamedTuple):
     ``objective`` is the penalised log-likelihood of the rows used, at the mixture that the pass was made with;
     ``mean_log_likelihood`` the same without the penalty, in nats per row; ``gain`` how much it rose, NaN where the
     rows were others before. ``accepted`` is False for an extrapolation that was taken back: the numbers are then
-    those of the last accepted pass. ``left_out`` and ``joined`` are partitions.
+    those of the last accepted pass. ``excluded`` and ``joined`` are partitions.
     """
 
     number: int
@@ -109,7 +109,7 @@ class PassRecord(NamedTuple):
     accepted: bool
     n_partitions: int
     n_samples: int
-    left_out: tuple[int, ...] = ()
+    excluded: tuple[int, ...] = ()
     joined: tuple[int, ...] = ()
 
 
@@ -123,11 +123,11 @@ class Refinement:
         Components in the order of the mixture that was refined.
     used : tuple of int
         Partitions whose rows it was fitted to.
-    left_out, joined, refused : dict of int to str
+    excluded, joined, refused : dict of int to str
         Kept partitions that were left out in a pass; partitions with too few rows for an estimate that joined, and
         those that did not; each with the reason.
     lost : tuple of int
-        Those of ``left_out`` that could not be read again.
+        Those of ``excluded`` that could not be read again.
     passes : tuple of PassRecord
     converged : bool
         Whether the remaining gain is negligible.
@@ -137,7 +137,7 @@ class Refinement:
 
     mixture: Mixture
     used: tuple[int, ...]
-    left_out: dict[int, str] = field(default_factory=dict)
+    excluded: dict[int, str] = field(default_factory=dict)
     joined: dict[int, str] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
     lost: tuple[int, ...] = ()
@@ -206,7 +206,7 @@ class _Run:
         self.test: ScoreTest | None = None
         self.rng = np.random.default_rng(seed)
         self.spreads: dict[int, tuple[int, Any]] = {}
-        self.left_out: dict[int, str] = {}
+        self.excluded: dict[int, str] = {}
         self.joined: dict[int, str] = {}
         self.refused: dict[int, str] = {}
         self.lost: list[int] = []
@@ -229,7 +229,7 @@ class _Run:
         return Refinement(
             self._mixture_at(self.point if self.ascent is None else self.ascent.mapped),
             tuple(self.used),
-            self.left_out,
+            self.excluded,
             self.joined,
             self.refused,
             tuple(self.lost),
@@ -249,7 +249,7 @@ class _Run:
         if lost and self.ascent is not None:
             # What the objective of the rows that are left was is known nowhere: start again where it rose last.
             self.point, self.ascent = self.ascent.mapped, None
-            self._record(np.nan, accepted=False, left_out=lost)
+            self._record(np.nan, accepted=False, excluded=lost)
             return
         total = self._total(held, places)
         accepted = self.ascent is None or self.ascent.accepts(total.log_likelihood)
@@ -283,12 +283,12 @@ class _Run:
         (total,) = held.total([places[i] for i in self.used])
         return total
 
-    def _forget_unreadable(self, numbers: dict[int, Reading]) -> list[int]:
+    def _forget_unreadable(self, numbers: dict[int, PartitionStatistics]) -> list[int]:
         """Partitions that cannot be read this time, or are not what they were, take no further part."""
         problems = {i: self._problem_of(reading) for i, reading in numbers.items()}
         lost = [i for i in self.used if problems[i]]
         for i in lost:
-            self.left_out[i] = f"left out in refinement pass {self.number}: {problems[i]}"
+            self.excluded[i] = f"left out in refinement pass {self.number}: {problems[i]}"
         self.refused |= {i: f"not judged: {problems[i]}" for i in self.waiting if problems[i]}
         self.lost += lost
         self.used = [i for i in self.used if not problems[i]]
@@ -303,7 +303,7 @@ class _Run:
                 self.spreads[i] = (reading.n_samples, reading.target)
         return lost
 
-    def _problem_of(self, reading: Reading) -> str:
+    def _problem_of(self, reading: PartitionStatistics) -> str:
         if not reading.is_measured:
             return reading.reason or "it has no rows now"
         before = self.spreads.get(reading.partition, (reading.n_samples,))[0]
@@ -334,7 +334,7 @@ class _Run:
         self,
         held: Held,
         places: dict[int, int],
-        numbers: dict[int, Reading],
+        numbers: dict[int, PartitionStatistics],
         point: Point,
         total: Measurement,
     ) -> tuple[list[int], list[int]]:
@@ -363,7 +363,7 @@ class _Run:
                 break
             for i in out:
                 said = verdict_in_words(CONTRADICTS, settled, places[i])
-                self.left_out[i] = f"left out in refinement pass {self.number}: {said}"
+                self.excluded[i] = f"left out in refinement pass {self.number}: {said}"
             self.used = [i for i in self.used if i not in out]
             gone += out
         return gone, self._let_join(places, settled)
@@ -393,7 +393,7 @@ class _Run:
         self,
         gain: float,
         accepted: bool,
-        left_out: Sequence[int] = (),
+        excluded: Sequence[int] = (),
         joined: Sequence[int] = (),
     ) -> None:
         n_samples = sum(self.spreads[i][0] for i in self.used)
@@ -409,7 +409,7 @@ class _Run:
                 accepted,
                 len(self.used),
                 n_samples,
-                tuple(sorted(left_out)),
+                tuple(sorted(excluded)),
                 tuple(sorted(joined)),
             )
         )

@@ -19,7 +19,7 @@ from scipy.linalg import solve_triangular
 
 from dask_dfmr.aggregation.null_law import Law, Settled, settle
 from dask_dfmr.local.em import Point
-from dask_dfmr.local.row_statistics import Measurement, Reading
+from dask_dfmr.local.row_statistics import Measurement, PartitionStatistics
 from dask_dfmr.mixtures.family import Array, Family
 from dask_dfmr.mixtures.information import Information, information
 
@@ -168,7 +168,7 @@ def row_scores_of(y: Array) -> RowScores:
 
 
 def score_statistics(
-    readings: Sequence[Reading],
+    readings: Sequence[PartitionStatistics],
     test: ScoreTest,
     total: Measurement,
     used: frozenset[int],
@@ -178,7 +178,7 @@ def score_statistics(
 
     Parameters
     ----------
-    readings : sequence of Reading
+    readings : sequence of PartitionStatistics
         Measured, with moments, at the mixture of the test: the one number ``which`` of the reading.
     total : Measurement
         Of the partitions in ``used``, those that the others are held against.
@@ -194,7 +194,12 @@ def score_statistics(
 
 
 def _statistic(
-    reading: Reading, test: ScoreTest, mean: Array, n_total: int, is_part: bool, which: int
+    reading: PartitionStatistics,
+    test: ScoreTest,
+    mean: Array,
+    n_total: int,
+    is_part: bool,
+    which: int,
 ) -> float:
     if not reading.is_measured:
         return float("nan")

@@ -26,7 +26,7 @@ from dask_dfmr.aggregation.result import Aggregate, AggregationOptions, FilterDe
 from dask_dfmr.aggregation.stages import intake as stages
 from dask_dfmr.local.em import Ascent, ComponentCollapsedError, Point, RemainingGain
 from dask_dfmr.local.fit import LocalProblem
-from dask_dfmr.local.row_statistics import Measurement, Reading
+from dask_dfmr.local.row_statistics import Measurement, PartitionStatistics
 from dask_dfmr.mixtures.distances import tile_blocks
 from dask_dfmr.mixtures.family import Array, Prior
 from dask_dfmr.mixtures.mixture import Mixture
@@ -128,9 +128,11 @@ def reduce_common(
         stages.stack_estimates(messages[s], s.start, schema, mixture_type)
         for s in tile_blocks(len(messages))
     ]
-    roll = stages.call_roll([block.presence for block in blocks], schema, options)
+    participants = stages.admit([block.summary for block in blocks], schema, options)
     decided = _decided(decision, kept, refusals)
-    verdict = stages.verdict_on(decided, roll, options, np.ones(len(roll.indices), dtype=bool))
+    verdict = stages.verdict_on(
+        decided, participants, options, np.ones(len(participants.indices), dtype=bool)
+    )
     start = stages.pick_start([stages.offer_start(block, verdict, 0) for block in blocks])
     reduced = stages.reduce_blocks(blocks, verdict, start, options)
     return stages.finish([reduced], verdict, options, mixture_type)
@@ -139,7 +141,7 @@ def reduce_common(
 def _decided(
     decision: FilterDecision, kept: NDArray[np.bool_], refusals: Mapping[int, str]
 ) -> FilterDecision:
-    """The decision with another set of kept estimates, and a kept centre."""
+    """The decision with another set of kept estimates, and a kept center."""
     nearest = np.where(kept, decision.distance_ratios, np.inf).argmin()
     center = decision.center if kept[decision.center] else int(nearest)
     refused = dict(decision.refused)
@@ -157,7 +159,9 @@ class Climb:
     A component that collapses (possible with ``penalty=0`` only) ends it where it is.
     """
 
-    def __init__(self, problem: LocalProblem, start: Mixture, readings: Sequence[Reading], c: int):
+    def __init__(
+        self, problem: LocalProblem, start: Mixture, readings: Sequence[PartitionStatistics], c: int
+    ):
         family, names = problem.family, start.feature_names
         counts = np.array([r.n_samples for r in readings], dtype=np.float64)
         stacked = zip(*(r.targets[c] for r in readings), strict=True)
@@ -239,7 +243,7 @@ class Scores(NamedTuple):
     n_held_out: int
 
 
-def score_all(readings: Sequence[Reading], n_parameters: Sequence[int]) -> Scores:
+def score_all(readings: Sequence[PartitionStatistics], n_parameters: Sequence[int]) -> Scores:
     """Criteria of the candidates, from what each partition of the common set measured."""
     n_samples = sum(r.n_samples for r in readings)
     tested = [r for r in readings if r.held_out]

@@ -2,7 +2,7 @@
 
 1. *Copies* closer than sampling allows have one vote together, before anything is measured by majority.
 2. *L2 filter* among the votes: what is grossly off goes, and what is left can be matched component by component.
-3. *White coordinates* by the Fisher information at the centre, :mod:`dask_dfmr.mixtures.whitening`. In them honest estimates are
+3. *White coordinates* by the Fisher information at the center, :mod:`dask_dfmr.mixtures.whitening`. In them honest estimates are
    standard normal, so that each further step has a law: copies once more; the length of each vector and of each of
    its parts; and directions along which several machines move together, :mod:`dask_dfmr.aggregation.hardened.spectral`.
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from dask_dfmr.aggregation.groups import copy_distance, near_groups
 from dask_dfmr.aggregation.hardened import spectral
-from dask_dfmr.aggregation.hardened.spectral import Alarm, Widening
+from dask_dfmr.aggregation.hardened.spectral import Direction, Widening
 from dask_dfmr.aggregation.medoid import Candidate, best_candidate, row_candidates
 from dask_dfmr.aggregation.null_law import Law, chi_square_law
 from dask_dfmr.mixtures.distances import Stack
@@ -110,7 +110,7 @@ class Estimates(NamedTuple):
 
 
 def harden(
-    estimates: Estimates, law: Law, rho: float | None, false_drop_rate: float, refit: Refit
+    estimates: Estimates, law: Law, rho: float | None, false_exclusion_rate: float, refit: Refit
 ) -> Hardened:
     """Who is kept.
 
@@ -121,14 +121,14 @@ def harden(
         Of squared L2 distances, in any unit.
     rho : float or None
         Radii within which estimates pass the L2 filter; None: 1.3, or what sampling explains if that is more.
-    false_drop_rate : float
+    false_exclusion_rate : float
         What "explains" means there.
     refit : Refit
         Asked only where there are few rows.
     """
     # In an order of their own, so that nothing depends on the order they came in, not even rounding.
     order = np.lexsort((*estimates.parameters.T[::-1], estimates.n_samples))
-    found = _Filter(estimates.at(order), law, refit).run(rho, false_drop_rate)
+    found = _Filter(estimates.at(order), law, refit).run(rho, false_exclusion_rate)
     kept = np.zeros(len(order), dtype=bool)
     kept[order[found.kept]] = True
 
@@ -158,7 +158,7 @@ class _Filter:
         self.groups: tuple[tuple[int, ...], ...] = ()
         self.widening = Widening()
 
-    def run(self, rho: float | None, false_drop_rate: float) -> Hardened:
+    def run(self, rho: float | None, false_exclusion_rate: float) -> Hardened:
         """All steps."""
         m = len(self.live)
         if m < FEWEST_MACHINES:
@@ -167,7 +167,7 @@ class _Filter:
         self._collapse(self.estimates.distances, copy_distance(self.law, m, radius, COPY_SHARE))
         self.n_votes = len(self.live)
         self.least = self.n_votes // 2 + 1
-        center = self._filter(rho, false_drop_rate)
+        center = self._filter(rho, false_exclusion_rate)
         trouble = self._too_few_rows(center)
         if trouble:
             return self._unusable(trouble)
@@ -245,12 +245,12 @@ class _Filter:
             )
         )
 
-    def _filter(self, rho: float | None, false_drop_rate: float) -> int:
-        """The L2 filter among the votes; the centre."""
+    def _filter(self, rho: float | None, false_exclusion_rate: float) -> int:
+        """The L2 filter among the votes; the center."""
         center = self._center()
         limit = rho
         if limit is None:
-            low, high = np.sqrt(self.law.ppf(np.array([0.5, 1.0 - false_drop_rate])))
+            low, high = np.sqrt(self.law.ppf(np.array([0.5, 1.0 - false_exclusion_rate])))
             limit = max(1.3, float(high / low))
         if center.half_distance == 0:  # a single vote
             return center.machine
@@ -286,7 +286,7 @@ class _Filter:
         )
 
     def _frame(self, center: int) -> Frame:
-        """At the centre, and then at the median of all votes, which has less of an error of its own."""
+        """At the center, and then at the median of all votes, which has less of an error of its own."""
         # What sampling explains is no secret, and the same whoever asks.
         family, stack = self.estimates.family, self.estimates.stack
         frame = make_frame(family, *stack.one(center), np.random.default_rng(0), is_rough=True)
@@ -303,8 +303,8 @@ class _Filter:
         if refits is None:
             return
         white = np.sqrt(n) * frame.white(refits)
-        centred = white - np.median(white, axis=0)
-        parts = [(part.squares(centred), part.n_free) for part in frame.parts]
+        centered = white - np.median(white, axis=0)
+        parts = [(part.squares(centered), part.n_free) for part in frame.parts]
         self.widening = spectral.widening_of(white, parts, np.argsort(frame.information))
 
     def _errors(self, white: Array) -> Array:
@@ -376,7 +376,7 @@ class _Filter:
                 return
             self._drop([int(i) for i in raised.minority], found, "")
 
-    def _is_unclear(self, raised: Alarm) -> bool:
+    def _is_unclear(self, raised: Direction) -> bool:
         share = len(raised.minority) / self.n_votes
         if share <= CLOSE_SHARE or raised.separation >= CLOSE_SEPARATION:
             return False
@@ -387,7 +387,7 @@ class _Filter:
         )
         return True
 
-    def _report_split(self, raised: Alarm, text: str) -> None:
+    def _report_split(self, raised: Direction, text: str) -> None:
         self.no_majority = text
         minority = self.live[raised.minority]
         sides = (np.setdiff1d(self.live, minority), minority)

@@ -1,6 +1,6 @@
 """White vectors of machines -> which are copies, which are too far, which move together along one direction.
 
-Honest estimates are independent standard normal vectors about a common point, (n_machines, n_axes). Knows arrays only;
+Honest estimates are independent standard normal vectors about a common point, (n_sources, n_axes). Knows arrays only;
 limits come from the laws of :mod:`dask_dfmr.aggregation.null_law`, widened by what few rows do (:class:`Widening`).
 """
 
@@ -59,9 +59,9 @@ def typical_pair(squares: Array) -> float:
     return max(float(np.median(halves)), LEAST_SCALE)
 
 
-def copy_limit(n_machines: int, n_axes: int, scale: float, widening: Widening) -> float:
+def copy_limit(n_sources: int, n_axes: int, scale: float, widening: Widening) -> float:
     """Honest pairs are nearer than this in one of a hundred sets of machines."""
-    n_pairs = n_machines * (n_machines - 1) / 2
+    n_pairs = n_sources * (n_sources - 1) / 2
     law = chi_square_law(n_axes).scaled(scale, widening.pairs)
     return float(law.ppf(np.array(LEVEL / n_pairs))) / n_axes
 
@@ -82,7 +82,7 @@ def far_limit(
 # -- who moves together ----------------------------------------------------------------------------
 
 
-class Alarm(NamedTuple):
+class Direction(NamedTuple):
     """A direction in which machines scatter more than sampling lets them.
 
     ``minority`` are the positions of the smaller of two groups, ``separation`` its distance from the other in standard
@@ -95,17 +95,19 @@ class Alarm(NamedTuple):
     direction: Array
 
 
-def alarm(white: Array, order: Labels, widening: Widening, n_rows: float = np.inf) -> Alarm | None:
+def alarm(
+    white: Array, order: Labels, widening: Widening, n_rows: float = np.inf
+) -> Direction | None:
     """The first alarm among nested sets of axes, weakest first; None where all is as sampling has it.
 
-    ``white`` (n_machines, n_axes) has the variance of one machine's error; ``order`` are the axes, weakest first;
+    ``white`` (n_sources, n_axes) has the variance of one machine's error; ``order`` are the axes, weakest first;
     ``n_rows`` rows were drawn for the information that they are white by.
     """
     n_axes = white.shape[1]
     for level, q in enumerate(nested_axes(n_axes)):
         chosen = order[:q]
-        centred, scale = _centred(white[:, chosen])
-        left, values, right = np.linalg.svd(centred, full_matrices=False)
+        centered, scale = _centred(white[:, chosen])
+        left, values, right = np.linalg.svd(centered, full_matrices=False)
         factor = widening.edges[level] if widening.edges else 1.0
         if values[0] ** 2 <= factor * scale * edge(len(white), q, n_rows):
             continue
@@ -120,20 +122,20 @@ def nested_axes(n_axes: int) -> list[int]:
     return [*(q for q in NESTED if q < n_axes), n_axes]
 
 
-def edge(n_machines: int, n_axes: int, n_rows: float = np.inf) -> float:
-    """Top squared singular value that centred white noise hardly exceeds (Johnstone 2001).
+def edge(n_sources: int, n_axes: int, n_rows: float = np.inf) -> float:
+    """Top squared singular value that centered white noise hardly exceeds (Johnstone 2001).
 
     An information from ``n_rows`` rows stretches it as that many more machines' noise would: spreads of eigenvalues
     add up.
     """
-    a, b = np.sqrt(n_axes * (1.0 + n_machines / n_rows)), np.sqrt(max(n_machines - 1, 1))
+    a, b = np.sqrt(n_axes * (1.0 + n_sources / n_rows)), np.sqrt(max(n_sources - 1, 1))
     return float((a + b) ** 2 + EDGE_SDS * (a + b) * (1 / a + 1 / b) ** (1 / 3))
 
 
 def top_value(white: Array) -> float:
     """Top squared singular value over the scale that the majority shows."""
-    centred, scale = _centred(white)
-    return float(np.linalg.norm(centred, 2) ** 2 / scale)
+    centered, scale = _centred(white)
+    return float(np.linalg.norm(centered, 2) ** 2 / scale)
 
 
 def _centred(white: Array) -> tuple[Array, float]:
@@ -142,7 +144,7 @@ def _centred(white: Array) -> tuple[Array, float]:
     return white - white.mean(axis=0), max(float(np.median(squares)) / usual, LEAST_SCALE)
 
 
-def _split(scores: Array, scale: float, direction: Array) -> Alarm:
+def _split(scores: Array, scale: float, direction: Array) -> Direction:
     """Two groups along a direction if that is what is there, or else the farthest machine."""
     n, order = len(scores), np.argsort(scores, kind="stable")
     total = np.cumsum(scores[order])[:-1]
@@ -154,11 +156,11 @@ def _split(scores: Array, scale: float, direction: Array) -> Alarm:
     gap = (scores[high].mean() - scores[low].mean()) / np.sqrt(scale)
     if between.max() > SPLIT * (scores**2).sum() and min(len(low), len(high)) >= 2:
         minority = low if len(low) <= len(high) else high
-        return Alarm(np.sort(minority), True, float(gap), direction)
+        return Direction(np.sort(minority), True, float(gap), direction)
     distances = np.abs(scores - np.median(scores))
     far = int(distances.argmax())
     separation = float(distances[far] / np.sqrt(scale))
-    return Alarm(np.array([far]), False, separation, direction)
+    return Direction(np.array([far]), False, separation, direction)
 
 
 # -- few rows --------------------------------------------------------------------------------------
@@ -167,8 +169,8 @@ def _split(scores: Array, scale: float, direction: Array) -> Alarm:
 def widening_of(white: Array, part_squares: Sequence[tuple[Array, int]], order: Labels) -> Widening:
     """What refits of as few rows show, (n_refits, n_axes), with the squared lengths of their parts."""
     n, n_axes = white.shape
-    centred = white - np.median(white, axis=0)
-    length = settle((centred**2).sum(axis=1), chi_square_law(n_axes))
+    centered = white - np.median(white, axis=0)
+    length = settle((centered**2).sum(axis=1), chi_square_law(n_axes))
     parts = []
     for squares, n_free in part_squares:
         settled = settle(squares, chi_square_law(n_free))

@@ -1,8 +1,8 @@
-"""Who is kept by what sampling explains: distances to the consensus of those near the centre, and their law.
+"""Who is kept by what sampling explains: distances to the consensus of those near the center, and their law.
 
-    draw_witnesses -> { take_machines } -> join_machines -> form_consensus -> { consensus_distances } -> judge
+    draw_witnesses -> { take_estimates } -> join_estimates -> form_consensus -> { consensus_distances } -> judge
 
-follow ``l2_filter`` of :mod:`dask_dfmr.aggregation.stages.intake`, in the same terms. The centre is one estimate with a sampling error of
+follow ``l2_filter`` of :mod:`dask_dfmr.aggregation.stages.intake`, in the same terms. The center is one estimate with a sampling error of
 its own, which would be in every distance to it. The consensus, a reduction of many, has next to none.
 """
 
@@ -21,7 +21,7 @@ from dask_dfmr.aggregation.reduction import Centers, reduce_pooled
 from dask_dfmr.aggregation.result import AggregationOptions, Note
 from dask_dfmr.aggregation.stages.intake import (
     Block,
-    Roll,
+    Participants,
     Verdict,
     listed,
     pair_errors,
@@ -77,7 +77,7 @@ class SmallSize(NamedTuple):
 
 
 class Consensus(NamedTuple):
-    """What most machines near the centre say together, and how far from it sampling leads.
+    """What most machines near the center say together, and how far from it sampling leads.
 
     ``law`` is that of n D^2 for many rows in units of exp(log_norm); ``members`` are the machines that formed it, of
     ``n_samples`` rows together. ``groups`` and ``copies`` are those among machines that were compared pair by pair.
@@ -99,33 +99,35 @@ class Consensus(NamedTuple):
         return Stack(self.weights[None], tuple(p[None] for p in self.components))
 
 
-def draw_witnesses(verdict: Verdict, roll: Roll, seed: np.random.SeedSequence) -> list[int]:
-    """The machines that are compared with one another: all, or some drawn at random, and the centre."""
-    if len(roll.indices) <= MOST_WITNESSES:
-        return [int(i) for i in roll.indices]
+def draw_witnesses(
+    verdict: Verdict, participants: Participants, seed: np.random.SeedSequence
+) -> list[int]:
+    """The machines that are compared with one another: all, or some drawn at random, and the center."""
+    if len(participants.indices) <= MOST_WITNESSES:
+        return [int(i) for i in participants.indices]
     rng = np.random.default_rng(stream(seed, WITNESS_DRAW))
-    drawn = rng.choice(roll.indices, MOST_WITNESSES, replace=False)
+    drawn = rng.choice(participants.indices, MOST_WITNESSES, replace=False)
     return sorted({verdict.decision.center, verdict.starts[0], *(int(i) for i in drawn)})
 
 
 def form_consensus(
     witnesses: Block,
     verdict: Verdict,
-    roll: Roll,
+    participants: Participants,
     problem: LocalProblem,
     law: tuple[Law, float] | None = None,
 ) -> Consensus:
-    """Reduce the witnesses near the centre, find the law of distances there, and reduce again what it explains.
+    """Reduce the witnesses near the center, find the law of distances there, and reduce again what it explains.
 
     ``law`` is that of an earlier consensus of nearly the same machines, with its ``log_norm``: finding it takes most
     of the time.
     """
-    family = roll.schema.family
-    near = np.isin(witnesses.presence.indices, roll.indices[verdict.near])
-    rows = rows_of(witnesses, roll)
+    family = participants.schema.family
+    near = np.isin(witnesses.summary.indices, participants.indices[verdict.near])
+    rows = rows_of(witnesses, participants)
     # What sampling explains is no secret, and the same whoever asks.
     rng = np.random.default_rng(0)
-    consensus = _reduce(witnesses, near, verdict, roll)
+    consensus = _reduce(witnesses, near, verdict, participants)
     if law is None:
         # What is no part of any row has no law; but something has to have one.
         one_row = min(1.0 / rows[near].sum(), 0.5 * consensus.weights.max())
@@ -133,7 +135,7 @@ def form_consensus(
         components = tuple(p[heavy] for p in consensus.components)
         about = information(family, consensus.weights[heavy], components, rng)
         law = l2_law(family, about, rng)
-    place = np.array(witnesses.presence.indices)
+    place = np.array(witnesses.summary.indices)
     found = Consensus(
         consensus.weights,
         consensus.components,
@@ -143,62 +145,72 @@ def form_consensus(
         (),
         (),
     )
-    statistics = _statistics(consensus_distances(witnesses, found, roll) ** 2, place, rows, found)
+    statistics = _statistics(
+        consensus_distances(witnesses, found, participants) ** 2, place, rows, found
+    )
     explained = settle(statistics, found.law).p_values >= MEMBER_LEVEL
     if 2 * explained.sum() > near.sum():
-        consensus = _reduce(witnesses, explained, verdict, roll)
+        consensus = _reduce(witnesses, explained, verdict, participants)
         found = found._replace(
             weights=consensus.weights,
             components=consensus.components,
             members=place[explained],
             n_samples=float(rows[explained].sum()),
         )
-    found = found._replace(small=_small_sizes(found, roll, problem, rng))
-    machines, distances = _pairs(witnesses, found, roll, rng)
+    found = found._replace(small=_small_sizes(found, participants, problem, rng))
+    machines, distances = _pairs(witnesses, found, participants, rng)
     # Far away, where densities are wide, small distances say nothing.
     close = np.isin(machines, place[near])
     copies = copies_of(distances[np.ix_(close, close)], found.law) if distances.any() else []
     return found._replace(
-        groups=_groups(machines, distances, found.law, roll),
+        groups=_groups(machines, distances, found.law, participants),
         copies=_named(copies, machines[close]),
     )
 
 
-def _reduce(witnesses: Block, chosen: NDArray[np.bool_], verdict: Verdict, roll: Roll) -> Centers:
+def _reduce(
+    witnesses: Block, chosen: NDArray[np.bool_], verdict: Verdict, participants: Participants
+) -> Centers:
     """The reduction of some witnesses, by their rows, started where that of all is, or else at the first of them."""
     assert witnesses.stack is not None
-    indices = witnesses.presence.indices
+    indices = witnesses.summary.indices
     usual = verdict.starts[0]
     start = indices.index(usual) if usual in indices else int(chosen.argmax())
-    shares = np.where(chosen, rows_of(witnesses, roll), 0.0)
+    shares = np.where(chosen, rows_of(witnesses, participants), 0.0)
     pooled = pool([(witnesses.stack, shares / shares.sum())])
     assert pooled is not None
-    return reduce_pooled(roll.schema.family, *pooled, Centers(*witnesses.stack.one(start)))
+    return reduce_pooled(participants.schema.family, *pooled, Centers(*witnesses.stack.one(start)))
 
 
 def _pairs(
-    witnesses: Block, consensus: Consensus, roll: Roll, rng: np.random.Generator
+    witnesses: Block, consensus: Consensus, participants: Participants, rng: np.random.Generator
 ) -> tuple[NDArray[np.intp], Array]:
     """The machines that are compared pair by pair, and their distances in a unit in which honest ones are alike."""
     assert witnesses.stack is not None
-    presence, n = witnesses.presence, len(witnesses.presence.indices)
+    summary, n = witnesses.summary, len(witnesses.summary.indices)
     chosen = np.arange(n)
     if n > MOST_COMPARED:
         chosen = np.sort(rng.choice(n, MOST_COMPARED, replace=False))
-    stack, log_self = witnesses.stack[chosen], presence.log_self[chosen]
-    tile = l2.l2_tile(roll.schema.family, stack, stack, log_self, log_self, consensus.log_norm)
-    distances = l2.symmetric_tile(tile) / pair_errors(*2 * [rows_of(witnesses, roll)[chosen]])
-    return np.array(presence.indices)[chosen], distances
+    stack, log_self = witnesses.stack[chosen], summary.log_self[chosen]
+    tile = l2.l2_tile(
+        participants.schema.family, stack, stack, log_self, log_self, consensus.log_norm
+    )
+    distances = l2.symmetric_tile(tile) / pair_errors(
+        *2 * [rows_of(witnesses, participants)[chosen]]
+    )
+    return np.array(summary.indices)[chosen], distances
 
 
-def _groups(machines: NDArray[np.intp], distances: Array, law: Law, roll: Roll) -> Groups:
+def _groups(
+    machines: NDArray[np.intp], distances: Array, law: Law, participants: Participants
+) -> Groups:
     """Groups among machines that were compared."""
     expected = float(np.sqrt(law.mean))
     found = groups_of(distances, expected)
     if has_clear_majority(found, len(machines)):
-        schema = roll.schema
+        schema = participants.schema
         n_parameters = schema.family.n_parameters(schema.n_components, schema.n_features)
-        is_small = roll.n_samples.min() < SMALL * n_parameters
+        is_small = participants.n_samples.min() < SMALL * n_parameters
         found = rival_groups(distances, expected, law.df / (MAX_SPREAD**2 if is_small else 1.0))
         found = found or groups_of(distances, expected)
     return _named(found, machines)
@@ -208,15 +220,15 @@ def _named(groups: Sequence[Sequence[int]], machines: NDArray[np.intp]) -> Group
     return tuple(tuple(int(machines[i]) for i in group) for group in groups)
 
 
-def consensus_distances(block: Block, consensus: Consensus, roll: Roll) -> Array:
+def consensus_distances(block: Block, consensus: Consensus, participants: Participants) -> Array:
     """Distances of the machines of a block to the consensus, in its unit."""
     if block.stack is None:
         return np.empty(0)
-    family = roll.schema.family
+    family = participants.schema.family
     own = np.array([consensus.log_norm])
     log_self = l2.log_self_products(family, consensus.stack)
     return l2.l2_tile(
-        family, consensus.stack, block.stack, log_self, block.presence.log_self, float(own[0])
+        family, consensus.stack, block.stack, log_self, block.summary.log_self, float(own[0])
     )[0]
 
 
@@ -229,13 +241,13 @@ def _statistics(
     return squares / np.where(np.isin(indices, consensus.members), inside, own + common)
 
 
-def problem_of(roll: Roll, mixture_type: type[Mixture]) -> LocalProblem:
+def problem_of(participants: Participants, mixture_type: type[Mixture]) -> LocalProblem:
     """How estimates were probably fitted, where nobody said."""
     return LocalProblem(
-        roll.schema.family,
-        roll.schema.n_components,
+        participants.schema.family,
+        participants.schema.n_components,
         mixture_type,
-        n_machines=max(len(roll.indices), 1),
+        n_sources=max(len(participants.indices), 1),
     )
 
 
@@ -243,23 +255,26 @@ def problem_of(roll: Roll, mixture_type: type[Mixture]) -> LocalProblem:
 
 
 def _small_sizes(
-    consensus: Consensus, roll: Roll, problem: LocalProblem, rng: np.random.Generator
+    consensus: Consensus,
+    participants: Participants,
+    problem: LocalProblem,
+    rng: np.random.Generator,
 ) -> tuple[SmallSize, ...]:
     """What refits of rows drawn from the consensus show for machines with few rows, by size.
 
     Where all are of that size no refits are needed: :func:`settle` hears the machines themselves.
     """
-    schema = roll.schema
+    schema = participants.schema
     limit = SMALL * schema.family.n_parameters(schema.n_components, schema.n_features)
-    sizes = np.unique(roll.n_samples)
+    sizes = np.unique(participants.n_samples)
     if len(sizes) == 1 or sizes[0] >= limit:
         return ()
     bands = np.unique(np.ceil(2 * np.log2(sizes[sizes < limit])))
     found = []
     for band in bands:
-        inside = roll.n_samples[np.ceil(2 * np.log2(roll.n_samples)) == band]
+        inside = participants.n_samples[np.ceil(2 * np.log2(participants.n_samples)) == band]
         n = int(np.median(inside))
-        budget = REFIT_SHARE * roll.n_samples.sum() / (n * len(bands))
+        budget = REFIT_SHARE * participants.n_samples.sum() / (n * len(bands))
         n_refits = int(min(budget, MOST_REFITS))
         if n_refits >= FEWEST_REFITS:
             scale, wider = _refit(consensus, n, n_refits, schema.family, problem, rng)
@@ -310,37 +325,43 @@ def judge(
     verdict: Verdict,
     consensus: Consensus,
     distances: Sequence[Array],
-    roll: Roll,
+    participants: Participants,
     options: AggregationOptions,
 ) -> Verdict:
     """Add to the decision what sampling explains; with ``rho="auto"`` that decides who is kept."""
     squares = np.concatenate(distances) ** 2
-    statistics = _statistics(squares, roll.indices, roll.n_samples, consensus)
-    statistics = _as_of_many_rows(statistics, roll.n_samples, consensus)
+    statistics = _statistics(squares, participants.indices, participants.n_samples, consensus)
+    statistics = _as_of_many_rows(statistics, participants.n_samples, consensus)
     settled = settle(statistics, consensus.law)
     decision, is_agreed = verdict.decision, True
     if options.is_calibrated:
-        kept = settled.p_values >= options.false_drop_rate
+        kept = settled.p_values >= options.false_exclusion_rate
         is_agreed = 2 * kept.sum() > len(kept)
         if not is_agreed:
             kept = statistics <= np.sort(statistics)[len(kept) // 2]
-        decision = replace(decision, kept=spread(kept, roll, False))
-    of_center = squares[roll.indices == decision.center][0]
+        decision = replace(decision, kept=spread(kept, participants, False))
+    of_center = squares[participants.indices == decision.center][0]
     expected = np.sqrt(
-        settled.law.mean * _size_scales(roll.n_samples, consensus) / roll.n_samples + of_center
+        settled.law.mean * _size_scales(participants.n_samples, consensus) / participants.n_samples
+        + of_center
     )
-    expected[roll.indices == decision.center] = 0.0
+    expected[participants.indices == decision.center] = 0.0
     decision = replace(
         decision,
-        expected_distances=spread(l2.in_l2_units(expected, consensus.log_norm), roll, np.nan),
-        z_scores=spread(settled.z_scores, roll, np.nan),
-        p_values=spread(settled.p_values, roll, np.nan),
-        sampling_ratios=spread(np.sqrt(statistics / settled.law.mean), roll, np.nan),
+        expected_distances=spread(
+            l2.in_l2_units(expected, consensus.log_norm), participants, np.nan
+        ),
+        z_scores=spread(settled.z_scores, participants, np.nan),
+        p_values=spread(settled.p_values, participants, np.nan),
+        sampling_ratios=spread(np.sqrt(statistics / settled.law.mean), participants, np.nan),
         scale=settled.scale,
         groups=consensus.groups,
     )
-    judged = verdict_on(decision, roll, options, verdict.near)
-    notes = [*heterogeneity_notes(judged, roll, is_agreed), *_copy_notes(consensus.copies, roll)]
+    judged = verdict_on(decision, participants, options, verdict.near)
+    notes = [
+        *heterogeneity_notes(judged, participants, is_agreed),
+        *_copy_notes(consensus.copies, participants),
+    ]
     return judged._replace(notes=(*judged.notes, *notes))
 
 
@@ -352,14 +373,14 @@ def _size_scales(n_samples: Array, consensus: Consensus) -> Array:
     return scales
 
 
-def _copy_notes(copies: Groups, roll: Roll) -> list[Note]:
+def _copy_notes(copies: Groups, participants: Participants) -> list[Note]:
     """Estimates that agree more closely than independent ones do have a vote each here, though they are one's."""
     if not copies:
         return []
     n_copies = sum(len(group) for group in copies)
     is_many = not has_clear_majority(
-        [range(min(len(roll.indices), MOST_COMPARED) - n_copies)],
-        min(len(roll.indices), MOST_COMPARED),
+        [range(min(len(participants.indices), MOST_COMPARED) - n_copies)],
+        min(len(participants.indices), MOST_COMPARED),
     )
     text = "; ".join(f"estimates {listed(group)}" for group in copies[:3])
     text = f"{text}{'; ...' if len(copies) > 3 else ''} are copies of one another: nearer than sampling makes likely"
@@ -374,11 +395,13 @@ REMEDIES = (
 )
 
 
-def heterogeneity_notes(verdict: Verdict, roll: Roll, is_agreed: bool) -> list[Note]:
+def heterogeneity_notes(
+    verdict: Verdict, participants: Participants, is_agreed: bool
+) -> list[Note]:
     """What speaks against one population of most estimates; by name, where it is not even clear who is the majority."""
-    decision, n_usable = verdict.decision, len(roll.indices)
-    n_samples = spread(roll.n_samples, roll, 0.0)
-    left_out = 1.0 - n_samples[decision.kept].sum() / n_samples.sum()
+    decision, n_usable = verdict.decision, len(participants.indices)
+    n_samples = spread(participants.n_samples, participants, 0.0)
+    excluded = 1.0 - n_samples[decision.kept].sum() / n_samples.sum()
     if n_usable < FEWEST_MACHINES:
         return []
     texts, category = [], HeterogeneityWarning
@@ -402,7 +425,7 @@ def heterogeneity_notes(verdict: Verdict, roll: Roll, is_agreed: bool) -> list[N
             category = NoMajorityWarning
     if not texts:
         return []
-    message = f"{'; '.join(texts)}. {left_out:.0%} of the rows are left out"
+    message = f"{'; '.join(texts)}. {excluded:.0%} of the rows are left out"
     if category is NoMajorityWarning:
         message += ", and the result may be that of bad estimates: look at the groups first"
     return [Note(category, f"{message}. {REMEDIES}.")]

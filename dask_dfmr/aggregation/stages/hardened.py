@@ -18,9 +18,9 @@ from dask_dfmr.aggregation.result import AggregationOptions, Note
 from dask_dfmr.aggregation.stages.consensus import Consensus, heterogeneity_notes
 from dask_dfmr.aggregation.stages.intake import (
     Block,
-    Roll,
+    Participants,
     Verdict,
-    join_machines,
+    join_estimates,
     listed,
     pair_errors,
     panel,
@@ -43,45 +43,46 @@ def harden_verdict(
     consensus: Consensus,
     blocks: Sequence[Block],
     tiles: Sequence[Array],
-    roll: Roll,
+    participants: Participants,
     problem: LocalProblem,
     options: AggregationOptions,
 ) -> Verdict:
     """Who is kept where estimates may collude; ``tiles`` are those of :func:`upper_tiles`, in its order."""
-    block, family = join_machines(blocks), roll.schema.family
-    assert block.stack is not None  # the roll has somebody
+    block, family = join_estimates(blocks), participants.schema.family
+    assert block.stack is not None  # the participants has somebody
     distances = _whole(tiles, len(blocks))
-    if not roll.by_precision:
-        distances = distances / pair_errors(roll.n_samples, roll.n_samples)
+    if not participants.by_precision:
+        distances = distances / pair_errors(participants.n_samples, participants.n_samples)
     found = harden(
-        Estimates(family, block.stack, roll.n_samples, block.parameters, distances),
+        Estimates(family, block.stack, participants.n_samples, block.parameters, distances),
         consensus.law,
         None if isinstance(options.rho, str) else float(options.rho),
-        options.false_drop_rate,
+        options.false_exclusion_rate,
         _refits(problem),
     )
     if found.unusable:
         text = f"method='hardened' does not apply: {found.unusable}"
         note = Note(FilterWarning, f"{text}. Estimates were filtered as by method='dfmr'.")
         return verdict._replace(notes=(*verdict.notes, note))
-    center = int(roll.indices[found.center])
-    decision = replace(verdict.decision, kept=spread(found.kept, roll, False))
+    center = int(participants.indices[found.center])
+    decision = replace(verdict.decision, kept=spread(found.kept, participants, False))
     if found.groups:
-        decision = replace(decision, groups=_as_indices(found.groups, roll))
+        decision = replace(decision, groups=_as_indices(found.groups, participants))
     # That of distances may have been a copy.
-    reasons = {int(roll.indices[i]): "left out" for i in found.findings}
+    reasons = {int(participants.indices[i]): "left out" for i in found.findings}
     decision = replace(decision, reasons=reasons)
-    hardened = verdict_on(decision, roll, options, verdict.near)
+    hardened = verdict_on(decision, participants, options, verdict.near)
     if found.kept[found.center] and not decision.kept[decision.center]:
         others = [i for i in hardened.starts if i != center]
         hardened = hardened._replace(starts=[center, *others][: options.n_starts])
     numbers = _component_numbers(hardened, blocks, block.stack.one(found.center), options)
     words = {
-        int(roll.indices[i]): _in_words(finding, numbers, roll)
+        int(participants.indices[i]): _in_words(finding, numbers, participants)
         for i, finding in found.findings.items()
     }
     return hardened._replace(
-        decision=replace(decision, reasons=words), notes=_notes(hardened, found, roll, options)
+        decision=replace(decision, reasons=words),
+        notes=_notes(hardened, found, participants, options),
     )
 
 
@@ -120,9 +121,9 @@ def _component_numbers(
 ) -> list[int]:
     """Which component of the result each one of the reference's is: readers know the result's."""
     start = next(
-        block.stack.one(block.presence.indices.index(verdict.starts[0]))
+        block.stack.one(block.summary.indices.index(verdict.starts[0]))
         for block in blocks
-        if block.stack is not None and verdict.starts[0] in block.presence.indices
+        if block.stack is not None and verdict.starts[0] in block.summary.indices
     )
     reduced = reduce_blocks(blocks, verdict, Centers(*start), options)
     assert reduced is not None
@@ -132,12 +133,14 @@ def _component_numbers(
     return [int(k) for k in np.argsort(order)]
 
 
-def _as_indices(groups: Sequence[Sequence[int]], roll: Roll) -> tuple[tuple[int, ...], ...]:
-    return tuple(tuple(int(roll.indices[i]) for i in group) for group in groups)
+def _as_indices(
+    groups: Sequence[Sequence[int]], participants: Participants
+) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(int(participants.indices[i]) for i in group) for group in groups)
 
 
-def _in_words(finding: Finding, numbers: Sequence[int], roll: Roll) -> str:
-    (others,) = _as_indices([finding.others], roll)
+def _in_words(finding: Finding, numbers: Sequence[int], participants: Participants) -> str:
+    (others,) = _as_indices([finding.others], participants)
     what = finding.what
     if finding.component >= 0:
         what = f"{what} of component {numbers[finding.component]}"
@@ -149,7 +152,7 @@ def _in_words(finding: Finding, numbers: Sequence[int], roll: Roll) -> str:
             f"copies count as one, and {others[0]} is it"
         )
     if finding.kind == "distance":
-        return f"distance to the centre of all votes is {amount} times their radius"
+        return f"distance to the center of all votes is {amount} times their radius"
     if finding.kind == "length":
         return (
             f"too far: all parameters together are {amount} times as far off as sampling explains"
@@ -165,13 +168,13 @@ def _in_words(finding: Finding, numbers: Sequence[int], roll: Roll) -> str:
 
 
 def _notes(
-    verdict: Verdict, found: Hardened, roll: Roll, options: AggregationOptions
+    verdict: Verdict, found: Hardened, participants: Participants, options: AggregationOptions
 ) -> tuple[Note, ...]:
     p_values = verdict.decision.p_values
     assert p_values is not None
-    explained = (p_values[roll.indices] >= options.false_drop_rate).sum()
-    is_agreed = not options.is_calibrated or 2 * explained > len(roll.indices)
-    notes = [*verdict.notes, *heterogeneity_notes(verdict, roll, is_agreed)]
+    explained = (p_values[participants.indices] >= options.false_exclusion_rate).sum()
+    is_agreed = not options.is_calibrated or 2 * explained > len(participants.indices)
+    notes = [*verdict.notes, *heterogeneity_notes(verdict, participants, is_agreed)]
     if found.misfit:
         text = f"{found.misfit}: good estimates may be left out. See the reasons, and what method='dfmr' keeps"
         notes.append(Note(HeterogeneityWarning, f"{text}."))

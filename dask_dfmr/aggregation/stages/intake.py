@@ -1,12 +1,12 @@
 """The stages between local estimates and a global mixture: arrays in, arrays out, block by block of machines.
 
-    stack_estimates -> call_roll
+    stack_estimates -> admit
     -> l2_tile -> coat_candidate                                                  all pairs, or
-    -> { draw_* -> take_machines, join_machines -> l2_rows } x 3 -> coat_among    references
+    -> { draw_* -> take_estimates, join_estimates -> l2_rows } x 3 -> coat_among    references
     -> coat_min -> l2_filter -> stages of dask_dfmr.aggregation.stages.consensus
-    -> offer_start, pick_start -> { assign_block, recentre_round } or reduce_blocks -> finish
+    -> offer_start, pick_start -> { assign_block, recenter_round } or reduce_blocks -> finish
 
-    stack_estimates -> call_roll -> componentwise                     heterogeneity="weights"
+    stack_estimates -> admit -> componentwise                     heterogeneity="weights"
 
 :mod:`dask_dfmr.aggregation.plan` runs them in memory and :mod:`dask_dfmr.on_dask.graph` hangs them into a graph.
 """
@@ -28,7 +28,7 @@ from dask_dfmr.aggregation.reduction import (
     Centers,
     assign,
     in_canonical_order,
-    recentre,
+    recenter,
     reduce_pooled,
 )
 from dask_dfmr.aggregation.references import best_medians, draw_references, draw_scouts
@@ -64,7 +64,7 @@ MOST_ROWS = 10.0
 an honest majority; without a limit, one claim would be the whole result."""
 
 SMALL_CENTER = 2.0
-"""A centre that others near it have so many times the rows of is not where the reduction starts."""
+"""A center that others near it have so many times the rows of is not where the reduction starts."""
 
 
 # -- who is there ------------------------------------------------------------------------
@@ -79,7 +79,7 @@ class Schema(NamedTuple):
     feature_names: tuple[str, ...] | None
 
 
-class Presence(NamedTuple):
+class Summary(NamedTuple):
     """Who is there of a block, as small numbers."""
 
     n_estimates: int
@@ -94,10 +94,10 @@ class Block(NamedTuple):
 
     stack: Stack | None
     parameters: Array
-    presence: Presence
+    summary: Summary
 
 
-class Roll(NamedTuple):
+class Participants(NamedTuple):
     """Who is there of all machines: index among all, rows, the unit of distances, who was refused and why.
 
     ``n_samples`` are the rows that machines count for, at most ``most_rows``; those that claim more are ``capped``.
@@ -189,7 +189,7 @@ def stack_estimates(
         i: e for i, e in estimates.items() if i not in refused and isinstance(e, LocalEstimate)
     }
     if not usable or schema is None:
-        return Block(None, np.empty((0, 0)), Presence(len(messages), [], [], np.empty(0), refused))
+        return Block(None, np.empty((0, 0)), Summary(len(messages), [], [], np.empty(0), refused))
     stack = stack_mixtures(
         [_in_canonical_order(e.mixture) for e in usable.values() if e.mixture is not None]
     )
@@ -198,7 +198,7 @@ def stack_estimates(
     return Block(
         stack,
         parameters,
-        Presence(
+        Summary(
             len(messages), list(usable), [e.n_samples for e in usable.values()], log_self, refused
         ),
     )
@@ -210,17 +210,17 @@ def _in_canonical_order(mixture: Mixture) -> Mixture:
     return mixture if (np.diff(order) > 0).all() else mixture.reordered(order)
 
 
-def presence_of(block: Block) -> Presence:
+def summary_of(block: Block) -> Summary:
     """The small part of a block."""
-    return block.presence
+    return block.summary
 
 
-def call_roll(
-    presences: Sequence[Presence],
+def admit(
+    summaries: Sequence[Summary],
     schema: Schema | None,
     options: AggregationOptions,
     report: Sequence[list[dict[str, Any]]] = (),
-) -> Roll:
+) -> Participants:
     """Who takes part, and the common unit of distances.
 
     ``report`` is what the machines said of themselves, block by block; an error carries it.
@@ -230,9 +230,9 @@ def call_roll(
     AggregationError
         If nobody does.
     """
-    refused = {i: reason for p in presences for i, reason in p.refused.items()}
-    n_estimates = sum(p.n_estimates for p in presences)
-    indices = [i for p in presences for i in p.indices]
+    refused = {i: reason for p in summaries for i, reason in p.refused.items()}
+    n_estimates = sum(p.n_estimates for p in summaries)
+    indices = [i for p in summaries for i in p.indices]
     if schema is None or not indices:
         examples = "; ".join(f"{i}: {reason}" for i, reason in list(refused.items())[:3])
         raise AggregationError(
@@ -241,11 +241,11 @@ def call_roll(
             refused,
             [row for block in report for row in block],
         )
-    log_self = np.concatenate([p.log_self for p in presences])
-    claimed = np.array([n for p in presences for n in p.n_samples], dtype=np.float64)
+    log_self = np.concatenate([p.log_self for p in summaries])
+    claimed = np.array([n for p in summaries for n in p.n_samples], dtype=np.float64)
     most_rows = row_cap(claimed)
     n_samples = np.minimum(claimed, most_rows)
-    return Roll(
+    return Participants(
         schema,
         n_estimates,
         np.array(indices),
@@ -264,24 +264,29 @@ def row_cap(n_samples: Array) -> float:
     return MOST_ROWS * float(np.sort(n_samples)[(len(n_samples) - 1) // 2])
 
 
-def rows_of(block: Block, roll: Roll) -> Array:
+def rows_of(block: Block, participants: Participants) -> Array:
     """Rows that the machines of a block count for."""
-    return np.minimum(np.array(block.presence.n_samples, dtype=np.float64), roll.most_rows)
+    return np.minimum(np.array(block.summary.n_samples, dtype=np.float64), participants.most_rows)
 
 
 # -- who is in the middle, who is kept ---------------------------------------------------
 
 
-def l2_tile(a: Block, b: Block, roll: Roll) -> Array:
-    """Distances between the machines of two blocks, in the unit of the roll."""
-    mine, theirs = a.presence, b.presence
+def l2_tile(a: Block, b: Block, participants: Participants) -> Array:
+    """Distances between the machines of two blocks, in the unit of the participants."""
+    mine, theirs = a.summary, b.summary
     if a.stack is None or b.stack is None:
         return np.zeros((len(mine.indices), len(theirs.indices)))
     tile = l2.l2_tile(
-        roll.schema.family, a.stack, b.stack, mine.log_self, theirs.log_self, roll.log_scale
+        participants.schema.family,
+        a.stack,
+        b.stack,
+        mine.log_self,
+        theirs.log_self,
+        participants.log_scale,
     )
-    if roll.by_precision:
-        tile /= pair_errors(rows_of(a, roll), rows_of(b, roll))
+    if participants.by_precision:
+        tile /= pair_errors(rows_of(a, participants), rows_of(b, participants))
     return l2.symmetric_tile(tile) if mine.indices == theirs.indices else tile
 
 
@@ -297,7 +302,7 @@ def panel(i: int, tiles: Sequence[Array]) -> Array:
 
 
 class CenterCandidate(NamedTuple):
-    """A candidate for the centre, with its parameters: the reduction starts there.
+    """A candidate for the center, with its parameters: the reduction starts there.
 
     It is the best of ``n_candidates``.
     """
@@ -309,13 +314,13 @@ class CenterCandidate(NamedTuple):
 
 
 def coat_candidate(block: Block, distances: Array) -> CenterCandidate | None:
-    """The best candidate for the centre in a block; ``distances`` are its rows of the distance matrix."""
+    """The best candidate for the center in a block; ``distances`` are its rows of the distance matrix."""
     if block.stack is None:
         return None
-    presence = block.presence
-    candidates = row_candidates(distances, presence.indices, presence.n_samples, block.parameters)
+    summary = block.summary
+    candidates = row_candidates(distances, summary.indices, summary.n_samples, block.parameters)
     best = best_candidate(candidates)
-    place = presence.indices.index(best.machine)
+    place = summary.indices.index(best.machine)
     return CenterCandidate(best, *block.stack.one(place), len(candidates))
 
 
@@ -329,91 +334,96 @@ def coat_min(candidates: Sequence[CenterCandidate | None]) -> CenterCandidate:
 # -- the same for many machines: not all pairs, see dask_dfmr.aggregation.references -----------------
 
 
-def scouts_of(roll: Roll, seed: np.random.SeedSequence) -> list[int]:
+def scouts_of(participants: Participants, seed: np.random.SeedSequence) -> list[int]:
     """Machines drawn at random."""
     rng = np.random.default_rng(stream(seed, SCOUT_DRAW))
-    return [int(i) for i in roll.indices[draw_scouts(len(roll.indices), rng)]]
+    return [int(i) for i in participants.indices[draw_scouts(len(participants.indices), rng)]]
 
 
 def references_of(
-    scout: CenterCandidate, roll: Roll, n_references: int, seed: np.random.SeedSequence
+    scout: CenterCandidate,
+    participants: Participants,
+    n_references: int,
+    seed: np.random.SeedSequence,
 ) -> list[int]:
     """Machines drawn in strata along the distance to the best scout; one may be drawn twice."""
     rng = np.random.default_rng(stream(seed, REFERENCE_DRAW))
     drawn = draw_references(scout.candidate.distances, n_references, rng)
-    return [int(i) for i in roll.indices[drawn]]
+    return [int(i) for i in participants.indices[drawn]]
 
 
-def candidates_of(medians: Sequence[Array], scouts: Sequence[int], roll: Roll) -> list[int]:
+def candidates_of(
+    medians: Sequence[Array], scouts: Sequence[int], participants: Participants
+) -> list[int]:
     """Machines of the smallest medians to the references; scouts, whose exact medians are known, are none."""
-    excluded = np.searchsorted(roll.indices, scouts)
-    return [int(i) for i in roll.indices[best_medians(np.concatenate(medians), excluded)]]
+    excluded = np.searchsorted(participants.indices, scouts)
+    return [int(i) for i in participants.indices[best_medians(np.concatenate(medians), excluded)]]
 
 
-def take_machines(block: Block, machines: Sequence[int]) -> Block:
+def take_estimates(block: Block, machines: Sequence[int]) -> Block:
     """Those of some machines that are in this block, as a block of their own; one named twice is there twice."""
-    presence = block.presence
-    place = {machine: i for i, machine in enumerate(presence.indices)}
+    summary = block.summary
+    place = {machine: i for i, machine in enumerate(summary.indices)}
     taken = [place[machine] for machine in machines if machine in place]
     if block.stack is None or not taken:
-        return Block(None, np.empty((0, 0)), Presence(0, [], [], np.empty(0), {}))
+        return Block(None, np.empty((0, 0)), Summary(0, [], [], np.empty(0), {}))
     return Block(
         block.stack[np.array(taken)],
         block.parameters[taken],
-        Presence(
+        Summary(
             len(taken),
-            [presence.indices[i] for i in taken],
-            [presence.n_samples[i] for i in taken],
-            presence.log_self[taken],
+            [summary.indices[i] for i in taken],
+            [summary.n_samples[i] for i in taken],
+            summary.log_self[taken],
             {},
         ),
     )
 
 
-def join_machines(blocks: Sequence[Block]) -> Block:
+def join_estimates(blocks: Sequence[Block]) -> Block:
     """Several blocks as one."""
     present = [(block, block.stack) for block in blocks if block.stack is not None]
     if not present:
         return blocks[0]
-    presences = [block.presence for block, _ in present]
+    summaries = [block.summary for block, _ in present]
     return Block(
         l2.concatenate([stack for _, stack in present]),
         np.concatenate([block.parameters for block, _ in present]),
-        Presence(
-            sum(p.n_estimates for p in presences),
-            [i for p in presences for i in p.indices],
-            [n for p in presences for n in p.n_samples],
-            np.concatenate([p.log_self for p in presences]),
+        Summary(
+            sum(p.n_estimates for p in summaries),
+            [i for p in summaries for i in p.indices],
+            [n for p in summaries for n in p.n_samples],
+            np.concatenate([p.log_self for p in summaries]),
             {},
         ),
     )
 
 
-def l2_rows(chosen: Block, block: Block, roll: Roll) -> Array:
+def l2_rows(chosen: Block, block: Block, participants: Participants) -> Array:
     """Distances from the chosen machines to those of a block, (n_chosen, n_block)."""
-    mine, theirs = chosen.presence, block.presence
+    mine, theirs = chosen.summary, block.summary
     rows = np.zeros((len(mine.indices), len(theirs.indices)))
     if chosen.stack is None or block.stack is None:
         return rows
     for a in l2.tile_blocks(len(rows), l2.BLOCK_SIZE):
         for b in l2.tile_blocks(rows.shape[1], l2.BLOCK_SIZE):
             rows[a, b] = l2.l2_tile(
-                roll.schema.family,
+                participants.schema.family,
                 chosen.stack[a],
                 block.stack[b],
                 mine.log_self[a],
                 theirs.log_self[b],
-                roll.log_scale,
+                participants.log_scale,
             )
-    if roll.by_precision:
-        rows /= pair_errors(rows_of(chosen, roll), rows_of(block, roll))
+    if participants.by_precision:
+        rows /= pair_errors(rows_of(chosen, participants), rows_of(block, participants))
     rows[np.equal.outer(mine.indices, theirs.indices)] = 0.0
     return rows
 
 
-def reference_medians(references: Block, block: Block, roll: Roll) -> Array:
+def reference_medians(references: Block, block: Block, participants: Participants) -> Array:
     """Median distance of each machine of a block to the references."""
-    rows = l2_rows(references, block, roll)
+    rows = l2_rows(references, block, participants)
     with np.errstate(invalid="ignore"):
         return np.median(rows, axis=0)
 
@@ -427,7 +437,7 @@ class Verdict(NamedTuple):
     """The decision, and what the reduction needs of it.
 
     ``machine_weights`` (n_estimates,) sum to 1 over the kept; ``starts`` are the estimates where
-    reductions start. ``near`` are those near the centre, of the usable ones.
+    reductions start. ``near`` are those near the center, of the usable ones.
     """
 
     schema: Schema
@@ -438,33 +448,37 @@ class Verdict(NamedTuple):
     near: NDArray[np.bool_]
 
 
-def l2_filter(center: CenterCandidate, roll: Roll, options: AggregationOptions) -> Verdict:
-    """Radius round the centre, kept machines and their weights."""
+def l2_filter(
+    center: CenterCandidate, participants: Participants, options: AggregationOptions
+) -> Verdict:
+    """Radius round the center, kept machines and their weights."""
     errors = 1.0
-    if roll.by_precision:
-        of_center = np.minimum(center.candidate.n_samples * np.ones(1), roll.most_rows)
-        errors = pair_errors(of_center, roll.n_samples)[0]
+    if participants.by_precision:
+        of_center = np.minimum(center.candidate.n_samples * np.ones(1), participants.most_rows)
+        errors = pair_errors(of_center, participants.n_samples)[0]
     near = keep_near(center.candidate, options.effective_rho)
     # Measured in plain distances, whatever the unit in which nearness was judged.
     plain = keep_near(_with_distances(center.candidate, center.candidate.distances * errors), 1.0)
     kept_usable = (
-        near.kept if options.method != "coat" else roll.indices == center.candidate.machine
+        near.kept if options.method != "coat" else participants.indices == center.candidate.machine
     )
     decision = FilterDecision(
         center=center.candidate.machine,
-        radius=float(l2.in_l2_units(np.array(plain.radius), roll.log_scale)),
+        radius=float(l2.in_l2_units(np.array(plain.radius), participants.log_scale)),
         rho="auto" if options.is_calibrated else options.effective_rho,
         distances=spread(
-            l2.in_l2_units(center.candidate.distances * errors, roll.log_scale), roll, np.nan
+            l2.in_l2_units(center.candidate.distances * errors, participants.log_scale),
+            participants,
+            np.nan,
         ),
-        distance_ratios=spread(plain.distance_ratios, roll, np.nan),
-        kept=spread(kept_usable, roll, False),
-        refused=roll.refused,
-        false_drop_rate=options.false_drop_rate,
+        distance_ratios=spread(plain.distance_ratios, participants, np.nan),
+        kept=spread(kept_usable, participants, False),
+        refused=participants.refused,
+        false_exclusion_rate=options.false_exclusion_rate,
         n_candidates=center.n_candidates,
-        n_references=_n_references(roll, options),
+        n_references=_n_references(participants, options),
     )
-    return verdict_on(decision, roll, options, keep_near(center.candidate, PAPER_RHO).kept)
+    return verdict_on(decision, participants, options, keep_near(center.candidate, PAPER_RHO).kept)
 
 
 def _with_distances(candidate: Candidate, distances: Array) -> Candidate:
@@ -473,55 +487,62 @@ def _with_distances(candidate: Candidate, distances: Array) -> Candidate:
 
 
 def verdict_on(
-    decision: FilterDecision, roll: Roll, options: AggregationOptions, near: NDArray[np.bool_]
+    decision: FilterDecision,
+    participants: Participants,
+    options: AggregationOptions,
+    near: NDArray[np.bool_],
 ) -> Verdict:
     """What the reduction needs of a decision."""
-    n_samples = spread(roll.n_samples, roll, 0.0)
+    n_samples = spread(participants.n_samples, participants, 0.0)
     share = np.where(decision.kept, n_samples if options.machine_weights == "rows" else 1.0, 0.0)
     share /= share.sum()
     nearest = np.argsort(np.where(decision.kept, decision.distance_ratios, np.inf), kind="stable")[
         : decision.kept.sum()
     ]
-    first = _first_start(decision, roll, near)
+    first = _first_start(decision, participants, near)
     starts = [int(i) for i in nearest if i != first]
     starts = [first, *starts] if decision.kept[first] else starts
     return Verdict(
-        roll.schema,
+        participants.schema,
         decision,
         share,
         starts[: options.n_starts],
-        tuple(_notes(decision, roll, options)),
+        tuple(_notes(decision, participants, options)),
         near,
     )
 
 
-def _first_start(decision: FilterDecision, roll: Roll, near: NDArray[np.bool_]) -> int:
-    """The centre, or where that is a small machine, which may know little of the others, the largest one near it."""
-    n_samples = np.where(near & decision.kept[roll.indices], roll.n_samples, 0.0)
-    of_center = roll.n_samples[roll.indices == decision.center].max()
-    if roll.by_precision and SMALL_CENTER * of_center < n_samples.max():
-        return int(roll.indices[n_samples.argmax()])
+def _first_start(
+    decision: FilterDecision, participants: Participants, near: NDArray[np.bool_]
+) -> int:
+    """The center, or where that is a small machine, which may know little of the others, the largest one near it."""
+    n_samples = np.where(near & decision.kept[participants.indices], participants.n_samples, 0.0)
+    of_center = participants.n_samples[participants.indices == decision.center].max()
+    if participants.by_precision and SMALL_CENTER * of_center < n_samples.max():
+        return int(participants.indices[n_samples.argmax()])
     return decision.center
 
 
-def _n_references(roll: Roll, options: AggregationOptions) -> int | None:
-    n_references = options.references_among(roll.n_estimates - len(roll.removed))
-    return None if n_references is None else min(n_references, len(roll.indices))
+def _n_references(participants: Participants, options: AggregationOptions) -> int | None:
+    n_references = options.references_among(participants.n_estimates - len(participants.removed))
+    return None if n_references is None else min(n_references, len(participants.indices))
 
 
-def spread(values: Any, roll: Roll, fill: Any) -> Any:
+def spread(values: Any, participants: Participants, fill: Any) -> Any:
     """Values of the usable estimates at their places among all."""
     values = np.asarray(values)
-    full = np.full(roll.n_estimates, fill, dtype=values.dtype)
-    full[roll.indices] = values
+    full = np.full(participants.n_estimates, fill, dtype=values.dtype)
+    full[participants.indices] = values
     return full
 
 
-def _notes(decision: FilterDecision, roll: Roll, options: AggregationOptions) -> list[Note]:
+def _notes(
+    decision: FilterDecision, participants: Participants, options: AggregationOptions
+) -> list[Note]:
     notes = []
-    n_samples = spread(roll.n_samples, roll, 0.0)
+    n_samples = spread(participants.n_samples, participants, 0.0)
     n_usable = decision.n_estimates - len(decision.refused)
-    n_given = decision.n_estimates - len(roll.removed)
+    n_given = decision.n_estimates - len(participants.removed)
     if 2 * n_usable < n_given:
         text = (
             f"only {n_usable} of {n_given} local estimates are usable: "
@@ -542,11 +563,11 @@ def _notes(decision: FilterDecision, roll: Roll, options: AggregationOptions) ->
         notes.append(
             Note(FilterWarning, f"{n_usable} usable estimates: {text}. Use more partitions.")
         )
-    capped = [i for i in roll.capped if decision.kept[i]]
+    capped = [i for i in participants.capped if decision.kept[i]]
     if capped and options.machine_weights == "rows":
         text = (
             f"estimates {listed(capped)} claim more than {MOST_ROWS:g} times the rows of the median one and count for "
-            f"{roll.most_rows:.0f} each"
+            f"{participants.most_rows:.0f} each"
         )
         notes.append(
             Note(FilterWarning, f"{text}. If the claims are true, make the partitions more even.")
@@ -582,11 +603,11 @@ def offer_start(block: Block, verdict: Verdict, s: int) -> Centers | None:
     """The start number ``s`` of the reduction, if it is in this block."""
     if (
         s >= len(verdict.starts)
-        or verdict.starts[s] not in block.presence.indices
+        or verdict.starts[s] not in block.summary.indices
         or block.stack is None
     ):
         return None
-    return Centers(*block.stack.one(block.presence.indices.index(verdict.starts[s])))
+    return Centers(*block.stack.one(block.summary.indices.index(verdict.starts[s])))
 
 
 def pick_start(offers: Sequence[Centers | None]) -> Centers | None:
@@ -606,14 +627,14 @@ def assign_block(
     )
 
 
-def recentre_round(
+def recenter_round(
     verdict: Verdict, centers: Centers | None, total: Assignment | None
 ) -> Centers | None:
-    """One round's new centres."""
+    """One round's new centers."""
     return (
         None
         if centers is None or total is None
-        else recentre(verdict.schema.family, centers, total)
+        else recenter(verdict.schema.family, centers, total)
     )
 
 
@@ -631,7 +652,7 @@ def _pool_kept(blocks: Sequence[Block], verdict: Verdict) -> tuple[Array, Compon
     """Weights and parameters of all kept components of some blocks."""
     return pool(
         [
-            (block.stack, verdict.machine_weights[block.presence.indices])
+            (block.stack, verdict.machine_weights[block.summary.indices])
             for block in blocks
             if block.stack is not None
         ]
@@ -691,24 +712,26 @@ FEWEST_JUDGES = 4
 
 def componentwise(
     blocks: Sequence[Block],
-    roll: Roll,
+    participants: Participants,
     options: AggregationOptions,
     seed: np.random.SeedSequence,
     mixture_type: type[Mixture],
 ) -> Aggregate:
     """Filter and reduction of all machines with the mixing weights profiled out."""
-    block, schema = join_machines(blocks), roll.schema
-    assert block.stack is not None  # the roll has somebody
+    block, schema = join_estimates(blocks), participants.schema
+    assert block.stack is not None  # the participants has somebody
     found = filter_components(
-        as_machines(schema.family, block.stack, roll.n_samples, block.parameters),
+        as_machines(schema.family, block.stack, participants.n_samples, block.parameters),
         options.effective_rho,
-        roll.n_samples if options.machine_weights == "rows" else np.ones_like(roll.n_samples),
-        options.references_among(roll.n_estimates - len(roll.removed)),
+        participants.n_samples
+        if options.machine_weights == "rows"
+        else np.ones_like(participants.n_samples),
+        options.references_among(participants.n_estimates - len(participants.removed)),
         np.random.default_rng(stream(seed, COMPONENT_DRAW)),
-        options.false_drop_rate,
+        options.false_exclusion_rate,
     )
-    decision = _component_decision(found, roll, options)
-    notes = _notes(decision, roll, options)
+    decision = _component_decision(found, participants, options)
+    notes = _notes(decision, participants, options)
     mixture = mixture_type.from_components(
         schema.family, found.weights, found.components, schema.feature_names
     )
@@ -724,42 +747,42 @@ def componentwise(
 
 
 def _component_decision(
-    found: ComponentwiseResult, roll: Roll, options: AggregationOptions
+    found: ComponentwiseResult, participants: Participants, options: AggregationOptions
 ) -> FilterDecision:
     with np.errstate(invalid="ignore"):
         ratios = found.distances / found.radii
     judged = ~np.isnan(ratios)
     worst = np.where(judged, ratios, -np.inf).argmax(axis=1)
     machine = np.arange(len(worst))
-    n_candidates = options.references_among(roll.n_estimates - len(roll.removed))
-    n_usable = len(roll.indices)
+    n_candidates = options.references_among(participants.n_estimates - len(participants.removed))
+    n_usable = len(participants.indices)
     components = ComponentDecision(
-        kept=_spread_rows(found.kept, roll, False),
-        matching=_spread_rows(found.matching, roll, -1),
-        n_rows=_spread_rows(found.rows, roll, 0.0),
-        distance_ratios=_spread_rows(ratios, roll, np.nan),
+        kept=_spread_rows(found.kept, participants, False),
+        matching=_spread_rows(found.matching, participants, -1),
+        n_rows=_spread_rows(found.rows, participants, 0.0),
+        distance_ratios=_spread_rows(ratios, participants, np.nan),
         radii=found.radii,
         limits=found.limits / found.radii,
-        centers=roll.indices[found.centers],
+        centers=participants.indices[found.centers],
         least_rows=found.least_rows,
     )
     return FilterDecision(
         center=int(components.centers[0]),
         radius=float(found.radii.max()),
         rho="auto" if options.is_calibrated else options.effective_rho,
-        distances=spread(found.distances[machine, worst], roll, np.nan),
-        distance_ratios=spread(ratios[machine, worst], roll, np.nan),
+        distances=spread(found.distances[machine, worst], participants, np.nan),
+        distance_ratios=spread(ratios[machine, worst], participants, np.nan),
         kept=np.asarray(components.kept.any(axis=1)),
-        refused=roll.refused,
-        false_drop_rate=options.false_drop_rate,
+        refused=participants.refused,
+        false_exclusion_rate=options.false_exclusion_rate,
         n_candidates=n_usable if n_candidates is None else min(n_candidates, n_usable),
         components=components,
     )
 
 
-def _spread_rows(values: Any, roll: Roll, fill: Any) -> Any:
+def _spread_rows(values: Any, participants: Participants, fill: Any) -> Any:
     """The same for arrays with a row per usable estimate."""
-    return np.column_stack([spread(column, roll, fill) for column in values.T])
+    return np.column_stack([spread(column, participants, fill) for column in values.T])
 
 
 def _notes_on_judges(found: ComponentwiseResult) -> list[Note]:

@@ -143,7 +143,7 @@ def _block_size(n_components: int, width: int) -> int:
 
 @jit
 def _take_block(columns, n_rows, center, first, B, x):
-    """Rows first, first + 1, ... about the centre as a block; rows that are not there are at the centre."""
+    """Rows first, first + 1, ... about the center as a block; rows that are not there are at the center."""
     n = min(B, n_rows - first)
     for j in range(len(center)):
         column, origin = columns[j], center[j]
