@@ -68,7 +68,7 @@ def estimates_around(
         v[: len(root)] -= root * (root @ v[: len(root)])  # weights sum to one
         drawn = family.from_coordinates(v, origin)
         if drawn is not None:
-            yield LocalEstimate(Mixture.from_components(family, *drawn), n_rows)
+            yield LocalEstimate(family.mixture(*drawn), n_rows)
 
 
 # -- clocks --------------------------------------------------------------------------------------

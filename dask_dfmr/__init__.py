@@ -28,8 +28,8 @@ from dask_dfmr.local.estimate import LocalEstimate, Outcome
 from dask_dfmr.local.fit import fit_local
 from dask_dfmr.mixtures import metrics
 from dask_dfmr.mixtures.distances import pairwise_l2
+from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.mixtures.metrics import mixing_distance
-from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.on_dask.mix_partitions import mix_partitions
 from dask_dfmr.parameters import dfmr
 from dask_dfmr.select_components import Selection, select_components

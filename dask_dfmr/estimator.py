@@ -31,7 +31,7 @@ from dask_dfmr.explanation.report import (
 )
 from dask_dfmr.local.estimate import LocalEstimate, Outcome
 from dask_dfmr.mixtures.family import Array
-from dask_dfmr.mixtures.mixture import Mixture
+from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.on_dask.check_optimum import SettledFit, check_parameter, settle_optimum
 from dask_dfmr.on_dask.explain_rows import explain_with_rows, fit_partitions, numbered_from
 from dask_dfmr.on_dask.fit import FitResult, Pipeline, run
@@ -391,7 +391,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         if result.estimates is not None:
             settings = pipeline.settings
             problem, options = settings.problem, pipeline.options
-            origin = Origin(result.estimates, options, settings.seed, problem, problem.mixture_type)
+            origin = Origin(result.estimates, options, settings.seed, problem, problem.family)
             result = replace(result, aggregate=replace(result.aggregate, origin=origin))
         followed = follow_up(pipeline, result, refinement, self.verbose)
         return replace(settled, result=result), followed

@@ -16,8 +16,8 @@ from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.starts import NAMED_STARTS, GivenStart
 from dask_dfmr.mixtures.distances import block_size_for
 from dask_dfmr.mixtures.family import Array
-from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian
-from dask_dfmr.mixtures.mixture import Mixture, as_floats
+from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian, Mixture
+from dask_dfmr.mixtures.mixture import as_floats
 from dask_dfmr.on_dask.by_column import sources_of
 from dask_dfmr.on_dask.fit import Pipeline, active_client
 from dask_dfmr.on_dask.graph import SPLIT_EVERY
@@ -246,9 +246,7 @@ def _resolve_start(
         else _invert(precisions, covariance_type, n_components, n_features)
     )
     if checked_weights is not None and checked_means is not None and covariances is not None:
-        return problem.mixture_type.from_components(
-            problem.family, checked_weights, (checked_means, covariances)
-        ), None
+        return problem.family.mixture(checked_weights, (checked_means, covariances)), None
     # The pilot's candidates come in an order of their own: what is given for component k would go
     # to another one.
     name = "k-means++" if init_params == "pilot" else init_params

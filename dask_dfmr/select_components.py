@@ -17,8 +17,7 @@ from dask_dfmr.estimator import GaussianMixture, as_fitted
 from dask_dfmr.exceptions import AggregationError, PartitionError, PartitionWarning
 from dask_dfmr.explanation.report import describe_failures, failures, partition_report
 from dask_dfmr.local.estimate import Outcome
-from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian
-from dask_dfmr.mixtures.mixture import Mixture
+from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian, Mixture
 from dask_dfmr.on_dask.candidates import Scored, climb_and_score, fit_all
 from dask_dfmr.on_dask.fit import FitResult, Pipeline
 from dask_dfmr.on_dask.refine import FollowUp

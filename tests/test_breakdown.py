@@ -12,7 +12,6 @@ from dask_dfmr import (
     GaussianMixture,
     HeterogeneityWarning,
     LocalEstimate,
-    Mixture,
     NoMajorityWarning,
     aggregate,
     mixing_distance,
@@ -36,7 +35,7 @@ def honest(seed, m=M):
         errors / np.sqrt(N_ROWS), (TRUTH.weights, TRUTH.components)
     )
     mixtures = [
-        Mixture.from_components(TRUTH.family, w / w.sum(), tuple(p[i] for p in components))
+        TRUTH.family.mixture(w / w.sum(), tuple(p[i] for p in components))
         for i, w in enumerate(weights)
     ]
     return [LocalEstimate(mixture, N_ROWS) for mixture in mixtures]

@@ -24,7 +24,7 @@ from tests.poisson import Poisson, PoissonMixture
 pytestmark = pytest.mark.filterwarnings("ignore::dask_dfmr.HeterogeneityWarning")
 
 TRUTH = PoissonMixture([0.5, 0.3, 0.2], [[2.0, 9.0], [12.0, 3.0], [25.0, 25.0]])
-PROBLEM = LocalProblem(family=Poisson(), n_components=3, mixture_type=PoissonMixture, n_init=8)
+PROBLEM = LocalProblem(family=Poisson(), n_components=3, n_init=8)
 
 
 def jiggled(seed, scale=0.03):
@@ -73,7 +73,7 @@ def test_the_penalised_objective_never_falls(accelerate):
     climb = []
     for i in range(1, 20):
         local = LocalProblem(
-            Poisson(), 3, PoissonMixture, tol=0.0, max_iter=i, accelerate=accelerate
+            Poisson(), 3, tol=0.0, max_iter=i, accelerate=accelerate
         )
         climb.append(local.maximise(X, (start.weights, start.components), prior).objective)
     assert (np.diff(climb) > -1e-8).all()
@@ -114,7 +114,7 @@ def test_pilots_find_a_shared_start():
 
 
 def test_estimates_are_stored_and_read(estimates):
-    stored = StoredEstimates(len(estimates), 4, PoissonMixture)
+    stored = StoredEstimates(len(estimates), 4, Poisson())
     for block in range(3):
         write_block(
             [e.to_arrays() for e in estimates[4 * block : 4 * block + 4]], stored.path(block)

@@ -64,7 +64,7 @@ def honest(m=40, n=2000, seed=0, truth=TRUTH):
     errors = about.errors(rng.standard_normal((m, len(about.normal)))) / np.sqrt(sizes)[:, None]
     found = [family.from_coordinates(v, origin) for v in errors]
     return [
-        LocalEstimate(Mixture.from_components(family, *one), int(size))
+        LocalEstimate(family.mixture(*one), int(size))
         for one, size in zip(found, sizes, strict=True)
         if one is not None
     ]
@@ -122,7 +122,7 @@ def some_near(mixture, n=5):
     for _ in range(n):
         v = 0.05 * rng.standard_normal(size)
         found.append(family.from_coordinates(v - normal * (normal @ v), origin))
-    return [Mixture.from_components(family, *one) for one in found]
+    return [family.mixture(*one) for one in found]
 
 
 class TestCoordinates:
@@ -481,9 +481,7 @@ class TestReasons:
         estimates = honest(60, 5000)
         for i in range(16):
             white = frame.white(stack_mixtures([estimates[i].mixture]))[0] + shift
-            estimates[i] = LocalEstimate(
-                Mixture.from_components(TRUTH.family, *frame.mixture_at(white)), 5000
-            )
+            estimates[i] = LocalEstimate(TRUTH.family.mixture(*frame.mixture_at(white)), 5000)
         decision = hardened(estimates, rho=4.0).decision
         assert not decision.kept[:16].any()
         assert any("moved together with estimates" in decision.reason(i) for i in range(16))

@@ -56,7 +56,7 @@ def sampled(truth, rng, n_samples=1000):
         v[: len(root)] -= root * (root @ v[: len(root)])  # weights sum to one
         drawn = truth.family.from_coordinates(v, origin)
         if drawn is not None:
-            yield LocalEstimate(Mixture.from_components(truth.family, *drawn), n_samples)
+            yield LocalEstimate(truth.family.mixture(*drawn), n_samples)
 
 
 def honest(m, seed=0, n_components=2, n_features=2):

@@ -69,7 +69,7 @@ class TestObjective:
         accepted = np.array([r.objective for r in results])
         assert (np.diff(accepted) > -1e-9 * abs(accepted[0])).all()
         for r in results:
-            m = Mixture.from_components(start.family, r.weights, r.components)
+            m = start.family.mixture(r.weights, r.components)
             assert objective(m, X) > r.objective - 1e-9 * abs(r.objective)
 
     @every_type

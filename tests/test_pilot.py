@@ -124,7 +124,7 @@ class TestFit:
     def test_a_pilot_finds_separated_components(self):
         m = Mixture([0.3, 0.3, 0.4], np.diag([20.0, 30.0, 40.0]), [np.eye(3)] * 3)
         (fit,) = pilots_of(partitions_of(m, 1, 0))
-        found = Mixture.from_components(Gaussian(), *fit.start).align_to(m)
+        found = Gaussian().mixture(*fit.start).align_to(m)
         assert_allclose(found.means, m.means, atol=0.5)
         assert len(fit.check_rows) <= 1000
 

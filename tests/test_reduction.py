@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from numpy.testing import assert_allclose, assert_array_equal
 
-from dask_dfmr import Mixture
 from dask_dfmr.aggregation.reduction import (
     Centers,
     add_assignments,
@@ -79,7 +78,7 @@ class TestReduction:
     def test_a_mixture_reduced_to_its_own_size_is_itself(self, covariance_type, seed):
         m = random_mixture(seed, 4, 2, covariance_type)
         end = reduce_pooled(m.family, m.weights, m.components, centers_of(m))
-        result = Mixture.from_components(m.family, end.weights, end.components)
+        result = m.family.mixture(end.weights, end.components)
         for name in ("weights", "means", "covariances"):
             assert_allclose(getattr(result, name), getattr(m, name), rtol=1e-10, atol=1e-12)
         assert end.converged

@@ -201,5 +201,5 @@ class TestCompare:
     def test_a_fresh_start_finds_the_clusters(self):
         problem = LocalProblem(CLUSTERS.family, 3)
         found = optima.fresh_start(problem, draw(1, 2000), np.random.default_rng(0))
-        mixture = Mixture.from_components(CLUSTERS.family, *found)
+        mixture = CLUSTERS.family.mixture(*found)
         assert mixing_distance(mixture, CLUSTERS) < 0.5

@@ -26,9 +26,8 @@ from dask_dfmr.aggregation.result import (
 )
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.local.fit import LocalProblem
-from dask_dfmr.mixtures.family import Array
-from dask_dfmr.mixtures.gaussian import Gaussian
-from dask_dfmr.mixtures.mixture import Mixture
+from dask_dfmr.mixtures.family import Array, Family
+from dask_dfmr.mixtures.gaussian import Gaussian, Mixture
 from dask_dfmr.untrusted import as_json, portable, read_members, write_members
 
 FORMAT, FORMAT_VERSION = "dask_dfmr.aggregate", 1
@@ -135,7 +134,7 @@ def _put_origin(origin: Origin, arrays: dict[str, Any]) -> dict[str, Any]:
     groups: dict[Any, list[Mixture]] = {}
     told: list[dict[str, Any]] = []
     for estimate in origin.estimates:
-        entry, mixture = _told(estimate, origin.mixture_type)
+        entry, mixture = _told(estimate, origin.family)
         if mixture is not None:
             key = (
                 mixture.covariance_type,
@@ -162,11 +161,11 @@ def _put_origin(origin: Origin, arrays: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _told(estimate: Any, mixture_type: type[Mixture]) -> tuple[dict[str, Any], Mixture | None]:
+def _told(estimate: Any, family: Family) -> tuple[dict[str, Any], Mixture | None]:
     """What an estimate says of itself, and its mixture; a malformed one is kept as malformed."""
     if not isinstance(estimate, LocalEstimate):
         try:
-            estimate = LocalEstimate.from_arrays(estimate, mixture_type)
+            estimate = LocalEstimate.from_arrays(estimate, family)
         except (ValueError, TypeError, OverflowError) as error:
             return {"malformed": str(error)}, None
     names = [name for name in _fields(LocalEstimate) if name != "mixture"]
@@ -174,7 +173,7 @@ def _told(estimate: Any, mixture_type: type[Mixture]) -> tuple[dict[str, Any], M
 
 
 def _put_problem(problem: LocalProblem) -> dict[str, Any]:
-    names = [n for n in _fields(LocalProblem) if n not in ("family", "mixture_type")]
+    names = [n for n in _fields(LocalProblem) if n != "family"]
     return {"family": problem.family.name} | {name: getattr(problem, name) for name in names}
 
 

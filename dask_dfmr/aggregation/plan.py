@@ -19,8 +19,8 @@ from dask_dfmr.aggregation.trimmed_reduction import trim
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.mixtures.distances import tile_blocks, upper_tiles
-from dask_dfmr.mixtures.family import Array
-from dask_dfmr.mixtures.mixture import Mixture
+from dask_dfmr.mixtures.family import Array, Family
+from dask_dfmr.mixtures.gaussian import Gaussian
 from dask_dfmr.seeds import SeedLike, seed_sequence
 
 
@@ -127,36 +127,35 @@ def aggregate(
     seed = seed_sequence(random_state)
     if not estimates:
         raise ValueError("estimates must hold at least one LocalEstimate; got none.")
-    mixture_type = _mixture_type(estimates)
+    family = _family(estimates)
     messages = [_as_message(e) for e in estimates]
-    result = aggregate_in_memory(messages, options, mixture_type, seed, None)
+    result = aggregate_in_memory(messages, options, seed, family)
     result.warn()
-    origin = Origin(list(estimates), options, seed, mixture_type=mixture_type)
+    origin = Origin(list(estimates), options, seed, family=family)
     return replace(result, origin=origin)
 
 
 def aggregate_in_memory(
     messages: list[Mapping[str, Any]],
     options: AggregationOptions,
-    mixture_type: type[Mixture],
     seed: np.random.SeedSequence,
-    problem: LocalProblem | None,
+    family: Family,
+    problem: LocalProblem | None = None,
 ) -> Aggregate:
     """The method, one line a stage. The graph computes the same, and is tested against this.
 
     ``problem`` is how the estimates were fitted, where that is known.
     """
-    schema = stages.agree_on_schema([stages.describe_estimates(messages, mixture_type)])
+    schema = stages.agree_on_schema([stages.describe_estimates(messages, family)])
     blocks = [
-        stages.stack_estimates(messages[s], s.start, schema, mixture_type)
-        for s in tile_blocks(len(messages))
+        stages.stack_estimates(messages[s], s.start, schema) for s in tile_blocks(len(messages))
     ]
     participants = stages.admit([block.summary for block in blocks], schema, options)
     if options.heterogeneity == "weights":
-        return stages.componentwise(blocks, participants, options, seed, mixture_type)
-    problem = judging.problem_of(participants, mixture_type) if problem is None else problem
+        return stages.componentwise(blocks, participants, options, seed)
+    problem = judging.problem_of(participants) if problem is None else problem
     measured = measure_blocks(blocks, participants, options, seed, problem)
-    return decide(blocks, participants, measured, options, mixture_type)
+    return decide(blocks, participants, measured, options)
 
 
 class Measured(NamedTuple):
@@ -201,7 +200,6 @@ def decide(
     participants: Participants,
     measured: Measured,
     options: AggregationOptions,
-    mixture_type: type[Mixture],
 ) -> Aggregate:
     """Who is kept, and the reduction of those."""
     verdict = stages.l2_filter(measured.center, participants, options)
@@ -214,9 +212,9 @@ def decide(
         for s in range(options.n_starts)
     ]
     if options.method == "trim":
-        return trim(blocks, verdict, starts, options, mixture_type)
+        return trim(blocks, verdict, starts, options)
     reduced = [stages.reduce_blocks(blocks, verdict, start, options) for start in starts]
-    return stages.finish(reduced, verdict, options, mixture_type)
+    return stages.finish(reduced, verdict, options)
 
 
 def _tiles(blocks: list[Block], participants: Participants) -> dict[tuple[int, int], Array]:
@@ -267,8 +265,11 @@ def _as_message(estimate: Any) -> Mapping[str, Any]:
     )
 
 
-def _mixture_type(estimates: Sequence[Any]) -> type[Mixture]:
-    types = (
-        type(e.mixture) for e in estimates if isinstance(e, LocalEstimate) and e.mixture is not None
+def _family(estimates: Sequence[Any]) -> Family:
+    """The family that messages are read as: that of the first estimate, Gaussian where all are messages."""
+    families = (
+        e.mixture.family
+        for e in estimates
+        if isinstance(e, LocalEstimate) and e.mixture is not None
     )
-    return next(types, Mixture)
+    return next(families, Gaussian())

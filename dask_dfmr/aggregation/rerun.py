@@ -27,9 +27,9 @@ from dask_dfmr.explanation.causes import Finding, explain_estimate
 from dask_dfmr.explanation.standard_errors import StandardErrors, make_standard_errors
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.mixtures.distances import tile_blocks
-from dask_dfmr.mixtures.family import canonical_order
+from dask_dfmr.mixtures.family import Family, canonical_order
+from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.mixtures.metrics import mixing_distance
-from dask_dfmr.mixtures.mixture import Mixture
 
 REMOVED = "removed"
 """Why an estimate that was taken out is not kept."""
@@ -117,12 +117,12 @@ def again(last: Aggregate, origin: Origin) -> Aggregate:
         raise ValueError(
             f"partitions must leave one estimate at least; all {len(origin.estimates)} are named."
         )
-    options, mixture_type = origin.options, origin.mixture_type
+    options = origin.options
     estimates = _checked(origin)
     left = [estimates[i] for i in labels]
-    schema = stages.agree_on_schema([stages.describe_estimates(left, mixture_type)])
+    schema = stages.agree_on_schema([stages.describe_estimates(left, origin.family)])
     blocks = [
-        _relabelled(stages.stack_estimates(left[s], s.start, schema, mixture_type), labels)
+        _relabelled(stages.stack_estimates(left[s], s.start, schema), labels)
         for s in tile_blocks(len(left))
     ]
     participants = stages.admit([block.summary for block in blocks], schema, options)
@@ -134,30 +134,30 @@ def again(last: Aggregate, origin: Origin) -> Aggregate:
         removed=origin.removed,
     )
     if options.heterogeneity == "weights":
-        result = stages.componentwise(blocks, participants, options, origin.seed, mixture_type)
+        result = stages.componentwise(blocks, participants, options, origin.seed)
     else:
         key = (origin.removed, participants.by_precision, options.n_references, options.method)
         measured = origin.cache.get("measured", (None, None))
         if measured[0] != key:
-            problem = origin.problem or judging.problem_of(participants, mixture_type)
+            problem = origin.problem or judging.problem_of(participants)
             measured = (key, measure_blocks(blocks, participants, options, origin.seed, problem))
             origin.cache["measured"] = measured
-        result = decide(blocks, participants, measured[1], options, mixture_type)
+        result = decide(blocks, participants, measured[1], options)
     return replace(in_order_of(result, last.mixture), origin=origin)
 
 
 def _checked(origin: Origin) -> list[Any]:
     """The estimates, components in canonical order; what is malformed stays as it is and will be refused."""
     if "estimates" not in origin.cache:
-        origin.cache["estimates"] = [_in_order(e, origin.mixture_type) for e in origin.estimates]
+        origin.cache["estimates"] = [_in_order(e, origin.family) for e in origin.estimates]
     checked: list[Any] = origin.cache["estimates"]
     return checked
 
 
-def _in_order(estimate: Any, mixture_type: type[Mixture]) -> Any:
+def _in_order(estimate: Any, family: Family) -> Any:
     if not isinstance(estimate, LocalEstimate):
         try:
-            estimate = LocalEstimate.from_arrays(estimate, mixture_type)
+            estimate = LocalEstimate.from_arrays(estimate, family)
         except (ValueError, TypeError, OverflowError):
             return estimate
     m = estimate.mixture
@@ -284,9 +284,7 @@ def with_estimate(aggregate: Aggregate, estimate: LocalEstimate) -> Mixture:
     )
     start = Centers(mixture.weights, mixture.components)
     reduced = reduce_pooled(mixture.family, weights, pooled, start)
-    return origin.mixture_type.from_components(
-        mixture.family, reduced.weights, reduced.components, mixture.feature_names
-    )
+    return mixture.family.mixture(reduced.weights, reduced.components, mixture.feature_names)
 
 
 def explanation_table(

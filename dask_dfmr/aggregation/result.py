@@ -16,8 +16,8 @@ from dask_dfmr.aggregation.reduction import MAX_ROUNDS
 from dask_dfmr.aggregation.references import ALL_PAIRS_UP_TO, N_REFERENCES
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.local.fit import LocalProblem
-from dask_dfmr.mixtures.family import Array
-from dask_dfmr.mixtures.mixture import Mixture
+from dask_dfmr.mixtures.family import Array, Family
+from dask_dfmr.mixtures.gaussian import Gaussian, Mixture
 
 METHODS = ("dfmr", "mr", "coat", "trim", "hardened")
 
@@ -262,7 +262,8 @@ class Origin:
     seed : SeedSequence
     problem : LocalProblem or None
         How estimates were fitted, where that is known.
-    mixture_type : type
+    family : Family
+        That the mixtures of messages belong to.
     removed : frozenset of int
         Estimates that were taken out.
     """
@@ -271,7 +272,7 @@ class Origin:
     options: AggregationOptions
     seed: np.random.SeedSequence
     problem: LocalProblem | None = None
-    mixture_type: type[Mixture] = Mixture
+    family: Family = field(default_factory=Gaussian)
     removed: frozenset[int] = frozenset()
     cache: dict[Any, Any] = field(default_factory=dict, repr=False)
 

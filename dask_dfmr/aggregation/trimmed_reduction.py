@@ -19,7 +19,6 @@ from dask_dfmr.aggregation.reduction import MAX_ROUNDS, ROUNDING, Centers, move_
 from dask_dfmr.aggregation.result import Aggregate, AggregationOptions
 from dask_dfmr.aggregation.stages.intake import Block, Verdict, finish, join_estimates, pool
 from dask_dfmr.mixtures.family import Array, Components, Family
-from dask_dfmr.mixtures.mixture import Mixture
 
 TRIMMED_SHARE = 0.5
 """Of the weight of all pooled components."""
@@ -37,7 +36,6 @@ def trim(
     verdict: Verdict,
     starts: Sequence[Centers | None],
     options: AggregationOptions,
-    mixture_type: type[Mixture],
 ) -> Aggregate:
     """The best trimmed reduction of all machines; left out are those of which no component is kept."""
     block = join_estimates(blocks)
@@ -59,7 +57,7 @@ def trim(
         excluded.tolist(), "all of its components are among the farthest half (method 'trim')"
     )
     decision = replace(verdict.decision, kept=kept, reasons=reasons)
-    return finish([best.centers], verdict._replace(decision=decision), options, mixture_type)
+    return finish([best.centers], verdict._replace(decision=decision), options)
 
 
 def reduce_trimmed(

@@ -30,9 +30,8 @@ from dask_dfmr.mixtures.distances import (
     upper_tiles,
 )
 from dask_dfmr.mixtures.family import Array, Components, Family, take
-from dask_dfmr.mixtures.gaussian import Gaussian
+from dask_dfmr.mixtures.gaussian import Gaussian, Mixture
 from dask_dfmr.mixtures.information import Information, information
-from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.seeds import ATTACK_OWN, ATTACK_SHARED, ATTACKED, SeedLike, seed_sequence, stream
 
 SHRINKING, MOST_SHRINKINGS = 0.95, 500
@@ -386,7 +385,7 @@ class Adversary:
     def mixture(self, weights: Array, components: Components) -> Mixture:
         """A mixture of the type and with the columns of the honest ones."""
         like = mixture_of(self.honest[0])
-        return type(like).from_components(self.family, weights, components, like.feature_names)
+        return self.family.mixture(weights, components, like.feature_names)
 
     def send(self, mixtures: Sequence[Mixture]) -> list[LocalEstimate]:
         """One message per bad machine, which in all else is its own estimate."""

@@ -18,7 +18,7 @@ from dask_dfmr.attacks.catalogue import enter
 from dask_dfmr.local.estimate import MAX_ROWS, LocalEstimate
 from dask_dfmr.mixtures.distances import Stack, log_self_products
 from dask_dfmr.mixtures.family import Array
-from dask_dfmr.mixtures.mixture import Mixture
+from dask_dfmr.mixtures.gaussian import Mixture
 
 PAPER = "Zhang, Tan & Chen, JRSS-B 2026, section 5"
 
@@ -129,9 +129,7 @@ def covariance_component(adversary: Adversary, strength: float) -> list[LocalEst
 
 def _with_weights(estimate: LocalEstimate, weights: Array) -> LocalEstimate:
     mixture = mixture_of(estimate)
-    new = type(mixture).from_components(
-        mixture.family, weights / weights.sum(), mixture.components, mixture.feature_names
-    )
+    new = mixture.family.mixture(weights / weights.sum(), mixture.components, mixture.feature_names)
     return replace(estimate, mixture=new)
 
 

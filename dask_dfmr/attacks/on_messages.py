@@ -62,8 +62,8 @@ def wrong_n_components(adversary: Adversary, strength: float) -> list[Message]:
         index = np.r_[0, : len(mixture.weights)].astype(np.intp)
         weights = mixture.weights[index].copy()
         weights[:2] /= 2
-        more = type(mixture).from_components(
-            mixture.family, weights, take(mixture.components, index), mixture.feature_names
+        more = mixture.family.mixture(
+            weights, take(mixture.components, index), mixture.feature_names
         )
         sent.append(message_of(e) | more.to_arrays())
     return sent

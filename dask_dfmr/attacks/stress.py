@@ -20,8 +20,8 @@ from dask_dfmr.attacks.on_partitions import corrupt_partitions
 from dask_dfmr.estimator import GaussianMixture
 from dask_dfmr.exceptions import AggregationError
 from dask_dfmr.local.estimate import LocalEstimate
+from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.mixtures.metrics import mixing_distance
-from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.seeds import SeedLike, seed_sequence, stream
 
 if TYPE_CHECKING:

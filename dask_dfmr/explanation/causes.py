@@ -25,7 +25,7 @@ from dask_dfmr.explanation.column_changes import (
 )
 from dask_dfmr.explanation.standard_errors import Quantity, StandardErrors, column_moments
 from dask_dfmr.local.estimate import LocalEstimate
-from dask_dfmr.mixtures.mixture import Mixture
+from dask_dfmr.mixtures.gaussian import Mixture
 
 LEFT, LEFT_DISTANCE = 1 / 30, 1 / 3
 """A cause that leaves less than these shares of the squared difference, and of the L2 distance, is the main one."""
@@ -261,7 +261,7 @@ class _Audit:
         m, reference = self.aligned, self.yardstick.mixture
         for part in parts:
             if part.kind == "weights":
-                left = Mixture.from_components(m.family, reference.weights, m.components)
+                left = m.family.mixture(reference.weights, m.components)
                 causes.append((part.statistic, left, part.finding))
         before = self.yardstick.distance(m)
         causes = [

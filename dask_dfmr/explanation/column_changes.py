@@ -17,7 +17,7 @@ from scipy.optimize import least_squares, linear_sum_assignment
 
 from dask_dfmr.explanation.standard_errors import StandardErrors, column_moments
 from dask_dfmr.mixtures.family import Array
-from dask_dfmr.mixtures.mixture import Mixture
+from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.mixtures.whitening import FARTHEST
 
 LEVEL = 1e-3

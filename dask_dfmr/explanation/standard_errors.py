@@ -21,8 +21,8 @@ from dask_dfmr.aggregation.null_law import Law, chi_square_law, settle
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.mixtures.distances import l2_tile, log_self_products, stack_mixtures
 from dask_dfmr.mixtures.family import Array
+from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.mixtures.information import MOST_COORDINATES, Information, information
-from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.mixtures.whitening import FARTHEST, difference, match_components
 
 MOST_COVARIANCES = 20

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from dask_dfmr.mixtures.mixture import Mixture
+from dask_dfmr.mixtures.family import Family
+from dask_dfmr.mixtures.gaussian import Gaussian, Mixture
 
 MAX_ROWS = 2**62
 """More rows than any machine holds: a claim beyond it is no row count."""
@@ -150,9 +151,7 @@ class LocalEstimate:
         return message if self.mixture is None else message | self.mixture.to_arrays()
 
     @classmethod
-    def from_arrays(
-        cls, message: Mapping[str, Any], mixture_type: type[Mixture] = Mixture
-    ) -> LocalEstimate:
+    def from_arrays(cls, message: Mapping[str, Any], family: Family | None = None) -> LocalEstimate:
         """Build from a dict as :meth:`to_arrays` makes it; all but mixture and ``n_samples`` is optional.
 
         Raises
@@ -168,7 +167,10 @@ class LocalEstimate:
             if name in cls.__dataclass_fields__ and name != "mixture"
         }
         parameters = {name: value for name, value in message.items() if name not in own}
-        return cls(mixture=mixture_type.from_arrays(parameters) if parameters else None, **own)
+        return cls(
+            mixture=(family or Gaussian()).mixture_from_arrays(parameters) if parameters else None,
+            **own,
+        )
 
 
 def without_estimate(

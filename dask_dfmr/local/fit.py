@@ -32,8 +32,7 @@ from dask_dfmr.mixtures.family import (
     canonical_order,
     take,
 )
-from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian
-from dask_dfmr.mixtures.mixture import Mixture
+from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian, Mixture
 from dask_dfmr.seeds import SeedLike, seed_sequence
 
 MAX_MAGNITUDE = 1e140
@@ -168,7 +167,6 @@ class LocalProblem:
 
     family: Family
     n_components: int
-    mixture_type: type[Mixture] = Mixture
     tol: float | str = "auto"
     max_iter: int = 1000
     accelerate: bool = True
@@ -219,7 +217,7 @@ class LocalProblem:
         if isinstance(start, str):
             order = canonical_order(self.family, best.weights, best.components)
         weights, components = best.weights[order], take(best.components, order)
-        mixture = self.mixture_type.from_components(self.family, weights, components, feature_names)
+        mixture = self.family.mixture(weights, components, feature_names)
         unconverged = f"not converged after {best.n_iter} passes; raise max_iter or loosen tol"
         return LocalEstimate(
             mixture,

@@ -24,7 +24,7 @@ from dask_dfmr.local.em import ComponentCollapsedError, EmResult
 from dask_dfmr.local.fit import MAX_MAGNITUDE, LocalProblem
 from dask_dfmr.local.starts import MAX_START_ROWS, Scale, make_start, subsample
 from dask_dfmr.mixtures.family import Array, Components, Family, Prior, Rows
-from dask_dfmr.mixtures.mixture import Mixture
+from dask_dfmr.mixtures.gaussian import Mixture
 
 Start = tuple[Array, Components]
 
@@ -224,4 +224,4 @@ def mean_log_density(family: Family, start: Start, rows: Rows) -> float:
 
 def as_mixture(problem: LocalProblem, start: Start, feature_names: Any) -> Mixture:
     """A candidate as a start of :meth:`LocalProblem.fit`."""
-    return problem.mixture_type.from_components(problem.family, *start, feature_names)
+    return problem.family.mixture(*start, feature_names)

@@ -15,7 +15,7 @@ from scipy.special import logsumexp, xlogy
 
 from dask_dfmr.local.estimate import Outcome
 from dask_dfmr.mixtures.family import BLOCK_FLOATS, Components, Moments, Rows, as_block
-from dask_dfmr.mixtures.mixture import Mixture
+from dask_dfmr.mixtures.gaussian import Mixture
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dask_dfmr.mixtures.family import Array, Components, Family
-from dask_dfmr.mixtures.mixture import Mixture
+from dask_dfmr.mixtures.gaussian import Mixture
 
 ROUNDING = 1e-14
 """D^2 below this share of <f, f> + <g, g> is rounding: the densities are the same."""

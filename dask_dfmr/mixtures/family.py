@@ -7,7 +7,7 @@ component only through it. A new family is one more module of this package besid
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -192,6 +192,23 @@ class Family(Protocol, Hashable):
 
     def sort_keys(self, components: Components) -> Array:
         """Numbers (n_components, n_keys) that order components of equal weight."""
+        ...
+
+    # -- the value --------------------------------------------------------------------------------
+    def mixture(
+        self, weights: Array, components: Components, feature_names: Sequence[str] | None = None
+    ) -> Any:
+        """The mixture value with these weights (n_components,) and components, checked."""
+        ...
+
+    def mixture_from_arrays(self, parameters: Mapping[str, Any]) -> Any:
+        """The mixture value that a message or a file describes: the inverse of its ``to_arrays``.
+
+        Raises
+        ------
+        ValueError
+            If the parameters are no such mixture.
+        """
         ...
 
 

@@ -12,15 +12,26 @@ the last in the shape of the structure (its diagonal, its trace / d).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-from scipy.linalg.lapack import dtrtri
+from numpy.typing import ArrayLike
+from scipy.optimize import linear_sum_assignment
 from scipy.special import softmax
+from sklearn.mixture import GaussianMixture as SklearnGaussianMixture
 
 from dask_dfmr.mixtures import engine
+from dask_dfmr.mixtures.covariances import (
+    SHAPES,
+    VARIANCE_RANGE,
+    MatrixShape,
+    ScalarShape,
+    VectorShape,
+)
 from dask_dfmr.mixtures.family import (
     BLOCK_FLOATS,
     FARTHEST,
@@ -33,6 +44,8 @@ from dask_dfmr.mixtures.family import (
     Rows,
     as_block,
 )
+from dask_dfmr.mixtures.mixture import FiniteMixture, as_floats, check_weights
+from dask_dfmr.untrusted import open_regular, parse_json
 
 EM_BLOCK_FLOATS = 2**15
 """Size of the two arrays of residuals that a pass of EM works in, 256 kB each."""
@@ -40,341 +53,21 @@ EM_BLOCK_FLOATS = 2**15
 PAIR_FLOATS = 2**18
 """Size of the temporaries of a kernel over pairs of components, 2 MB."""
 
-MAX_MEAN, VARIANCE_RANGE = 1e145, (1e-290, 1e290)
-"""Parameters beyond these bounds overflow in sums and squares."""
-
-MIN_CORRELATION_EIGENVALUE = 1e-13
-"""Times n_features: a correlation matrix with a smaller eigenvalue is singular to rounding. If every matrix
-keeps this bound, so does the sum of any two."""
+MAX_MEAN = 1e145
+"""Means beyond it overflow in squares."""
 
 LEAST_WEIGHT = 1e-12
 """Weight that a component without rows counts as in coordinates, which divide by it."""
 
 COVARIANCE_TYPES = ("full", "diag", "tied", "spherical")
 
+FORMAT = "dask_dfmr.mixture"
+FORMAT_VERSION = 1
 
-# -- the three shapes of a covariance ------------------------------------------------------------
+_FIELDS = ("weights", "means", "covariances", "covariance_type", "feature_names")
 
-
-class _Matrix:
-    """Covariances (..., d, d)."""
-
-    trailing = 2
-
-    @staticmethod
-    def n_parameters(n_features: int) -> int:
-        return n_features * (n_features + 1) // 2
-
-    @staticmethod
-    def project(matrix: Array) -> Array:
-        return matrix
-
-    @staticmethod
-    def outer(v: Array) -> Array:
-        return v[..., :, None] * v[..., None, :]
-
-    @staticmethod
-    def times(scale: Array, covariances: Array) -> Array:
-        return scale[..., None, None] * covariances
-
-    @staticmethod
-    def symmetric(covariances: Array) -> Array:
-        return 0.5 * (covariances + np.swapaxes(covariances, -1, -2))
-
-    @staticmethod
-    def add_to_diagonal(covariances: Array, value: float) -> Array:
-        return covariances + value * np.eye(covariances.shape[-1])
-
-    @staticmethod
-    def is_positive(covariances: Array) -> bool:
-        variances = np.diagonal(covariances, axis1=-2, axis2=-1)
-        if not (np.isfinite(covariances).all() and _Vector.is_positive(variances)):
-            return False
-        spread = np.sqrt(variances)
-        correlations = covariances / (spread[..., :, None] * spread[..., None, :])
-        smallest = np.linalg.eigvalsh(correlations)[..., 0]
-        return bool((smallest >= MIN_CORRELATION_EIGENVALUE * covariances.shape[-1]).all())
-
-    @staticmethod
-    def root(covariances: Array) -> Array:
-        root: Array = np.linalg.cholesky(covariances).astype(np.float64, copy=False)
-        return root
-
-    @staticmethod
-    def log_det(root: Array, n_features: int) -> Array:
-        return 2.0 * np.log(np.diagonal(root, axis1=-2, axis2=-1)).sum(-1)
-
-    @staticmethod
-    def solve(root: Array, v: Array) -> Array:
-        """root^-1 v by forward substitution, vectorised over the leading axes; v (..., d)."""
-        y = np.empty(np.broadcast_shapes(root.shape[:-1], v.shape))
-        for i in range(v.shape[-1]):
-            y[..., i] = (
-                v[..., i] - np.einsum("...j,...j->...", root[..., i, :i], y[..., :i])
-            ) / root[..., i, i]
-        return y
-
-    @staticmethod
-    def multiply(root: Array, v: Array) -> Array:
-        return np.einsum("...ij,...j->...i", root, v)
-
-    @staticmethod
-    def inverse_root(root: Array) -> Array:
-        """W with y = W (x - mu) white: the inverse of the lower triangular root."""
-        flat = root.reshape(-1, *root.shape[-2:])
-        return np.array([dtrtri(one, lower=1)[0] for one in flat]).reshape(root.shape)
-
-    @staticmethod
-    def whiten(columns: Array, means: Array, inverse_root: Array, out: Array | None) -> Array:
-        """White residuals (K, d, n) of rows that come as columns (d, n)."""
-        y = np.matmul(inverse_root, columns, out=out)
-        y -= np.matmul(inverse_root, means[:, :, None])
-        return y
-
-    @staticmethod
-    def squared_lengths(y: Array, scratch: Array) -> Array:
-        """Of residuals (K, d, n), shape (K, n); ``scratch`` is of the shape of y."""
-        return np.einsum("kdn,kdn->kn", y, y)
-
-    @staticmethod
-    def second(y: Array, r: Array, scratch: Array) -> Array:
-        """Sums of r y y^T over rows; ``scratch`` is as ``squared_lengths`` left it."""
-        np.multiply(y, r[:, None, :], out=scratch)
-        return np.matmul(scratch, np.swapaxes(y, -1, -2))
-
-    @staticmethod
-    def by_column(inverse_root: Array, n_features: int) -> Array:
-        """As the compiled engine takes it."""
-        return inverse_root
-
-    @staticmethod
-    def from_columns(second: Array) -> Array:
-        """As the compiled engine returns it."""
-        return second
-
-    @staticmethod
-    def colour(first: Array, second: Array, root: Array) -> tuple[Array, Array]:
-        """Moments of white residuals back in the units of the data."""
-        return _Matrix.multiply(root, first), root @ second @ np.swapaxes(root, -1, -2)
-
-    @staticmethod
-    def whitened(covariances: Array, inverse_root: Array) -> Array:
-        return inverse_root @ covariances @ np.swapaxes(inverse_root, -1, -2)
-
-    @staticmethod
-    def coloured(white: Array, root: Array) -> Array:
-        return root @ white @ np.swapaxes(root, -1, -2)
-
-    @staticmethod
-    def trace_ratio(covariances: Array, inverse_roots: Array, n_features: int) -> Array:
-        """tr(B_k^-1 A_i) for all pairs (i, k)."""
-        precisions = np.swapaxes(inverse_roots, -1, -2) @ inverse_roots
-        return (
-            covariances.reshape(len(covariances), n_features**2)
-            @ precisions.reshape(len(precisions), n_features**2).T
-        )
-
-    @staticmethod
-    def pack(white: Array, n_features: int) -> Array:
-        """A symmetric deviation from the identity as a vector in which its Fisher information is the identity."""
-        upper = np.triu_indices(n_features, 1)
-        deviation = white - np.eye(n_features)
-        diagonal = np.diagonal(deviation, axis1=-2, axis2=-1) / np.sqrt(2.0)
-        return np.concatenate([diagonal, deviation[..., upper[0], upper[1]]], axis=-1)
-
-    @staticmethod
-    def unpack(packed: Array, n_features: int) -> Array:
-        d = n_features
-        upper = np.triu_indices(d, 1)
-        white = np.zeros((*packed.shape[:-1], d, d))
-        white[..., upper[0], upper[1]] = packed[..., d:]
-        white += np.swapaxes(white, -1, -2)
-        white[..., np.arange(d), np.arange(d)] = 1.0 + np.sqrt(2.0) * packed[..., :d]
-        return white
-
-
-class _Vector:
-    """Variances (..., d), one per column."""
-
-    trailing = 1
-
-    @staticmethod
-    def n_parameters(n_features: int) -> int:
-        return n_features
-
-    @staticmethod
-    def project(matrix: Array) -> Array:
-        return np.diagonal(matrix, axis1=-2, axis2=-1).copy()
-
-    @staticmethod
-    def outer(v: Array) -> Array:
-        return v * v
-
-    @staticmethod
-    def times(scale: Array, covariances: Array) -> Array:
-        return scale[..., None] * covariances
-
-    @staticmethod
-    def symmetric(covariances: Array) -> Array:
-        return covariances
-
-    @staticmethod
-    def add_to_diagonal(covariances: Array, value: float) -> Array:
-        return covariances + value
-
-    @staticmethod
-    def is_positive(covariances: Array) -> bool:
-        low, high = VARIANCE_RANGE
-        return bool(((covariances >= low) & (covariances <= high)).all())
-
-    @staticmethod
-    def root(covariances: Array) -> Array:
-        return np.sqrt(covariances)
-
-    @staticmethod
-    def log_det(root: Array, n_features: int) -> Array:
-        return 2.0 * np.log(root).sum(-1)
-
-    @staticmethod
-    def solve(root: Array, v: Array) -> Array:
-        return v / root
-
-    @staticmethod
-    def multiply(root: Array, v: Array) -> Array:
-        return root * v
-
-    @staticmethod
-    def inverse_root(root: Array) -> Array:
-        return 1.0 / root
-
-    @staticmethod
-    def whiten(columns: Array, means: Array, inverse_root: Array, out: Array | None) -> Array:
-        y = np.subtract(columns, means[:, :, None], out=out)
-        y *= inverse_root[:, :, None]
-        return y
-
-    @staticmethod
-    def squared_lengths(y: Array, scratch: Array) -> Array:
-        np.multiply(y, y, out=scratch)
-        return np.matmul(np.ones((1, y.shape[1])), scratch)[:, 0]
-
-    @staticmethod
-    def second(y: Array, r: Array, scratch: Array) -> Array:
-        return np.matmul(scratch, r[:, :, None])[:, :, 0]
-
-    by_column = _Matrix.by_column
-    from_columns = _Matrix.from_columns
-
-    @staticmethod
-    def colour(first: Array, second: Array, root: Array) -> tuple[Array, Array]:
-        return root * first, root**2 * second
-
-    @staticmethod
-    def whitened(covariances: Array, inverse_root: Array) -> Array:
-        return covariances * inverse_root**2
-
-    @staticmethod
-    def coloured(white: Array, root: Array) -> Array:
-        return white * root**2
-
-    @staticmethod
-    def trace_ratio(covariances: Array, inverse_roots: Array, n_features: int) -> Array:
-        return covariances @ (inverse_roots**2).T
-
-    @staticmethod
-    def pack(white: Array, n_features: int) -> Array:
-        return (white - 1.0) / np.sqrt(2.0)
-
-    @staticmethod
-    def unpack(packed: Array, n_features: int) -> Array:
-        return 1.0 + np.sqrt(2.0) * packed
-
-
-class _Scalar:
-    """One variance (...) for all columns."""
-
-    trailing = 0
-
-    @staticmethod
-    def n_parameters(n_features: int) -> int:
-        return 1
-
-    @staticmethod
-    def project(matrix: Array) -> Array:
-        return np.trace(matrix, axis1=-2, axis2=-1) / matrix.shape[-1]
-
-    @staticmethod
-    def outer(v: Array) -> Array:
-        return (v * v).sum(-1) / v.shape[-1]
-
-    @staticmethod
-    def times(scale: Array, covariances: Array) -> Array:
-        return scale * covariances
-
-    symmetric = _Vector.symmetric
-    add_to_diagonal = _Vector.add_to_diagonal
-    is_positive = _Vector.is_positive
-    root = _Vector.root
-    inverse_root = _Vector.inverse_root
-    whitened = _Vector.whitened
-    coloured = _Vector.coloured
-
-    @staticmethod
-    def log_det(root: Array, n_features: int) -> Array:
-        return 2.0 * n_features * np.log(root)
-
-    @staticmethod
-    def solve(root: Array, v: Array) -> Array:
-        return v / root[..., None]
-
-    @staticmethod
-    def multiply(root: Array, v: Array) -> Array:
-        return root[..., None] * v
-
-    @staticmethod
-    def whiten(columns: Array, means: Array, inverse_root: Array, out: Array | None) -> Array:
-        y = np.subtract(columns, means[:, :, None], out=out)
-        y *= inverse_root[:, None, None]
-        return y
-
-    squared_lengths = _Vector.squared_lengths
-
-    @staticmethod
-    def second(y: Array, r: Array, scratch: Array) -> Array:
-        return _Vector.second(y, r, scratch).mean(axis=-1)
-
-    @staticmethod
-    def by_column(inverse_root: Array, n_features: int) -> Array:
-        return np.repeat(inverse_root[:, None], n_features, axis=1)
-
-    @staticmethod
-    def from_columns(second: Array) -> Array:
-        return second.mean(axis=-1)
-
-    @staticmethod
-    def colour(first: Array, second: Array, root: Array) -> tuple[Array, Array]:
-        return root[:, None] * first, root**2 * second
-
-    @staticmethod
-    def trace_ratio(covariances: Array, inverse_roots: Array, n_features: int) -> Array:
-        return n_features * covariances[:, None] * (inverse_roots**2)[None, :]
-
-    @staticmethod
-    def pack(white: Array, n_features: int) -> Array:
-        return ((white - 1.0) * np.sqrt(n_features / 2.0))[..., None]
-
-    @staticmethod
-    def unpack(packed: Array, n_features: int) -> Array:
-        return 1.0 + packed[..., 0] / np.sqrt(n_features / 2.0)
-
-
-_SHAPES: dict[str, type[_Matrix] | type[_Vector] | type[_Scalar]] = {
-    "full": _Matrix,
-    "tied": _Matrix,
-    "diag": _Vector,
-    "spherical": _Scalar,
-}
-
+ASYMMETRY_TOLERANCE = 1e-8
+"""Of the largest entry: a covariance that differs more from its transpose is not symmetric."""
 
 # -- the family ----------------------------------------------------------------------------------
 
@@ -397,8 +90,8 @@ class Gaussian:
         return f"gaussian-{self.covariance_type}"
 
     @property
-    def _shape(self) -> type[_Matrix] | type[_Vector] | type[_Scalar]:
-        return _SHAPES[self.covariance_type]
+    def _shape(self) -> type[MatrixShape] | type[VectorShape] | type[ScalarShape]:
+        return SHAPES[self.covariance_type]
 
     @property
     def _is_tied(self) -> bool:
@@ -652,17 +345,17 @@ class Gaussian:
     def degeneracy(self, target: Components) -> str | None:
         covariance, mean = target
         # Below the rounding of the data themselves a spread is no spread.
-        if self._shape is _Scalar:
+        if self._shape is ScalarShape:
             tiny = max((1e-13 * np.abs(mean).max(initial=0.0)) ** 2, VARIANCE_RANGE[0])
             return None if float(covariance) > tiny else "all columns are constant"
-        variances = np.diagonal(covariance) if self._shape is _Matrix else covariance
+        variances = np.diagonal(covariance) if self._shape is MatrixShape else covariance
         constant = np.flatnonzero(
             variances <= np.maximum((1e-13 * np.abs(mean)) ** 2, VARIANCE_RANGE[0])
         )
         if constant.size:
             names = ", ".join(f"{{column {j}}}" for j in constant)
             return f"{names} {'is' if constant.size == 1 else 'are'} constant"
-        if self._shape is _Matrix:
+        if self._shape is MatrixShape:
             scale = np.sqrt(variances)
             values, vectors = np.linalg.eigh(covariance / np.outer(scale, scale))
             if values[0] < 1e-12 * len(values):
@@ -804,3 +497,404 @@ class Gaussian:
 
     def sort_keys(self, components: Components) -> Array:
         return components[0]
+
+    # -- the value --------------------------------------------------------------------------------
+    def mixture(
+        self, weights: Array, components: Components, feature_names: Sequence[str] | None = None
+    ) -> Mixture:
+        means, covariances = components
+        if self._is_tied:
+            covariances = covariances[0]
+        return Mixture(weights, means, covariances, self.covariance_type, feature_names)
+
+    def mixture_from_arrays(self, parameters: Mapping[str, Any]) -> Mixture:
+        return Mixture.from_arrays(parameters)
+
+
+# -- the mixture ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Mixture(FiniteMixture):
+    """A finite mixture of Gaussians: f(x) = sum_k w_k N(x; mu_k, Sigma_k).
+
+    Parameters
+    ----------
+    weights : array-like of shape (n_components,)
+        Mixing weights: non-negative, sum 1 within 1e-8.
+    means : array-like of shape (n_components, n_features)
+    covariances : array-like
+        (n_components, n_features, n_features) for ``"full"``, (n_components, n_features) for
+        ``"diag"``, (n_features, n_features) for ``"tied"``, (n_components,) for ``"spherical"``;
+        symmetric positive definite.
+    covariance_type : {"full", "diag", "tied", "spherical"}, default "full"
+    feature_names : sequence of str, optional
+        Names of the columns, in the order of the means.
+
+    Raises
+    ------
+    ValueError
+        If a shape does not fit, a number is not finite, the weights are no weights or a covariance
+        is no covariance.
+
+    Examples
+    --------
+    >>> m = Mixture([0.3, 0.7], [[0.0], [4.0]], [1.0, 2.0], covariance_type="spherical", feature_names=["speed"])
+    >>> m
+    Mixture(n_components=2, n_features=1, covariance_type='spherical', feature_names=('speed',))
+    >>> m.predict([[-1.0], [5.0]])
+    array([0, 1])
+    """
+
+    weights: Array
+    means: Array
+    covariances: Array
+    covariance_type: str = "full"
+    feature_names: tuple[str, ...] | None = None
+
+    def __init__(
+        self,
+        weights: ArrayLike,
+        means: ArrayLike,
+        covariances: ArrayLike,
+        covariance_type: str = "full",
+        feature_names: Sequence[str] | None = None,
+    ) -> None:
+        if covariance_type not in COVARIANCE_TYPES:
+            raise ValueError(
+                f"covariance_type must be one of {', '.join(map(repr, COVARIANCE_TYPES))}; got {covariance_type!r}."
+            )
+        values = {
+            "weights": as_floats("weights", weights),
+            "means": as_floats("means", means),
+            "covariances": as_floats("covariances", covariances),
+        }
+        if isinstance(feature_names, str):
+            raise ValueError(f"feature_names must be a sequence of names; got {feature_names!r}.")
+        names = None if feature_names is None else tuple(map(str, feature_names))
+        _check_shapes(
+            values["weights"], values["means"], values["covariances"], covariance_type, names
+        )
+        check_weights(values["weights"])
+        if covariance_type in ("full", "tied"):
+            values["covariances"] = _symmetric(values["covariances"])
+        _check_components(values["means"], values["covariances"], covariance_type)
+        for name, array in values.items():
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+        object.__setattr__(self, "covariance_type", covariance_type)
+        object.__setattr__(self, "feature_names", names)
+
+    # -- what it is -------------------------------------------------------------------------------
+
+    @property
+    def family(self) -> Gaussian:
+        """The component family: the mathematics behind this mixture."""
+        return Gaussian(self.covariance_type)
+
+    @property
+    def components(self) -> Components:
+        """``(means, covariances)`` with the component axis first in both, for ``tied`` too."""
+        if self.covariance_type == "tied":
+            return self.means, np.repeat(self.covariances[None], self.n_components, axis=0)
+        return self.means, self.covariances
+
+    def __repr__(self) -> str:
+        names = "" if self.feature_names is None else f", feature_names={self.feature_names!r}"
+        shape = f"n_components={self.n_components}, n_features={self.n_features}"
+        return f"Mixture({shape}, covariance_type={self.covariance_type!r}{names})"
+
+    def __eq__(self, other: object) -> bool:
+        """Same numbers in the same order; use :meth:`align_to` first where the order of components does not matter."""
+        if not isinstance(other, Mixture):
+            return NotImplemented
+        return (
+            self.covariance_type == other.covariance_type
+            and self.feature_names == other.feature_names
+            and np.array_equal(self.weights, other.weights)
+            and np.array_equal(self.means, other.means)
+            and np.array_equal(self.covariances, other.covariances)
+        )
+
+    def __hash__(self) -> int:
+        return hash(
+            (
+                self.covariance_type,
+                self.feature_names,
+                self.weights.tobytes(),
+                self.means.tobytes(),
+                self.covariances.tobytes(),
+            )
+        )
+
+    @property
+    def full_components(self) -> tuple[Array, Array]:
+        """Means and covariances, the latter as (n_components, n_features, n_features) for every covariance type."""
+        means, covariances = self.components
+        if self.covariance_type == "spherical":
+            covariances = np.repeat(covariances[:, None], self.n_features, axis=1)
+        if self.covariance_type in ("diag", "spherical"):
+            covariances = covariances[:, :, None] * np.eye(self.n_features)
+        return means, covariances
+
+    # -- other views ------------------------------------------------------------------------------
+
+    def marginal(self, columns: Iterable[int | str]) -> Mixture:
+        """The mixture of some of the columns.
+
+        Parameters
+        ----------
+        columns : iterable of int or str
+            Positions or feature names, in the order wanted.
+        """
+        index = np.array([self._column_index(c) for c in columns], dtype=np.intp)
+        if index.size == 0 or len(set(index.tolist())) < index.size:
+            raise ValueError(
+                f"columns must name at least one column and each one once; got {index.tolist()}."
+            )
+        covariances = self.covariances
+        if self.covariance_type in ("full", "tied"):
+            covariances = covariances[..., index[:, None], index[None, :]]
+        elif self.covariance_type == "diag":
+            covariances = covariances[:, index]
+        names = None if self.feature_names is None else [self.feature_names[i] for i in index]
+        return Mixture(self.weights, self.means[:, index], covariances, self.covariance_type, names)
+
+    def _column_index(self, column: int | str) -> int:
+        if isinstance(column, str):
+            if self.feature_names is None or column not in self.feature_names:
+                raise ValueError(
+                    f"columns: no column {column!r}; this mixture has {self.feature_names or self.n_features}."
+                )
+            return self.feature_names.index(column)
+        if not 0 <= column < self.n_features:
+            raise ValueError(
+                f"columns must be positions from 0 to {self.n_features - 1}; got {column}."
+            )
+        return int(column)
+
+    def reordered(self, order: ArrayLike) -> Mixture:
+        """The same mixture with its components in another order."""
+        index = np.asarray(order, dtype=np.intp)
+        if sorted(index.tolist()) != list(range(self.n_components)):
+            raise ValueError(
+                f"order must be a permutation of 0 .. {self.n_components - 1}; got {index.tolist()}."
+            )
+        covariances = (
+            self.covariances if self.covariance_type == "tied" else self.covariances[index]
+        )
+        return Mixture(
+            self.weights[index],
+            self.means[index],
+            covariances,
+            self.covariance_type,
+            self.feature_names,
+        )
+
+    def align_to(self, other: Mixture) -> Mixture:
+        """The same mixture with its components in the order of ``other``'s: the matching of least total KL divergence.
+
+        Parameters
+        ----------
+        other : Mixture
+            With the same number of components and columns, and the same covariance type.
+        """
+        mine = (self.n_components, self.n_features, self.covariance_type)
+        theirs = (other.n_components, other.n_features, other.covariance_type)
+        if mine != theirs:
+            raise ValueError(
+                f"other must agree in (n_components, n_features, covariance_type) = {mine}; got {theirs}."
+            )
+        costs = self.family.divergence(other.components, self.components)
+        _, order = linear_sum_assignment(costs)
+        return self.reordered(order)
+
+    def to_sklearn(self) -> SklearnGaussianMixture:
+        """A fitted :class:`sklearn.mixture.GaussianMixture` with these parameters."""
+        model = SklearnGaussianMixture(self.n_components, covariance_type=self.covariance_type)
+        model.weights_, model.means_, model.covariances_ = (
+            self.weights.copy(),
+            self.means.copy(),
+            self.covariances.copy(),
+        )
+        model.precisions_cholesky_ = self.precisions_cholesky
+        model.precisions_ = self.precisions
+        model.n_features_in_ = self.n_features
+        if self.feature_names is not None:
+            model.feature_names_in_ = np.asarray(self.feature_names, dtype=object)
+        model.converged_, model.n_iter_, model.lower_bound_ = True, 0, float("nan")
+        return model
+
+    @classmethod
+    def from_sklearn(cls, model: SklearnGaussianMixture) -> Self:
+        """The mixture that a fitted scikit-learn model describes."""
+        if not hasattr(model, "weights_"):
+            raise ValueError(
+                "model must be a fitted sklearn.mixture.GaussianMixture; this one has no weights_. Call its fit first."
+            )
+        names = getattr(model, "feature_names_in_", None)
+        return cls(model.weights_, model.means_, model.covariances_, model.covariance_type, names)
+
+    @property
+    def precisions_cholesky(self) -> Array:
+        """Upper triangular P with P P^T = Sigma^-1, in scikit-learn's shapes."""
+        if self.covariance_type in ("diag", "spherical"):
+            return 1.0 / np.sqrt(self.covariances)
+        identity = np.eye(self.n_features)
+        inverse = np.linalg.solve(np.linalg.cholesky(self.covariances), identity)
+        return np.ascontiguousarray(np.triu(np.swapaxes(inverse, -1, -2)))
+
+    @property
+    def precisions(self) -> Array:
+        """Inverse covariances, in the shape of the covariances."""
+        if self.covariance_type in ("diag", "spherical"):
+            return 1.0 / self.covariances
+        factor = self.precisions_cholesky
+        return factor @ np.swapaxes(factor, -1, -2)
+
+    # -- plain arrays and files -------------------------------------------------------------------
+
+    def to_arrays(self) -> dict[str, Any]:
+        """The arguments of the constructor as a dict: what travels between tasks and goes to files."""
+        return {name: getattr(self, name) for name in _FIELDS}
+
+    @classmethod
+    def from_arrays(cls, parameters: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_arrays`; ``covariance_type`` and ``feature_names`` are optional."""
+        missing, unknown = set(_FIELDS[:3]) - parameters.keys(), parameters.keys() - set(_FIELDS)
+        if missing or unknown:
+            raise ValueError(
+                f"a mixture must have {', '.join(_FIELDS)}; {sorted(missing)} missing, {sorted(unknown)} unknown."
+            )
+        names = parameters.get("feature_names")
+        if names is not None and (
+            not isinstance(names, (list, tuple)) or not all(isinstance(n, str) for n in names)
+        ):
+            raise ValueError(f"feature_names must be a list of str, or None; got {names!r:.200}.")
+        return cls(**parameters)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write as JSON: readable from any language, executable in none.
+
+        The file is one object: ``format`` ("dask_dfmr.mixture"), ``version`` (1),
+        ``covariance_type``, ``feature_names`` (list of str or null), and ``weights``, ``means``,
+        ``covariances`` as nested lists in the shapes of :class:`Mixture`. Numbers are written so
+        that reading them as IEEE doubles gives back the same bits.
+        """
+        parameters = {
+            name: value.tolist() if isinstance(value, np.ndarray) else value
+            for name, value in self.to_arrays().items()
+        }
+        document = {"format": FORMAT, "version": FORMAT_VERSION, **parameters}
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(document, file, allow_nan=False, indent=1)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        OSError
+            If the file is not there, or may not be read.
+        ValueError
+            If it is not such a file, is of a newer version, or holds no valid mixture.
+        """
+        with open_regular(path) as file:
+            content = file.read()
+        try:
+            document = parse_json(content)
+        except ValueError as error:
+            raise ValueError(
+                f"{os.fspath(path)} is not a saved mixture: not JSON ({error})."
+            ) from error
+        if not isinstance(document, dict) or document.get("format") != FORMAT:
+            raise ValueError(
+                f'{os.fspath(path)} is not a saved mixture: expected a JSON object with "format": "{FORMAT}".'
+            )
+        if document.get("version") != FORMAT_VERSION or isinstance(document["version"], bool):
+            raise ValueError(
+                f"{os.fspath(path)}: expected format version {FORMAT_VERSION}, got {document.get('version')!r:.100}; "
+                "a newer dask_dfmr may read it."
+            )
+        try:
+            return cls.from_arrays(
+                {
+                    name: value
+                    for name, value in document.items()
+                    if name not in ("format", "version")
+                }
+            )
+        except (ValueError, TypeError, OverflowError) as error:
+            raise ValueError(f"{os.fspath(path)}: {error}") from error
+
+
+# -- checks of the parameters ----------------------------------------------------------------------
+
+
+def _check_shapes(
+    weights: Array,
+    means: Array,
+    covariances: Array,
+    covariance_type: str,
+    names: tuple[str, ...] | None,
+) -> None:
+    if weights.ndim != 1 or weights.size == 0:
+        raise ValueError(f"weights must have the shape (n_components,); got {weights.shape}.")
+    if means.ndim != 2 or len(means) != len(weights) or means.shape[1] == 0:
+        raise ValueError(
+            f"means must have the shape (n_components = {len(weights)}, n_features); got {means.shape}."
+        )
+    n_components, n_features = means.shape
+    expected = {
+        "full": (n_components, n_features, n_features),
+        "diag": (n_components, n_features),
+        "tied": (n_features, n_features),
+        "spherical": (n_components,),
+    }[covariance_type]
+    if covariances.shape != expected:
+        raise ValueError(
+            f"covariances of type {covariance_type!r} must have the shape {expected}; got {covariances.shape}."
+        )
+    if names is not None and (len(names) != n_features or len(set(names)) != n_features):
+        raise ValueError(
+            f"feature_names must be {n_features} different names, one per column; got {names}."
+        )
+
+
+def _symmetric(covariances: Array) -> Array:
+    """Covariance matrices without the asymmetry that rounding leaves; more than that is an error."""
+    transposed = np.swapaxes(covariances, -1, -2)
+    asymmetry = np.abs(covariances - transposed).max(axis=(-2, -1))
+    bad = asymmetry > ASYMMETRY_TOLERANCE * np.abs(covariances).max(axis=(-2, -1))
+    if bad.any():
+        label = "covariances" if covariances.ndim == 2 else f"covariances[{bad.argmax()}]"
+        raise ValueError(
+            f"{label} must be symmetric; it differs from its transpose by {asymmetry.max():.3g}."
+        )
+    return 0.5 * covariances + 0.5 * transposed
+
+
+def _check_components(means: Array, covariances: Array, covariance_type: str) -> None:
+    if (np.abs(means) > MAX_MEAN).any():
+        raise ValueError(f"means must not exceed {MAX_MEAN:g}; got {np.abs(means).max():.3g}.")
+    stack = covariances[None] if covariance_type == "tied" else covariances
+    if Gaussian(covariance_type).is_proper((means[: len(stack)], stack)):
+        return
+    for k, covariance in enumerate(stack):
+        family = Gaussian("full" if covariance.ndim == 2 else covariance_type)
+        if family.is_proper((np.zeros((1, means.shape[1])), covariance[None])):
+            continue
+        label = "covariances" if covariance_type == "tied" else f"covariances[{k}]"
+        values = (
+            np.linalg.eigvalsh(covariance) if covariance.ndim == 2 else np.atleast_1d(covariance)
+        )
+        if values.min() <= 0:
+            what = "smallest eigenvalue" if covariance.ndim == 2 else "smallest variance"
+            raise ValueError(
+                f"{label} must be positive definite; its {what} is {values.min():.3g}."
+            )
+        raise ValueError(
+            f"{label} must have variances from {VARIANCE_RANGE[0]:g} to {VARIANCE_RANGE[1]:g} and be regular to "
+            f"rounding; its eigenvalues reach from {values.min():.3g} to {values.max():.3g}. Rescale the columns."
+        )

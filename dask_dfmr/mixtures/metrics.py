@@ -6,8 +6,8 @@ import numpy as np
 from scipy.optimize import linprog
 
 from dask_dfmr.mixtures.family import Array
+from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.mixtures.information import Information, information
-from dask_dfmr.mixtures.mixture import Mixture
 
 
 def mixing_distance(a: Mixture, b: Mixture) -> float:

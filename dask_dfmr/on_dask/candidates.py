@@ -30,7 +30,7 @@ from dask_dfmr.local import pilots as pilot
 from dask_dfmr.local.estimate import LocalEstimate, without_estimate
 from dask_dfmr.local.row_statistics import PartitionStatistics, Wanted
 from dask_dfmr.mixtures.distances import BLOCK_SIZE, tile_blocks
-from dask_dfmr.mixtures.mixture import Mixture
+from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.on_dask import tasks
 from dask_dfmr.on_dask.fit import (
     HeldTask,
@@ -150,7 +150,7 @@ def aggregate_candidate(
     problem = settings.problem
     try:
         with single_threaded_blas():
-            return aggregate_in_memory(mine, options, problem.mixture_type, settings.seed, problem)
+            return aggregate_in_memory(mine, options, settings.seed, problem.family, problem)
     except AggregationError as error:
         return AggregationError(str(error), error.reasons)
 
@@ -167,12 +167,9 @@ def reduce_candidate(
     """One candidate from the common set; None where there is nothing to reduce."""
     if own is None:
         return None
-    mine, mixture_type = (
-        [of_partition[c] for of_partition in messages],
-        settings.problem.mixture_type,
-    )
+    mine = [of_partition[c] for of_partition in messages]
     with single_threaded_blas():
-        return selection.reduce_common(mine, own, common, refusals, options, mixture_type)
+        return selection.reduce_common(mine, own, common, refusals, options)
 
 
 # -- parts of the graph ----------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.pilots import Start
 from dask_dfmr.local.starts import MAX_START_ROWS
 from dask_dfmr.mixtures.family import Array
-from dask_dfmr.mixtures.mixture import Mixture
+from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.on_dask import tasks
 from dask_dfmr.on_dask.fit import FitResult, HeldTask, Pipeline, fetch, hold_each, place, run
 from dask_dfmr.on_dask.graph import GraphBuilder
@@ -210,8 +210,7 @@ class _Question:
         if found is None or start is None:
             return None
         names = mixture.feature_names
-        family, (weights, components) = self.problem.family, start
-        return found, self.problem.mixture_type.from_components(family, weights, components, names)
+        return found, self.problem.family.mixture(start[0], start[1], names)
 
     def gain_of(self, new: Mixture, old: Mixture) -> tuple[float, float]:
         """Mean gain in log-density on the rows of all groups, and its error."""

@@ -14,7 +14,7 @@ from typing import Any, overload
 import numpy as np
 
 from dask_dfmr.local.estimate import LocalEstimate
-from dask_dfmr.mixtures.mixture import Mixture
+from dask_dfmr.mixtures.family import Family
 from dask_dfmr.on_dask.tasks import as_plain, estimate_of
 from dask_dfmr.untrusted import as_json, portable, read_members, write_members
 
@@ -64,14 +64,12 @@ def read_block(path: str) -> list[dict[str, Any]]:
 class StoredEstimates(Sequence[LocalEstimate]):
     """Local estimates on disk, read block by block when asked for; the files go with the object."""
 
-    def __init__(
-        self, n_estimates: int, block_size: int, mixture_type: type[Mixture] = Mixture
-    ) -> None:
+    def __init__(self, n_estimates: int, block_size: int, family: Family) -> None:
         self._folder = tempfile.mkdtemp(prefix="dask-dfmr-")
         self._cleanup = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._n_estimates = n_estimates
         self._block_size = block_size
-        self._mixture_type = mixture_type
+        self._family = family
         self._read = lru_cache(maxsize=2)(read_block)
 
     def path(self, block: int) -> str:
@@ -90,7 +88,7 @@ class StoredEstimates(Sequence[LocalEstimate]):
             return [self[i] for i in range(*index.indices(len(self)))]
         position = range(len(self))[index]
         block, offset = divmod(position, self._block_size)
-        return estimate_of(self._read(self.path(block))[offset], self._mixture_type)
+        return estimate_of(self._read(self.path(block))[offset], self._family)
 
     def __repr__(self) -> str:
         return f"StoredEstimates({len(self)} local estimates in {self._folder})"

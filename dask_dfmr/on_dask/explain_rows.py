@@ -58,9 +58,9 @@ def fit_partitions(
         else tasks.lost_partition(index, partitions.sources[index], task.error)
         for index, task in zip(chosen, held, strict=True)
     ]
-    mixture_type = settings.problem.mixture_type
+    family = settings.problem.family
     return [
-        tasks.estimate_of(message, mixture_type, index)
+        tasks.estimate_of(message, family, index)
         for index, message in zip(chosen, found, strict=True)
     ]
 

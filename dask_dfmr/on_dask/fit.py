@@ -92,12 +92,12 @@ def run(pipeline: Pipeline, keep_estimates: bool | str = "auto", verbose: int = 
     AggregationError
         If no estimate is usable; its ``report`` holds the report's rows.
     """
-    mixture_type = pipeline.settings.problem.mixture_type
+    family = pipeline.settings.problem.family
     fits_memory = pipeline.estimate_bytes <= MEMORY_LIMIT
     in_memory = keep_estimates is True or (keep_estimates == "auto" and fits_memory)
     store = None
     if keep_estimates == "auto" and not fits_memory:
-        store = StoredEstimates(len(pipeline.partitions), pipeline.block_size, mixture_type)
+        store = StoredEstimates(len(pipeline.partitions), pipeline.block_size, family)
     client = active_client()
     where = "on a local scheduler" if client is None else f"on {client}"
     logger.info("fitting %d partitions %s", len(pipeline.partitions), where)
@@ -111,7 +111,7 @@ def run(pipeline: Pipeline, keep_estimates: bool | str = "auto", verbose: int = 
     rows = [row for block in reports for row in block]
     if messages is None:
         return FitResult(aggregate, rows, store)
-    estimates = [estimate_of(message, mixture_type, i) for i, message in enumerate(messages)]
+    estimates = [estimate_of(message, family, i) for i, message in enumerate(messages)]
     return FitResult(aggregate, rows, estimates)
 
 

@@ -195,7 +195,6 @@ def add_aggregation(
     block_size: int | None = None,
 ) -> tuple[TaskRef, list[TaskRef]]:
     """From references to messages to the :class:`Aggregate`; also the report's rows, block by block."""
-    mixture_type = settings.problem.mixture_type
     slices = tile_blocks(len(messages), block_size)
     groups = [list(messages[s]) for s in slices]
     reports = [
@@ -205,7 +204,9 @@ def add_aggregation(
 
     if n_features is None:
         counts: list[Any] = [
-            g.add("describe", b, _of_plain, stages.describe_estimates, group, mixture_type)
+            g.add(
+                "describe", b, _of_plain, stages.describe_estimates, group, settings.problem.family
+            )
             for b, group in enumerate(groups)
         ]
         schema: Any = g.add("schema", 0, stages.agree_on_schema, counts)
@@ -226,7 +227,6 @@ def add_aggregation(
             group,
             s.start,
             schema,
-            mixture_type,
         )
         for b, (s, group) in enumerate(zip(slices, groups, strict=True))
     ]
@@ -235,7 +235,7 @@ def add_aggregation(
     ]
     participants = g.add("admit", 0, stages.admit, summaries, schema, options, list(reports))
     if options.heterogeneity == "weights":
-        arguments = (blocks, participants, options, settings.seed, mixture_type)
+        arguments = (blocks, participants, options, settings.seed)
         return g.add("componentwise", 0, _serial, stages.componentwise, *arguments), reports
     n_references = options.references_among(len(messages))
     tiles = _add_tiles(g, blocks, participants) if n_references is None else {}
@@ -252,7 +252,7 @@ def add_aggregation(
         verdict = g.add("harden", 0, _serial, hardening.harden_verdict, *hardened)
     if options.method == "trim":
         starts: list[Any] = [_add_start(g, s, blocks, verdict) for s in range(options.n_starts)]
-        trimmed = (trimming.trim, blocks, verdict, starts, options, mixture_type)
+        trimmed = (trimming.trim, blocks, verdict, starts, options)
         return g.add("trim", 0, _serial, *trimmed), reports
     usual = block_size is None or block_size >= block_size_for(len(messages))
     at_once = len(blocks) == 1 or (usual and len(messages) <= REDUCE_AT_ONCE)
@@ -262,7 +262,7 @@ def add_aggregation(
         else _add_rounds(g, s, blocks, verdict, options, split_every)
         for s in range(options.n_starts)
     ]
-    return g.add("finish", 0, stages.finish, reduced, verdict, options, mixture_type), reports
+    return g.add("finish", 0, stages.finish, reduced, verdict, options), reports
 
 
 def _add_tiles(

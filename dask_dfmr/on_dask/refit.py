@@ -103,8 +103,8 @@ def _aggregate_with(
             aggregate = aggregate_in_memory(
                 [estimate.to_arrays() for estimate in estimates],
                 pipeline.options,
-                problem.mixture_type,
                 pipeline.settings.seed,
+                problem.family,
                 problem,
             )
     except AggregationError:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from dask_dfmr.local.row_statistics import PartitionStatistics, Total, Wanted, total_of
 from dask_dfmr.mixtures.distances import BLOCK_SIZE, tile_blocks
-from dask_dfmr.mixtures.mixture import Mixture
+from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.on_dask import tasks
 from dask_dfmr.on_dask.fit import HeldTask, fetch, hold_each, place
 from dask_dfmr.on_dask.graph import SPLIT_EVERY, GraphBuilder

@@ -20,8 +20,8 @@ from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.holdout import split_rows
 from dask_dfmr.local.row_statistics import PartitionStatistics, Wanted, measure, prior_targets
 from dask_dfmr.local.starts import GivenStart, subsample
-from dask_dfmr.mixtures.family import Array, Rows
-from dask_dfmr.mixtures.mixture import Mixture
+from dask_dfmr.mixtures.family import Array, Family, Rows
+from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.on_dask.partitions import ColumnsError, Loader, rows_of
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.seeds import HELD_OUT, LOCAL_FIT, PILOT_FIT, PILOT_ROWS, START_ROWS, stream
@@ -275,13 +275,11 @@ def as_plain(message: Any, partition: int | None = None) -> dict[str, Any]:
     return without_estimate(Outcome.FAILED, reason, partition=partition).to_arrays()
 
 
-def estimate_of(
-    message: Any, mixture_type: type[Mixture], partition: int | None = None
-) -> LocalEstimate:
+def estimate_of(message: Any, family: Family, partition: int | None = None) -> LocalEstimate:
     """The local estimate of a message; of a malformed one an outcome that says so."""
     plain = as_plain(message, partition)
     try:
-        return LocalEstimate.from_arrays(plain, mixture_type)
+        return LocalEstimate.from_arrays(plain, family)
     except (ValueError, TypeError, OverflowError) as error:
         reason = f"malformed estimate: {error}"
         return without_estimate(Outcome.FAILED, reason, partition=partition)

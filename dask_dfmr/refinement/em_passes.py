@@ -24,7 +24,7 @@ from dask_dfmr.local.em import Ascent, ComponentCollapsedError, MeanChange, Poin
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.row_statistics import Measurement, PartitionStatistics, Total, Wanted
 from dask_dfmr.mixtures.family import Prior
-from dask_dfmr.mixtures.mixture import Mixture
+from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.refinement.score_test import ScoreTest, score_statistics, score_test
 
 FEWEST_JUDGES = 4
@@ -277,7 +277,7 @@ class _Run:
 
     def _mixture_at(self, point: Point) -> Mixture:
         names = self.start.feature_names
-        return self.problem.mixture_type.from_components(self.problem.family, *point, names)
+        return self.problem.family.mixture(*point, names)
 
     def _total(self, held: Held, places: dict[int, int]) -> Measurement:
         (total,) = held.total([places[i] for i in self.used])

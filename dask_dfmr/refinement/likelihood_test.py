@@ -16,7 +16,7 @@ from scipy.stats import norm, pearson3
 
 from dask_dfmr.aggregation.null_law import Law, settle
 from dask_dfmr.mixtures.family import Array
-from dask_dfmr.mixtures.mixture import Mixture
+from dask_dfmr.mixtures.gaussian import Mixture
 
 N_DRAWS = 2**14
 """Rows drawn for the law of a log-density."""

@@ -19,7 +19,7 @@ from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.pilots import Start, best_of_starts, run_on
 from dask_dfmr.local.starts import MAX_START_ROWS, Scale, subsample
 from dask_dfmr.mixtures.family import Array, Family
-from dask_dfmr.mixtures.mixture import Mixture
+from dask_dfmr.mixtures.gaussian import Mixture
 
 N_GROUPS = 3
 """Of three groups one may be spoilt by a bad partition that was kept."""

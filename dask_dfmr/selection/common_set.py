@@ -29,7 +29,7 @@ from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.row_statistics import Measurement, PartitionStatistics
 from dask_dfmr.mixtures.distances import tile_blocks
 from dask_dfmr.mixtures.family import Array, Prior
-from dask_dfmr.mixtures.mixture import Mixture
+from dask_dfmr.mixtures.gaussian import Mixture
 
 CRITERIA = ("bic", "aic", "icl", "held_out")
 
@@ -101,7 +101,6 @@ def reduce_common(
     common: NDArray[np.bool_],
     refusals: Mapping[int, str],
     options: AggregationOptions,
-    mixture_type: type[Mixture] = Mixture,
 ) -> Aggregate | None:
     """The reduction of a candidate's estimates in the common set; None where it has none there.
 
@@ -123,10 +122,9 @@ def reduce_common(
         return None
     if (kept == decision.kept).all():
         return own
-    schema = stages.agree_on_schema([stages.describe_estimates(messages, mixture_type)])
+    schema = stages.agree_on_schema([stages.describe_estimates(messages, own.mixture.family)])
     blocks = [
-        stages.stack_estimates(messages[s], s.start, schema, mixture_type)
-        for s in tile_blocks(len(messages))
+        stages.stack_estimates(messages[s], s.start, schema) for s in tile_blocks(len(messages))
     ]
     participants = stages.admit([block.summary for block in blocks], schema, options)
     decided = _decided(decision, kept, refusals)
@@ -135,7 +133,7 @@ def reduce_common(
     )
     start = stages.pick_start([stages.offer_start(block, verdict, 0) for block in blocks])
     reduced = stages.reduce_blocks(blocks, verdict, start, options)
-    return stages.finish([reduced], verdict, options, mixture_type)
+    return stages.finish([reduced], verdict, options)
 
 
 def _decided(
@@ -196,7 +194,7 @@ class Climb:
 
     def _as_mixture(self, point: Point) -> Mixture:
         problem = self._problem
-        return problem.mixture_type.from_components(problem.family, *point, self._names)
+        return problem.family.mixture(*point, self._names)
 
 
 # -- the criteria ----------------------------------------------------------------------------------

@@ -36,7 +36,6 @@ from dask_dfmr.mixtures import distances as l2
 from dask_dfmr.mixtures.distances import Stack
 from dask_dfmr.mixtures.family import Array, Components, Family
 from dask_dfmr.mixtures.information import information
-from dask_dfmr.mixtures.mixture import Mixture
 from dask_dfmr.seeds import WITNESS_DRAW, stream
 
 MOST_WITNESSES = 256
@@ -241,12 +240,11 @@ def _statistics(
     return squares / np.where(np.isin(indices, consensus.members), inside, own + common)
 
 
-def problem_of(participants: Participants, mixture_type: type[Mixture]) -> LocalProblem:
+def problem_of(participants: Participants) -> LocalProblem:
     """How estimates were probably fitted, where nobody said."""
     return LocalProblem(
         participants.schema.family,
         participants.schema.n_components,
-        mixture_type,
         n_sources=max(len(participants.indices), 1),
     )
 
@@ -292,7 +290,7 @@ def _refit(
 ) -> tuple[float, float]:
     """Scale and spread of distances of estimates from n rows of the consensus."""
     weights, components = consensus.weights, consensus.components
-    start = problem.mixture_type.from_components(family, weights, components)
+    start = problem.family.mixture(weights, components)
     squares = []
     for _ in range(n_refits):
         rows, _ = family.sample(n, weights, components, rng)

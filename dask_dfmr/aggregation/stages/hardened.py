@@ -100,7 +100,7 @@ def _refits(problem: LocalProblem) -> Refit:
 
     def refit(weights: Array, components: Components, n_rows: int, n_refits: int) -> Stack | None:
         family = problem.family
-        start = problem.mixture_type.from_components(family, weights, components)
+        start = problem.family.mixture(weights, components)
         rng = np.random.default_rng(0)
         found = []
         for _ in range(n_refits):

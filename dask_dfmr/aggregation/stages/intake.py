@@ -50,7 +50,7 @@ from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.mixtures import distances as l2
 from dask_dfmr.mixtures.distances import Stack, stack_mixtures
 from dask_dfmr.mixtures.family import Array, Components, Family, canonical_order
-from dask_dfmr.mixtures.mixture import Mixture
+from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.seeds import COMPONENT_DRAW, REFERENCE_DRAW, SCOUT_DRAW, stream
 
 MUCH = 0.25
@@ -118,12 +118,12 @@ class Participants(NamedTuple):
 
 
 def describe_estimates(
-    messages: Sequence[Mapping[str, Any] | LocalEstimate], mixture_type: type[Mixture] = Mixture
+    messages: Sequence[Mapping[str, Any] | LocalEstimate], family: Family
 ) -> Counter[Schema]:
     """How many estimates of each schema there are."""
     return Counter(
         _schema_of(e)
-        for e in (_read(m, mixture_type) for m in messages)
+        for e in (_read(m, family) for m in messages)
         if isinstance(e, LocalEstimate) and e.is_usable
     )
 
@@ -140,13 +140,11 @@ def _schema_of(estimate: LocalEstimate) -> Schema:
     return Schema(m.family, m.n_components, m.n_features, m.feature_names)
 
 
-def _read(
-    message: Mapping[str, Any] | LocalEstimate, mixture_type: type[Mixture]
-) -> LocalEstimate | str:
+def _read(message: Mapping[str, Any] | LocalEstimate, family: Family | None) -> LocalEstimate | str:
     if isinstance(message, LocalEstimate):  # checked when it was made
         return message
     try:
-        return LocalEstimate.from_arrays(message, mixture_type)
+        return LocalEstimate.from_arrays(message, family)
     except (ValueError, TypeError, OverflowError) as error:
         return f"malformed estimate: {error}"
 
@@ -178,10 +176,10 @@ def stack_estimates(
     messages: Sequence[Mapping[str, Any] | LocalEstimate],
     first: int,
     schema: Schema | None,
-    mixture_type: type[Mixture],
 ) -> Block:
     """Validate the estimates of a block, numbered from ``first``; refuse what does not fit, stack the rest."""
-    estimates = dict(enumerate((_read(m, mixture_type) for m in messages), start=first))
+    family = None if schema is None else schema.family
+    estimates = dict(enumerate((_read(m, family) for m in messages), start=first))
     refused = {
         i: reason for i, e in estimates.items() if (reason := _refusal(e, schema)) is not None
     }
@@ -679,7 +677,6 @@ def finish(
     reduced: Sequence[Centers | None],
     verdict: Verdict,
     options: AggregationOptions,
-    mixture_type: type[Mixture],
 ) -> Aggregate:
     """The best reduction as the result."""
     best = min((c for c in reduced if c is not None), key=lambda c: c.objective)
@@ -696,9 +693,7 @@ def finish(
         )
     schema = verdict.schema
     ordered = in_canonical_order(schema.family, best)
-    mixture = mixture_type.from_components(
-        schema.family, ordered.weights, ordered.components, schema.feature_names
-    )
+    mixture = schema.family.mixture(ordered.weights, ordered.components, schema.feature_names)
     return Aggregate(
         mixture, verdict.decision, objective, best.n_iter, converged, options.method, tuple(notes)
     )
@@ -715,7 +710,6 @@ def componentwise(
     participants: Participants,
     options: AggregationOptions,
     seed: np.random.SeedSequence,
-    mixture_type: type[Mixture],
 ) -> Aggregate:
     """Filter and reduction of all machines with the mixing weights profiled out."""
     block, schema = join_estimates(blocks), participants.schema
@@ -732,9 +726,7 @@ def componentwise(
     )
     decision = _component_decision(found, participants, options)
     notes = _notes(decision, participants, options)
-    mixture = mixture_type.from_components(
-        schema.family, found.weights, found.components, schema.feature_names
-    )
+    mixture = schema.family.mixture(found.weights, found.components, schema.feature_names)
     return Aggregate(
         mixture,
         decision,
