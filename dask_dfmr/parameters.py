@@ -20,7 +20,7 @@ from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian, Mixture
 from dask_dfmr.mixtures.mixture import as_floats
 from dask_dfmr.on_dask.by_column import sources_of
 from dask_dfmr.on_dask.fit import Pipeline, active_client
-from dask_dfmr.on_dask.graph import SPLIT_EVERY
+from dask_dfmr.on_dask.scheduling.builder import SPLIT_EVERY
 from dask_dfmr.on_dask.scheduling.trusted_workers import TrustedWorkers
 from dask_dfmr.on_dask.tasks import FitSettings
 from dask_dfmr.seeds import SeedLike, seed_sequence

@@ -72,9 +72,7 @@ def test_the_penalised_objective_never_falls(accelerate):
     prior = PROBLEM.prior(X)
     climb = []
     for i in range(1, 20):
-        local = LocalProblem(
-            Poisson(), 3, tol=0.0, max_iter=i, accelerate=accelerate
-        )
+        local = LocalProblem(Poisson(), 3, tol=0.0, max_iter=i, accelerate=accelerate)
         climb.append(local.maximise(X, (start.weights, start.components), prior).objective)
     assert (np.diff(climb) > -1e-8).all()
 

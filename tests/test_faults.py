@@ -24,8 +24,8 @@ from dask_dfmr import (
 )
 from dask_dfmr.on_dask import tasks
 from dask_dfmr.on_dask.fit import compute_each, fetch, hold, run
-from dask_dfmr.on_dask.graph import GraphBuilder
 from dask_dfmr.on_dask.scheduling import cluster
+from dask_dfmr.on_dask.scheduling.builder import GraphBuilder
 from dask_dfmr.parameters import build_pipeline
 from tests.conftest import local_cluster
 from tests.data_makers import (

@@ -33,7 +33,6 @@ from distributed import Reschedule
 
 from dask_dfmr.mixtures.family import Rows
 from dask_dfmr.on_dask.fit import active_client, compute_each
-from dask_dfmr.on_dask.graph import GraphBuilder
 from dask_dfmr.on_dask.partitions import (
     Loader,
     Partitions,
@@ -43,6 +42,7 @@ from dask_dfmr.on_dask.partitions import (
     partitions_in_memory,
     rows_of,
 )
+from dask_dfmr.on_dask.scheduling.builder import GraphBuilder
 from dask_dfmr.on_dask.sorted_rows import SortedRows, merge
 from dask_dfmr.on_dask.tasks import PartitionTimeoutError, within
 

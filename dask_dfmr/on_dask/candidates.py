@@ -39,9 +39,9 @@ from dask_dfmr.on_dask.fit import (
     hold_each,
     raise_errors_of_tasks,
 )
-from dask_dfmr.on_dask.graph import GraphBuilder
 from dask_dfmr.on_dask.partitions import Loader, Partitions, rows_of
 from dask_dfmr.on_dask.rereading import Reader
+from dask_dfmr.on_dask.scheduling.builder import GraphBuilder
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.on_dask.tasks import FitSettings
 from dask_dfmr.seeds import PILOT_DRAW, PILOT_ROWS, stream

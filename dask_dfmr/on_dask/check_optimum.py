@@ -23,7 +23,7 @@ from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.on_dask import tasks
 from dask_dfmr.on_dask.fit import FitResult, HeldTask, Pipeline, fetch, hold_each, place, run
-from dask_dfmr.on_dask.graph import GraphBuilder
+from dask_dfmr.on_dask.scheduling.builder import GraphBuilder
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.refinement import optima
 from dask_dfmr.seeds import OPTIMUM_DRAW, OPTIMUM_FIT, OPTIMUM_ROWS, stream

@@ -21,8 +21,9 @@ from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.local.row_statistics import PartitionStatistics, Wanted
 from dask_dfmr.on_dask import tasks
 from dask_dfmr.on_dask.fit import Pipeline, fetch, hold_each, place
-from dask_dfmr.on_dask.graph import GraphBuilder, add_fits
+from dask_dfmr.on_dask.graph import add_fits
 from dask_dfmr.on_dask.rereading import Reader
+from dask_dfmr.on_dask.scheduling.builder import GraphBuilder
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 
 MOST_READ = 8

@@ -27,8 +27,6 @@ from dask_dfmr.local.pilots import Shortlist
 from dask_dfmr.mixtures.distances import BLOCK_SIZE, tile_blocks
 from dask_dfmr.on_dask.estimate_store import MEMORY_LIMIT, StoredEstimates, write_block
 from dask_dfmr.on_dask.graph import (
-    SPLIT_EVERY,
-    GraphBuilder,
     add_aggregation,
     add_all,
     add_fits,
@@ -39,6 +37,7 @@ from dask_dfmr.on_dask.graph import (
 )
 from dask_dfmr.on_dask.partitions import Partitions, reachable
 from dask_dfmr.on_dask.scheduling import cluster
+from dask_dfmr.on_dask.scheduling.builder import SPLIT_EVERY, GraphBuilder
 from dask_dfmr.on_dask.scheduling.trusted_workers import TrustedWorkers
 from dask_dfmr.on_dask.tasks import FitSettings, as_plain, estimate_of, lost_partition
 

@@ -16,8 +16,8 @@ from dask_dfmr.mixtures.distances import BLOCK_SIZE, tile_blocks
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.on_dask import tasks
 from dask_dfmr.on_dask.fit import HeldTask, fetch, hold_each, place
-from dask_dfmr.on_dask.graph import SPLIT_EVERY, GraphBuilder
 from dask_dfmr.on_dask.partitions import Partitions
+from dask_dfmr.on_dask.scheduling.builder import SPLIT_EVERY, GraphBuilder
 from dask_dfmr.on_dask.tasks import FitSettings
 
 _T = TypeVar("_T")
