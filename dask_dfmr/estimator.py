@@ -105,7 +105,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         every partition can be left out only so. The column is no feature, may be of any type that
         can be compared for equality, and is read first by itself; rows without a value are a machine
         of their own, and so is a partition that cannot be read. See the user guide for the cost.
-    method : {"dfmr", "mr", "coat", "trim", "hardened"}, default "dfmr"
+    method : {"dfmr", "mr", "coat", "hardened"}, default "dfmr"
         The filtered reduction; the reduction of all partitions; the estimate in the middle alone;
         the reduction without the components, of half of the weight, that are farthest from their
         centers; or the filtered reduction with further tests against estimates that collude, for up to

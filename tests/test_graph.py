@@ -165,7 +165,6 @@ COMPONENTWISE = {
     *("stack_estimates", "summary", "admit", "report_rows", "componentwise"),
 }
 
-TRIM = ONE_BLOCK - {"reduce", "finish"} | {"trim"}
 HARDENED = ONE_BLOCK | {"harden"}
 
 
@@ -187,9 +186,6 @@ class TestStages:
     def test_component_by_component(self, ddf):
         assert stage_names(dfmr(ddf, 2, heterogeneity="weights")) == prefixed(COMPONENTWISE)
 
-    def test_trim(self, ddf):
-        assert stage_names(dfmr(ddf, 2, method="trim")) == prefixed(TRIM)
-
     def test_hardened(self, ddf):
         assert stage_names(dfmr(ddf, 2, method="hardened")) == prefixed(HARDENED)
 
@@ -208,7 +204,7 @@ class TestStages:
 
     def test_every_stage_is_documented(self):
         documented = set(re.findall(r"dfmr_\w+", graph.__doc__))
-        built = MANY_BLOCKS | REFERENCES | COMPONENTWISE | TRIM | HARDENED | {"describe", "schema"}
+        built = MANY_BLOCKS | REFERENCES | COMPONENTWISE | HARDENED | {"describe", "schema"}
         assert documented >= prefixed(built)
         assert documented <= prefixed(built | {"results", "store", "lost_partition", "rows"})
 
@@ -255,8 +251,6 @@ class TestEqualToMemory:
         [
             {"method": "mr"},
             {"method": "coat"},
-            {"method": "trim"},
-            {"method": "trim", "n_starts": 3},
             {"method": "hardened"},
             {"method": "hardened", "rho": 1.3, "n_starts": 3},
             {"n_starts": 3},

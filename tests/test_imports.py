@@ -45,7 +45,6 @@ MATHEMATICS = (
     "refinement.optima",
     "selection.common_set",
     "aggregation.reduction",
-    "aggregation.trimmed_reduction",
     "mixtures.whitening",
     "aggregation.hardened.spectral",
     "aggregation.hardened.filter",

@@ -60,7 +60,6 @@ class TestWithout:
             {"rho": 1.3},
             {"n_references": 8},
             {"method": "coat"},
-            {"method": "trim"},
             {"method": "hardened"},
             {"n_starts": 3},
         ],

@@ -31,7 +31,6 @@ OPTIONS = [
     {},
     {"rho": 1.3},
     {"method": "mr"},
-    {"method": "trim"},
     {"heterogeneity": "weights"},
 ]
 

@@ -15,7 +15,6 @@ from dask_dfmr.aggregation.stages import intake as stages
 from dask_dfmr.aggregation.stages.consensus import Consensus
 from dask_dfmr.aggregation.stages.hardened import harden_verdict
 from dask_dfmr.aggregation.stages.intake import Block, CenterCandidate, Participants
-from dask_dfmr.aggregation.trimmed_reduction import trim
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.mixtures.distances import tile_blocks, upper_tiles
@@ -27,7 +26,7 @@ from dask_dfmr.seeds import SeedLike, seed_sequence
 def aggregate(
     estimates: Sequence[LocalEstimate | Mapping[str, Any]],
     *,
-    method: Literal["dfmr", "mr", "coat", "trim", "hardened"] = "dfmr",
+    method: Literal["dfmr", "mr", "coat", "hardened"] = "dfmr",
     rho: float | Literal["auto"] = "auto",
     false_exclusion_rate: float = FALSE_EXCLUSION_RATE,
     machine_weights: Literal["rows", "equal"] = "rows",
@@ -45,10 +44,9 @@ def aggregate(
         A mapping holds the arrays of a mixture and ``n_samples``, as
         :meth:`LocalEstimate.to_arrays` makes it. A malformed one is refused, with its reason in
         ``decision.refused``; so is one whose family or shape differs from the majority's.
-    method : {"dfmr", "mr", "coat", "trim", "hardened"}, default "dfmr"
+    method : {"dfmr", "mr", "coat", "hardened"}, default "dfmr"
         Distance filtered mixture reduction; mixture reduction of everything, unfiltered; the center
-        itself; mixture reduction without the components, of half of the weight, that are farthest
-        from their centers (the paper's baseline); or distance filtered mixture reduction with further
+        itself; or distance filtered mixture reduction with further
         tests against machines that collude or move what L2 distances hardly see: copies count as one,
         and no part of an estimate, and no direction that several move along together, may be farther
         off than sampling explains. Up to 2,000 estimates (``n_references=None`` for more), and not for
@@ -211,8 +209,6 @@ def decide(
         stages.pick_start([stages.offer_start(block, verdict, s) for block in blocks])
         for s in range(options.n_starts)
     ]
-    if options.method == "trim":
-        return trim(blocks, verdict, starts, options)
     reduced = [stages.reduce_blocks(blocks, verdict, start, options) for start in starts]
     return stages.finish(reduced, verdict, options)
 

@@ -19,7 +19,7 @@ from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.mixtures.family import Array, Family
 from dask_dfmr.mixtures.gaussian import Gaussian, Mixture
 
-METHODS = ("dfmr", "mr", "coat", "trim", "hardened")
+METHODS = ("dfmr", "mr", "coat", "hardened")
 
 PAPER_RHO = 1.3
 """The paper's choice; what lies within so many radii of the center is asked what sampling explains."""
@@ -454,7 +454,7 @@ class AggregationOptions:
     @property
     def effective_rho(self) -> float:
         """Radii that count as near; plain mixture reduction is the filter that keeps all."""
-        if self.method in ("mr", "trim"):
+        if self.method == "mr":
             return float("inf")
         return PAPER_RHO if isinstance(self.rho, str) else float(self.rho)
 

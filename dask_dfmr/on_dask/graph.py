@@ -18,7 +18,6 @@ Stages, as they appear on the dashboard (``dask.utils.key_split`` of the keys)::
     reduction at once         dfmr_reduce
     reduction in rounds       { dfmr_assign_block -> dfmr_tree_sum -> dfmr_recenter } x max_rounds
     method="hardened"         dfmr_harden, from dfmr_judge and all dfmr_l2_tile
-    method="trim"             dfmr_trim instead of these
     the result                dfmr_finish
     heterogeneity="weights"   dfmr_componentwise, from dfmr_admit to the result
 
@@ -40,7 +39,6 @@ import numpy as np
 from dask.delayed import Delayed
 from dask.task_spec import TaskRef
 
-from dask_dfmr.aggregation import trimmed_reduction as trimming
 from dask_dfmr.aggregation.reduction import add_assignments
 from dask_dfmr.aggregation.result import AggregationOptions
 from dask_dfmr.aggregation.stages import consensus as judging
@@ -174,10 +172,6 @@ def add_aggregation(
         of_all = list(tiles.values())
         hardened = (verdict, consensus, blocks, of_all, participants, settings.problem, options)
         verdict = g.add("harden", 0, _serial, hardening.harden_verdict, *hardened)
-    if options.method == "trim":
-        starts: list[Any] = [_add_start(g, s, blocks, verdict) for s in range(options.n_starts)]
-        trimmed = (trimming.trim, blocks, verdict, starts, options)
-        return g.add("trim", 0, _serial, *trimmed), reports
     usual = block_size is None or block_size >= block_size_for(len(messages))
     at_once = len(blocks) == 1 or (usual and len(messages) <= REDUCE_AT_ONCE)
     reduced: list[Any] = [
