@@ -12,8 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dask_dfmr import checks
-from dask_dfmr.aggregation.plan import aggregate
-from dask_dfmr.aggregation.result import METHODS, Aggregate
+from dask_dfmr.aggregation.options import METHODS
 from dask_dfmr.attacks.adversary import Adversary, check_rate, mixture_of, recruit
 from dask_dfmr.attacks.catalogue import Attack, find
 from dask_dfmr.attacks.on_partitions import corrupt_partitions
@@ -22,6 +21,7 @@ from dask_dfmr.exceptions import AggregationError
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.mixtures.metrics import mixing_distance
+from dask_dfmr.results import Aggregate, aggregate
 from dask_dfmr.seeds import SeedLike, seed_sequence, stream
 
 if TYPE_CHECKING:
@@ -55,7 +55,6 @@ def default_methods() -> dict[str, dict[str, Any]]:
     methods: dict[str, dict[str, Any]] = {
         "dfmr": {},
         "dfmr, rho=1.3": {"rho": 1.3},
-        "weights": {"heterogeneity": "weights"},
     }
     return methods | {name: {"method": name} for name in METHODS if name not in methods}
 
@@ -178,7 +177,7 @@ def stress_test(
         Shares of bad machines.
     methods : mapping of str to dict, or sequence of str, optional
         Names and the options of :func:`aggregate` behind them, or names of the default ones: "dfmr",
-        "dfmr, rho=1.3", "weights" (``heterogeneity="weights"``), and the other values of ``method``.
+        "dfmr, rho=1.3", and the other values of ``method``.
         All of those by default.
     strength : float, optional
         The attack's own by default.

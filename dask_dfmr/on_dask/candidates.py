@@ -23,8 +23,10 @@ import numpy as np
 from dask.sizeof import sizeof
 from numpy.typing import NDArray
 
-from dask_dfmr.aggregation.plan import aggregate_in_memory
-from dask_dfmr.aggregation.result import Aggregate, AggregationOptions
+from dask_dfmr.aggregation.options import AggregationOptions
+from dask_dfmr.aggregation.plan import aggregate_now
+from dask_dfmr.aggregation.reasons import Reason
+from dask_dfmr.aggregation.result import AggregationResult
 from dask_dfmr.exceptions import AggregationError
 from dask_dfmr.local import pilots as pilot
 from dask_dfmr.local.estimate import LocalEstimate, without_estimate
@@ -144,13 +146,13 @@ def aggregate_candidate(
     c: int,
     settings: FitSettings,
     options: AggregationOptions,
-) -> Aggregate | AggregationError:
+) -> AggregationResult | AggregationError:
     """One candidate with its own filter; an error is a result."""
     mine: list[Mapping[str, Any]] = [of_partition[c] for of_partition in messages]
     problem = settings.problem
     try:
         with single_threaded_blas():
-            return aggregate_in_memory(mine, options, settings.seed, problem.family, problem)
+            return aggregate_now(mine, options, settings.seed, problem.family, problem)
     except AggregationError as error:
         return AggregationError(str(error), error.reasons)
 
@@ -158,12 +160,12 @@ def aggregate_candidate(
 def reduce_candidate(
     messages: Sequence[Sequence[Message]],
     c: int,
-    own: Aggregate | None,
+    own: AggregationResult | None,
     common: NDArray[np.bool_],
-    refusals: Mapping[int, str],
+    refusals: Mapping[int, Reason],
     settings: FitSettings,
     options: AggregationOptions,
-) -> Aggregate | None:
+) -> AggregationResult | None:
     """One candidate from the common set; None where there is nothing to reduce."""
     if own is None:
         return None
@@ -247,7 +249,7 @@ class CandidateFits:
         Per partition, a list with a message for each candidate.
     rows : list of list of dict
         The same without mixtures: ``rows[c][i]`` is what partition i says of candidate c.
-    aggregates : list of Aggregate or AggregationError
+    aggregates : list of AggregationResult or AggregationError
         By each candidate's own filter.
     """
 
@@ -255,7 +257,7 @@ class CandidateFits:
     options: AggregationOptions
     messages: list[HeldTask]
     rows: list[list[Message]]
-    aggregates: list[Aggregate | AggregationError]
+    aggregates: list[AggregationResult | AggregationError]
 
     def judged(self, n_features: int) -> Judged:
         """What the verdicts and the local fits say, as arrays."""
@@ -263,7 +265,7 @@ class CandidateFits:
         shape = (len(self.rows), len(self.messages))
         judged, kept = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
         for c, aggregate in enumerate(self.aggregates):
-            if isinstance(aggregate, Aggregate):
+            if isinstance(aggregate, AggregationResult):
                 judged[c] = True
                 judged[c, list(aggregate.decision.refused)] = False
                 kept[c] = aggregate.decision.kept
@@ -275,14 +277,16 @@ class CandidateFits:
             kept,
         )
 
-    def reduce(self, common: CommonSet, refusals: Mapping[int, str]) -> list[Aggregate | None]:
+    def reduce(
+        self, common: CommonSet, refusals: Mapping[int, Reason]
+    ) -> list[AggregationResult | None]:
         """Every candidate from its estimates in the common set."""
         g = GraphBuilder()
         arguments = [task.argument for task in self.messages]
         messages = g.add("messages", 0, plain_candidates, arguments, len(self.candidates))
         refs = []
         for c, (own, settings) in enumerate(zip(self.aggregates, self.candidates, strict=True)):
-            mine = own if isinstance(own, Aggregate) else None
+            mine = own if isinstance(own, AggregationResult) else None
             given = (messages, c, mine, common.kept, dict(refusals), settings, self.options)
             refs.append(g.add("reduce_candidate", c, reduce_candidate, *given))
         return fetch(g, refs)

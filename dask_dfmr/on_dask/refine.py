@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
-from dask_dfmr.aggregation.result import Aggregate, Note
+from dask_dfmr.aggregation.result import AggregationResult, Note
 from dask_dfmr.exceptions import HeterogeneityWarning, PartitionWarning
 from dask_dfmr.local.estimate import Outcome
 from dask_dfmr.local.row_statistics import Wanted
@@ -41,7 +41,7 @@ class FollowUp:
 
     Attributes
     ----------
-    aggregate : Aggregate
+    aggregate : AggregationResult
         With the refined mixture, if there was a refinement.
     kept : ndarray of bool, shape (n_partitions,)
         Partitions whose rows are in the mixture now.
@@ -50,7 +50,7 @@ class FollowUp:
     refinement : Refinement or None
     """
 
-    aggregate: Aggregate
+    aggregate: AggregationResult
     kept: NDArray[np.bool_]
     reasons: dict[int, str] = field(default_factory=dict)
     refinement: Refinement | None = None

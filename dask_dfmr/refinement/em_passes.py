@@ -18,7 +18,7 @@ import numpy as np
 
 from dask_dfmr import checks
 from dask_dfmr.aggregation.null_law import Settled
-from dask_dfmr.aggregation.result import FALSE_EXCLUSION_RATE
+from dask_dfmr.aggregation.options import FALSE_EXCLUSION_RATE
 from dask_dfmr.exceptions import RefinementError
 from dask_dfmr.local.em import Ascent, ComponentCollapsedError, MeanChange, Point, RemainingGain
 from dask_dfmr.local.fit import LocalProblem

@@ -1,16 +1,17 @@
-"""Which of several mixtures describes the rows of good partitions best: who is good, and the criteria. Knows no Dask.
+"""The partitions on whose rows all candidates are compared, and each candidate's reduction from these partitions.
 
-Every candidate (a number of components and a structure) has local estimates, a filter and a verdict of its own. To be
-comparable all of them have to describe the same rows, so there is one *common set* of partitions:
+A candidate is a number of components and a covariance structure. Each candidate has local estimates and a filter of its
+own. Candidates are comparable only if they describe the same rows, so there is one *common set* of partitions:
 
-- The candidate that most partitions' own fits support is the *reference*: the one with the smallest median, one vote a
-  partition, of what a local fit's BIC lies above the partition's best. Its local estimates describe the rows, so that
-  bad ones stand out, and are determined by them, so that good ones lie together. A minority cannot move a median.
-- Left out is what the reference leaves out, or has too few rows to judge.
-- Left out is, too, what more than half of the candidates that judged it leave out: a minority of them may, because too
-  many components end in different optima, and too few may see no difference.
+- The *reference* is the candidate that the local fits of most partitions support: the one with the smallest median,
+  over all partitions, of the amount by which its BIC exceeds the best BIC of the partition. A minority cannot move a
+  median. The local estimates of the reference describe the rows, so that inconsistent partitions stand out. The rows
+  determine these estimates, so that consistent ones lie close together.
+- A partition is excluded if the reference's filter excludes it, or if it has too few rows for the reference.
+- It is also excluded if more than half of the candidates that assessed it exclude it. A minority of candidates does not
+  count: with too many components fits end in different optima, with too few they may not differ at all.
 
-Every candidate is then reduced anew, from its estimates in the common set.
+Every candidate is then reduced anew, from its estimates of the common set.
 """
 
 from __future__ import annotations
@@ -22,26 +23,43 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dask_dfmr.aggregation.result import Aggregate, AggregationOptions, FilterDecision
-from dask_dfmr.aggregation.stages import intake as stages
+from dask_dfmr.aggregation.options import AggregationOptions
+from dask_dfmr.aggregation.plan import (
+    CallNow,
+    Setting,
+    layout_in_memory,
+    plan_intake,
+    plan_reduction,
+)
+from dask_dfmr.aggregation.reasons import Reason
+from dask_dfmr.aggregation.result import AggregationResult, FilterDecision
+from dask_dfmr.aggregation.stages.keep import select
 from dask_dfmr.local.em import Ascent, ComponentCollapsedError, Point, RemainingGain
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.row_statistics import Measurement, PartitionStatistics
-from dask_dfmr.mixtures.distances import tile_blocks
 from dask_dfmr.mixtures.family import Array, Prior
 from dask_dfmr.mixtures.gaussian import Mixture
 
 CRITERIA = ("bic", "aic", "icl", "held_out")
 
 
-# -- who is compared on ----------------------------------------------------------------------------
+# -- the common set --------------------------------------------------------------------------------
 
 
 class Judged(NamedTuple):
-    """What the first read says of all candidates; arrays (n_candidates, n_partitions).
+    """The values of all candidates after the first read of the partitions.
 
-    ``log_likelihoods`` are means per row under the partition's own fit; ``judged`` says where there is one, and
-    ``kept`` what the candidate's own filter says of it. A candidate that could not be aggregated judges nobody.
+    Attributes
+    ----------
+    n_parameters : ndarray of int, shape (n_candidates,)
+    n_samples : ndarray of shape (n_partitions,)
+    log_likelihoods : ndarray of shape (n_candidates, n_partitions)
+        Mean per row, in nats, under the partition's own fit.
+    judged : ndarray of bool, shape (n_candidates, n_partitions)
+        Whether there is such a fit.
+    kept : ndarray of bool, shape (n_candidates, n_partitions)
+        Whether the candidate's own filter keeps the partition. A candidate that could not be aggregated keeps none,
+        and its exclusions do not count.
     """
 
     n_parameters: NDArray[np.intp]
@@ -58,9 +76,9 @@ class CommonSet(NamedTuple):
     ----------
     kept : ndarray of bool, shape (n_partitions,)
     reference : int
-        The candidate that most partitions support.
+        The candidate that the local fits of most partitions support.
     n_against, n_judges : ndarray of int, shape (n_partitions,)
-        So many candidates leave the partition out, of so many that judged it.
+        Number of candidates that exclude the partition, and number of those that assessed it.
     """
 
     kept: NDArray[np.bool_]
@@ -70,7 +88,7 @@ class CommonSet(NamedTuple):
 
 
 def bic_excess(judged: Judged) -> Array:
-    """What each local fit's BIC lies above the best of its partition, (n_candidates, n_partitions); inf for no fit."""
+    """BIC of each local fit less the best BIC of its partition, (n_candidates, n_partitions); inf without a fit."""
     n_samples = np.maximum(judged.n_samples, 1.0)
     penalties = judged.n_parameters[:, None] * np.log(n_samples)
     bic = penalties - 2.0 * n_samples * np.where(judged.judged, judged.log_likelihoods, 0.0)
@@ -80,13 +98,13 @@ def bic_excess(judged: Judged) -> Array:
 
 
 def find_common_set(judged: Judged) -> CommonSet:
-    """Reference and common set; at least one candidate must have judged somebody."""
+    """The reference and the common set; at least one candidate must have a fit of some partition."""
     excess = bic_excess(judged)
     voters = judged.judged.any(axis=0)
     works = judged.kept.any(axis=1)
     medians = np.where(works, np.median(excess[:, voters], axis=1), np.inf)
     n_fits = np.where(works, judged.judged.sum(axis=1), 0)
-    # With fits of fewer than half of the partitions every median is infinite: then the one with most fits.
+    # If fewer than half of the partitions have fits, every median is infinite: then most fits decide.
     reference = int(np.lexsort((judged.n_parameters, -n_fits, medians))[0])
     n_judges = judged.judged[works].sum(axis=0)
     n_against = (judged.judged & ~judged.kept)[works].sum(axis=0)
@@ -95,24 +113,28 @@ def find_common_set(judged: Judged) -> CommonSet:
     return CommonSet(kept if kept.any() else own, reference, n_against, n_judges)
 
 
+# -- the reductions --------------------------------------------------------------------------------
+
+
 def reduce_common(
     messages: Sequence[Mapping[str, Any]],
-    own: Aggregate,
+    own: AggregationResult,
     common: NDArray[np.bool_],
-    refusals: Mapping[int, str],
+    refusals: Mapping[int, Reason],
     options: AggregationOptions,
-) -> Aggregate | None:
-    """The reduction of a candidate's estimates in the common set; None where it has none there.
+) -> AggregationResult | None:
+    """The reduction of a candidate's estimates of the common set; None if it has none there.
 
     Parameters
     ----------
     messages : sequence of mapping
         The candidate's estimates, of all partitions.
-    own : Aggregate
-        What came of its own filter.
+    own : AggregationResult
+        The result with the candidate's own filter.
     common : ndarray of bool, shape (n_partitions,)
-    refusals : mapping of int to str
-        Why partitions are left out that its own filter kept.
+    refusals : mapping of int to Reason
+        Why the common set excludes partitions that the candidate's own filter keeps.
+    options : AggregationOptions
     """
     decision = own.decision
     usable = np.ones(len(common), dtype=bool)
@@ -122,29 +144,26 @@ def reduce_common(
         return None
     if (kept == decision.kept).all():
         return own
-    schema = stages.agree_on_schema([stages.describe_estimates(messages, own.mixture.family)])
-    blocks = [
-        stages.stack_estimates(messages[s], s.start, schema) for s in tile_blocks(len(messages))
-    ]
-    participants = stages.admit([block.summary for block in blocks], schema, options)
+    # No stage draws at random here, whatever the seed.
+    setting = Setting(options, np.random.SeedSequence(0), own.mixture.family)
+    layout = layout_in_memory(len(messages))
+    blocks, participants = plan_intake(CallNow(), messages, setting, layout)
     decided = _decided(decision, kept, refusals)
-    verdict = stages.verdict_on(
-        decided, participants, options, np.ones(len(participants.indices), dtype=bool)
-    )
-    start = stages.pick_start([stages.offer_start(block, verdict, 0) for block in blocks])
-    reduced = stages.reduce_blocks(blocks, verdict, start, options)
-    return stages.finish([reduced], verdict, options)
+    everywhere = np.ones(len(participants.indices), dtype=bool)
+    selected = select(decided, participants, options, everywhere)
+    result: AggregationResult = plan_reduction(CallNow(), blocks, selected, setting, layout)
+    return result
 
 
 def _decided(
-    decision: FilterDecision, kept: NDArray[np.bool_], refusals: Mapping[int, str]
+    decision: FilterDecision, kept: NDArray[np.bool_], refusals: Mapping[int, Reason]
 ) -> FilterDecision:
-    """The decision with another set of kept estimates, and a kept center."""
+    """The decision with another set of kept estimates, and a center among them."""
     nearest = np.where(kept, decision.distance_ratios, np.inf).argmin()
     center = decision.center if kept[decision.center] else int(nearest)
     refused = dict(decision.refused)
-    newly_out = [int(i) for i in np.flatnonzero(decision.kept & ~kept)]
-    refused |= {i: refusals[i] for i in newly_out if i in refusals}
+    newly_excluded = [int(i) for i in np.flatnonzero(decision.kept & ~kept)]
+    refused |= {i: refusals[i] for i in newly_excluded if i in refusals}
     return replace(decision, center=center, kept=kept, refused=refused)
 
 
