@@ -8,10 +8,10 @@ import pytest
 from sklearn.exceptions import NotFittedError
 
 from dask_dfmr import GaussianMixture, LocalEstimate, Mixture, aggregate, fit_local
-from dask_dfmr.aggregation.rerun import with_estimate
 from dask_dfmr.explanation.causes import compare_refit, explain_estimate
 from dask_dfmr.explanation.column_changes import ColumnChange, round_factor
 from dask_dfmr.explanation.standard_errors import make_standard_errors
+from dask_dfmr.explanation.table import with_estimate
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES
 from dask_dfmr.mixtures.metrics import mixing_distance
 from tests.data_makers import Reader, make_ddf, make_frame, other_unit, rolled

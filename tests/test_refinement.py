@@ -322,8 +322,8 @@ class TestWhatGoesWrong:
             make(method="coat", refine=1).fit(make_ddf())
 
     def test_components_kept_one_by_one_are_not_refined(self):
-        with pytest.raises(ValueError, match="heterogeneity='weights'"):
-            make(heterogeneity="weights", refine=1).fit(make_ddf())
+        with pytest.raises(ValueError, match="method='componentwise'"):
+            make(method="componentwise", refine=1).fit(make_ddf())
 
 
 class CountingOnce:

@@ -31,7 +31,7 @@ OPTIONS = [
     {},
     {"rho": 1.3},
     {"method": "mr"},
-    {"heterogeneity": "weights"},
+    {"method": "componentwise"},
 ]
 
 

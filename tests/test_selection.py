@@ -295,7 +295,7 @@ class TestEstimator:
         own = {"X", "criterion", "test_share"}
         starts = {"weights_init", "means_init", "precisions_init", "warm_start"}
         read_again = {"refit_excluded", "check_optimum"}
-        assert mine - own == theirs - starts - read_again - {"heterogeneity", "keep_estimates"}
+        assert mine - own == theirs - starts - read_again - {"keep_estimates"}
         assert "pilot" in START_NAMES
 
 

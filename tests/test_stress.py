@@ -12,7 +12,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from dask_dfmr import LocalEstimate, aggregate, mixing_distance
-from dask_dfmr.aggregation.result import METHODS
+from dask_dfmr.aggregation.options import METHODS
 from dask_dfmr.attacks import ATTACKS, corrupt, default_methods, stress_test
 from dask_dfmr.attacks.stress import COLUMNS
 from dask_dfmr.seeds import seed_sequence, stream

@@ -22,16 +22,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
-from scipy.special import gammaincinv
+from scipy.stats import chi
 from sklearn.utils import gen_batches
 
 from dask_dfmr.aggregation.medoid import Candidate, best_candidate, row_candidates
+from dask_dfmr.aggregation.reduction import SAME_COMPONENT
 from dask_dfmr.exceptions import AggregationError
 from dask_dfmr.mixtures.distances import Stack, log_self_products
 from dask_dfmr.mixtures.family import Array, Components, Family, Labels, canonical_order, take
-
-SAME_COMPONENT = 1e-12
-"""Divergences below this, in nats, are rounding: the components are the same."""
 
 LEAST_WEIGHT = 1e-12
 """Weight that stands for 0: distances divide by the rows of a component."""
@@ -298,7 +296,7 @@ def calibrate(
     >>> [round(calibrate(1e3, q, 1.0)[1] / 1e3, 2) for q in (2, 5, 9, 20, 65, 1325)]
     [3.16, 2.17, 1.83, 1.53, 1.28, 1.06]
     """
-    median, extreme = np.sqrt(2.0 * gammaincinv(0.5 * n_parameters, [0.5, 1.0 - level]))
+    median, extreme = chi.ppf(np.array([0.5, 1.0 - level]), n_parameters)
     radius = max(half_distance, float(median * np.sqrt(LEAST_CENTER_SCALE)))
     return radius, radius * max(rho, float(extreme / median))
 
