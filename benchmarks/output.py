@@ -111,7 +111,7 @@ def write_block(path: Path, command: str, text: str) -> None:
 def print_machine() -> None:
     """The machine, the date and the versions behind the results."""
     machine = f"{os.cpu_count()} cores, {_cpu_model()}, {platform.system()}"
-    print(f"Machine: {machine}, {date.today().isoformat()}.", end=" ")
+    print(f"Machine: {machine}, {date.today().isoformat()}.")
     versions = {"Python": platform.python_version()} | {
         module.__name__: module.__version__
         for module in (dask_dfmr, np, scipy, sklearn, dask, distributed)
