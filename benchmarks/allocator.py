@@ -32,7 +32,7 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 def fit_dfmr(rows: np.ndarray, start: Mixture, m: int) -> int:
     """Fit one partition with this package; return the number of passes."""
-    return fit_local(rows, start.n_components, start=start, n_machines=m).n_iter
+    return fit_local(rows, start.n_components, start=start, n_sources=m).n_iter
 
 
 def fit_sklearn(rows: np.ndarray, start: Mixture, m: int) -> int:

@@ -29,14 +29,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from attack_table_picture import draw_breakdown_curves
+from dask_dfmr.mixtures.information import Information
+from dask_dfmr.mixtures.metrics import parameter_error, truth_information
 from honest_fits import Setting, honest_fits
 from output import benchmark_parser, print_table, recorded
 from trimmed_reduction import trimmed_reduction
 
 from dask_dfmr import AggregationError, LocalEstimate, Mixture, aggregate, mixing_distance
 from dask_dfmr.attacks import ATTACKS, Adversary, default_methods, recruit
-from dask_dfmr.information import Information
-from dask_dfmr.metrics import parameter_error, truth_information
 
 RATES = (0.1, 0.2, 0.3, 0.4)
 CACHE = Path(__file__).with_name("cache")
@@ -67,13 +67,13 @@ class Case(NamedTuple):
 
 
 def cases(
-    setting: Setting, n_machines: int, rates: Sequence[float], folder: Path
+    setting: Setting, n_sources: int, rates: Sequence[float], folder: Path
 ) -> dict[float, Case]:
     """The cases of all rates, and of the rate 0, by rate."""
     truth, estimates = honest_fits(setting, folder)
     about = truth_information(truth)
     return {
-        rate: Case(truth, about, recruit(estimates[:n_machines], rate, random_state=setting.seed))
+        rate: Case(truth, about, recruit(estimates[:n_sources], rate, random_state=setting.seed))
         for rate in (0.0, *rates)
     }
 
@@ -152,7 +152,7 @@ Table = dict[str, dict[float, dict[str, list[Result]]]]
 
 
 def results_of(
-    setting: Setting, n_machines: int, rates: Sequence[float], options: argparse.Namespace
+    setting: Setting, n_sources: int, rates: Sequence[float], options: argparse.Namespace
 ) -> Table:
     """The results of one population; those in files are not computed again."""
     every: dict[float, Case] = {}
@@ -160,12 +160,12 @@ def results_of(
     for attack in options.attacks:
         table[attack] = {}
         for rate in (0.0,) if attack == NONE else rates:
-            label = f"{setting.name}_first{n_machines}_{attack}_{rate:g}{'_quick' * options.quick}"
+            label = f"{setting.name}_first{n_sources}_{attack}_{rate:g}{'_quick' * options.quick}"
             path = options.cache / "attack_table" / f"{label.replace(' ', '_')}.json"
             known = json.loads(path.read_text()) if path.exists() else {}
             missing = [name for name in options.methods if name not in known]
             if missing:
-                every = every or cases(setting, n_machines, rates, options.cache / "fits")
+                every = every or cases(setting, n_sources, rates, options.cache / "fits")
                 known |= try_attack(attack, every[rate], missing, options.quick)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(json.dumps(known))

@@ -6,7 +6,7 @@
 Of 20 partitions of 2,000 rows one is spoilt, in a column or component that is drawn at random. A spoilt partition
 counts as named if the kind of the finding and its columns (its component) are right, from the estimates alone. For
 the last line ``audit(X)`` also fits again. Populations: MixSim's definition, K = 3 in 5 columns, overlap .05. The line
-"honest" counts clean partitions that a ``false_drop_rate`` of .2 excludes.
+"honest" counts clean partitions that a ``false_exclusion_rate`` of .2 excludes.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from itertools import islice
 import dask
 import numpy as np
 from common import draw_partitions, draw_rows, estimates_around, population
+from dask_dfmr.aggregation.rerun import explanation_table, standard_errors_of
+from dask_dfmr.explanation.causes import explain_estimate
 from mixsim import mixsim
 from output import benchmark_parser, print_table, recorded
 
 from dask_dfmr import GaussianMixture, LocalEstimate, Mixture, aggregate, fit_local
-from dask_dfmr.audit import audit_estimate
-from dask_dfmr.reaggregation import audit_table, yardstick_of
 
 M, N, K, D = 20, 2000, 3, 5
 Rows = np.ndarray
@@ -101,7 +101,7 @@ CORRUPTIONS: dict[str, Callable[[Mixture, np.random.Generator], Spoilt]] = {
 
 def fits(rows: list[Rows], start: Mixture) -> list[LocalEstimate]:
     """Estimates of clean partitions; they start at the truth, which makes many fits quick."""
-    return [fit_local(X, K, start=start, n_machines=M) for X in rows]
+    return [fit_local(X, K, start=start, n_sources=M) for X in rows]
 
 
 def is_right(kind: str, kinds: set[str], named: set[int], wanted: set[int]) -> bool:
@@ -125,7 +125,7 @@ def corruption(name: str, draws: int) -> list[str]:
             counts["kept"] += 1
             continue
         clock -= time.process_time()
-        finding = audit_table(found)[1][M - 1]
+        finding = explanation_table(found)[1][M - 1]
         clock += time.process_time()
         named = set(finding.columns)
         if name == "one component moved":
@@ -136,10 +136,10 @@ def corruption(name: str, draws: int) -> list[str]:
         counts["right"] += right
         if not right:
             others[finding.kind] += 1
-    left_out = draws - counts["kept"]
+    excluded = draws - counts["kept"]
     wrong = ", ".join(f"{n} {kind}" for kind, n in others.most_common())
-    cost = f"{1000 * clock / max(left_out, 1):.0f} ms"
-    return [name, str(draws), str(left_out), str(counts["right"]), wrong or "-", cost]
+    cost = f"{1000 * clock / max(excluded, 1):.0f} ms"
+    return [name, str(draws), str(excluded), str(counts["right"]), wrong or "-", cost]
 
 
 def honest(draws: int) -> list[str]:
@@ -149,9 +149,9 @@ def honest(draws: int) -> list[str]:
         rng = np.random.default_rng([draw, 77])
         truth = mixsim(K, D, 0.05, draw % 10)
         found = aggregate(
-            fits(draw_partitions(truth, M, N, rng), truth), random_state=0, false_drop_rate=0.2
+            fits(draw_partitions(truth, M, N, rng), truth), random_state=0, false_exclusion_rate=0.2
         )
-        kinds.update(f.kind for f in audit_table(found)[1].values())
+        kinds.update(f.kind for f in explanation_table(found)[1].values())
     total = sum(kinds.values())
     wrong = ", ".join(f"{n} {kind}" for kind, n in kinds.items() if kind != "nothing")
     return ["honest", str(draws), str(total), str(kinds["nothing"]), wrong or "-", ""]
@@ -169,10 +169,10 @@ def other_optimum(draws: int) -> list[str]:
             init_params="random_from_data",
             random_state=draw,
             n_partitions=M,
-            second_look=False,
+            refit_excluded=False,
         )
         gm.fit(np.concatenate(rows))
-        table = gm.audit(np.concatenate(rows))
+        table = gm.explain(np.concatenate(rows))
         counts["left out"] += len(table)
         counts["right"] += int((table["kind"] == "other optimum").sum())
         counts.update(f"not: {kind}" for kind in table["kind"] if kind != "other optimum")
@@ -214,9 +214,9 @@ def again(m: int) -> list[str]:
     clocked(lambda: last.without(next(turns)))
     last.with_rho(2.0)
     clocked(lambda: last.with_rho(1.3))
-    yardstick = yardstick_of(last)
-    clocked(lambda: yardstick_of(last))
-    clocked(lambda: audit_estimate(estimates[3], yardstick, thorough=False))
+    yardstick = standard_errors_of(last)
+    clocked(lambda: standard_errors_of(last))
+    clocked(lambda: explain_estimate(estimates[3], yardstick, thorough=False))
     return [str(m), *cells]
 
 

@@ -46,7 +46,7 @@ def size_row(n_components: int, n_features: int, m: int, n: int, repetitions: in
     for _ in range(repetitions):
         samples = (truth.sample(n, rng)[0] for _ in range(m))
         estimates: list[LocalEstimate] = [
-            fit_local(X, n_components, start=truth, n_machines=m) for X in samples
+            fit_local(X, n_components, start=truth, n_sources=m) for X in samples
         ]
         ratios.append(aggregate(estimates).decision.distance_ratios)
     pooled = np.concatenate(ratios)

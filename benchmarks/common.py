@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 from dask.callbacks import Callback
+from dask_dfmr.mixtures.gaussian import Gaussian
 
 from dask_dfmr import LocalEstimate, Mixture
-from dask_dfmr.families.gaussian import Gaussian
 
 OVERLAPS = (0.1, 0.2, 0.3)
 SEEDS = (1, 2)
@@ -61,7 +61,7 @@ def estimates_around(
         v[: len(root)] -= root * (root @ v[: len(root)])  # weights sum to one
         drawn = family.from_coordinates(v, origin)
         if drawn is not None:
-            yield LocalEstimate(Mixture.from_components(family, *drawn), n_rows)
+            yield LocalEstimate(family.mixture(*drawn), n_rows)
 
 
 # -- clocks --------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ from dask_dfmr import HeterogeneityWarning, LocalEstimate, Mixture, aggregate, d
 
 LEVELS = (0.05, 0.01, 0.001)
 JUDGING = (
-    *("draw_machines", "take_machines", "join_machines"),
+    *("draw_estimates", "take_estimates", "join_estimates"),
     *("consensus", "consensus_distances", "judge"),
 )
 WELLS = Path(__file__).parents[1] / "examples" / "data" / "cytometry.parquet"
@@ -44,7 +44,7 @@ class Case(NamedTuple):
 
     n_components: int
     n_features: int
-    n_machines: int
+    n_sources: int
     n_rows: int
     repetitions: int
 
@@ -72,8 +72,8 @@ def populations(case: Case) -> list[Mixture]:
 def sizes(case: Case, unequal: bool, rng: np.random.Generator) -> np.ndarray:
     """Numbers of rows, one a machine."""
     if not unequal:
-        return np.full(case.n_machines, case.n_rows)
-    return (case.n_rows * np.exp2(rng.uniform(-1, 3, case.n_machines))).astype(int)
+        return np.full(case.n_sources, case.n_rows)
+    return (case.n_rows * np.exp2(rng.uniform(-1, 3, case.n_sources))).astype(int)
 
 
 def simulated(case: Case, unequal: bool) -> Iterator[tuple[list[np.ndarray], Mixture]]:
@@ -107,7 +107,7 @@ def measure(name: str, draws: Iterator[tuple[list[np.ndarray], Mixture]]) -> lis
         if not p_values:
             costs = cost_of_judging(rows, start.n_components)
         estimates: list[LocalEstimate] = [
-            fit_local(X, start.n_components, start=start, n_machines=len(rows)) for X in rows
+            fit_local(X, start.n_components, start=start, n_sources=len(rows)) for X in rows
         ]
         result = aggregate(estimates)
         decision = result.decision

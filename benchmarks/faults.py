@@ -29,11 +29,11 @@ import dask
 import distributed
 import numpy as np
 import psutil
+from dask_dfmr.on_dask.fit import run
+from dask_dfmr.parameters import build_pipeline
 from output import benchmark_parser, print_lines, print_progress, print_table, recorded
 
 from dask_dfmr import ClusterError, GaussianMixture, Mixture
-from dask_dfmr.execution import run
-from dask_dfmr.pipeline import build_pipeline
 from tests.conftest import local_cluster
 from tests.data_makers import Reader, WaitingReader, broken, deadly, make_ddf, renamed, same_bits
 from tests.killers import RandomKiller, kill, killing_at, mortal_cluster, pids
@@ -43,13 +43,13 @@ N_WORKERS = 3
 STAGES = {
     "pilots": ["read_pilot", "pilot_scale", "fit_pilot", "shortlist"],
     "local fits": ["fit_partition", "report_rows"],
-    "tiles of the distances": ["stack_estimates", "call_roll", "l2_tile", "coat_candidate"],
+    "tiles of the distances": ["stack_estimates", "admit", "l2_tile", "coat_candidate"],
     "filter and consensus": [
-        *("coat_min", "l2_filter", "draw_machines", "take_machines", "join_machines"),
+        *("coat_min", "l2_filter", "draw_estimates", "take_estimates", "join_estimates"),
         *("consensus", "consensus_distances", "judge"),
     ],
     "reduction at once": ["offer_start", "pick_start", "reduce", "finish"],
-    "reduction in rounds": ["assign_block", "tree_sum", "recentre", "finish"],
+    "reduction in rounds": ["assign_block", "tree_sum", "recenter", "finish"],
     "refinement": ["measure_partition", "add_measurements", "ask_readings"],
 }
 

@@ -64,7 +64,7 @@ def build_row(m: int) -> list[str]:
         seconds.append(time.process_time() - began)
     stages = Counter(map(stage_of, graph))
     fits, tiles = stages["dfmr_fit_partition"], stages["dfmr_l2_tile"]
-    rounds = sum(stages[f"dfmr_{name}"] for name in ("assign_block", "tree_sum", "recentre"))
+    rounds = sum(stages[f"dfmr_{name}"] for name in ("assign_block", "tree_sum", "recenter"))
     median = float(np.median(seconds))
     counts = [len(graph), fits, tiles, rounds, len(graph) - fits - tiles - rounds]
     return [str(m), f"{median:.3f}", f"{1e6 * median / len(graph):.0f}", *map(str, counts)]
@@ -99,7 +99,7 @@ def bare_fits(m: int) -> float:
     rows = [read_partition(i).to_numpy() for i in range(m)]
     began = time.process_time()
     for X in rows:
-        fit_local(X, 1, n_machines=m)
+        fit_local(X, 1, n_sources=m)
     return time.process_time() - began
 
 

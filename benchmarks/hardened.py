@@ -29,27 +29,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from dask_dfmr.aggregation.plan import decide, measure_blocks
+from dask_dfmr.aggregation.result import AggregationOptions
+from dask_dfmr.aggregation.stages import consensus as judging
+from dask_dfmr.aggregation.stages import intake as stages
+from dask_dfmr.mixtures.distances import tile_blocks
+from dask_dfmr.mixtures.metrics import parameter_error, truth_information
+from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from false_drops import wells
 from honest_fits import Setting, honest_fits
 from output import benchmark_parser, print_progress, print_table, recorded
 from scipy.stats import norm
 
-from dask_dfmr import (
-    Aggregate,
-    LocalEstimate,
-    Mixture,
-    aggregate,
-    fit_local,
-    judging,
-    mixing_distance,
-    stages,
-)
-from dask_dfmr.aggregation import decide, measure_blocks
+from dask_dfmr import Aggregate, LocalEstimate, Mixture, aggregate, fit_local, mixing_distance
 from dask_dfmr.attacks import Adversary, recruit
-from dask_dfmr.decision import AggregationOptions
-from dask_dfmr.distances import tile_blocks
-from dask_dfmr.metrics import parameter_error, truth_information
-from dask_dfmr.threads import single_threaded_blas
 
 CACHE = Path(__file__).with_name("cache")
 RATES = (0.1, 0.2, 0.3, 0.4)
@@ -207,10 +200,10 @@ def results_of(estimates: list[LocalEstimate]) -> dict[str, Aggregate]:
         stages.stack_estimates(estimates[s], s.start, schema, Mixture)
         for s in tile_blocks(len(estimates))
     ]
-    roll = stages.call_roll([block.presence for block in blocks], schema, options["hardened"])
-    problem, seed = judging.problem_of(roll, Mixture), np.random.SeedSequence(0)
-    measured = measure_blocks(blocks, roll, options["hardened"], seed, problem)
-    return {name: decide(blocks, roll, measured, o, Mixture) for name, o in options.items()}
+    participants = stages.admit([block.summary for block in blocks], schema, options["hardened"])
+    problem, seed = judging.problem_of(participants, Mixture), np.random.SeedSequence(0)
+    measured = measure_blocks(blocks, participants, options["hardened"], seed, problem)
+    return {name: decide(blocks, participants, measured, o, Mixture) for name, o in options.items()}
 
 
 class Results:
@@ -398,8 +391,8 @@ OTHERS = (
     ("d = 2", (0.1, 0.3), {"n_features": 2}, (20, 100)),
     ("n = 1000", (0.1, 0.3), {"n_rows": 1000}, (20, 100)),
     ("K = 10", (0.1, 0.3), {"n_components": 10}, (100,)),
-    ("d = 30", (0.1,), {"n_features": 30, "n_machines": 20}, (20,)),
-    ("m = 500", (0.1, 0.3), {"n_machines": 500}, (500,)),
+    ("d = 30", (0.1,), {"n_features": 30, "n_sources": 20}, (20,)),
+    ("m = 500", (0.1, 0.3), {"n_sources": 500}, (500,)),
 )
 
 
@@ -410,7 +403,7 @@ def print_real() -> None:
         found: dict[str, list[float]] = {name: [] for name in METHODS}
         unusable = doubted = 0
         for rows, start in wells(n_components, n_rows, 10):
-            fits = (fit_local(X, n_components, start=start, n_machines=len(rows)) for X in rows)
+            fits = (fit_local(X, n_components, start=start, n_sources=len(rows)) for X in rows)
             estimates = [e for e in fits if e.is_usable]
             results = results_of(estimates)
             unusable += any("does not apply" in note.message for note in results["hardened"].notes)

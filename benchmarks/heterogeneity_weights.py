@@ -55,9 +55,9 @@ def reweighted(mixture: Mixture, weights: np.ndarray) -> Mixture:
     return Mixture(np.asarray(weights), mixture.means, mixture.covariances)
 
 
-def fit(rows: np.ndarray, start: Mixture, n_machines: int) -> LocalEstimate:
+def fit(rows: np.ndarray, start: Mixture, n_sources: int) -> LocalEstimate:
     """One machine's estimate."""
-    return fit_local(rows, K, start=start, n_machines=n_machines)
+    return fit_local(rows, K, start=start, n_sources=n_sources)
 
 
 def fits(

@@ -11,14 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 from common import draw_rows
+from dask_dfmr.local import pilots as pilot
+from dask_dfmr.local.fit import LocalProblem
+from dask_dfmr.mixtures.gaussian import Gaussian
+from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
+from dask_dfmr.on_dask.tasks import FitSettings, fit_rows
+from dask_dfmr.seeds import PILOT_DRAW, PILOT_FIT, PILOT_ROWS, stream
 from mixsim import paper_population
 
-from dask_dfmr import LocalEstimate, Mixture, pilot
-from dask_dfmr.families.gaussian import Gaussian
-from dask_dfmr.local_fit import LocalProblem
-from dask_dfmr.random import PILOT_DRAW, PILOT_FIT, PILOT_ROWS, stream
-from dask_dfmr.tasks import FitSettings, fit_rows
-from dask_dfmr.threads import single_threaded_blas
+from dask_dfmr import LocalEstimate, Mixture
 
 
 class Setting(NamedTuple):
@@ -26,7 +27,7 @@ class Setting(NamedTuple):
 
     overlap: float
     seed: int
-    n_machines: int = 100
+    n_sources: int = 100
     n_components: int = 5
     n_features: int = 10
     n_rows: int = 5000
@@ -35,7 +36,7 @@ class Setting(NamedTuple):
     def name(self) -> str:
         """Name of the file without its ending."""
         return (
-            f"K{self.n_components}_d{self.n_features}_n{self.n_rows}_m{self.n_machines}"
+            f"K{self.n_components}_d{self.n_features}_n{self.n_rows}_m{self.n_sources}"
             f"_o{self.overlap:g}_s{self.seed}"
         )
 
@@ -66,11 +67,11 @@ def honest_fits(setting: Setting, folder: Path) -> tuple[Mixture, list[LocalEsti
 
 def _fit(truth: Mixture, setting: Setting) -> list[LocalEstimate]:
     seed = np.random.SeedSequence((setting.seed, round(1000 * setting.overlap)))
-    problem = LocalProblem(Gaussian("full"), setting.n_components, n_machines=setting.n_machines)
+    problem = LocalProblem(Gaussian("full"), setting.n_components, n_sources=setting.n_sources)
     settings = FitSettings(problem, "pilot", seed)
     rows_seed, *_ = seed.spawn(1)
     rng = np.random.default_rng(rows_seed)
-    rows = [draw_rows(truth, setting.n_rows, rng) for _ in range(setting.n_machines)]
+    rows = [draw_rows(truth, setting.n_rows, rng) for _ in range(setting.n_sources)]
     drawn = pilot.draw_pilots(len(rows), stream(seed, PILOT_DRAW))
     pilots = {i: pilot.read_pilot(problem, rows[i], stream(seed, PILOT_ROWS, i)) for i in drawn}
     scale = pilot.pilot_scale(list(pilots.values()))

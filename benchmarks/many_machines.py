@@ -25,11 +25,11 @@ from itertools import islice
 
 import numpy as np
 from common import estimates_around, population
+from dask_dfmr.aggregation.references import N_REFERENCES
+from dask_dfmr.aggregation.result import FilterDecision
 from output import benchmark_parser, print_table, recorded
 
 from dask_dfmr import LocalEstimate, Mixture, aggregate
-from dask_dfmr.decision import FilterDecision
-from dask_dfmr.references import N_REFERENCES
 
 N_ROWS = 2000
 OVERLAP, SEED = 0.1, 1
@@ -173,7 +173,7 @@ def print_cost(sizes: Sequence[int], all_pairs_up_to: int) -> None:
 
 def print_agreement(options: argparse.Namespace) -> None:
     """The two tables of agreement."""
-    header = ["bad estimates", "share", "all pairs drop: bad", "honest", "same centre"]
+    header = ["bad estimates", "share", "all pairs drop: bad", "honest", "same center"]
     header += ["dropped bad ones kept (worst draw)", "honest verdicts that differ (worst draw)"]
     center = population(OVERLAP, SEED)
     agreement = [

@@ -31,13 +31,14 @@ from typing import NamedTuple
 
 import numpy as np
 from common import draw_partitions, draw_rows, population
+from dask_dfmr.local import pilots as pilot
+from dask_dfmr.local.fit import LocalProblem
+from dask_dfmr.mixtures.gaussian import Gaussian
+from dask_dfmr.seeds import seed_sequence, stream
 from output import benchmark_parser, print_progress, print_table, recorded
 from threadpoolctl import threadpool_limits
 
-from dask_dfmr import Mixture, aggregate, fit_local, mixing_distance, pilot
-from dask_dfmr.families.gaussian import Gaussian
-from dask_dfmr.local_fit import LocalProblem
-from dask_dfmr.random import seed_sequence, stream
+from dask_dfmr import Mixture, aggregate, fit_local, mixing_distance
 
 Rows = np.ndarray
 SHARE_BAD = 0.4
@@ -134,7 +135,7 @@ class Data:
 
     def __init__(self, parts: list[Rows], n_bad: int, truth: Mixture) -> None:
         self.parts, self.n_bad, self.truth = parts, n_bad, truth
-        self.problem = LocalProblem(Gaussian(), truth.n_components, n_machines=len(parts))
+        self.problem = LocalProblem(Gaussian(), truth.n_components, n_sources=len(parts))
         self.from_truth = [self.problem.fit(X, truth) for X in parts[n_bad:]]
         honest = aggregate(self.from_truth, method="mr").mixture
         self.oracle = mixing_distance(honest, truth)

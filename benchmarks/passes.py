@@ -18,10 +18,10 @@ from typing import NamedTuple
 
 import numpy as np
 from common import draw_rows, population
+from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from output import benchmark_parser, print_table, recorded
 
 from dask_dfmr import LocalEstimate, Mixture, fit_local
-from dask_dfmr.threads import single_threaded_blas
 
 OVERLAPS, SEEDS = (0.1, 0.3), (1, 2)
 
@@ -38,7 +38,7 @@ class Pair(NamedTuple):
     objective: float
 
 
-def compare(truth: Mixture, n: int, n_machines: int, rng: np.random.Generator) -> Pair:
+def compare(truth: Mixture, n: int, n_sources: int, rng: np.random.Generator) -> Pair:
     """Both fits of the ``n`` rows of one machine."""
     X, other = draw_rows(truth, n, rng), draw_rows(truth, 20_000, rng)
     start = fit_local(other, 5, start=truth, tol=1e-5).mixture
@@ -49,12 +49,12 @@ def compare(truth: Mixture, n: int, n_machines: int, rng: np.random.Generator) -
                 X,
                 5,
                 start=start,
-                n_machines=machines,
+                n_sources=machines,
                 accelerate=accelerate,
                 max_iter=20_000,
                 random_state=0,
             )
-            for machines in (n_machines, TIGHTER * n_machines)
+            for machines in (n_sources, TIGHTER * n_sources)
         ]
         for accelerate in (False, True)
     ]

@@ -147,12 +147,12 @@ class Layout(NamedTuple):
 
     def frames(self) -> list[pd.DataFrame]:
         """The rows of each machine, without the column that names it."""
-        if self.machines == "partition":
+        if self.source == "partition":
             return [part.compute() for part in self.X.partitions]
         rows = self.X.compute()
         return [
-            rows[rows[self.machines] == s].drop(columns=self.machines)
-            for s in sorted(set(rows[self.machines]))
+            rows[rows[self.source] == s].drop(columns=self.source)
+            for s in sorted(set(rows[self.source]))
         ]
 
 
@@ -308,7 +308,7 @@ REMEDIES = " Rows of partitions may be sorted"
 HEADER = ("method", "machines kept", "rows used", "held-out", "lost", "classes", "warned", "s")
 
 
-class Yardstick:
+class StandardErrors:
     """Scores mixtures on the held-out rows against the best mixture of all rows."""
 
     def __init__(self, table: Table) -> None:
@@ -327,7 +327,7 @@ class Yardstick:
         return [f"{scores.mean():.3f}", f"{unknown:.1%}", f"{agreement:.2f}"]
 
 
-def print_yardsticks(table: Table, yardstick: Yardstick) -> None:
+def print_yardsticks(table: Table, yardstick: StandardErrors) -> None:
     """Print the scores of scikit-learn on all rows, from one other start, and on a tenth of the rows."""
     rows = table.fitted[table.features].dropna()
     tenth = rows.sample(frac=0.1, random_state=0)
@@ -345,7 +345,7 @@ def print_yardsticks(table: Table, yardstick: Yardstick) -> None:
     )
 
 
-def print_results(layout: Layout, results: Sequence[Result], yardstick: Yardstick) -> None:
+def print_results(layout: Layout, results: Sequence[Result], yardstick: StandardErrors) -> None:
     """Print the table of a layout; below it the warnings, and the sources that were excluded."""
     print(f"### {layout.name}\n")
     rows, warned = [], []
@@ -406,7 +406,7 @@ def show_ocean(path: Path, pictures: Path | None) -> None:
     """Print the tables of the ocean: sorted by latitude, bands of latitude as machines, shuffled."""
     print("## Ocean\n")
     table = ocean(path)
-    yardstick = Yardstick(table)
+    yardstick = StandardErrors(table)
     shown = print_comparison(table, layouts_of(table, 36, "latitude", ["band"]), yardstick)
     show_choice(table, 36, range(4, 21, 4))
     if pictures is not None:
@@ -449,7 +449,9 @@ ON_MAPS = {
 }
 
 
-def draw_classes(path: Path, table: Table, yardstick: Yardstick, results: list[Result]) -> None:
+def draw_classes(
+    path: Path, table: Table, yardstick: StandardErrors, results: list[Result]
+) -> None:
     """Draw maps of the classes of all cells under some of the results."""
     from real_data_pictures import draw_oceans
 
@@ -472,11 +474,13 @@ def show_flights() -> None:
     """Print the tables of the flights: in the order of days, months and carriers as machines, shuffled."""
     print("## Flights\n")
     table = flights()
-    print_comparison(table, layouts_of(table, 100, "day", ["month", "carrier"]), Yardstick(table))
+    print_comparison(
+        table, layouts_of(table, 100, "day", ["month", "carrier"]), StandardErrors(table)
+    )
 
 
 def print_comparison(
-    table: Table, layouts: Iterator[Layout], yardstick: Yardstick
+    table: Table, layouts: Iterator[Layout], yardstick: StandardErrors
 ) -> list[list[Result]]:
     """Print the tables of all methods on all layouts; return the results by layout."""
     print_yardsticks(table, yardstick)

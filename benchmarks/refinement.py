@@ -20,18 +20,18 @@ from itertools import product
 import dask
 import numpy as np
 from common import draw_partitions, population
+from dask_dfmr.on_dask.fit import FitResult, run
+from dask_dfmr.on_dask.refine import FollowUp, follow_up
+from dask_dfmr.parameters import build_pipeline
+from dask_dfmr.refinement.em_passes import RefinementOptions
 from output import benchmark_parser, print_table, recorded
 
 from dask_dfmr import GaussianMixture, Mixture, fit_local, mixing_distance
-from dask_dfmr.execution import FitResult, run
-from dask_dfmr.follow_up import FollowUp, follow_up
-from dask_dfmr.pipeline import build_pipeline
-from dask_dfmr.refinement import RefinementOptions
 
 PASSES = (0, 1, 2, 5, 10, 20, "auto")
 OWN = (
     *("on_failed", "keep_estimates", "warm_start", "verbose"),
-    *("second_look", "restarts", "refine"),
+    *("refit_excluded", "check_optimum", "refine"),
 )
 """Parameters of the estimator that are not those of a pipeline."""
 
@@ -93,7 +93,7 @@ def row_of(n: int, overlap: float, seed: int, repeat: int, m: int) -> list[objec
     errors = [mixing_distance(f.aggregate.mixture, truth) / pooled for f in refined.values()]
     auto = refined["auto"].refinement
     assert auto is not None
-    n_reads = sum(record.n_partitions + len(record.left_out) for record in auto.passes)
+    n_reads = sum(record.n_partitions + len(record.excluded) for record in auto.passes)
     return [
         n,
         overlap,
@@ -103,7 +103,7 @@ def row_of(n: int, overlap: float, seed: int, repeat: int, m: int) -> list[objec
         len(auto.passes),
         f"{n_reads / kept.sum():.1f}",
         int(kept.sum()),
-        len(auto.left_out),
+        len(auto.excluded),
     ]
 
 

@@ -12,12 +12,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from dask_dfmr.aggregation.reduction import (
+    MAX_ROUNDS,
+    ROUNDING,
+    Centers,
+    in_canonical_order,
+    move_centers,
+)
+from dask_dfmr.aggregation.stages.intake import row_cap
+from dask_dfmr.mixtures.distances import stack_mixtures
+from dask_dfmr.mixtures.family import Array, Components, Family, canonical_order
 
 from dask_dfmr import LocalEstimate, Mixture, aggregate
-from dask_dfmr.distances import stack_mixtures
-from dask_dfmr.families import Array, Components, Family, canonical_order
-from dask_dfmr.reduction import MAX_ROUNDS, ROUNDING, Centers, in_canonical_order, move_centers
-from dask_dfmr.stages import row_cap
 
 TRIMMED_SHARE = 0.5
 """Share of the weight of all pooled components that takes no part in a round."""
@@ -95,7 +101,7 @@ def trimmed_reduction(
     kept = is_usable.copy()
     kept[usable] = best.kept.reshape(len(usable), -1).any(axis=1)
     centers = in_canonical_order(family, best.centers)
-    mixture = Mixture.from_components(family, centers.weights, centers.components)
+    mixture = family.mixture(centers.weights, centers.components)
     return TrimmedReduction(
         mixture, kept, decision.center, centers.objective, centers.n_iter, centers.converged
     )

@@ -1,9 +1,9 @@
-"""Claim: a bad source whose rows lie in all files is excluded only with ``machines=``.
+"""Claim: a bad source whose rows lie in all files is excluded only with ``source=``.
 
     python benchmarks/unit_of_trust.py --data DIR [--cost 20x20x5000 100x50x10000] [--repeats 3]
 
 1. Cost. Parquet files of rows from the population (overlap .1, K = 5, 10 columns), every file with rows of every
-   sensor. "read" is reading the features of all files and nothing else. "grouped" is all that ``machines="sensor"``
+   sensor. "read" is reading the features of all files and nothing else. "grouped" is all that ``source="sensor"``
    does before the fits (finding the sensors and their rows), reading included. "Dask's shuffle" sends the rows to the
    same places with ``set_index(divisions=...)``. It may use disk or the workers (p2p), and does not restore the order
    of rows. "mixed" is ``mix_partitions``. There are two threads, or a cluster of two processes of one thread; the
@@ -31,11 +31,11 @@ import pandas as pd
 import psutil
 from clusters import local_cluster
 from common import draw_rows, population
+from dask_dfmr.on_dask.by_column import sources_of
+from dask_dfmr.on_dask.fit import compute_each
 from output import benchmark_parser, print_table, recorded
 
 from dask_dfmr import GaussianMixture, aggregate, mix_partitions, mixing_distance
-from dask_dfmr.execution import compute_each
-from dask_dfmr.sources import machines_of
 
 K = 5
 COLUMNS = [f"x{j}" for j in range(10)]
@@ -101,7 +101,7 @@ def count_rows(loader: Any, *values: Any) -> int:
 
 def load_all(X: dd.DataFrame, machines: str) -> list[int]:
     """Load the rows of every machine, as its fit would; return their numbers."""
-    partitions = machines_of(X, machines)
+    partitions = sources_of(X, machines)
 
     def add(g: Any, i: int) -> Any:
         return g.add("count", i, count_rows, partitions.loaders[i], *partitions.loaders[i].refs)
@@ -186,7 +186,7 @@ def error_row(kind: str, n_bad: int, seeds: int) -> list[Any]:
         frame.loc[bad, COLUMNS] = KINDS[kind](frame.loc[bad, COLUMNS].to_numpy())
         X = dd.from_pandas(frame, npartitions=20)
         files = GaussianMixture(K, random_state=seed).fit(X[COLUMNS])
-        sensors = GaussianMixture(K, random_state=seed, machines="sensor").fit(X)
+        sensors = GaussianMixture(K, random_state=seed, source="sensor").fit(X)
         oracle = aggregate(list(sensors.estimates_)[n_bad:], method="mr").mixture
         ratios.append([w1(oracle), w1(files) / w1(oracle), w1(sensors) / w1(oracle)])
         kept = sensors.support_

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from dask_dfmr.aggregation.reduction import Centers
 from numpy.testing import assert_allclose, assert_array_equal
 
 from dask_dfmr import LocalEstimate, mixing_distance
-from dask_dfmr.reduction import Centers
 from tests import naive, test_reference
 from tests.benchmark_scripts import benchmark_script
 from tests.strategies import jiggled, random_mixture, shuffled
@@ -41,9 +41,9 @@ def naive_trimmed(mixtures, start, share=0.5, rounds=50):
         for k in range(len(start.means)):
             w = np.where(labels == k, kept, 0.0)
             mu = w @ means / w.sum()
-            centred = means - mu
+            centered = means - mu
             scatter = sum(
-                w[i] * (covariances[i] + np.outer(centred[i], centred[i])) for i in range(len(w))
+                w[i] * (covariances[i] + np.outer(centered[i], centered[i])) for i in range(len(w))
             )
             new_weights.append(w.sum() / kept.sum())
             new_means.append(mu)
