@@ -29,14 +29,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from attack_table_picture import draw_breakdown_curves
-from dask_dfmr.mixtures.information import Information
-from dask_dfmr.mixtures.metrics import parameter_error, truth_information
 from honest_fits import Setting, honest_fits
 from output import benchmark_parser, print_table, recorded
 from trimmed_reduction import trimmed_reduction
 
 from dask_dfmr import AggregationError, LocalEstimate, Mixture, aggregate, mixing_distance
 from dask_dfmr.attacks import ATTACKS, Adversary, default_methods, recruit
+from dask_dfmr.mixtures.information import Information
+from dask_dfmr.mixtures.metrics import parameter_error, truth_information
 
 RATES = (0.1, 0.2, 0.3, 0.4)
 CACHE = Path(__file__).with_name("cache")

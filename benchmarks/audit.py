@@ -20,12 +20,12 @@ from itertools import islice
 import dask
 import numpy as np
 from common import draw_partitions, draw_rows, estimates_around, population
-from dask_dfmr.aggregation.rerun import explanation_table, standard_errors_of
-from dask_dfmr.explanation.causes import explain_estimate
 from mixsim import mixsim
 from output import benchmark_parser, print_table, recorded
 
 from dask_dfmr import GaussianMixture, LocalEstimate, Mixture, aggregate, fit_local
+from dask_dfmr.aggregation.rerun import explanation_table, standard_errors_of
+from dask_dfmr.explanation.causes import explain_estimate
 
 M, N, K, D = 20, 2000, 3, 5
 Rows = np.ndarray

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from dask_dfmr.mixtures.information import Information
-from dask_dfmr.mixtures.metrics import parameter_error, truth_information
 from honest_fits import Setting, honest_fits
 from output import benchmark_parser, print_table, recorded
 
 from dask_dfmr import LocalEstimate, Mixture, NoMajorityWarning, aggregate
 from dask_dfmr.attacks import recruit
+from dask_dfmr.mixtures.information import Information
+from dask_dfmr.mixtures.metrics import parameter_error, truth_information
 
 RATES = (0.4, 0.45, 0.475, 0.5, 0.525, 0.6)
 ATTACKS = (

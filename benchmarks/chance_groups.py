@@ -11,14 +11,14 @@ the factor of 1 / sqrt(df) that the largest draw would have needed.
 from __future__ import annotations
 
 import numpy as np
-from dask_dfmr.aggregation.groups import CHANCE, LEAST_SEPARATION, SEPARATION, groups_of
-from dask_dfmr.aggregation.null_law import Law, l2_law
-from dask_dfmr.mixtures import distances as l2
-from dask_dfmr.mixtures.information import Information, information
 from mixsim import mixsim
 from output import benchmark_parser, print_table, recorded
 
 from dask_dfmr import Mixture
+from dask_dfmr.aggregation.groups import CHANCE, LEAST_SEPARATION, SEPARATION, groups_of
+from dask_dfmr.aggregation.null_law import Law, l2_law
+from dask_dfmr.mixtures import distances as l2
+from dask_dfmr.mixtures.information import Information, information
 
 SETTINGS = ((1, 1), (1, 2), (2, 1), (2, 2), (3, 3), (5, 10))
 MACHINES = (6, 10, 20, 40, 100)

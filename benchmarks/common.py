@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 from dask.callbacks import Callback
-from dask_dfmr.mixtures.gaussian import Gaussian
 
 from dask_dfmr import LocalEstimate, Mixture
+from dask_dfmr.mixtures.gaussian import Gaussian
 
 OVERLAPS = (0.1, 0.2, 0.3)
 SEEDS = (1, 2)

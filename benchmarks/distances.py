@@ -21,15 +21,15 @@ from typing import Any
 
 import numpy as np
 from common import estimates_around, population
+from mixsim import mixsim
+from output import benchmark_parser, print_table, recorded
+
+from dask_dfmr import LocalEstimate, Mixture, aggregate, pairwise_l2
 from dask_dfmr.mixtures import distances as l2
 from dask_dfmr.mixtures import engine
 from dask_dfmr.mixtures.family import Components
 from dask_dfmr.mixtures.gaussian import Gaussian
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
-from mixsim import mixsim
-from output import benchmark_parser, print_table, recorded
-
-from dask_dfmr import LocalEstimate, Mixture, aggregate, pairwise_l2
 
 ENGINES = ("numpy", "numba")
 

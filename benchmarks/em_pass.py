@@ -18,15 +18,15 @@ import warnings
 from statistics import median
 
 import numpy as np
-from dask_dfmr.mixtures import engine
-from dask_dfmr.mixtures.family import Prior, Rows
-from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from mixsim import mixsim
 from output import benchmark_parser, print_table, recorded
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from dask_dfmr import Mixture
+from dask_dfmr.mixtures import engine
+from dask_dfmr.mixtures.family import Prior, Rows
+from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 
 CASES = (
     (100_000, 10, 5, "full", 8),

@@ -29,11 +29,11 @@ import dask
 import distributed
 import numpy as np
 import psutil
-from dask_dfmr.on_dask.fit import run
-from dask_dfmr.parameters import build_pipeline
 from output import benchmark_parser, print_lines, print_progress, print_table, recorded
 
 from dask_dfmr import ClusterError, GaussianMixture, Mixture
+from dask_dfmr.on_dask.fit import run
+from dask_dfmr.parameters import build_pipeline
 from tests.conftest import local_cluster
 from tests.data_makers import Reader, WaitingReader, broken, deadly, make_ddf, renamed, same_bits
 from tests.killers import RandomKiller, kill, killing_at, mortal_cluster, pids

@@ -29,20 +29,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from dask_dfmr.aggregation.plan import decide, measure_blocks
-from dask_dfmr.aggregation.result import AggregationOptions
-from dask_dfmr.aggregation.stages import consensus as judging
-from dask_dfmr.aggregation.stages import intake as stages
-from dask_dfmr.mixtures.distances import tile_blocks
-from dask_dfmr.mixtures.metrics import parameter_error, truth_information
-from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from false_drops import wells
 from honest_fits import Setting, honest_fits
 from output import benchmark_parser, print_progress, print_table, recorded
 from scipy.stats import norm
 
 from dask_dfmr import Aggregate, LocalEstimate, Mixture, aggregate, fit_local, mixing_distance
+from dask_dfmr.aggregation.plan import decide, measure_blocks
+from dask_dfmr.aggregation.result import AggregationOptions
+from dask_dfmr.aggregation.stages import consensus as judging
+from dask_dfmr.aggregation.stages import intake as stages
 from dask_dfmr.attacks import Adversary, recruit
+from dask_dfmr.mixtures.distances import tile_blocks
+from dask_dfmr.mixtures.metrics import parameter_error, truth_information
+from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 
 CACHE = Path(__file__).with_name("cache")
 RATES = (0.1, 0.2, 0.3, 0.4)

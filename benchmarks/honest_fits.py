@@ -11,15 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 from common import draw_rows
+from mixsim import paper_population
+
+from dask_dfmr import LocalEstimate, Mixture
 from dask_dfmr.local import pilots as pilot
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.mixtures.gaussian import Gaussian
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.on_dask.tasks import FitSettings, fit_rows
 from dask_dfmr.seeds import PILOT_DRAW, PILOT_FIT, PILOT_ROWS, stream
-from mixsim import paper_population
-
-from dask_dfmr import LocalEstimate, Mixture
 
 
 class Setting(NamedTuple):

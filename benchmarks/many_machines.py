@@ -25,11 +25,11 @@ from itertools import islice
 
 import numpy as np
 from common import estimates_around, population
-from dask_dfmr.aggregation.references import N_REFERENCES
-from dask_dfmr.aggregation.result import FilterDecision
 from output import benchmark_parser, print_table, recorded
 
 from dask_dfmr import LocalEstimate, Mixture, aggregate
+from dask_dfmr.aggregation.references import N_REFERENCES
+from dask_dfmr.aggregation.result import FilterDecision
 
 N_ROWS = 2000
 OVERLAP, SEED = 0.1, 1

@@ -27,13 +27,13 @@ import dask.dataframe as dd
 import pandas as pd
 import psutil
 from clusters import local_cluster
-from dask_dfmr.mixtures.engine import ENVIRONMENT_VARIABLE
 from distributed import Client
 from jobs import write_partitions
 from output import benchmark_parser, print_table, recorded
 from processes import high_water_bytes
 
 from dask_dfmr import GaussianMixture
+from dask_dfmr.mixtures.engine import ENVIRONMENT_VARIABLE
 
 N_COMPONENTS, N_FEATURES = 5, 10
 N_DISTINCT = 20

@@ -31,14 +31,14 @@ from typing import NamedTuple
 
 import numpy as np
 from common import draw_partitions, draw_rows, population
-from dask_dfmr.local import pilots as pilot
-from dask_dfmr.local.fit import LocalProblem
-from dask_dfmr.mixtures.gaussian import Gaussian
-from dask_dfmr.seeds import seed_sequence, stream
 from output import benchmark_parser, print_progress, print_table, recorded
 from threadpoolctl import threadpool_limits
 
 from dask_dfmr import Mixture, aggregate, fit_local, mixing_distance
+from dask_dfmr.local import pilots as pilot
+from dask_dfmr.local.fit import LocalProblem
+from dask_dfmr.mixtures.gaussian import Gaussian
+from dask_dfmr.seeds import seed_sequence, stream
 
 Rows = np.ndarray
 SHARE_BAD = 0.4

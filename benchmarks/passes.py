@@ -18,10 +18,10 @@ from typing import NamedTuple
 
 import numpy as np
 from common import draw_rows, population
-from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from output import benchmark_parser, print_table, recorded
 
 from dask_dfmr import LocalEstimate, Mixture, fit_local
+from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 
 OVERLAPS, SEEDS = (0.1, 0.3), (1, 2)
 

@@ -20,13 +20,13 @@ from itertools import product
 import dask
 import numpy as np
 from common import draw_partitions, population
+from output import benchmark_parser, print_table, recorded
+
+from dask_dfmr import GaussianMixture, Mixture, fit_local, mixing_distance
 from dask_dfmr.on_dask.fit import FitResult, run
 from dask_dfmr.on_dask.refine import FollowUp, follow_up
 from dask_dfmr.parameters import build_pipeline
 from dask_dfmr.refinement.em_passes import RefinementOptions
-from output import benchmark_parser, print_table, recorded
-
-from dask_dfmr import GaussianMixture, Mixture, fit_local, mixing_distance
 
 PASSES = (0, 1, 2, 5, 10, 20, "auto")
 OWN = (

@@ -25,12 +25,12 @@ import dask.dataframe as dd
 import numpy as np
 from clusters import local_cluster
 from common import draw_partitions, population
-from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from distributed import Client
 from jobs import write_partitions
 from output import benchmark_parser, print_table, recorded
 
 from dask_dfmr import GaussianMixture, fit_local
+from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 
 N_COMPONENTS = 5
 LINEAR, SPEEDUP = 1.15, 1.8

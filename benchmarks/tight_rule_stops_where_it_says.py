@@ -21,13 +21,13 @@ from typing import NamedTuple
 
 import numpy as np
 from common import draw_rows, populations
-from dask_dfmr.local.em import TIGHT
-from dask_dfmr.local.fit import LocalProblem
-from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES
 from output import benchmark_parser, print_lines, print_progress, print_table, recorded
 from threadpoolctl import threadpool_limits
 
 from dask_dfmr import Mixture, fit_local
+from dask_dfmr.local.em import TIGHT
+from dask_dfmr.local.fit import LocalProblem
+from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES
 
 
 class Stop(NamedTuple):

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from dask_dfmr import LocalEstimate, Mixture, aggregate
 from dask_dfmr.aggregation.reduction import (
     MAX_ROUNDS,
     ROUNDING,
@@ -22,8 +24,6 @@ from dask_dfmr.aggregation.reduction import (
 from dask_dfmr.aggregation.stages.intake import row_cap
 from dask_dfmr.mixtures.distances import stack_mixtures
 from dask_dfmr.mixtures.family import Array, Components, Family, canonical_order
-
-from dask_dfmr import LocalEstimate, Mixture, aggregate
 
 TRIMMED_SHARE = 0.5
 """Share of the weight of all pooled components that takes no part in a round."""

@@ -31,11 +31,11 @@ import pandas as pd
 import psutil
 from clusters import local_cluster
 from common import draw_rows, population
-from dask_dfmr.on_dask.by_column import sources_of
-from dask_dfmr.on_dask.fit import compute_each
 from output import benchmark_parser, print_table, recorded
 
 from dask_dfmr import GaussianMixture, aggregate, mix_partitions, mixing_distance
+from dask_dfmr.on_dask.by_column import sources_of
+from dask_dfmr.on_dask.fit import compute_each
 
 K = 5
 COLUMNS = [f"x{j}" for j in range(10)]

@@ -7,11 +7,10 @@ interface.
 import logging
 from importlib.metadata import PackageNotFoundError, version
 
-from dask_dfmr import attacks, metrics
-from dask_dfmr.aggregation import aggregate
-from dask_dfmr.decision import Aggregate, FilterDecision
-from dask_dfmr.distances import pairwise_l2
-from dask_dfmr.estimates import LocalEstimate, Outcome
+from dask_dfmr import attacks
+from dask_dfmr.aggregation.plan import aggregate
+from dask_dfmr.aggregation.rerun import ReAggregation
+from dask_dfmr.aggregation.result import Aggregate, FilterDecision
 from dask_dfmr.estimator import GaussianMixture
 from dask_dfmr.exceptions import (
     AggregationError,
@@ -25,13 +24,15 @@ from dask_dfmr.exceptions import (
     PartitionWarning,
     RefinementError,
 )
-from dask_dfmr.local_fit import fit_local
-from dask_dfmr.metrics import mixing_distance
-from dask_dfmr.mixing import mix_partitions
-from dask_dfmr.mixture import Mixture
-from dask_dfmr.model_selection import Selection, select_components
-from dask_dfmr.pipeline import dfmr
-from dask_dfmr.reaggregation import ReAggregation
+from dask_dfmr.local.estimate import LocalEstimate, Outcome
+from dask_dfmr.local.fit import fit_local
+from dask_dfmr.mixtures import metrics
+from dask_dfmr.mixtures.distances import pairwise_l2
+from dask_dfmr.mixtures.gaussian import Mixture
+from dask_dfmr.mixtures.metrics import mixing_distance
+from dask_dfmr.on_dask.mix_partitions import mix_partitions
+from dask_dfmr.parameters import dfmr
+from dask_dfmr.select_components import Selection, select_components
 
 # What an aggregate can do beyond holding values takes modules above it.
 Aggregate.workshop = ReAggregation()

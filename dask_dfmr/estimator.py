@@ -20,36 +20,41 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dask_dfmr import checks
-from dask_dfmr.decision import FALSE_DROP_RATE, Aggregate, Note, Origin
-from dask_dfmr.estimates import LocalEstimate, Outcome
+from dask_dfmr.aggregation.rerun import again, origin_of, short_findings
+from dask_dfmr.aggregation.result import FALSE_EXCLUSION_RATE, Aggregate, Note, Origin
 from dask_dfmr.exceptions import AggregationError, PartitionError, PartitionWarning
-from dask_dfmr.execution import FitResult, Pipeline, run
-from dask_dfmr.families import Array
-from dask_dfmr.follow_up import FollowUp, follow_up
-from dask_dfmr.mixture import Mixture
-from dask_dfmr.partitions import check_dtypes, check_kind, rows_of
-from dask_dfmr.pipeline import build_pipeline
-from dask_dfmr.random import SeedLike
-from dask_dfmr.reaggregation import again, origin_of, short_findings
-from dask_dfmr.refinement import RefinementOptions
-from dask_dfmr.report import describe_failures, describe_verdict, failures, partition_report
-from dask_dfmr.restarts import SettledFit, check_restarts, settle_optimum
-from dask_dfmr.revisits import audit_with_rows, fit_partitions, numbered_from
-from dask_dfmr.second_look import look_again
-from dask_dfmr.tasks import report_rows
-from dask_dfmr.threads import single_threaded_blas
-from dask_dfmr.trust import trusting
+from dask_dfmr.explanation.report import (
+    describe_failures,
+    describe_verdict,
+    failures,
+    partition_report,
+)
+from dask_dfmr.local.estimate import LocalEstimate, Outcome
+from dask_dfmr.mixtures.family import Array
+from dask_dfmr.mixtures.gaussian import Mixture
+from dask_dfmr.on_dask.check_optimum import SettledFit, check_parameter, settle_optimum
+from dask_dfmr.on_dask.explain_rows import explain_with_rows, fit_partitions, numbered_from
+from dask_dfmr.on_dask.fit import FitResult, Pipeline, run
+from dask_dfmr.on_dask.partitions import check_dtypes, check_kind, rows_of
+from dask_dfmr.on_dask.refine import FollowUp, follow_up
+from dask_dfmr.on_dask.refit import look_again
+from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
+from dask_dfmr.on_dask.scheduling.trusted_workers import trusting
+from dask_dfmr.on_dask.tasks import report_rows
+from dask_dfmr.parameters import build_pipeline
+from dask_dfmr.refinement.em_passes import RefinementOptions
+from dask_dfmr.seeds import SeedLike
 
 logger = logging.getLogger("dask_dfmr")
 
 _OWN_PARAMETERS = (
     *("on_failed", "keep_estimates", "warm_start", "verbose"),
-    *("second_look", "restarts", "refine"),
+    *("refit_excluded", "check_optimum", "refine"),
 )
 """Parameters of the estimator that do not decide what the graph computes."""
 
 MOST_EXPLAINED = 20
-"""So many partitions left out are explained in the report of a fit; :meth:`GaussianMixture.audit` explains all."""
+"""So many partitions left out are explained in the report of a fit; :meth:`GaussianMixture.explain` explains all."""
 
 
 class GaussianMixture(DensityMixin, BaseEstimator):
@@ -94,8 +99,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         Start from the mixture of the previous fit.
     verbose : int, default 0
         1 shows Dask's progress bar and what was left out.
-    machines : "partition" or column name, default "partition"
-        What is trusted or left out as a whole. "partition": every partition. A column (sensor, site,
+    source : column name or None, default None
+        What is trusted or left out as a whole. None: every partition. A column (sensor, site,
         file, day): the rows of one value of it, wherever they lie; a bad sensor whose rows lie in
         every partition can be left out only so. The column is no feature, may be of any type that
         can be compared for equality, and is read first by itself; rows without a value are a machine
@@ -103,40 +108,40 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     method : {"dfmr", "mr", "coat", "trim", "hardened"}, default "dfmr"
         The filtered reduction; the reduction of all partitions; the estimate in the middle alone;
         the reduction without the components, of half of the weight, that are farthest from their
-        centres; or the filtered reduction with further tests against estimates that collude, for up to
+        centers; or the filtered reduction with further tests against estimates that collude, for up to
         2,000 partitions. See :func:`aggregate`.
     rho : "auto" or float, default "auto"
         "auto": partitions are left out whose distance sampling explains with a probability below
-        ``false_drop_rate``, given their rows and what the majority shows. A float: partitions
+        ``false_exclusion_rate``, given their rows and what the majority shows. A float: partitions
         within ``rho`` times the radius are kept, the smallest one, round the estimate in the
         middle, that holds more than half of them. The paper's is 1.3. It is not a significance
         level: 0 to 35 % of clean partitions lie outside, most where the mixture has few parameters.
-    false_drop_rate : float, default 0.001
+    false_exclusion_rate : float, default 0.001
         Share of honest partitions that ``rho="auto"`` leaves out.
     machine_weights : {"rows", "equal"}, default "rows"
         Weight of a kept partition in the reduction: its rows, at most ten times those of the median
         partition, or one for all.
     n_references : "auto", int or None, default "auto"
         How many partitions, drawn at random, all others are measured against to find candidates for
-        the centre; everything after that is exact. None measures all pairs. "auto" measures all
+        the center; everything after that is exact. None measures all pairs. "auto" measures all
         pairs up to 2,000 partitions, and takes 512 references beyond. See :func:`aggregate`.
     heterogeneity : {None, "weights"}, default None
         "weights" filters component by component with the mixing weights profiled out: for sorted or
         stratified rows, whose partitions differ in proportions honestly, and for partitions of
         which only some components are bad. It does not protect against wrong weights. See
         :func:`aggregate`.
-    second_look : bool, default True
+    refit_excluded : bool, default True
         Partitions that ``rho="auto"`` left out, at most a tenth of all and those least far out, are read
         once more and fitted from the global mixture: a fit of good rows that ended in a wrong optimum looks
         like one of bad rows, and is replaced. Needs the estimates in memory (``keep_estimates``), and rows
-        that need not be regrouped once more (``machines``).
-    restarts : int, "auto" or None, default "auto"
+        that need not be regrouped once more (``source``).
+    check_optimum : int, "auto" or None, default "auto"
         Partitions that share a start share its optimum, and agree whether it is the best one or not. So up to 18 of
         the kept partitions (three, where they have ten rows per free parameter) are read once more and fitted
-        from fresh starts; an :class:`OptimumWarning` tells of a better optimum. It is adopted, up to ``restarts``
+        from fresh starts; an :class:`OptimumWarning` tells of a better optimum. It is adopted, up to ``check_optimum``
         times, by fitting all partitions again from it: one more read of everything each time. "auto": 0, and only
         where the start was given (``warm_start`` and complete ``*_init`` parameters too), or where pilots have fewer
-        than ten rows per free parameter; not where ``machines`` names a column whose values lie in several
+        than ten rows per free parameter; not where ``source`` names a column whose values lie in several
         partitions, since a few of them cannot be read alone. None: nothing is checked.
     refine : int or "auto", default 0
         Passes of EM over all rows of the kept partitions after the aggregation, which take the mixture
@@ -195,22 +200,22 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         One row per pass over the data: ``pass``, ``objective`` and ``mean_log_likelihood`` of the rows used at
         the mixture the pass was made with, ``gain`` of the objective (NaN where the rows were others before),
         ``accepted`` (an extrapolation may be taken back), ``n_partitions`` and ``n_samples`` used, and the
-        partitions ``left_out`` and ``joined`` in it. Empty without refinement.
+        partitions ``excluded`` and ``joined`` in it. Empty without refinement.
     n_passes_ : int
         Passes over the data that the refinement made.
-    n_restarts_ : int
+    n_optimum_changes_ : int
         How often a better optimum was adopted.
     n_partitions_ : int
     support_ : ndarray of bool, shape (n_partitions_,)
         Partitions that went into the mixture: those that the filter kept, and where there was a refinement, those
         whose rows it used.
     partition_report_ : pandas.DataFrame
-        One row per partition, or per value of the column ``machines`` in sorted order:
+        One row per partition, or per value of the column ``source`` in sorted order:
         ``partition`` (index into ``X.partitions``, or the number of the value), ``source`` (file or
         row range, where known, or ``sensor='A7'``), ``n_samples``, ``outcome``, ``n_iter``,
-        ``log_likelihood`` (mean per row), ``distance`` (L2, to the centre), ``distance_ratio`` (in
+        ``log_likelihood`` (mean per row), ``distance`` (L2, to the center), ``distance_ratio`` (in
         radii), ``expected_distance`` (that sampling explains), ``z_score`` and ``p_value`` (of the
-        distance to the consensus of those near the centre), ``kept``, ``reason``, ``n_omitted``
+        distance to the consensus of those near the center), ``kept``, ``reason``, ``n_omitted``
         (rows left out), ``start``. With ``heterogeneity="weights"`` also ``components_kept``, how
         many components went into the mixture; ``reason`` says which did not.
     estimates_ : sequence of LocalEstimate or None
@@ -231,7 +236,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     >>> gm = GaussianMixture(2, random_state=0).fit(da.from_array(rows, chunks=(1000, 2)))
     >>> gm.means_.round().tolist()                           # and does not matter
     [[4.0, 4.0], [-4.0, -4.0]]
-    >>> bool(gm.support_[0]), gm.audit().loc[0, "finding"]
+    >>> bool(gm.support_[0]), gm.explain().loc[0, "finding"]
     (False, 'all columns are 1000 times as large: another unit?')
     """
 
@@ -251,15 +256,15 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         random_state: SeedLike = None,
         warm_start: bool = False,
         verbose: int = 0,
-        machines: Hashable = "partition",
+        source: Hashable = None,
         method: str = "dfmr",
         rho: float | Literal["auto"] = "auto",
-        false_drop_rate: float = FALSE_DROP_RATE,
+        false_exclusion_rate: float = FALSE_EXCLUSION_RATE,
         machine_weights: str = "rows",
         n_references: int | Literal["auto"] | None = "auto",
         heterogeneity: Literal["weights"] | None = None,
-        second_look: bool = True,
-        restarts: int | Literal["auto"] | None = "auto",
+        refit_excluded: bool = True,
+        check_optimum: int | Literal["auto"] | None = "auto",
         refine: int | Literal["auto"] = 0,
         penalty: float | Literal["auto"] = "auto",
         min_partition_rows: int | Literal["auto"] = "auto",
@@ -284,15 +289,15 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.random_state = random_state
         self.warm_start = warm_start
         self.verbose = verbose
-        self.machines = machines
+        self.source = source
         self.method = method
         self.rho = rho
-        self.false_drop_rate = false_drop_rate
+        self.false_exclusion_rate = false_exclusion_rate
         self.machine_weights = machine_weights
         self.n_references = n_references
         self.heterogeneity = heterogeneity
-        self.second_look = second_look
-        self.restarts = restarts
+        self.refit_excluded = refit_excluded
+        self.check_optimum = check_optimum
         self.refine = refine
         self.penalty = penalty
         self.min_partition_rows = min_partition_rows
@@ -313,14 +318,14 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         ----------
         X : dask DataFrame, dask Array, list of Delayed, pandas DataFrame or array-like of shape
         (n_samples, n_features)
-            Numeric columns only, besides the one that ``machines`` names. A Delayed gives one
+            Numeric columns only, besides the one that ``source`` names. A Delayed gives one
             partition: a DataFrame or an array.
         y : ignored
 
         Raises
         ------
         TypeError, ValueError
-            If X or a parameter is wrong: before anything is read, except a column of ``machines``.
+            If X or a parameter is wrong: before anything is read, except a column of ``source``.
         AggregationError
             If no partition has a usable estimate; its ``report`` says why for each.
         PartitionError
@@ -340,14 +345,14 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         FilterWarning
             If there are too few partitions to filter, or one holds most of the kept rows.
         OptimumWarning
-            If the partitions share an optimum that is not the best one (``restarts``).
+            If the partitions share an optimum that is not the best one (``check_optimum``).
         ClusterWarning
             If a cluster has nobody to compute what is waited for.
         ConvergenceWarning
             If a kept local fit, the reduction, or a refinement with ``refine="auto"`` did not converge.
         """
         checks.one_of("on_failed", self.on_failed, ("warn", "raise", "ignore"))
-        checks.one_of("second_look", self.second_look, (True, False))
+        checks.one_of("refit_excluded", self.refit_excluded, (True, False))
         checks.one_of("keep_estimates", self.keep_estimates, ("auto", True, False))
         parameters = self._parameters()
         if self.warm_start and hasattr(self, "mixture_"):
@@ -358,13 +363,13 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 "means_init": None,
                 "precisions_init": None,
             }
-        check_restarts(self.restarts)
+        check_parameter(self.check_optimum)
         refinement = self._refinement_options()
         pipeline = build_pipeline(X, **parameters, n_starts=1, block_size=None)
         with trusting(pipeline.trusted):
             settled, followed = self._compute(pipeline, refinement)
         self._learn(settled.result, followed)
-        self.n_restarts_ = settled.n_restarts
+        self.n_optimum_changes_ = settled.n_optimum_changes
         self._tell(followed.aggregate, settled.notes)
         return self
 
@@ -377,20 +382,22 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         except AggregationError as error:
             error.report = partition_report(error.report or [], None)
             raise
-        settled = settle_optimum(pipeline, result, self.restarts, self.keep_estimates, self.verbose)
+        settled = settle_optimum(
+            pipeline, result, self.check_optimum, self.keep_estimates, self.verbose
+        )
         result = settled.result
-        if self.second_look:
+        if self.refit_excluded:
             result = look_again(pipeline, result, self.verbose)
         if result.estimates is not None:
             settings = pipeline.settings
             problem, options = settings.problem, pipeline.options
-            origin = Origin(result.estimates, options, settings.seed, problem, problem.mixture_type)
+            origin = Origin(result.estimates, options, settings.seed, problem, problem.family)
             result = replace(result, aggregate=replace(result.aggregate, origin=origin))
         followed = follow_up(pipeline, result, refinement, self.verbose)
         return replace(settled, result=result), followed
 
     def _refinement_options(self) -> RefinementOptions:
-        options = RefinementOptions(self.refine, self.false_drop_rate)
+        options = RefinementOptions(self.refine, self.false_exclusion_rate)
         if options.most_passes and self.method == "coat":
             raise ValueError(
                 f"refine must be 0 with method='coat', which takes one estimate as it is; got {self.refine!r}."
@@ -452,8 +459,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         origin = origin_of(self.aggregate_)
         pipeline = self._pipeline_from_mixture(X)
         n_old = len(origin.estimates)
-        n_machines = n_old + len(pipeline.partitions)
-        problem = replace(pipeline.settings.problem, n_machines=n_machines)
+        n_sources = n_old + len(pipeline.partitions)
+        problem = replace(pipeline.settings.problem, n_sources=n_sources)
         pipeline = replace(pipeline, settings=replace(pipeline.settings, problem=problem))
         with trusting(pipeline.trusted):
             found = numbered_from(fit_partitions(pipeline, verbose=self.verbose), n_old)
@@ -468,7 +475,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self._tell(aggregate)
         return self
 
-    def audit(self, X: Any = None, which: Literal["left out", "all"] = "left out") -> pd.DataFrame:
+    def explain(
+        self, X: Any = None, which: Literal["excluded", "all"] = "excluded"
+    ) -> pd.DataFrame:
         """Why partitions were left out, in words and numbers.
 
         Parameters
@@ -477,7 +486,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             The data of the fit, in the same partitions. Without it only the local estimates speak. With it the
             partitions in question are read again, refitted from the global mixture (some fits end in another optimum
             of rows that are good), and some kept ones read to see what the mixture would be worth to them.
-        which : {"left out", "all"}, default "left out"
+        which : {"excluded", "all"}, default "left out"
             Partitions that have an estimate and were left out, or all that have one.
 
         Returns
@@ -504,7 +513,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         check_is_fitted(self, "mixture_")
         if X is None:
             with single_threaded_blas():
-                return self.aggregate_.audit(which)
+                return self.aggregate_.explain(which)
         origin_of(self.aggregate_)
         pipeline = self._pipeline_from_mixture(X)
         if len(pipeline.partitions) != self.n_partitions_:
@@ -512,7 +521,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 f"X must be what was fitted, in {self.n_partitions_} partitions; got {len(pipeline.partitions)}."
             )
         with trusting(pipeline.trusted):
-            return audit_with_rows(self.aggregate_, pipeline, which, self.verbose)
+            return explain_with_rows(self.aggregate_, pipeline, which, self.verbose)
 
     def _check_warm_start(self) -> None:
         last = (self.mixture_.n_components, self.mixture_.covariance_type)
@@ -658,13 +667,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
     def _without_machines(self, X: Any) -> Any:
         """X without the column that says where a row comes from, if X has it and it is no feature."""
-        is_column = not (isinstance(self.machines, str) and self.machines == "partition")
+        is_column = self.source is not None
         if not is_column or not isinstance(X, (dd.DataFrame, pd.DataFrame)):
             return X
-        is_feature = str(self.machines) in (self.mixture_.feature_names or ())
-        return (
-            X if is_feature or self.machines not in X.columns else X.drop(columns=[self.machines])
-        )
+        is_feature = str(self.source) in (self.mixture_.feature_names or ())
+        return X if is_feature or self.source not in X.columns else X.drop(columns=[self.source])
 
     def _map_array(self, X: Any, method: str) -> Any:
         if X.ndim != 2 or X.shape[1] != self.n_features_in_:
@@ -743,7 +750,7 @@ def as_fitted(
     """An estimator with these parameters that learned from a fit that somebody else made."""
     estimator = GaussianMixture(**parameters)
     estimator._learn(result, followed)
-    estimator.n_restarts_ = 0
+    estimator.n_optimum_changes_ = 0
     return estimator
 
 

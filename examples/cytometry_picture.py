@@ -112,8 +112,8 @@ def draw_distances(
             else:
                 y, align = y - 0.25, "bottom"
             axes.text(honest + 0.4, y, what, color=color, va=align, in_layout=False)
-    left_out = report.loc[~report["kept"], "partition"]
-    axes.set_yticks(left_out, [f"plate-{i:02d}" for i in left_out])
+    excluded = report.loc[~report["kept"], "partition"]
+    axes.set_yticks(excluded, [f"plate-{i:02d}" for i in excluded])
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.set_ylim(len(report) - 0.3, -1)

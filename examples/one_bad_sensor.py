@@ -2,7 +2,7 @@
 
 A day of a laboratory: one parquet file an hour, in each of them rows of all twenty instruments. Where
 files are trusted or left out as a whole, every file is a little bad, none stands out, and the bad
-instrument ends up in the mixture without a word. With ``machines="instrument"`` the instruments
+instrument ends up in the mixture without a word. With ``source="instrument"`` the instruments
 are, and it is named.
 
     python examples/one_bad_sensor.py                 # a few seconds; writes to examples/output
@@ -66,10 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> Result:
 
     X = dd.read_parquet(folder)
     by_file = GaussianMixture(5, random_state=0).fit(X[CHANNELS])
-    by_instrument = GaussianMixture(5, random_state=0, machines="instrument").fit(X)
+    by_instrument = GaussianMixture(5, random_state=0, source="instrument").fit(X)
 
     print_report("every file is a machine", by_file)
-    print_report('machines="instrument"', by_instrument)
+    print_report('source="instrument"', by_instrument)
     result = Result(by_file, by_instrument, by_file.score(held_out), by_instrument.score(held_out))
     print(
         f"\nlog-likelihood per row of {len(held_out)} held-out ones, in nats: the higher, the better"

@@ -12,7 +12,8 @@ import dask.dataframe as dd
 import distributed
 import pytest
 
-from dask_dfmr import calibration, engine, information
+from dask_dfmr.aggregation import null_law as calibration
+from dask_dfmr.mixtures import engine, information
 from tests.data_makers import make_ddf
 
 

@@ -101,7 +101,7 @@ def penalised_log_likelihood(mixture, X, penalty):
 
 
 def reduction_round(weights, means, covariances, centers):
-    """One round of mixture reduction with full covariances: labels, new centres, objective of the old ones."""
+    """One round of mixture reduction with full covariances: labels, new centers, objective of the old ones."""
     labels, objective = [], 0.0
     for w, mu, a in zip(weights, means, covariances, strict=True):
         costs = [divergence(mu, a, nu, b) for _, nu, b in centers]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import gammaln, logsumexp, softmax, xlogy
 
-from dask_dfmr.families import as_block
+from dask_dfmr.mixtures.family import as_block
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,14 @@ class Poisson:
     def sort_keys(self, components):
         return components[0]
 
+    # -- the value --------------------------------------------------------------------------------
+
+    def mixture(self, weights, components, feature_names=None):
+        return PoissonMixture(weights, *components, feature_names)
+
+    def mixture_from_arrays(self, parameters):
+        return PoissonMixture(**parameters)
+
 
 class PoissonMixture:
     """Weights (n_components,) and rates (n_components, n_features)."""
@@ -165,16 +173,8 @@ class PoissonMixture:
     def n_features(self):
         return self.rates.shape[1]
 
-    @classmethod
-    def from_components(cls, family, weights, components, feature_names=None):
-        return cls(weights, *components, feature_names)
-
     def to_arrays(self):
         return {"weights": self.weights, "rates": self.rates, "feature_names": self.feature_names}
-
-    @classmethod
-    def from_arrays(cls, parameters):
-        return cls(**parameters)
 
     def reordered(self, order):
         return PoissonMixture(self.weights[order], self.rates[order], self.feature_names)

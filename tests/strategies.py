@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from dask_dfmr import LocalEstimate, Mixture
-from dask_dfmr.families.gaussian import COVARIANCE_TYPES
+from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES
 
 settings.register_profile(
     "ci",
@@ -68,11 +68,11 @@ def shuffled(mixture, seed):
     return mixture.reordered(np.random.default_rng(seed).permutation(mixture.n_components))
 
 
-def some_estimates(seed, n_machines=9, n_bad=2, covariance_type="full", **shape):
+def some_estimates(seed, n_sources=9, n_bad=2, covariance_type="full", **shape):
     """Estimates of one population, the last ``n_bad`` of them of others; in a seeded row count each."""
     truth = random_mixture(seed, covariance_type=covariance_type, **shape)
     rng = np.random.default_rng([seed, 1])
-    good = [jiggled(truth, [seed, 2, i]) for i in range(n_machines - n_bad)]
+    good = [jiggled(truth, [seed, 2, i]) for i in range(n_sources - n_bad)]
     bad = [
         random_mixture([seed, 3, i], covariance_type=covariance_type, **shape) for i in range(n_bad)
     ]
@@ -91,12 +91,12 @@ def mixtures(covariance_type="full", n_components=3, n_features=2):
     )
 
 
-def estimates(covariance_type="full", n_machines=9, n_bad=2):
+def estimates(covariance_type="full", n_sources=9, n_bad=2):
     """Lists of local estimates, a minority of them bad."""
     return st.builds(
         some_estimates,
         seeds,
-        st.just(n_machines),
+        st.just(n_sources),
         st.just(n_bad),
         st.just(covariance_type),
     )

@@ -21,9 +21,9 @@ from dask_dfmr import (
     mixing_distance,
     pairwise_l2,
 )
-from dask_dfmr.decision import AggregationOptions, FilterDecision
-from dask_dfmr.estimates import without_estimate
-from dask_dfmr.families.gaussian import COVARIANCE_TYPES
+from dask_dfmr.aggregation.result import AggregationOptions, FilterDecision
+from dask_dfmr.local.estimate import without_estimate
+from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES
 from tests.strategies import (
     covariance_types,
     estimates,
@@ -363,9 +363,12 @@ class TestArguments:
             ({"rho": 0.9}, "rho must be 'auto' or a number of at least 1 .*got 0.9"),
             ({"rho": np.nan}, "rho must be 'auto' or a number of at least 1 .*got nan"),
             ({"rho": "wide"}, "rho must be 'auto' or a number of at least 1 .*got 'wide'"),
-            ({"false_drop_rate": 0}, "false_drop_rate must be a probability below 0.5, .*; got 0"),
-            ({"false_drop_rate": 0.5}, "false_drop_rate must be a probability below 0.5"),
-            ({"false_drop_rate": "low"}, "false_drop_rate must be a non-negative number"),
+            (
+                {"false_exclusion_rate": 0},
+                "false_exclusion_rate must be a probability below 0.5, .*; got 0",
+            ),
+            ({"false_exclusion_rate": 0.5}, "false_exclusion_rate must be a probability below 0.5"),
+            ({"false_exclusion_rate": "low"}, "false_exclusion_rate must be a non-negative number"),
             ({"machine_weights": "votes"}, "machine_weights must be one of 'rows', 'equal'; got"),
             ({"n_starts": 0}, "n_starts must be an integer of at least 1; got 0"),
             ({"n_starts": 1.5}, "n_starts must be an integer of at least 1; got 1.5"),
@@ -388,7 +391,7 @@ class TestWarnings:
         assert aggregate(some, rho=np.inf, machine_weights="equal").notes == ()
 
     def test_too_few_rounds_are_worth_a_warning(self):
-        some = some_estimates(11, n_machines=9, n_bad=4)
+        some = some_estimates(11, n_sources=9, n_bad=4)
         with pytest.warns(ConvergenceWarning, match="did not settle in 1 rounds; raise max_rounds"):
             result = aggregate(some, method="mr", max_rounds=1)
         assert not result.converged
@@ -421,11 +424,11 @@ class TestValues:
         decision = aggregate(some, rho=1.3).decision
         assert decision.reason(decision.center) == ""
         far = int(np.argmax(decision.distance_ratios))
-        assert decision.reason(far).startswith("distance to the centre is ")
+        assert decision.reason(far).startswith("distance to the center is ")
         assert decision.reason(far).endswith("times the radius (rho = 1.3)")
         coat = aggregate(some, method="coat").decision
         near = next(i for i in range(12) if coat.distance_ratios[i] == 1.0)
-        assert coat.reason(near) == "only the centre itself is kept (method 'coat')"
+        assert coat.reason(near) == "only the center itself is kept (method 'coat')"
 
     def test_a_decision_checks_itself(self):
         one = np.zeros(1)

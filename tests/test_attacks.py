@@ -10,8 +10,8 @@ from dask_dfmr import LocalEstimate, Mixture, Outcome, aggregate
 from dask_dfmr.attacks import ATTACKS, corrupt, describe, recruit
 from dask_dfmr.attacks.on_estimates import alie_z
 from dask_dfmr.attacks.on_messages import ABSURD_ROWS
-from dask_dfmr.estimates import without_estimate
-from dask_dfmr.families.gaussian import COVARIANCE_TYPES
+from dask_dfmr.local.estimate import without_estimate
+from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES
 from tests.data_makers import same_bits
 from tests.poisson import PoissonMixture
 from tests.strategies import jiggled, random_mixture

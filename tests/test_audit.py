@@ -8,12 +8,12 @@ import pytest
 from sklearn.exceptions import NotFittedError
 
 from dask_dfmr import GaussianMixture, LocalEstimate, Mixture, aggregate, fit_local
-from dask_dfmr.audit import audit_estimate, compare_refit
-from dask_dfmr.deeds import Deed, round_factor
-from dask_dfmr.families.gaussian import COVARIANCE_TYPES
-from dask_dfmr.metrics import mixing_distance
-from dask_dfmr.reaggregation import with_estimate
-from dask_dfmr.yardstick import make_yardstick
+from dask_dfmr.aggregation.rerun import with_estimate
+from dask_dfmr.explanation.causes import compare_refit, explain_estimate
+from dask_dfmr.explanation.column_changes import ColumnChange, round_factor
+from dask_dfmr.explanation.standard_errors import make_standard_errors
+from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES
+from dask_dfmr.mixtures.metrics import mixing_distance
 from tests.data_makers import Reader, make_ddf, make_frame, other_unit, rolled
 
 NAMES = ["FSC", "SSC", "B1"]
@@ -46,7 +46,7 @@ def honest():
 @pytest.fixture(scope="module")
 def yardstick(honest):
     mixture = aggregate(honest).mixture
-    return make_yardstick(mixture, N * len(honest), honest)
+    return make_standard_errors(mixture, N * len(honest), honest)
 
 
 def spoilt(change, seed=100):
@@ -80,7 +80,7 @@ GOLDEN = [
 
 @pytest.mark.parametrize(("change", "kind", "columns", "text"), GOLDEN)
 def test_what_was_done_to_columns_is_named(yardstick, change, kind, columns, text):
-    finding = audit_estimate(spoilt(change), yardstick)
+    finding = explain_estimate(spoilt(change), yardstick)
     assert finding.kind == kind
     assert finding.columns == columns
     assert text in finding.text
@@ -90,7 +90,7 @@ def test_what_was_done_to_columns_is_named(yardstick, change, kind, columns, tex
 
 
 def test_two_columns_in_two_units_are_both_named(yardstick):
-    finding = audit_estimate(spoilt(lambda rows: rows * [10, 1, 1000]), yardstick)
+    finding = explain_estimate(spoilt(lambda rows: rows * [10, 1, 1000]), yardstick)
     assert finding.kind == "unit"
     assert finding.columns == (0, 2)
     assert "column 'FSC' is 10 times" in finding.text
@@ -98,7 +98,7 @@ def test_two_columns_in_two_units_are_both_named(yardstick):
 
 
 def test_an_offset_is_named_with_its_size(yardstick):
-    finding = audit_estimate(spoilt(scaled(2, 1, 3.0)), yardstick)
+    finding = explain_estimate(spoilt(scaled(2, 1, 3.0)), yardstick)
     assert (finding.kind, finding.columns) == ("offset", (2,))
     assert float(finding.text.split("shifted by ")[1].split()[0]) == pytest.approx(3, abs=0.2)
 
@@ -106,13 +106,13 @@ def test_an_offset_is_named_with_its_size(yardstick):
 def test_a_unit_is_seen_through_another_optimum(yardstick):
     bad = Mixture([1 / 3] * 3, [[0, 0, 0], [1, 40, 1], [9, 90, 9]], [np.eye(3) * 99] * 3)
     estimate = fit(scaled(1, 10)(rows_of(100)), bad)
-    finding = audit_estimate(estimate, yardstick)
+    finding = explain_estimate(estimate, yardstick)
     assert (finding.kind, finding.columns) == ("unit", (1,))
 
 
 def test_other_proportions_are_named(yardstick):
     other = Mixture([0.2, 0.3, 0.5], TRUTH.means, TRUTH.covariances)
-    finding = audit_estimate(fit(rows_of(7, other)), yardstick)
+    finding = explain_estimate(fit(rows_of(7, other)), yardstick)
     assert finding.kind == "weights"
     assert finding.text.startswith("other proportions: weights 0.2")
     assert "instead of 0.5" in finding.text
@@ -122,7 +122,7 @@ def test_one_component_is_named(yardstick):
     means = TRUTH.means.copy()
     means[1] += [0.5, -0.5, 0.4]
     other = Mixture(TRUTH.weights, means, TRUTH.covariances)
-    finding = audit_estimate(fit(rows_of(8, other), other), yardstick)
+    finding = explain_estimate(fit(rows_of(8, other), other), yardstick)
     assert (finding.kind, finding.component) == ("component", 1)
     assert finding.text.startswith("component 1 only: mean of ")
     assert finding.text.endswith(" se; the others agree")
@@ -132,7 +132,7 @@ def test_one_column_of_one_component_is_named(yardstick):
     means = TRUTH.means.copy()
     means[1, 2] += 0.5
     other = Mixture(TRUTH.weights, means, TRUTH.covariances)
-    finding = audit_estimate(fit(rows_of(8, other), other), yardstick)
+    finding = explain_estimate(fit(rows_of(8, other), other), yardstick)
     assert (finding.kind, finding.component, finding.column) == ("component", 1, 2)
     assert "mean of 'B1' in component 1 +" in finding.text
     expected = 0.5 / np.sqrt(0.3 / (0.3 * N))  # were it known which rows are the component's
@@ -141,14 +141,14 @@ def test_one_column_of_one_component_is_named(yardstick):
 
 def test_another_population_is_no_simple_cause(yardstick):
     other = Mixture([0.4, 0.3, 0.3], TRUTH.means[:, ::-1] * 0.8 + 1, TRUTH.covariances * 1.7)
-    finding = audit_estimate(fit(rows_of(9, other), other), yardstick)
+    finding = explain_estimate(fit(rows_of(9, other), other), yardstick)
     assert finding.kind == "unexplained"
     assert finding.text.startswith("no single cause: all components differ, most ")
     assert finding.p_value < 1e-3
 
 
 def test_honest_estimates_get_no_stories(yardstick):
-    kinds = [audit_estimate(fit(rows_of(seed)), yardstick).kind for seed in range(200, 260)]
+    kinds = [explain_estimate(fit(rows_of(seed)), yardstick).kind for seed in range(200, 260)]
     assert kinds.count("nothing") >= 59
 
 
@@ -161,11 +161,11 @@ def test_every_covariance_type(covariance_type):
     truth = Mixture([0.6, 0.4], [[0.0, 1.0, 2.0], [4.0, 5.0, 0.0]], [np.eye(3)] * 2)
     first = fitted(rows_of(0, truth)).mixture
     honest = [fitted(rows_of(s, truth), start=first) for s in range(8)]
-    yardstick = make_yardstick(aggregate(honest).mixture, 8 * N, honest)
-    assert audit_estimate(fitted(rows_of(50, truth)), yardstick).kind == "nothing"
-    finding = audit_estimate(fitted(rows_of(51, truth) * 10), yardstick)
+    yardstick = make_standard_errors(aggregate(honest).mixture, 8 * N, honest)
+    assert explain_estimate(fitted(rows_of(50, truth)), yardstick).kind == "nothing"
+    finding = explain_estimate(fitted(rows_of(51, truth) * 10), yardstick)
     assert (finding.kind, finding.columns) == ("unit", (0, 1, 2))
-    finding = audit_estimate(fitted(rows_of(51, truth)[:, [0, 2, 1]]), yardstick)
+    finding = explain_estimate(fitted(rows_of(51, truth)[:, [0, 2, 1]]), yardstick)
     assert (finding.kind, finding.columns) == ("swapped columns", (1, 2))
     assert "columns 1 and 2 are swapped" in finding.text
 
@@ -173,37 +173,37 @@ def test_every_covariance_type(covariance_type):
 def test_one_component_in_one_column():
     truth = Mixture([1.0], [[3.0]], [[[1.0]]])
     honest = [fit_local(rows_of(s, truth, 200), 1) for s in range(8)]
-    yardstick = make_yardstick(aggregate(honest).mixture, 1600, honest)
-    assert audit_estimate(honest[0], yardstick).kind == "nothing"
-    assert audit_estimate(fit_local(rows_of(9, truth, 200) * 10, 1), yardstick).kind == "unit"
+    yardstick = make_standard_errors(aggregate(honest).mixture, 1600, honest)
+    assert explain_estimate(honest[0], yardstick).kind == "nothing"
+    assert explain_estimate(fit_local(rows_of(9, truth, 200) * 10, 1), yardstick).kind == "unit"
 
 
 def test_enormous_values_are_no_trouble(yardstick):
     m = yardstick.mixture
     far = LocalEstimate(Mixture(m.weights, m.means + 1e120, m.covariances), N)
-    finding = audit_estimate(far, yardstick)
+    finding = explain_estimate(far, yardstick)
     assert np.isfinite(finding.statistic)
     assert finding.kind != "nothing"
 
 
 def test_it_is_deterministic(yardstick):
     estimate = spoilt(scaled(1, 10))
-    assert audit_estimate(estimate, yardstick).text == audit_estimate(estimate, yardstick).text
+    assert explain_estimate(estimate, yardstick).text == explain_estimate(estimate, yardstick).text
 
 
 def test_the_order_of_components_does_not_matter(yardstick):
     estimate = spoilt(scaled(1, 10))
     turned = LocalEstimate(estimate.mixture.reordered([2, 0, 1]), N)
-    one, other = (audit_estimate(e, yardstick) for e in (estimate, turned))
+    one, other = (explain_estimate(e, yardstick) for e in (estimate, turned))
     assert one.text == other.text
     assert one.statistic == pytest.approx(other.statistic)
 
 
 def test_what_cannot_be_audited_is_named(yardstick):
     with pytest.raises(ValueError, match="must have a mixture"):
-        audit_estimate(fit_local(rows_of(0)[:3], 3), yardstick)
+        explain_estimate(fit_local(rows_of(0)[:3], 3), yardstick)
     with pytest.raises(ValueError, match="must agree with the global mixture"):
-        audit_estimate(fit_local(rows_of(0), 2), yardstick)
+        explain_estimate(fit_local(rows_of(0), 2), yardstick)
 
 
 def test_statistics_of_honest_estimates_follow_the_law(yardstick):
@@ -228,7 +228,7 @@ def test_factors_between_units_are_known():
 
 
 def test_a_deed_undone_is_the_mixture_before():
-    deed = Deed("unit and offset", (1,), 1.8, 32.0)
+    deed = ColumnChange("unit and offset", (1,), 1.8, 32.0)
     rows = rows_of(0)
     done = fit(scaled(1, 1.8, 32)(rows.copy()), TRUTH, max_iter=1).mixture
     assert deed.undone(done).means[:, 1] == pytest.approx((done.means[:, 1] - 32) / 1.8)
@@ -239,7 +239,7 @@ def test_a_deed_undone_is_the_mixture_before():
         TRUTH.covariances[:, order][:, :, order],
         feature_names=NAMES,
     )
-    undone = Deed("column order", (0, 1, 2), order=order).undone(turned)
+    undone = ColumnChange("column order", (0, 1, 2), order=order).undone(turned)
     np.testing.assert_array_equal(undone.means, TRUTH.means)
     np.testing.assert_array_equal(undone.covariances, TRUTH.covariances)
 
@@ -248,7 +248,7 @@ def test_another_optimum_is_known_by_its_refit(yardstick):
     rows = rows_of(77)
     bad_start = Mixture([1 / 3] * 3, [[2, 1, 4], [2, 1.5, 4.5], [4, 4, 1.5]], [np.eye(3)] * 3)
     own = fit(rows, bad_start)
-    finding = audit_estimate(own, yardstick)
+    finding = explain_estimate(own, yardstick)
     assert finding.kind == "optimum"
     assert "another optimum of the same data?" in finding.text
     better = compare_refit(finding, own, fit(rows, yardstick.mixture), yardstick)
@@ -287,14 +287,14 @@ class TestTable:
 
     def test_without_rows(self, gm, raise_if_dask_computes):
         with raise_if_dask_computes():
-            table = gm.audit()
+            table = gm.explain()
         assert table["partition"].tolist() == [2, 5, 7]
         assert table["kind"].tolist() == ["unit", "swapped columns", "unit"]
         assert (table["p_value"] < 1e-3).all()
         assert (table["sampling_ratio"] > 3).all()
         assert table["worst_column"].isin(["x", "y"]).all()
         assert (table["w1_with"] > 0.1).all()
-        assert table.equals(gm.aggregate_.audit())
+        assert table.equals(gm.aggregate_.explain())
 
     def test_w1_is_that_of_the_aggregate_with_it(self, gm):
         decision = gm.aggregate_.decision
@@ -303,11 +303,11 @@ class TestTable:
         found = with_estimate(gm.aggregate_, gm.estimates_[2])
         assert mixing_distance(found, expected) < 1e-9
         w1 = mixing_distance(expected, gm.mixture_)
-        assert gm.audit().loc[2, "w1_with"] == pytest.approx(w1)
+        assert gm.explain().loc[2, "w1_with"] == pytest.approx(w1)
 
     def test_with_rows(self, gm, data):
         with dask.config.set(scheduler="synchronous"):
-            table = gm.audit(data)
+            table = gm.explain(data)
         rows = make_frame(2, 400).assign(y=lambda frame: frame["y"] * 10)
         assert table.loc[2, "log_likelihood"] == pytest.approx(gm.mixture_.score(rows.to_numpy()))
         assert (table["log_likelihood"] < table["kept_log_likelihood"] - 1).all()
@@ -315,7 +315,7 @@ class TestTable:
         assert table["kind"].tolist() == ["unit", "swapped columns", "unit"]
 
     def test_all(self, gm):
-        table = gm.audit(which="all")
+        table = gm.explain(which="all")
         assert len(table) == 16
         kept = table.drop(index=[2, 5, 7])
         assert (kept["w1_with"] == 0).all()
@@ -329,38 +329,38 @@ class TestTable:
             init_params="random_from_data",
             random_state=10,
             n_partitions=16,
-            second_look=False,
+            refit_excluded=False,
         )
         with dask.config.set(scheduler="synchronous"):
             gm.fit(rows)
-            table = gm.audit(rows)
+            table = gm.explain(rows)
         assert len(table) == (~gm.support_).sum() >= 2
-        assert (gm.audit()["kind"] == "optimum").all()
+        assert (gm.explain()["kind"] == "optimum").all()
         assert (table["kind"] == "other optimum").all()
         assert (table["log_likelihood"] > table["kept_log_likelihood"] - 0.3).all()
 
     def test_nothing_left_out_is_an_empty_table(self):
         with dask.config.set(scheduler="synchronous"):
             gm = GaussianMixture(2, random_state=0, rho=np.inf).fit(make_ddf(6))
-            table, with_rows = gm.audit(), gm.audit(make_ddf(6))
+            table, with_rows = gm.explain(), gm.explain(make_ddf(6))
         assert len(table) == len(with_rows) == 0
         assert "finding" in table.columns
 
     def test_a_cluster_gives_the_same(self, client, gm, data):
         with dask.config.set(scheduler="synchronous"):
-            expected = gm.audit(data)
-        assert gm.audit(data).equals(expected)
+            expected = gm.explain(data)
+        assert gm.explain(data).equals(expected)
 
     def test_what_goes_wrong_is_named(self, gm):
-        with pytest.raises(ValueError, match="which must be one of 'left out', 'all'"):
-            gm.audit(which="bad")
+        with pytest.raises(ValueError, match="which must be one of 'excluded', 'all'"):
+            gm.explain(which="bad")
         with pytest.raises(ValueError, match="in 16 partitions; got 3"):
-            gm.audit(make_ddf(3))
+            gm.explain(make_ddf(3))
         with pytest.raises(ValueError, match="X must have the columns of fit"):
-            gm.audit(make_ddf(16).rename(columns={"y": "z"}))
+            gm.explain(make_ddf(16).rename(columns={"y": "z"}))
         with pytest.raises(NotFittedError):
-            GaussianMixture(2).audit()
+            GaussianMixture(2).explain()
         with dask.config.set(scheduler="synchronous"):
             bare = GaussianMixture(2, random_state=0, keep_estimates=False).fit(make_ddf(6))
         with pytest.raises(ValueError, match="does not hold the local estimates"):
-            bare.audit()
+            bare.explain()

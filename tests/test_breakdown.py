@@ -12,14 +12,13 @@ from dask_dfmr import (
     GaussianMixture,
     HeterogeneityWarning,
     LocalEstimate,
-    Mixture,
     NoMajorityWarning,
     aggregate,
     mixing_distance,
 )
+from dask_dfmr.aggregation.groups import groups_of, has_clear_majority, rival_groups
 from dask_dfmr.attacks import corrupt
-from dask_dfmr.grouping import groups_of, has_clear_majority, rival_groups
-from dask_dfmr.information import information
+from dask_dfmr.mixtures.information import information
 from tests.data_makers import make_rows
 from tests.strategies import random_mixture
 
@@ -36,7 +35,7 @@ def honest(seed, m=M):
         errors / np.sqrt(N_ROWS), (TRUTH.weights, TRUTH.components)
     )
     mixtures = [
-        Mixture.from_components(TRUTH.family, w / w.sum(), tuple(p[i] for p in components))
+        TRUTH.family.mixture(w / w.sum(), tuple(p[i] for p in components))
         for i, w in enumerate(weights)
     ]
     return [LocalEstimate(mixture, N_ROWS) for mixture in mixtures]

@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from scipy.stats import chi2
 
-from dask_dfmr import Mixture, calibration, information
-from dask_dfmr.calibration import Law, chi_square_law, fitted_law, l2_law, settle
+from dask_dfmr import Mixture
+from dask_dfmr.aggregation import null_law as calibration
+from dask_dfmr.aggregation.null_law import Law, chi_square_law, fitted_law, l2_law, settle
+from dask_dfmr.mixtures import information
 from tests.poisson import Poisson
 from tests.strategies import covariance_types, random_mixture, seeds
 

@@ -129,7 +129,7 @@ class TestDeaths:
 
     @pytest.mark.slow
     def test_a_deadly_partition_is_a_machine_beside_the_sources(self, doomed_client):
-        gm = make(machines="sensor").fit(make_x(bad={2: deadly}))
+        gm = make(source="sensor").fit(make_x(bad={2: deadly}))
         report = gm.partition_report_
         assert report["outcome"].tolist() == ["fitted"] * 8 + ["failed"]
         assert report["source"].iloc[-1] == "partition 2"

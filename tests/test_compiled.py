@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from numba import njit
 from numpy.testing import assert_allclose, assert_array_equal
 
-from dask_dfmr import engine
-from dask_dfmr.compiled import em, integrals, lanes
-from dask_dfmr.families.gaussian import COVARIANCE_TYPES, Gaussian
+from dask_dfmr.mixtures import engine
+from dask_dfmr.mixtures.compiled import em, integrals, lanes
+from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian
 from tests.strategies import covariance_types, random_mixture, seeds
 
 every_type = pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
@@ -239,7 +239,7 @@ features.update({name: False for name in features if name.startswith("avx512")})
 llvm.get_host_cpu_features = lambda: features
 import numpy as np
 from dask_dfmr import Mixture, engine
-from dask_dfmr.compiled import lanes
+from dask_dfmr.mixtures.compiled import lanes
 assert lanes.LANES == 4
 rng = np.random.default_rng(0)
 mixture = Mixture([0.5, 0.3, 0.2], rng.normal(size=(3, 5)), [np.eye(5)] * 3)

@@ -18,11 +18,11 @@ from dask_dfmr import (
     LocalEstimate,
     Mixture,
     aggregate,
-    componentwise,
     dfmr,
     mixing_distance,
 )
-from dask_dfmr.componentwise import (
+from dask_dfmr.aggregation import componentwise
+from dask_dfmr.aggregation.componentwise import (
     LEAST_SCALE,
     LEVEL,
     Machines,
@@ -37,8 +37,8 @@ from dask_dfmr.componentwise import (
     match,
     profiled_weights,
 )
-from dask_dfmr.distances import stack_mixtures
-from dask_dfmr.families.gaussian import Gaussian
+from dask_dfmr.mixtures.distances import stack_mixtures
+from dask_dfmr.mixtures.gaussian import Gaussian
 from tests import naive
 from tests.data_makers import same_bits
 from tests.poisson import PoissonMixture
@@ -81,15 +81,15 @@ def drawn(truth, n_rows, seed):
     return LocalEstimate(Mixture(counts / n_rows, means, covariances), n_rows)
 
 
-def estimates_of(truth, n_machines, n_rows=N_ROWS, seed=0):
-    return [drawn(truth, n_rows, [seed, i]) for i in range(n_machines)]
+def estimates_of(truth, n_sources, n_rows=N_ROWS, seed=0):
+    return [drawn(truth, n_rows, [seed, i]) for i in range(n_sources)]
 
 
 def edited(estimate, edit, *arguments):
     return LocalEstimate(edit(estimate.mixture, *arguments), estimate.n_samples)
 
 
-def machines_of(estimates):
+def sources_of(estimates):
     stack = stack_mixtures([e.mixture for e in estimates])
     n_samples = np.array([e.n_samples for e in estimates], dtype=float)
     parameters = np.hstack([stack.weights, *(p.reshape(len(p), -1) for p in stack.components)])
@@ -97,7 +97,7 @@ def machines_of(estimates):
 
 
 def filtered(estimates, rho=1.3, n_candidates=None, seed=0):
-    machines = machines_of(estimates)
+    machines = sources_of(estimates)
     rng = np.random.default_rng(seed)
     return filter_components(machines, rho, machines.n_samples, n_candidates, rng)
 
@@ -130,7 +130,7 @@ class TestDissimilarities:
             [1 - product(f, g) / np.sqrt(product(f, f) * product(g, g)) for g in singles[1]]
             for f in singles[0]
         ]
-        machines = machines_of([LocalEstimate(m, 100) for m in (a, b)])
+        machines = sources_of([LocalEstimate(m, 100) for m in (a, b)])
         found = dissimilarities(a.family, a.components, b.components, *machines.log_self)
         assert_allclose(found, expected, atol=1e-9)
 
@@ -176,7 +176,7 @@ class TestDistances:
 class TestTemplate:
     def naive_scores(self, estimates):
         """By a loop over all matchings of all pairs."""
-        machines = machines_of(estimates)
+        machines = sources_of(estimates)
         k = TRUTH.n_components
         scores = []
         for i, mine in enumerate(estimates):
@@ -198,25 +198,25 @@ class TestTemplate:
         estimates = [LocalEstimate(jiggled(TRUTH, [seed, i], 0.3), N_ROWS) for i in range(5)]
         estimates += [LocalEstimate(random_mixture([seed, 9]), N_ROWS)]
         scores = self.naive_scores(estimates)
-        found = find_template(machines_of(estimates), np.arange(6))
+        found = find_template(sources_of(estimates), np.arange(6))
         assert scores[found] <= min(scores) * (1 + 1e-9)
 
     def test_it_has_all_components_though_every_second_machine_has_a_bad_one(self):
         estimates = estimates_of(TRUTH, 12)
         for i in range(0, 12, 2):
             estimates[i] = edited(estimates[i], with_component, i % 3, [50.0 + i, 50.0])
-        assert find_template(machines_of(estimates), np.arange(12)) % 2 == 1
+        assert find_template(sources_of(estimates), np.arange(12)) % 2 == 1
 
     def test_copies_of_one_good_component_are_no_template(self):
         estimates = estimates_of(TRUTH, 9)
         copies = Mixture(np.full(3, 1 / 3), np.zeros((3, 2)), TRUTH.covariances[[0, 0, 0]])
         estimates[4] = LocalEstimate(copies, N_ROWS)
-        assert find_template(machines_of(estimates), np.arange(9)) != 4
+        assert find_template(sources_of(estimates), np.arange(9)) != 4
 
     def test_a_machine_without_one_of_the_components_is_no_template(self):
         without = reweighted(TRUTH, [0.6, 0.4, 0.0])
         estimates = estimates_of(without, 4) + estimates_of(TRUTH, 5, seed=1)
-        assert find_template(machines_of(estimates), np.arange(9)) >= 4
+        assert find_template(sources_of(estimates), np.arange(9)) >= 4
 
 
 class TestMatching:
@@ -225,14 +225,14 @@ class TestMatching:
         truth = random_mixture(seed, spread=20.0, covariance_type=covariance_type)
         order = np.random.default_rng(seed).permutation(3)
         estimates = [LocalEstimate(m, 1000) for m in (truth, truth.reordered(order))]
-        machines = machines_of(estimates)
+        machines = sources_of(estimates)
         found = match(machines, truth.components, machines.log_self[0])
         assert_array_equal(found, [[0, 1, 2], np.argsort(order)])
 
     def test_a_component_far_away_does_not_push_the_others_aside(self):
         # Its divergence from the third component is larger by far more than the second one's place is worth.
         bad = with_component(TRUTH, 2, [1e4, 0.0])
-        machines = machines_of([LocalEstimate(m, N_ROWS) for m in (TRUTH, bad)])
+        machines = sources_of([LocalEstimate(m, N_ROWS) for m in (TRUTH, bad)])
         assert_array_equal(match(machines, TRUTH.components, machines.log_self[0])[1], [0, 1, 2])
 
     def test_a_component_without_rows_takes_what_is_left(self):
@@ -240,7 +240,7 @@ class TestMatching:
         moved = Mixture(
             [0.7, 0.3, 0.0], TRUTH.means[[0, 1, 1]] + [[0], [0.1], [0]], TRUTH.covariances
         )
-        machines = machines_of([LocalEstimate(m, N_ROWS) for m in (TRUTH, moved)])
+        machines = sources_of([LocalEstimate(m, N_ROWS) for m in (TRUTH, moved)])
         assert_array_equal(match(machines, TRUTH.components, machines.log_self[0])[1], [0, 1, 2])
 
 
@@ -264,7 +264,7 @@ class TestJudgement:
     def test_naive_twin(self):
         estimates = [drawn(TRUTH, n, n) for n in (500, 900, 700, 2500, 1100)]
         estimates[2] = edited(estimates[2], with_component, 1, [9.0, 0.0])
-        machines = machines_of(estimates)
+        machines = sources_of(estimates)
         for k in range(3):
             distances = np.zeros((5, 5))
             for i, j in itertools.permutations(range(5), 2):
@@ -283,18 +283,18 @@ class TestJudgement:
 
     def test_too_few_rows_have_no_vote_and_no_verdict(self):
         estimates = [*estimates_of(TRUTH, 5), drawn(TRUTH, 12, 1)]
-        found = judge(machines_of(estimates), 2, 1.3, None, np.random.default_rng(0))
+        found = judge(sources_of(estimates), 2, 1.3, None, np.random.default_rng(0))
         assert_array_equal(np.isnan(found.distances), [False] * 5 + [True])
         assert_array_equal(found.kept, [True] * 5 + [False])
 
     def test_where_nobody_has_enough_rows_all_vote(self):
         found = judge(
-            machines_of(estimates_of(TRUTH, 5, 12)), 2, 1.3, None, np.random.default_rng(0)
+            sources_of(estimates_of(TRUTH, 5, 12)), 2, 1.3, None, np.random.default_rng(0)
         )
         assert not np.isnan(found.distances).any()
 
     def test_blocks_of_candidates_find_the_same_center(self, monkeypatch):
-        machines = machines_of(estimates_of(TRUTH, 9))
+        machines = sources_of(estimates_of(TRUTH, 9))
         whole = [judge(machines, k, 1.3, None, np.random.default_rng(0)) for k in range(3)]
         monkeypatch.setattr(componentwise, "BLOCK_FLOATS", 2 * 9 * 2)
         for k in range(3):
@@ -353,7 +353,7 @@ class TestWeights:
             TRUTH.means[[0, 1, 0]],
             TRUTH.covariances * np.array([1.0, 1.0, 0.5])[:, None, None],
         )
-        machines = machines_of([LocalEstimate(m, N_ROWS) for m in (TRUTH, split)])
+        machines = sources_of([LocalEstimate(m, N_ROWS) for m in (TRUTH, split)])
         machines = Machines(*machines[:-1], np.ones((2, 3), dtype=bool))
         kept = np.array([[True, True, True], [True, True, False]])
         found = profiled_weights(TRUTH.family, machines, np.ones(2), kept, TRUTH.components)
@@ -522,7 +522,7 @@ class TestInvariance:
         some = [LocalEstimate(jiggled(truth, [seed, i]), 1000) for i in range(7)]
         first = filtered(some)
         assert_allclose(first.rows.sum(axis=1), 1000.0)
-        machines = machines_of(some)
+        machines = sources_of(some)
         halved = machines._replace(
             n_samples=machines.n_samples / 2,
             stack=type(machines.stack)(2 * machines.stack.weights, machines.stack.components),
@@ -542,10 +542,10 @@ class TestInvariance:
             np.delete(there.decision.kept_components, 1, axis=0), here.decision.kept_components
         )
 
-    @pytest.mark.parametrize("n_machines", [2, 3])
-    def test_few_machines(self, n_machines):
-        with pytest.warns(FilterWarning, match=f"{n_machines} usable estimates"):
-            result = by_weights(estimates_of(TRUTH, n_machines))
+    @pytest.mark.parametrize("n_sources", [2, 3])
+    def test_few_machines(self, n_sources):
+        with pytest.warns(FilterWarning, match=f"{n_sources} usable estimates"):
+            result = by_weights(estimates_of(TRUTH, n_sources))
         assert result.decision.kept.all()
 
     def test_one_machine_is_the_result(self):

@@ -6,8 +6,8 @@ from hypothesis import given
 from numpy.testing import assert_allclose, assert_array_equal
 
 from dask_dfmr import Mixture, pairwise_l2
-from dask_dfmr import distances as module
-from dask_dfmr.families.gaussian import COVARIANCE_TYPES
+from dask_dfmr.mixtures import distances as module
+from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES
 from tests import naive
 from tests.strategies import covariance_types, jiggled, random_mixture, seeds, shuffled
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from dask_dfmr import engine
+from dask_dfmr.mixtures import engine
 
 
 def run_python(code, **environment):
@@ -93,7 +93,7 @@ def test_an_unknown_engine():
 
 
 def test_the_environment_decides_for_a_process():
-    code = "from dask_dfmr import engine; print(engine.name())"
+    code = "from dask_dfmr.mixtures import engine; print(engine.name())"
     assert run_python(code, DASK_DFMR_ENGINE="numpy").stdout == "numpy\n"
     wrong = run_python(code, DASK_DFMR_ENGINE="fortran")
     assert "DASK_DFMR_ENGINE must be one of 'auto', 'numba', 'numpy'; got 'fortran'" in wrong.stderr

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from dask_dfmr import LocalEstimate, Outcome
-from dask_dfmr.estimates import without_estimate
-from dask_dfmr.families.gaussian import COVARIANCE_TYPES
+from dask_dfmr.local.estimate import without_estimate
+from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES
 from tests.strategies import random_mixture
 
 M = random_mixture(1)

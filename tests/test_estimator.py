@@ -21,16 +21,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from dask_dfmr import (
-    Aggregate,
-    FilterWarning,
-    GaussianMixture,
-    LocalEstimate,
-    Mixture,
-    aggregate,
-    execution,
-)
-from dask_dfmr.store import StoredEstimates
+from dask_dfmr import Aggregate, FilterWarning, GaussianMixture, LocalEstimate, Mixture, aggregate
+from dask_dfmr.on_dask import fit as execution
+from dask_dfmr.on_dask.estimate_store import StoredEstimates
 from tests.data_makers import (
     COLUMNS,
     TRUTH,
@@ -707,7 +700,7 @@ class TestTelling:
         text = capsys.readouterr().out
         assert "100% Completed" in text
         assert "of 9 partitions kept" in text
-        assert "left out as too far from the centre: 2 (x" in text or ", 2 (x" in text
+        assert "left out as too far from the center: 2 (x" in text or ", 2 (x" in text
 
     def test_verbose_on_a_client(self, capsys, client):
         make(verbose=1).fit(self.X)

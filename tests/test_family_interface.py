@@ -6,9 +6,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import poisson
 
 from dask_dfmr import LocalEstimate, Outcome, aggregate, pairwise_l2
-from dask_dfmr.families import Family
-from dask_dfmr.local_fit import LocalProblem
-from dask_dfmr.pilot import (
+from dask_dfmr.local.fit import LocalProblem
+from dask_dfmr.local.pilots import (
     choose_start,
     draw_pilots,
     fit_pilot,
@@ -16,15 +15,16 @@ from dask_dfmr.pilot import (
     pilot_scale,
     read_pilot,
 )
-from dask_dfmr.random import stream
-from dask_dfmr.store import StoredEstimates, write_block
+from dask_dfmr.mixtures.family import Family
+from dask_dfmr.on_dask.estimate_store import StoredEstimates, write_block
+from dask_dfmr.seeds import stream
 from tests.poisson import Poisson, PoissonMixture
 
 # Bad machines that agree are a group: tests/test_judging.py has the warning.
 pytestmark = pytest.mark.filterwarnings("ignore::dask_dfmr.HeterogeneityWarning")
 
 TRUTH = PoissonMixture([0.5, 0.3, 0.2], [[2.0, 9.0], [12.0, 3.0], [25.0, 25.0]])
-PROBLEM = LocalProblem(family=Poisson(), n_components=3, mixture_type=PoissonMixture, n_init=8)
+PROBLEM = LocalProblem(family=Poisson(), n_components=3, n_init=8)
 
 
 def jiggled(seed, scale=0.03):
@@ -72,9 +72,7 @@ def test_the_penalised_objective_never_falls(accelerate):
     prior = PROBLEM.prior(X)
     climb = []
     for i in range(1, 20):
-        local = LocalProblem(
-            Poisson(), 3, PoissonMixture, tol=0.0, max_iter=i, accelerate=accelerate
-        )
+        local = LocalProblem(Poisson(), 3, tol=0.0, max_iter=i, accelerate=accelerate)
         climb.append(local.maximise(X, (start.weights, start.components), prior).objective)
     assert (np.diff(climb) > -1e-8).all()
 
@@ -114,7 +112,7 @@ def test_pilots_find_a_shared_start():
 
 
 def test_estimates_are_stored_and_read(estimates):
-    stored = StoredEstimates(len(estimates), 4, PoissonMixture)
+    stored = StoredEstimates(len(estimates), 4, Poisson())
     for block in range(3):
         write_block(
             [e.to_arrays() for e in estimates[4 * block : 4 * block + 4]], stored.path(block)

@@ -20,13 +20,13 @@ from dask_dfmr import (
     ClusterWarning,
     GaussianMixture,
     PartitionWarning,
-    cluster,
     select_components,
-    tasks,
 )
-from dask_dfmr.execution import compute_each, fetch, hold, run
-from dask_dfmr.graph import GraphBuilder
-from dask_dfmr.pipeline import build_pipeline
+from dask_dfmr.on_dask import tasks
+from dask_dfmr.on_dask.fit import compute_each, fetch, hold, run
+from dask_dfmr.on_dask.scheduling import cluster
+from dask_dfmr.on_dask.scheduling.builder import GraphBuilder
+from dask_dfmr.parameters import build_pipeline
 from tests.conftest import local_cluster
 from tests.data_makers import (
     Reader,
@@ -43,12 +43,12 @@ BLOCK = 3
 PILOTS = ["read_pilot", "pilot_scale", "fit_pilot", "shortlist"]
 FITS = ["fit_partition", "report_rows"]
 FILTER = [
-    *("stack_estimates", "presence", "call_roll", "l2_tile", "coat_candidate", "coat_min"),
-    *("l2_filter", "draw_machines", "take_machines", "join_machines", "consensus"),
+    *("stack_estimates", "summary", "admit", "l2_tile", "coat_candidate", "coat_min"),
+    *("l2_filter", "draw_estimates", "take_estimates", "join_estimates", "consensus"),
     *("consensus_distances", "judge"),
 ]
 AT_ONCE = ["offer_start", "pick_start", "reduce", "finish"]
-ROUNDS = ["offer_start", "pick_start", "assign_block", "tree_sum", "recentre", "finish"]
+ROUNDS = ["offer_start", "pick_start", "assign_block", "tree_sum", "recenter", "finish"]
 FOLLOW_UP = ["measure_partition", "add_measurements", "ask_readings"]
 
 
@@ -114,7 +114,7 @@ class TestKilledAtAStage:
         assert same_bits(gm.mixture_, undisturbed)
 
     def test_when_results_are_in(self, mortal, mortal_client, undisturbed_blocks):
-        with killing_at(mortal, ["fit_partition", "l2_tile", "recentre"], "memory") as killer:
+        with killing_at(mortal, ["fit_partition", "l2_tile", "recenter"], "memory") as killer:
             found = fit_in_blocks()
         assert len(killer.killed) == 3
         assert same_bits(found.aggregate.mixture, undisturbed_blocks)
@@ -254,8 +254,8 @@ class TestBadPartitions:
         self, client, monkeypatch, scheduler
     ):
         """Tasks take the function by reference: it is replaced by one that workers can import."""
-        monkeypatch.setattr("dask_dfmr.candidates.fit_pilot", faulty_fit)
-        monkeypatch.setattr("dask_dfmr.tasks.fit_pilot", faulty_fit)
+        monkeypatch.setattr("dask_dfmr.on_dask.candidates.fit_pilot", faulty_fit)
+        monkeypatch.setattr("dask_dfmr.on_dask.tasks.fit_pilot", faulty_fit)
         config = {"scheduler": "synchronous"} if scheduler == "synchronous" else {}
         with dask.config.set(config):
             with pytest.raises(ZeroDivisionError, match="a fault"):

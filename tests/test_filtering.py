@@ -1,4 +1,4 @@
-"""Distances -> centre, radius, kept: on points of a line and on random matrices."""
+"""Distances -> center, radius, kept: on points of a line and on random matrices."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from dask_dfmr.filtering import best_candidate, keep_near, row_candidates
+from dask_dfmr.aggregation.medoid import best_candidate, keep_near, row_candidates
 from tests.strategies import seeds
 
 

@@ -25,7 +25,7 @@ from dask_dfmr import (
     PartitionWarning,
     aggregate,
 )
-from dask_dfmr.decision import METHODS
+from dask_dfmr.aggregation.result import METHODS
 from tests.strategies import covariance_types, jiggled, random_mixture, seeds, shuffled
 
 pytestmark = pytest.mark.usefixtures("coarse_laws")
@@ -302,5 +302,5 @@ def test_any_partitions_give_a_proper_mixture_or_a_documented_error(partitions, 
     if error is not None:
         return
     assert_proper(gm.mixture_)
-    left_out = report[~report["kept"]]
-    assert (left_out["reason"] != "").all()
+    excluded = report[~report["kept"]]
+    assert (excluded["reason"] != "").all()

@@ -9,9 +9,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import logsumexp
 
 from dask_dfmr import Mixture
-from dask_dfmr.families import Family, Prior, canonical_order
-from dask_dfmr.families import gaussian as module
-from dask_dfmr.families.gaussian import COVARIANCE_TYPES, Gaussian
+from dask_dfmr.mixtures.family import Family, Prior, canonical_order
+from dask_dfmr.mixtures.family import gaussian as module
+from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian
 from tests import naive
 from tests.strategies import covariance_types, jiggled, random_mixture, seeds
 
@@ -32,7 +32,7 @@ def penalised_step(mixture, X, weight):
     family = mixture.family
     _, moments = family.em_pass(X, mixture.weights, mixture.components)
     components = family.from_moments(moments, mixture.components, prior_of(family, X, weight))
-    return Mixture.from_components(family, moments[0] / len(X), components)
+    return family.mixture(moments[0] / len(X), components)
 
 
 class TestContract:
@@ -123,7 +123,7 @@ class TestBarycentre:
         m, rng = random_mixture(seed, 4, 2, covariance_type), np.random.default_rng(seed)
         weights = rng.dirichlet(np.ones(4))
         means, covariances = self.barycentre(m, weights)
-        best = Mixture.from_components(m.family, np.ones(1), (means, covariances))
+        best = m.family.mixture(np.ones(1), (means, covariances))
 
         def cost(center):
             return float(weights @ m.family.divergence(m.components, center.components)[:, 0])
@@ -338,7 +338,7 @@ class TestCoordinates:
         origin, near = (m.weights, m.components), jiggled(m, seed)
         v = m.family.coordinates(near.weights, near.components, origin)
         weights, components = m.family.from_coordinates(v, origin)
-        back = Mixture.from_components(m.family, weights, components)
+        back = m.family.mixture(weights, components)
         for name in ("weights", "means", "covariances"):
             assert_allclose(getattr(back, name), getattr(near, name), rtol=1e-10, atol=1e-11)
 
@@ -372,7 +372,7 @@ class TestCoordinates:
         def kl(v):
             weights, components = m.family.from_coordinates(v, origin)
             # Not through `divergence`, which cannot be negative by rounding.
-            near = Mixture.from_components(m.family, weights, components)
+            near = m.family.mixture(weights, components)
             pairs = zip(*naive.full_components(m), *naive.full_components(near), strict=True)
             parts = np.array([naive.divergence(*pair) for pair in pairs])
             return m.weights @ (parts + np.log(m.weights / weights))

@@ -15,7 +15,8 @@ import pytest
 from dask.delayed import Delayed
 from dask.utils import key_split
 
-from dask_dfmr import AggregationError, GaussianMixture, aggregate, dfmr, graph
+from dask_dfmr import AggregationError, GaussianMixture, aggregate, dfmr
+from dask_dfmr.on_dask import graph
 from tests.conftest import local_cluster
 from tests.data_makers import (
     META,
@@ -151,17 +152,17 @@ class TestBuilding:
 
 ONE_BLOCK = {
     *("read_pilot", "pilot_scale", "fit_pilot", "shortlist", "fit_partition"),
-    *("stack_estimates", "presence", "call_roll", "report_rows"),
+    *("stack_estimates", "summary", "admit", "report_rows"),
     *("l2_tile", "coat_candidate", "coat_min", "l2_filter"),
-    *("draw_machines", "take_machines", "join_machines"),
+    *("draw_estimates", "take_estimates", "join_estimates"),
     *("consensus", "consensus_distances", "judge"),
     *("offer_start", "pick_start", "reduce", "finish"),
 }
-MANY_BLOCKS = ONE_BLOCK - {"reduce"} | {"assign_block", "tree_sum", "recentre"}
+MANY_BLOCKS = ONE_BLOCK - {"reduce"} | {"assign_block", "tree_sum", "recenter"}
 REFERENCES = {"l2_rows", "reference_medians"}
 COMPONENTWISE = {
     *("read_pilot", "pilot_scale", "fit_pilot", "shortlist", "fit_partition"),
-    *("stack_estimates", "presence", "call_roll", "report_rows", "componentwise"),
+    *("stack_estimates", "summary", "admit", "report_rows", "componentwise"),
 }
 
 TRIM = ONE_BLOCK - {"reduce", "finish"} | {"trim"}

@@ -18,16 +18,8 @@ from dask_dfmr import (
     aggregate,
     dfmr,
 )
-from dask_dfmr.attacks import ATTACKS, corrupt
-from dask_dfmr.decision import AggregationOptions
-from dask_dfmr.distances import stack_mixtures
-from dask_dfmr.families.gaussian import Gaussian
-from dask_dfmr.fisher import Frame, make_frame
-from dask_dfmr.grouping import near_groups
-from dask_dfmr.information import information
-from dask_dfmr.metrics import parameter_error
-from dask_dfmr.reaggregation import in_order_of
-from dask_dfmr.spectral import (
+from dask_dfmr.aggregation.groups import near_groups
+from dask_dfmr.aggregation.hardened.spectral import (
     Widening,
     alarm,
     copy_limit,
@@ -35,6 +27,14 @@ from dask_dfmr.spectral import (
     pair_squares,
     typical_pair,
 )
+from dask_dfmr.aggregation.rerun import in_order_of
+from dask_dfmr.aggregation.result import AggregationOptions
+from dask_dfmr.attacks import ATTACKS, corrupt
+from dask_dfmr.mixtures.distances import stack_mixtures
+from dask_dfmr.mixtures.gaussian import Gaussian
+from dask_dfmr.mixtures.information import information
+from dask_dfmr.mixtures.metrics import parameter_error
+from dask_dfmr.mixtures.whitening import Frame, make_frame
 from tests.data_makers import make_delayed, same_bits
 from tests.strategies import shuffled
 
@@ -64,7 +64,7 @@ def honest(m=40, n=2000, seed=0, truth=TRUTH):
     errors = about.errors(rng.standard_normal((m, len(about.normal)))) / np.sqrt(sizes)[:, None]
     found = [family.from_coordinates(v, origin) for v in errors]
     return [
-        LocalEstimate(Mixture.from_components(family, *one), int(size))
+        LocalEstimate(family.mixture(*one), int(size))
         for one, size in zip(found, sizes, strict=True)
         if one is not None
     ]
@@ -122,7 +122,7 @@ def some_near(mixture, n=5):
     for _ in range(n):
         v = 0.05 * rng.standard_normal(size)
         found.append(family.from_coordinates(v - normal * (normal @ v), origin))
-    return [Mixture.from_components(family, *one) for one in found]
+    return [family.mixture(*one) for one in found]
 
 
 class TestCoordinates:
@@ -174,7 +174,7 @@ class TestCoordinates:
             assert_allclose(found, expected, rtol=1e-8, atol=1e-10)
 
     def test_many_coordinates_are_whitened_component_by_component(self, monkeypatch):
-        monkeypatch.setattr("dask_dfmr.fisher.MOST_COORDINATES", 10)
+        monkeypatch.setattr("dask_dfmr.mixtures.whitening.MOST_COORDINATES", 10)
         frame = make_frame(TRUTH.family, TRUTH.weights, TRUTH.components, np.random.default_rng(0))
         assert [len(index) for index, _ in frame.axes] == [9, 9, 9, 3]
         assert frame.n_axes == TRUTH.n_parameters == len(frame.information)
@@ -445,7 +445,7 @@ class TestReasons:
         assert "covariance of component 2" in decision.reason(0)
         assert "too far: weights" in decision.reason(1)
         assert "mean of component 1" in decision.reason(2)
-        assert "distance to the centre of all votes" in decision.reason(3)
+        assert "distance to the center of all votes" in decision.reason(3)
         assert "copies count as one" in decision.reason(4) + decision.reason(7)
         for i in np.flatnonzero(decision.kept):
             assert decision.reason(int(i)) == ""
@@ -461,7 +461,7 @@ class TestReasons:
         assert same_bits(loaded.without([0]).mixture, found.without([0]).mixture)
 
     def test_the_audit_is_of_those_left_out(self, found):
-        table = found.audit()
+        table = found.explain()
         assert_array_equal(table["partition"], np.flatnonzero(~found.decision.kept))
         assert "weight of component" in table.loc[1, "finding"]
 
@@ -481,9 +481,7 @@ class TestReasons:
         estimates = honest(60, 5000)
         for i in range(16):
             white = frame.white(stack_mixtures([estimates[i].mixture]))[0] + shift
-            estimates[i] = LocalEstimate(
-                Mixture.from_components(TRUTH.family, *frame.mixture_at(white)), 5000
-            )
+            estimates[i] = LocalEstimate(TRUTH.family.mixture(*frame.mixture_at(white)), 5000)
         decision = hardened(estimates, rho=4.0).decision
         assert not decision.kept[:16].any()
         assert any("moved together with estimates" in decision.reason(i) for i in range(16))
@@ -577,7 +575,7 @@ class TestBounds:
         assert result.decision.kept.sum() > 15
 
     def test_too_many_estimates_are_an_error(self, monkeypatch):
-        monkeypatch.setattr("dask_dfmr.decision.ALL_PAIRS_UP_TO", 10)
+        monkeypatch.setattr("dask_dfmr.aggregation.result.ALL_PAIRS_UP_TO", 10)
         with pytest.raises(ValueError, match="method='hardened' compares up to 10 estimates"):
             hardened(honest(12))
         with pytest.raises(ValueError, match="compares up to 10 estimates"):

@@ -18,9 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dask_dfmr import Aggregate, LocalEstimate, Mixture, aggregate
-from dask_dfmr.archive import DOCUMENT
-from dask_dfmr.plain import parse_array
-from dask_dfmr.store import PLAIN, read_block, write_block
+from dask_dfmr.aggregation.archive import DOCUMENT
+from dask_dfmr.on_dask.estimate_store import PLAIN, read_block, write_block
+from dask_dfmr.untrusted import parse_array
 from tests.strategies import jiggled, random_mixture
 
 FEW = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))

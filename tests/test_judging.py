@@ -12,10 +12,10 @@ from dask_dfmr import (
     Mixture,
     aggregate,
     fit_local,
-    judging,
     pairwise_l2,
 )
-from dask_dfmr.grouping import groups_of
+from dask_dfmr.aggregation.groups import groups_of
+from dask_dfmr.aggregation.stages import consensus as judging
 from tests.strategies import random_mixture
 
 TWO = Mixture([0.4, 0.6], [[0.0, 0.0], [3.0, 1.0]], [np.eye(2), [[1.0, 0.6], [0.6, 2.0]]])
@@ -25,7 +25,7 @@ def fits(sizes, seed=0, truth=TWO):
     """Local estimates from honest rows, started at the truth."""
     rng = np.random.default_rng(seed)
     return [
-        fit_local(truth.sample(n, rng)[0], truth.n_components, start=truth, n_machines=len(sizes))
+        fit_local(truth.sample(n, rng)[0], truth.n_components, start=truth, n_sources=len(sizes))
         for n in sizes
     ]
 
@@ -73,8 +73,8 @@ class TestVerdict:
 
     def test_the_rate_is_a_parameter(self):
         some = fits([300] * 40)
-        strict = aggregate(some, false_drop_rate=0.4).decision
-        assert strict.false_drop_rate == 0.4
+        strict = aggregate(some, false_exclusion_rate=0.4).decision
+        assert strict.false_exclusion_rate == 0.4
         assert_array_equal(strict.kept, strict.p_values >= 0.4)
         assert 20 < strict.kept.sum() < 40
 
@@ -83,7 +83,7 @@ class TestVerdict:
         some = [LocalEstimate(random_mixture(int(s)), 10**7) for s in rng.integers(99, size=9)]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            assert aggregate(some, false_drop_rate=0.49).decision.kept.sum() > 4
+            assert aggregate(some, false_exclusion_rate=0.49).decision.kept.sum() > 4
 
     def test_what_sampling_explains_is_the_distance_that_honest_machines_have(self):
         decision = aggregate(fits([500] * 60)).decision
@@ -193,7 +193,7 @@ class TestUnequalSizesAndTheCentre:
 
 class TestSmallCentre:
     def test_the_reduction_does_not_start_at_a_small_machine(self):
-        # Machines see other parts of the rows; a small one is the centre in units of what sampling explains.
+        # Machines see other parts of the rows; a small one is the center in units of what sampling explains.
         rng = np.random.default_rng(3)
         truth = Mixture([1 / 3] * 3, [[0.0, 0.0], [9.0, 0.0], [0.0, 9.0]], [np.eye(2)] * 3)
         shares = [rng.dirichlet([2, 2, 2]) for _ in range(9)]

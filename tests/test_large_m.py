@@ -1,4 +1,4 @@
-"""Many machines: the centre by references instead of all pairs."""
+"""Many machines: the center by references instead of all pairs."""
 
 from __future__ import annotations
 
@@ -21,13 +21,9 @@ from dask_dfmr import (
     aggregate,
     dfmr,
     pairwise_l2,
-    references,
-    stages,
 )
-from dask_dfmr.decision import AggregationOptions
-from dask_dfmr.distances import block_size_for, tile_blocks
-from dask_dfmr.random import SCOUT_DRAW, seed_sequence, stream
-from dask_dfmr.references import (
+from dask_dfmr.aggregation import references
+from dask_dfmr.aggregation.references import (
     ALL_PAIRS_UP_TO,
     N_CANDIDATES,
     N_REFERENCES,
@@ -39,6 +35,10 @@ from dask_dfmr.references import (
     draw_scouts,
     quantile_error,
 )
+from dask_dfmr.aggregation.result import AggregationOptions
+from dask_dfmr.aggregation.stages import intake as stages
+from dask_dfmr.mixtures.distances import block_size_for, tile_blocks
+from dask_dfmr.seeds import SCOUT_DRAW, seed_sequence, stream
 from tests.data_makers import make_ddf, make_rows, same_bits
 from tests.strategies import random_mixture
 
@@ -56,7 +56,7 @@ def sampled(truth, rng, n_samples=1000):
         v[: len(root)] -= root * (root @ v[: len(root)])  # weights sum to one
         drawn = truth.family.from_coordinates(v, origin)
         if drawn is not None:
-            yield LocalEstimate(Mixture.from_components(truth.family, *drawn), n_samples)
+            yield LocalEstimate(truth.family.mixture(*drawn), n_samples)
 
 
 def honest(m, seed=0, n_components=2, n_features=2):

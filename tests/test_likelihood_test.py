@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 
 from dask_dfmr import Mixture, fit_local
-from dask_dfmr.likelihood_test import as_likelihoods, judge_by_likelihood, likelihood_in_words
+from dask_dfmr.refinement.likelihood_test import (
+    as_likelihoods,
+    judge_by_likelihood,
+    likelihood_in_words,
+)
 from tests.data_makers import TRUTH, make_rows
 
 LINE = Mixture([1.0], [[0.0]], [[[1.0]]])

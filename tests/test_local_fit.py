@@ -9,10 +9,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from dask_dfmr import Mixture, Outcome, fit_local
-from dask_dfmr.em import TIGHT, ComponentCollapsedError
-from dask_dfmr.families.gaussian import COVARIANCE_TYPES, Gaussian
-from dask_dfmr.local_fit import LocalProblem
-from dask_dfmr.starts import NAMED_STARTS
+from dask_dfmr.local.em import TIGHT, ComponentCollapsedError
+from dask_dfmr.local.fit import LocalProblem
+from dask_dfmr.local.starts import NAMED_STARTS
+from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian
 from tests import naive
 from tests.strategies import jiggled, random_mixture
 
@@ -69,7 +69,7 @@ class TestObjective:
         accepted = np.array([r.objective for r in results])
         assert (np.diff(accepted) > -1e-9 * abs(accepted[0])).all()
         for r in results:
-            m = Mixture.from_components(start.family, r.weights, r.components)
+            m = start.family.mixture(r.weights, r.components)
             assert objective(m, X) > r.objective - 1e-9 * abs(r.objective)
 
     @every_type
@@ -145,23 +145,23 @@ class TestStopping:
         assert mine.outcome is Outcome.FITTED
 
     @every_type
-    @pytest.mark.parametrize("n_machines", [1, 20])
+    @pytest.mark.parametrize("n_sources", [1, 20])
     @pytest.mark.parametrize("accelerate", [True, False])
     @pytest.mark.parametrize("seed", [1, 4, 5])
     def test_the_tight_rule_leaves_less_than_it_promises(
-        self, covariance_type, n_machines, accelerate, seed
+        self, covariance_type, n_sources, accelerate, seed
     ):
         X, start = problem(seed, 2000, covariance_type, spread=4.0)
         options = {"accelerate": accelerate, "max_iter": 20_000}
-        stopped = fit(X, start, n_machines=n_machines, **options)
+        stopped = fit(X, start, n_sources=n_sources, **options)
         exact = fit(X, stopped.mixture, tol=1e-13, max_iter=20_000)
         remaining = objective(exact.mixture, X) - objective(stopped.mixture, X)
         assert stopped.outcome is Outcome.FITTED
-        assert remaining < TIGHT * start.n_parameters / n_machines
+        assert remaining < TIGHT * start.n_parameters / n_sources
 
     def test_more_machines_ask_for_more_passes(self):
         X, start = problem(5, n=2000, spread=4.0)
-        passes = [fit(X, start, n_machines=m).n_iter for m in (1, 10_000)]
+        passes = [fit(X, start, n_sources=m).n_iter for m in (1, 10_000)]
         assert passes[0] < passes[1]
 
 
@@ -439,7 +439,7 @@ class TestArguments:
             ({"penalty": float("nan")}, "penalty .*nan"),
             ({"penalty": "none"}, "penalty .*'none'"),
             ({"reg_covar": -1.0}, "reg_covar .*-1.0"),
-            ({"n_machines": 0}, "n_machines .*0"),
+            ({"n_sources": 0}, "n_sources .*0"),
             ({"tol": "loose"}, "tol .*'loose'"),
             ({"tol": -1.0}, "tol .*-1.0"),
             ({"min_rows": "few"}, "min_rows .*'few'"),

@@ -8,10 +8,16 @@ import numpy as np
 import pytest
 
 from dask_dfmr import Mixture, Outcome
-from dask_dfmr.families.gaussian import Gaussian
-from dask_dfmr.measurement import Measurement, Reading, Wanted, measure, total_of
-from dask_dfmr.pipeline import build_pipeline
-from dask_dfmr.reading import Reader
+from dask_dfmr.local.row_statistics import (
+    Measurement,
+    PartitionStatistics,
+    Wanted,
+    measure,
+    total_of,
+)
+from dask_dfmr.mixtures.gaussian import Gaussian
+from dask_dfmr.on_dask.rereading import Reader
+from dask_dfmr.parameters import build_pipeline
 from tests.conftest import local_cluster
 from tests.data_makers import (
     TRUTH,
@@ -51,7 +57,7 @@ def pipeline_of(X, **kwargs):
         "machine_weights": "rows",
         "n_references": "auto",
         "machines": "partition",
-        "false_drop_rate": 1e-3,
+        "false_exclusion_rate": 1e-3,
         "heterogeneity": None,
         "n_starts": 1,
         "penalty": "auto",
@@ -115,7 +121,9 @@ class TestMeasure:
     def test_sums_of_parts_are_the_sum_of_the_whole(self):
         X = make_rows(n=300)
         parts = [
-            Reading(i, len(part), measurements=measure(part, [TRUTH, OTHER], EVERYTHING))
+            PartitionStatistics(
+                i, len(part), measurements=measure(part, [TRUTH, OTHER], EVERYTHING)
+            )
             for i, part in enumerate(np.array_split(X, [40, 41, 200]))
         ]
         whole = measure(X, [TRUTH, OTHER], EVERYTHING)
@@ -127,8 +135,8 @@ class TestMeasure:
                 np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
 
     def test_sums_of_sums_and_of_nothing(self):
-        reading = Reading(0, 200, measurements=measure(make_rows(), [TRUTH], Wanted()))
-        lost = Reading(1, outcome=Outcome.LOST)
+        reading = PartitionStatistics(0, 200, measurements=measure(make_rows(), [TRUTH], Wanted()))
+        lost = PartitionStatistics(1, outcome=Outcome.LOST)
         assert total_of([]) == ()
         assert total_of([lost, total_of([lost])]) == ()
         once = total_of([reading])
@@ -159,7 +167,7 @@ class TestReader:
         assert [r.partition for r in readings] == [4, 1]
         for reading in readings:
             X = make_rows(reading.partition)
-            expected = Reading(
+            expected = PartitionStatistics(
                 reading.partition, 200, measurements=measure(X, [TRUTH, OTHER], EVERYTHING)
             )
             assert same(reading, expected)
@@ -172,16 +180,16 @@ class TestReader:
             with dask.config.set(scheduler=scheduler):
                 held = reader_of(make()).hold(range(6), [TRUTH])
                 total = held.total()
-                found.append([*held.gather(), Reading(-1, measurements=total)])
+                found.append([*held.gather(), PartitionStatistics(-1, measurements=total)])
         for others in found[1:]:
             assert all(same(a, b) for a, b in zip(found[0], others, strict=True))
 
     def test_a_cluster_gives_the_same_bits(self, client):
         with dask.config.set(scheduler="synchronous"):
             held = reader_of(make_ddf()).hold(range(6), [TRUTH])
-            expected = [*held.gather(), Reading(-1, measurements=held.total([0, 2, 5]))]
+            expected = [*held.gather(), PartitionStatistics(-1, measurements=held.total([0, 2, 5]))]
         held = reader_of(make_ddf()).hold(range(6), [TRUTH])
-        found = [*held.gather(), Reading(-1, measurements=held.total([0, 2, 5]))]
+        found = [*held.gather(), PartitionStatistics(-1, measurements=held.total([0, 2, 5]))]
         assert all(same(a, b) for a, b in zip(found, expected, strict=True))
         in_memory = reader_of(make_array().compute(), n_partitions=6).measure(range(6), [TRUTH])
         assert all(same(a, b) for a, b in zip(in_memory, expected[:-1], strict=True))

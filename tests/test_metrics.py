@@ -6,7 +6,7 @@ from hypothesis import given
 from numpy.testing import assert_allclose
 
 from dask_dfmr import Mixture, fit_local, mixing_distance
-from dask_dfmr.metrics import parameter_error, truth_information
+from dask_dfmr.mixtures.metrics import parameter_error, truth_information
 from tests import naive
 from tests.strategies import covariance_types, mixtures, random_mixture, seeds, shuffled
 

@@ -11,7 +11,7 @@ from scipy.stats import multivariate_normal
 from sklearn.mixture import GaussianMixture
 
 from dask_dfmr import Mixture
-from dask_dfmr.families.gaussian import COVARIANCE_TYPES, Gaussian
+from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian
 from tests import naive
 from tests.strategies import covariance_types, mixtures, random_mixture, seeds, shuffled
 
@@ -123,17 +123,10 @@ class TestConstruction:
         with pytest.raises(AttributeError):
             Mixture(**GOOD).weights = np.ones(2)
 
-    def test_from_components_refuses_a_family_that_is_not_gaussian(self):
-        class Other:
-            name = "other"
-
-        with pytest.raises(TypeError, match=r"family must be Gaussian.*got 'other'"):
-            Mixture.from_components(Other(), np.ones(1), (np.ones((1, 1)),))
-
     @every_type
-    def test_from_components_undoes_components(self, covariance_type):
+    def test_the_family_makes_a_mixture_of_its_components(self, covariance_type):
         m = random_mixture(1, covariance_type=covariance_type)
-        assert Mixture.from_components(m.family, m.weights, m.components) == m
+        assert m.family.mixture(m.weights, m.components) == m
 
 
 class TestValue:

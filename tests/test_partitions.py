@@ -13,7 +13,7 @@ import scipy.sparse
 from dask.delayed import Delayed
 
 from dask_dfmr import GaussianMixture, dfmr
-from dask_dfmr.partitions import ColumnsError, as_partitions, rows_of
+from dask_dfmr.on_dask.partitions import ColumnsError, as_partitions, rows_of
 from tests.data_makers import (
     COLUMNS,
     META,

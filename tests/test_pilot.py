@@ -5,9 +5,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from dask_dfmr import Mixture
-from dask_dfmr.families.gaussian import Gaussian
-from dask_dfmr.local_fit import LocalProblem
-from dask_dfmr.pilot import (
+from dask_dfmr.local.fit import LocalProblem
+from dask_dfmr.local.pilots import (
     MAX_SHORTLIST,
     N_PILOTS,
     PilotFit,
@@ -21,8 +20,9 @@ from dask_dfmr.pilot import (
     pilot_scale,
     read_pilot,
 )
-from dask_dfmr.random import stream
-from dask_dfmr.starts import MAX_START_ROWS, Scale
+from dask_dfmr.local.starts import MAX_START_ROWS, Scale
+from dask_dfmr.mixtures.gaussian import Gaussian
+from dask_dfmr.seeds import stream
 from tests import naive
 from tests.strategies import random_mixture
 
@@ -124,7 +124,7 @@ class TestFit:
     def test_a_pilot_finds_separated_components(self):
         m = Mixture([0.3, 0.3, 0.4], np.diag([20.0, 30.0, 40.0]), [np.eye(3)] * 3)
         (fit,) = pilots_of(partitions_of(m, 1, 0))
-        found = Mixture.from_components(Gaussian(), *fit.start).align_to(m)
+        found = Gaussian().mixture(*fit.start).align_to(m)
         assert_allclose(found.means, m.means, atol=0.5)
         assert len(fit.check_rows) <= 1000
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dask_dfmr.random import seed_sequence, stream
+from dask_dfmr.seeds import seed_sequence, stream
 
 
 def state(sequence):

@@ -36,7 +36,7 @@ def some(m=M, sizes=(200,)):
     for i in range(m):
         rows = TRUTH.sample(sizes[i % len(sizes)], i)[0]
         rows = {3: rows * 5, 11: rows - [0, 9]}.get(i, rows)
-        found.append(fit_local(rows, 2, start=TRUTH, n_machines=m))
+        found.append(fit_local(rows, 2, start=TRUTH, n_sources=m))
     return found
 
 
@@ -145,7 +145,7 @@ class TestWithout:
     def test_without_estimates_it_says_so(self):
         with dask.config.set(scheduler="synchronous"):
             lazy = dfmr(make_ddf(), 2, random_state=0).compute()
-        for call in (lambda: lazy.without(0), lambda: lazy.with_rho(2), lazy.audit):
+        for call in (lambda: lazy.without(0), lambda: lazy.with_rho(2), lazy.explain):
             with pytest.raises(ValueError, match="does not hold the local estimates"):
                 call()
 
@@ -209,7 +209,7 @@ class TestFiles:
         ]
         assert_same_decision(loaded.decision, whole.decision, list(range(13)))
         assert same_bits(loaded.without(3).mixture, whole.without(3).mixture)
-        assert loaded.audit().equals(whole.audit())
+        assert loaded.explain().equals(whole.explain())
         assert list(tmp_path.iterdir()) == [tmp_path / "a.dfmr"]
 
     def test_without_estimates(self, tmp_path):
@@ -343,7 +343,7 @@ class TestUpdate:
         rows = [make_frame(i, 400).to_numpy() for i in range(10)]
         rows += [make_frame(i + 100, 400).to_numpy() for i in range(6)]
         rows[2], rows[14] = rows[2] * 1000, rows[14] * 1000
-        estimates = [fit_local(X, 2, start=start, n_machines=16) for X in rows]
+        estimates = [fit_local(X, 2, start=start, n_sources=16) for X in rows]
         expected = aggregate(estimates, random_state=0)
         assert mixing_distance(gm.mixture_, expected.mixture) < 1e-2
         np.testing.assert_array_equal(gm.support_, expected.decision.kept)

@@ -5,17 +5,16 @@ import pytest
 from hypothesis import given
 from numpy.testing import assert_allclose, assert_array_equal
 
-from dask_dfmr import Mixture
-from dask_dfmr.families import take
-from dask_dfmr.families.gaussian import COVARIANCE_TYPES, Gaussian
-from dask_dfmr.reduction import (
+from dask_dfmr.aggregation.reduction import (
     Centers,
     add_assignments,
     assign,
     in_canonical_order,
-    recentre,
+    recenter,
     reduce_pooled,
 )
+from dask_dfmr.mixtures.family import take
+from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian
 from tests import naive
 from tests.strategies import covariance_types, jiggled, random_mixture, seeds, some_estimates
 
@@ -26,11 +25,11 @@ def centers_of(mixture):
     return Centers(mixture.weights, mixture.components)
 
 
-def pool(seed, covariance_type="full", n_machines=7, n_bad=2, n_components=3):
+def pool(seed, covariance_type="full", n_sources=7, n_bad=2, n_components=3):
     """Weights and components of several machines, the family, and a start."""
-    estimates = some_estimates(seed, n_machines, n_bad, covariance_type, n_components=n_components)
+    estimates = some_estimates(seed, n_sources, n_bad, covariance_type, n_components=n_components)
     mixtures = [e.mixture for e in estimates]
-    weights = np.concatenate([m.weights for m in mixtures]) / n_machines
+    weights = np.concatenate([m.weights for m in mixtures]) / n_sources
     pooled = tuple(np.concatenate(p) for p in zip(*(m.components for m in mixtures), strict=True))
     return Gaussian(covariance_type), weights, pooled, centers_of(mixtures[0])
 
@@ -45,9 +44,9 @@ class TestReduction:
         for _ in range(4):
             assignment = assign(family, weights, (means, covariances), centers, assignment)
             if len(set(assignment.labels)) < 3:  # the twin knows no re-seeding
-                pytest.skip("a centre lost its components")
+                pytest.skip("a center lost its components")
             labels, twins, objective = naive.reduction_round(weights, means, covariances, twins)
-            centers = recentre(family, centers, assignment)
+            centers = recenter(family, centers, assignment)
             assert_array_equal(assignment.labels, labels)
             assert_allclose(assignment.objective, objective, rtol=1e-10)
             if centers.converged:
@@ -79,7 +78,7 @@ class TestReduction:
     def test_a_mixture_reduced_to_its_own_size_is_itself(self, covariance_type, seed):
         m = random_mixture(seed, 4, 2, covariance_type)
         end = reduce_pooled(m.family, m.weights, m.components, centers_of(m))
-        result = Mixture.from_components(m.family, end.weights, end.components)
+        result = m.family.mixture(end.weights, end.components)
         for name in ("weights", "means", "covariances"):
             assert_allclose(getattr(result, name), getattr(m, name), rtol=1e-10, atol=1e-12)
         assert end.converged
@@ -144,7 +143,7 @@ class TestBlocks:
         end = reduce_pooled(family, weights, pooled, start)
         last = assign(family, weights, pooled, end, None)
         assert assign(family, weights, pooled, end, last) is last
-        assert recentre(family, end, last) is end
+        assert recenter(family, end, last) is end
 
 
 class TestNumberOfComponents:
@@ -152,7 +151,7 @@ class TestNumberOfComponents:
 
     @staticmethod
     def far_start(covariance_type, n_lost):
-        """A start with ``n_lost`` centres far away from everything."""
+        """A start with ``n_lost`` centers far away from everything."""
         family, weights, pooled, start = pool(6, covariance_type, n_components=4)
         means = start.components[0].copy()
         means[-n_lost:] += 1e4
@@ -181,13 +180,13 @@ class TestNumberOfComponents:
         assignment = assign(family, weights, pooled, start, None)
         kl = family.divergence(pooled, start.components).min(axis=1)
         costliest = take(pooled, np.array([(weights * kl).argmax()]))
-        moved = recentre(family, start, assignment)
+        moved = recenter(family, start, assignment)
         assert_array_equal(moved.components[0][3], costliest[0][0])
         assert_array_equal(moved.components[1][3], costliest[1][0])
 
     @given(covariance_types, seeds)
     def test_where_nothing_helps_the_heaviest_centre_is_split(self, covariance_type, seed):
-        """All pooled components are the same: one centre takes all, and no place is better than another."""
+        """All pooled components are the same: one center takes all, and no place is better than another."""
         one = random_mixture(seed, 1, 2, covariance_type)
         pooled = tuple(np.repeat(p, 6, axis=0) for p in one.components)
         near = jiggled(one, seed, 0.1)

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from dask_dfmr import LocalEstimate, Mixture, aggregate, fit_local, mixing_distance, pairwise_l2
-from dask_dfmr.em import TIGHT
+from dask_dfmr.local.em import TIGHT
 from tests import naive
 
 pytestmark = [
@@ -148,11 +148,11 @@ class TestLocalFit:
         self.assert_same(result.mixture, "truth_tol1e-10", 1e-4)
 
     @pytest.mark.parametrize("accelerate", [True, False])
-    @pytest.mark.parametrize("n_machines", [1, 20, 100])
-    def test_the_tight_rule_keeps_its_promise(self, accelerate, n_machines):
-        start, options = self.fitted("true"), {"accelerate": accelerate, "n_machines": n_machines}
+    @pytest.mark.parametrize("n_sources", [1, 20, 100])
+    def test_the_tight_rule_keeps_its_promise(self, accelerate, n_sources):
+        start, options = self.fitted("true"), {"accelerate": accelerate, "n_sources": n_sources}
         stopped = fit_local(self.ROWS, 5, start=start, **options).mixture
         exact = fit_local(self.ROWS, 5, start=stopped, tol=1e-13).mixture
         X, a = self.ROWS.astype(float), N_ROWS**-0.5
         best, reached = (naive.penalised_log_likelihood(m, X, a) for m in (exact, stopped))
-        assert best - reached < TIGHT * start.n_parameters / n_machines
+        assert best - reached < TIGHT * start.n_parameters / n_sources

@@ -195,7 +195,7 @@ class TestLeftOut:
         assert row["reason"].startswith("left out in refinement pass 1: its rows contradict")
         assert "z = " in row["reason"]
         assert "p = " in row["reason"]
-        assert gm.refinement_["left_out"].tolist() == [(3,), (), ()]
+        assert gm.refinement_["excluded"].tolist() == [(3,), (), ()]
         assert (gm.refinement_["n_partitions"] == 19).all()
 
     def test_without_it_the_result_is_that_of_the_others(self):
@@ -289,7 +289,7 @@ class TestWhatGoesWrong:
         with dask.config.set(scheduler="synchronous"), pytest.warns(PartitionWarning):
             gm = make(rho=np.inf, init_params="kmeans", refine="auto").fit(make_ddf(M, reader))
         passes = gm.refinement_
-        assert passes["left_out"].tolist()[:3] == [(), (2,), ()]
+        assert passes["excluded"].tolist()[:3] == [(), (2,), ()]
         assert not passes["accepted"][1]
         assert np.isnan(passes["gain"][2])
         assert "pass 2" in gm.partition_report_.loc[2, "reason"]

@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from dask_dfmr.attacks import ATTACKS, corrupt_partitions, corrupt_rows
 from dask_dfmr.attacks.on_rows import PLACEHOLDER
-from dask_dfmr.random import seed_sequence
+from dask_dfmr.seeds import seed_sequence
 from tests.data_makers import make_array, make_ddf, make_delayed, make_frame, make_rows
 
 NAMES = [a.name for a in ATTACKS.values() if a.kind == "rows"]

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from dask_dfmr import FilterWarning, LocalEstimate, aggregate
-from dask_dfmr.stages import MOST_ROWS
+from dask_dfmr.aggregation.stages.intake import MOST_ROWS
 from tests.data_makers import same_bits
 from tests.strategies import jiggled, random_mixture
 

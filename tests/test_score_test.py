@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from dask_dfmr import Mixture
-from dask_dfmr.families.gaussian import Gaussian
-from dask_dfmr.measurement import Reading, Wanted, measure, total_of
-from dask_dfmr.score_test import RowScores, score_statistics, score_test
+from dask_dfmr.local.row_statistics import PartitionStatistics, Wanted, measure, total_of
+from dask_dfmr.mixtures.gaussian import Gaussian
+from dask_dfmr.refinement.score_test import RowScores, score_statistics, score_test
 from tests.data_makers import TRUTH, make_rows
 from tests.poisson import Poisson
 
@@ -22,7 +22,7 @@ def made_at(mixture, seed=0):
 
 def readings_of(parts, mixture):
     return [
-        Reading(i, len(X), measurements=measure(X, [mixture], Wanted()))
+        PartitionStatistics(i, len(X), measurements=measure(X, [mixture], Wanted()))
         for i, X in enumerate(parts)
     ]
 
@@ -40,7 +40,7 @@ def settle(parts, mixture, used=None, seed=0):
 class TestLaw:
     @pytest.mark.parametrize("n", [1, 2, 5, 30])
     def test_three_moments_for_any_number_of_rows(self, n):
-        """Of rows whose whitened scores are centred exponentials: no symmetry helps."""
+        """Of rows whose whitened scores are centered exponentials: no symmetry helps."""
         rng = np.random.default_rng(0)
         y = rng.exponential(size=(200_000, 2)) - 1.0
         # q = |y|^2: moments of two independent squares; E h^3 = 2 (E y^3)^2 = 8; E (q - 2) y = (2, 2).
@@ -111,7 +111,7 @@ class TestVerdicts:
         test = made_at(TRUTH)
         readings = readings_of(self.parts(5), TRUTH)
         (total,) = total_of(readings)
-        lost = Reading(7, reason="gone")
+        lost = PartitionStatistics(7, reason="gone")
         assert np.isnan(score_statistics([lost], test, total, frozenset(range(5)))).all()
 
     def test_all_rows_in_one_partition_contradict_nobody(self):

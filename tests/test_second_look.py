@@ -5,10 +5,11 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from dask_dfmr import GaussianMixture, Mixture, second_look
-from dask_dfmr.execution import run
-from dask_dfmr.pipeline import build_pipeline
-from dask_dfmr.second_look import FROM_THE_OTHERS, look_again
+from dask_dfmr import GaussianMixture, Mixture
+from dask_dfmr.on_dask import refit as second_look
+from dask_dfmr.on_dask.fit import run
+from dask_dfmr.on_dask.refit import FROM_THE_OTHERS, look_again
+from dask_dfmr.parameters import build_pipeline
 
 TRUTH = Mixture(
     [0.4, 0.3, 0.3], [[0.0, 0.0], [20.0, 0.0], [20.0, 6.0]], np.repeat(np.eye(2)[None], 3, axis=0)
@@ -40,11 +41,11 @@ def collection(rows, reads=None):
 
 def fitted_with_wrong_optima(wrong, bad=()):
     """A result in which some partitions sit in a wrong optimum, and the pipeline it came from."""
-    gm = GaussianMixture(3, random_state=0, second_look=False)
+    gm = GaussianMixture(3, random_state=0, refit_excluded=False)
     parameters = gm.get_params(deep=False)
     for name in ("on_failed", "keep_estimates", "warm_start", "verbose"):
         parameters.pop(name)
-    for name in ("second_look", "restarts", "refine"):
+    for name in ("refit_excluded", "check_optimum", "refine"):
         parameters.pop(name)
     pipeline = build_pipeline(
         collection(partitions(bad)), **parameters, n_starts=1, block_size=None
@@ -101,14 +102,14 @@ def test_only_those_least_far_out_are_read_again(monkeypatch):
     GaussianMixture(3, random_state=0).fit(collection(rows, reads))
     counts = np.bincount(reads, minlength=M)
     plain = []
-    GaussianMixture(3, random_state=0, second_look=False).fit(collection(rows, plain))
+    GaussianMixture(3, random_state=0, refit_excluded=False).fit(collection(rows, plain))
     assert (counts - np.bincount(plain, minlength=M)).tolist() == [int(i == 2) for i in range(M)]
 
 
 def test_nobody_left_out_means_no_reading():
     reads, plain = [], []
     GaussianMixture(3, random_state=0).fit(collection(partitions(), reads))
-    GaussianMixture(3, random_state=0, second_look=False).fit(collection(partitions(), plain))
+    GaussianMixture(3, random_state=0, refit_excluded=False).fit(collection(partitions(), plain))
     assert sorted(reads) == sorted(plain)
 
 
@@ -120,4 +121,4 @@ def test_estimates_that_were_not_kept_cannot_be_replaced():
 
 def test_it_is_yes_or_no():
     with pytest.raises(ValueError, match="second_look must be one of True, False; got 'maybe'"):
-        GaussianMixture(3, second_look="maybe").fit(collection(partitions()))
+        GaussianMixture(3, refit_excluded="maybe").fit(collection(partitions()))

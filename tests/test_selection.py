@@ -18,10 +18,17 @@ from dask_dfmr import (
     PartitionWarning,
     select_components,
 )
-from dask_dfmr.holdout import split_rows
-from dask_dfmr.measurement import Measurement, Reading
-from dask_dfmr.pipeline import START_NAMES
-from dask_dfmr.selection import Judged, bic_excess, find_common_set, mean_and_error, pick, score_all
+from dask_dfmr.local.holdout import split_rows
+from dask_dfmr.local.row_statistics import Measurement, PartitionStatistics
+from dask_dfmr.parameters import START_NAMES
+from dask_dfmr.selection.common_set import (
+    Judged,
+    bic_excess,
+    find_common_set,
+    mean_and_error,
+    pick,
+    score_all,
+)
 from tests.data_makers import (
     TRUTH,
     CountingReader,
@@ -138,7 +145,7 @@ class TestCommonSet:
 class TestScores:
     def test_criteria_and_errors(self):
         readings = [
-            Reading(
+            PartitionStatistics(
                 i,
                 100,
                 measurements=(Measurement(100, -300.0 - i, entropy=5.0),),
@@ -165,7 +172,7 @@ class TestScores:
     def test_pairs_share_what_partitions_have_in_common(self):
         shifts = np.array([0.0, 50.0, -20.0])
         readings = [
-            Reading(
+            PartitionStatistics(
                 i,
                 10,
                 measurements=(Measurement(10, -1.0),) * 2,
@@ -287,7 +294,7 @@ class TestEstimator:
         theirs = set(GaussianMixture().get_params())
         own = {"X", "criterion", "test_share"}
         starts = {"weights_init", "means_init", "precisions_init", "warm_start"}
-        read_again = {"second_look", "restarts"}
+        read_again = {"refit_excluded", "check_optimum"}
         assert mine - own == theirs - starts - read_again - {"heterogeneity", "keep_estimates"}
         assert "pilot" in START_NAMES
 
@@ -451,7 +458,7 @@ class TestCollections:
         X = dask.dataframe.from_pandas(
             frame.sample(frac=1, random_state=0), npartitions=4, sort=False
         )
-        found = choose(X, machines="sensor")
+        found = choose(X, source="sensor")
         assert found.n_components == 2
         assert found.partition_report["source"][~found.kept].tolist() == ["sensor='S3'"]
 

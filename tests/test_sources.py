@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dask_dfmr import AggregationError, GaussianMixture, dfmr, sources
-from dask_dfmr.partitions import rows_of
-from dask_dfmr.regrouping import SortedRows, merge
-from dask_dfmr.sources import SourceError, machines_of, take_census
+from dask_dfmr import AggregationError, GaussianMixture, dfmr
+from dask_dfmr.on_dask import by_column as sources
+from dask_dfmr.on_dask.by_column import SourceError, sources_of, take_census
+from dask_dfmr.on_dask.partitions import rows_of
+from dask_dfmr.on_dask.sorted_rows import SortedRows, merge
 from tests.data_makers import COLUMNS, TRUTH, make_array, make_delayed, make_frame, same_bits
 
 SENSORS = [f"A{j}" for j in range(8)]
@@ -91,7 +92,7 @@ def expected_rows(X, column="sensor"):
 
 
 def make(**kwargs):
-    return GaussianMixture(2, **{"random_state": 0, "machines": "sensor"} | kwargs)
+    return GaussianMixture(2, **{"random_state": 0, "source": "sensor"} | kwargs)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,7 @@ class TestEveryRowIsInOneMachine:
     @pytest.mark.parametrize("labels", LABELS)
     def test_and_in_order(self, labels, lazy):
         X = make_x(labels=LABELS[labels])
-        partitions = machines_of(X, "sensor", lazy=lazy)
+        partitions = sources_of(X, "sensor", lazy=lazy)
         expected = expected_rows(X)
         assert len(partitions) == len(expected)
         for rows, table in zip(load(partitions), expected, strict=True):
@@ -114,11 +115,11 @@ class TestEveryRowIsInOneMachine:
     def test_whichever_way_they_are_brought_together(self, monkeypatch):
         X = make_x()
         in_files, in_buckets = (
-            load(machines_of(X, "sensor")),
-            load(machines_of(X, "sensor", lazy=True)),
+            load(sources_of(X, "sensor")),
+            load(sources_of(X, "sensor", lazy=True)),
         )
         monkeypatch.setattr(sources, "MAX_READS", np.inf)
-        selected = load(machines_of(X, "sensor"))
+        selected = load(sources_of(X, "sensor"))
         for three in zip(in_files, in_buckets, selected, strict=True):
             assert len({rows.tobytes() for rows in three}) == 1
             assert {rows.flags.c_contiguous for rows in three} == {True}
@@ -127,7 +128,7 @@ class TestEveryRowIsInOneMachine:
         monkeypatch.setattr(sources, "N_BUCKETS_LAZY", 3)
         X = make_x()
         for rows, table in zip(
-            load(machines_of(X, "sensor", lazy=True)), expected_rows(X), strict=True
+            load(sources_of(X, "sensor", lazy=True)), expected_rows(X), strict=True
         ):
             np.testing.assert_array_equal(rows, table)
 
@@ -138,7 +139,7 @@ class TestEveryRowIsInOneMachine:
             return pd.Series(spread(i, n)).where(np.arange(n) % 10 > 0, missing).to_numpy()
 
         X = make_x(labels=labels)
-        partitions = machines_of(X, "sensor", lazy=lazy)
+        partitions = sources_of(X, "sensor", lazy=lazy)
         assert partitions.sources == [*(f"sensor={s!r}" for s in SENSORS), "sensor=<missing>"]
         found = load(partitions)
         assert len(found[-1]) == 8 * 20
@@ -147,7 +148,7 @@ class TestEveryRowIsInOneMachine:
 
     def test_of_a_frame_in_memory(self):
         X = make_x().compute()
-        partitions = machines_of(X, "sensor")
+        partitions = sources_of(X, "sensor")
         expected = [t.drop(columns="sensor").to_numpy() for _, t in X.groupby("sensor")]
         for rows, table in zip(load(partitions), expected, strict=True):
             np.testing.assert_array_equal(rows, table)
@@ -155,18 +156,18 @@ class TestEveryRowIsInOneMachine:
     @pytest.mark.parametrize("lazy", [False, True])
     def test_partitions_without_rows(self, lazy):
         X = make_x(bad={0: lambda f: f.iloc[:0], 5: lambda f: f.iloc[:0]})
-        partitions = machines_of(X, "sensor", lazy=lazy)
+        partitions = sources_of(X, "sensor", lazy=lazy)
         assert sum(map(len, load(partitions))) == 6 * 200
 
     def test_integers_become_floats_once(self):
         X = make_x().assign(x=1).astype({"x": "int32", "y": "float32"})
-        for rows in load(machines_of(X, "sensor")):
+        for rows in load(sources_of(X, "sensor")):
             assert rows.dtype == np.float64
 
 
 class TestNames:
     def names(self, labels, **kwargs):
-        return machines_of(make_x(labels=labels, **kwargs), "sensor").sources
+        return sources_of(make_x(labels=labels, **kwargs), "sensor").sources
 
     def test_numbers_are_sorted_as_numbers(self):
         def labels(i, n):
@@ -198,9 +199,9 @@ class TestNames:
         X["sensor"] = pd.Categorical(X["sensor"], [*reversed(SENSORS), "never seen"])
         X = dd.from_pandas(X, npartitions=4)
         expected = [f"sensor={s!r}" for s in SENSORS]
-        assert machines_of(X, "sensor").sources == expected
-        assert machines_of(X.compute(), "sensor").sources == expected
-        assert sum(map(len, load(machines_of(X, "sensor")))) == 1600
+        assert sources_of(X, "sensor").sources == expected
+        assert sources_of(X.compute(), "sensor").sources == expected
+        assert sum(map(len, load(sources_of(X, "sensor")))) == 1600
 
     def test_values_of_several_types(self):
         def labels(i, n):
@@ -211,18 +212,18 @@ class TestNames:
     def test_strings_of_arrow(self):
         X = make_x().compute()
         X = dd.from_pandas(X.astype({"sensor": "string[pyarrow]"}), npartitions=4)
-        assert machines_of(X, "sensor").sources == [f"sensor={s!r}" for s in SENSORS]
+        assert sources_of(X, "sensor").sources == [f"sensor={s!r}" for s in SENSORS]
 
     def test_a_column_whose_name_is_no_text(self):
         X = make_x().rename(columns={"sensor": 7})
-        assert machines_of(X, 7).sources[0] == "7='A0'"
-        gm = GaussianMixture(2, machines=7, random_state=0).fit(X)
+        assert sources_of(X, 7).sources[0] == "7='A0'"
+        gm = GaussianMixture(2, source=7, random_state=0).fit(X)
         assert gm.feature_names_in_.tolist() == COLUMNS
 
 
 class TestHowTheyAreRead:
     def test_partitions_of_one_source_are_read_by_its_task_alone(self):
-        partitions = machines_of(make_x(labels=blocks), "sensor")
+        partitions = sources_of(make_x(labels=blocks), "sensor")
         assert partitions.graph == {}
         assert partitions.held == ()
 
@@ -242,7 +243,7 @@ class TestHowTheyAreRead:
 
     def test_files_are_gone_after_the_fit(self, tmp_path):
         with dask.config.set({"temporary-directory": str(tmp_path)}):
-            partitions = machines_of(make_x(), "sensor")
+            partitions = sources_of(make_x(), "sensor")
             (folder,) = tmp_path.iterdir()
             load(partitions)
             assert len(list(folder.iterdir())) == 8
@@ -259,7 +260,7 @@ class TestHowTheyAreRead:
         whole = X["sensor"].compute()
         assert census.values == SENSORS
         assert [sum(n.values()) for n in census.rows] == whole.value_counts().sort_index().tolist()
-        assert sum(map(len, load(machines_of(X, "sensor")))) == 600
+        assert sum(map(len, load(sources_of(X, "sensor")))) == 600
 
 
 class CountingSensorReader(SensorReader):
@@ -282,7 +283,7 @@ class CountingSensorReader(SensorReader):
 
 class TestFit:
     def test_plain_partitions_are_defeated_and_do_not_know_it(self):
-        gm = make(machines="partition", rho=2.0).fit(make_x(factor=3.0)[COLUMNS])
+        gm = make(source=None, rho=2.0).fit(make_x(factor=3.0)[COLUMNS])
         assert gm.support_.all()
         assert abs(gm.means_ - TRUTH.means).max() > 0.3
 
@@ -302,13 +303,13 @@ class TestFit:
         np.testing.assert_allclose(gm.means_, undisturbed[labels].means_)
 
     def test_lazily(self, undisturbed):
-        result = dfmr(make_x(), 2, random_state=0, machines="sensor")
+        result = dfmr(make_x(), 2, random_state=0, source="sensor")
         assert same_bits(result.compute().mixture, undisturbed["spread"].mixture_)
 
     def test_partition_is_the_default(self):
         X = make_x()[COLUMNS]
         with dask.config.set(scheduler="synchronous"):
-            a, b = GaussianMixture(2, random_state=0).fit(X), make(machines="partition").fit(X)
+            a, b = GaussianMixture(2, random_state=0).fit(X), make(source=None).fit(X)
         assert same_bits(a.mixture_, b.mixture_)
 
     def test_rows_that_nobody_claims_can_be_left_out(self):
@@ -373,7 +374,7 @@ class TestEveryScheduler:
         assert_same(make().fit(make_x(labels=LABELS[labels]).persist()), undisturbed[labels])
 
     def test_a_lazy_graph_on_a_cluster(self, undisturbed, client):
-        result = dfmr(make_x(), 2, random_state=0, machines="sensor")
+        result = dfmr(make_x(), 2, random_state=0, source="sensor")
         assert same_bits(result.compute().mixture, undisturbed["spread"].mixture_)
 
     def test_nothing_is_left_on_a_cluster(self, client):
@@ -388,8 +389,8 @@ class TestEveryScheduler:
     def test_an_asynchronous_client_is_refused(self, cluster):
         async def fit():
             async with distributed.Client(cluster.scheduler_address, asynchronous=True):
-                with pytest.raises(RuntimeError, match="machines='sensor' is eager"):
-                    dfmr(make_x(), 2, machines="sensor")
+                with pytest.raises(RuntimeError, match="source='sensor' is eager"):
+                    dfmr(make_x(), 2, source="sensor")
 
         asyncio.run(fit())
 
@@ -451,7 +452,7 @@ class TestWhatGoesWrong:
         def changing(frame):
             return frame.iloc[:-1] if flag.exists() else frame
 
-        partitions = machines_of(make_x(labels=labels, bad={2: changing}), "sensor", lazy=lazy)
+        partitions = sources_of(make_x(labels=labels, bad={2: changing}), "sensor", lazy=lazy)
         flag.touch()
         with pytest.raises(SourceError, match="must not change"):
             load(partitions)
@@ -462,7 +463,7 @@ class TestWhatGoesWrong:
         def changing(frame):
             return frame.assign(sensor="new") if flag.exists() else frame
 
-        partitions = machines_of(make_x(bad={2: changing}), "sensor")
+        partitions = sources_of(make_x(bad={2: changing}), "sensor")
         flag.touch()
         with pytest.raises(SourceError, match="partition 2: it has sources that were not there"):
             load(partitions)
@@ -471,7 +472,7 @@ class TestWhatGoesWrong:
 class TestRefused:
     def test_no_such_column(self):
         with pytest.raises(ValueError, match=r"one of the columns of X, \['x', 'y', 'sensor'\]"):
-            make(machines="site").fit(make_x())
+            make(source="site").fit(make_x())
 
     @pytest.mark.parametrize(
         "X", [make_array(2), make_delayed(2), np.zeros((10, 2))], ids=["array", "delayed", "numpy"]
@@ -482,7 +483,7 @@ class TestRefused:
 
     def test_several_columns(self):
         with pytest.raises(TypeError, match="join them into one"):
-            make(machines=["sensor", "day"]).fit(make_x())
+            make(source=["sensor", "day"]).fit(make_x())
 
     def test_one_source(self):
         with pytest.raises(ValueError, match=r"at least two .* got \[\"sensor='A1'\"\]"):
@@ -493,7 +494,7 @@ class TestRefused:
             make().fit(make_x()[["sensor"]])
 
     def test_another_column_that_is_no_number(self):
-        with pytest.raises(TypeError, match=r"'site' .*machines='sensor' is not among"):
+        with pytest.raises(TypeError, match=r"'site' .*source='sensor' is not among"):
             make().fit(make_x().assign(site="B"))
 
     @pytest.mark.parametrize("limit", [100, 1000])
@@ -512,7 +513,7 @@ class TestRefused:
 
     def test_nothing_is_read_if_x_is_wrong(self, raise_if_dask_computes):
         with raise_if_dask_computes(), pytest.raises(ValueError, match="one of the columns"):
-            make(machines="site").fit(make_x())
+            make(source="site").fit(make_x())
 
 
 class TestSortedRows:

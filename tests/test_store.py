@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from dask_dfmr import LocalEstimate, Outcome
-from dask_dfmr.estimates import without_estimate
-from dask_dfmr.families.gaussian import COVARIANCE_TYPES
-from dask_dfmr.store import PLAIN, StoredEstimates, read_block, write_block
+from dask_dfmr.local.estimate import without_estimate
+from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES
+from dask_dfmr.on_dask.estimate_store import PLAIN, StoredEstimates, read_block, write_block
 from tests.strategies import random_mixture
 
 

@@ -12,10 +12,10 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from dask_dfmr import LocalEstimate, aggregate, mixing_distance
+from dask_dfmr.aggregation.result import METHODS
 from dask_dfmr.attacks import ATTACKS, corrupt, default_methods, stress_test
 from dask_dfmr.attacks.stress import COLUMNS
-from dask_dfmr.decision import METHODS
-from dask_dfmr.random import seed_sequence, stream
+from dask_dfmr.seeds import seed_sequence, stream
 from tests.data_makers import TRUTH, make_ddf
 from tests.strategies import jiggled, random_mixture
 
@@ -73,7 +73,7 @@ def test_without_truth_one_is_as_bad_as_a_single_machine():
     tested = stress_test(ESTIMATES, "mean", (0.0, 0.4), methods=["coat", "mr"], random_state=0)
     error = tested.curve
     assert error.loc[0.0, "mr"] == 0
-    assert 0.3 < error.loc[0.4, "coat"] < 3  # the centre is a single machine
+    assert 0.3 < error.loc[0.4, "coat"] < 3  # the center is a single machine
     assert error.loc[0.4, "mr"] > 100
     assert tested.table["truth_ratio"].isna().all()
     assert "single" in tested.yardstick
@@ -119,7 +119,7 @@ def test_warnings_are_named_and_not_issued():
 
 
 def test_an_aggregation_that_raises_is_a_row():
-    # One bad machine so far off that the centre next to it is a line to rounding.
+    # One bad machine so far off that the center next to it is a line to rounding.
     tested = stress_test(
         ESTIMATES, "mean", (0.0, 0.1), methods=SOME, strength=1e100, random_state=0
     )

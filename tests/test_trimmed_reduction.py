@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from dask_dfmr.aggregation.reduction import Centers
 from numpy.testing import assert_allclose, assert_array_equal
 
 from dask_dfmr import LocalEstimate, mixing_distance
+from dask_dfmr.aggregation.reduction import Centers
 from tests import naive, test_reference
 from tests.benchmark_scripts import benchmark_script
 from tests.strategies import jiggled, random_mixture, shuffled

@@ -9,16 +9,14 @@ import pytest
 from dask.utils import key_split
 from distributed.diagnostics.plugin import SchedulerPlugin
 
-from dask_dfmr import (
-    ClusterError,
-    GaussianMixture,
-    PartitionWarning,
-    dfmr,
-    select_components,
-    tasks,
+from dask_dfmr import ClusterError, GaussianMixture, PartitionWarning, dfmr, select_components
+from dask_dfmr.on_dask import tasks
+from dask_dfmr.on_dask.scheduling.trusted_workers import (
+    STAGES_OF_PARTITIONS,
+    TrustedWorkers,
+    is_aggregation,
 )
-from dask_dfmr.plain import MAX_TEXT, not_plain, plain_mapping
-from dask_dfmr.trust import STAGES_OF_PARTITIONS, TrustedWorkers, is_aggregation
+from dask_dfmr.untrusted import MAX_TEXT, not_plain, plain_mapping
 from tests.data_makers import Reader, broken, make_ddf, make_frame, same_bits, short
 from tests.killers import kill, killing_at, mortal_cluster, pids
 from tests.test_sources import make_x
@@ -95,7 +93,7 @@ class TestAggregationIsPinned:
 
     def test_fresh_starts_and_an_update(self, client, recorder):
         trusted = addresses(client)[1]
-        gm = make(trusted_workers=[trusted], n_partitions=M, restarts=1, init_params="kmeans")
+        gm = make(trusted_workers=[trusted], n_partitions=M, check_optimum=1, init_params="kmeans")
         gm.fit(make_ddf(M).compute())
         recorder.where.clear()
         gm.update(make_frame(9))
@@ -108,7 +106,7 @@ class TestAggregationIsPinned:
 
     def test_machines_by_a_column(self, client, recorder):
         trusted = addresses(client)[0]
-        make(trusted_workers=[trusted], machines="sensor").fit(make_x())
+        make(trusted_workers=[trusted], source="sensor").fit(make_x())
         self.check(recorder, trusted, {"dfmr_judge"})
 
     @pytest.mark.slow  # waits for restarts of workers

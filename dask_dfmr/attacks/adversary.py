@@ -1,4 +1,4 @@
-"""Who is bad, and what they know: the honest estimates, their centre and scatter, and the Fisher information there.
+"""Who is bad, and what they know: the honest estimates, their center and scatter, and the Fisher information there.
 
 Bad machines work together, and know everything that the honest ones sent (an omniscient adversary: the worst case, and
 what the sources of these attacks assume). Each also has the estimate that it would have sent, had it been honest.
@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from dask_dfmr import checks
+from dask_dfmr.aggregation.reduction import Centers, reduce_pooled
 from dask_dfmr.attacks.catalogue import Attack, find
-from dask_dfmr.distances import (
+from dask_dfmr.local.estimate import LocalEstimate
+from dask_dfmr.mixtures.distances import (
     Stack,
     l2_tile,
     log_self_products,
@@ -27,13 +29,10 @@ from dask_dfmr.distances import (
     tile_blocks,
     upper_tiles,
 )
-from dask_dfmr.estimates import LocalEstimate
-from dask_dfmr.families import Array, Components, Family, take
-from dask_dfmr.families.gaussian import Gaussian
-from dask_dfmr.information import Information, information
-from dask_dfmr.mixture import Mixture
-from dask_dfmr.random import ATTACK_OWN, ATTACK_SHARED, ATTACKED, SeedLike, seed_sequence, stream
-from dask_dfmr.reduction import Centers, reduce_pooled
+from dask_dfmr.mixtures.family import Array, Components, Family, take
+from dask_dfmr.mixtures.gaussian import Gaussian, Mixture
+from dask_dfmr.mixtures.information import Information, information
+from dask_dfmr.seeds import ATTACK_OWN, ATTACK_SHARED, ATTACKED, SeedLike, seed_sequence, stream
 
 SHRINKING, MOST_SHRINKINGS = 0.95, 500
 """A point outside the parameter space is moved by this factor towards one inside, until it is a mixture."""
@@ -289,7 +288,7 @@ class Adversary:
         return float(np.sort(self.distances[self.coat])[len(self._honest) // 2])
 
     def distances_to_coat(self, mixtures: Sequence[Mixture]) -> Array:
-        """L2 distances of mixtures to the honest centre, in the unit of ``distances``."""
+        """L2 distances of mixtures to the honest center, in the unit of ``distances``."""
         theirs = stack_mixtures(mixtures)
         log_self = log_self_products(self.family, theirs)
         at = np.array([self.coat])
@@ -386,7 +385,7 @@ class Adversary:
     def mixture(self, weights: Array, components: Components) -> Mixture:
         """A mixture of the type and with the columns of the honest ones."""
         like = mixture_of(self.honest[0])
-        return type(like).from_components(self.family, weights, components, like.feature_names)
+        return self.family.mixture(weights, components, like.feature_names)
 
     def send(self, mixtures: Sequence[Mixture]) -> list[LocalEstimate]:
         """One message per bad machine, which in all else is its own estimate."""

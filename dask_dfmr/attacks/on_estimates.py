@@ -15,10 +15,10 @@ from scipy.stats import norm
 
 from dask_dfmr.attacks.adversary import Adversary, mixture_of, with_parameters
 from dask_dfmr.attacks.catalogue import enter
-from dask_dfmr.distances import Stack, log_self_products
-from dask_dfmr.estimates import MAX_ROWS, LocalEstimate
-from dask_dfmr.families import Array
-from dask_dfmr.mixture import Mixture
+from dask_dfmr.local.estimate import MAX_ROWS, LocalEstimate
+from dask_dfmr.mixtures.distances import Stack, log_self_products
+from dask_dfmr.mixtures.family import Array
+from dask_dfmr.mixtures.gaussian import Mixture
 
 PAPER = "Zhang, Tan & Chen, JRSS-B 2026, section 5"
 
@@ -129,9 +129,7 @@ def covariance_component(adversary: Adversary, strength: float) -> list[LocalEst
 
 def _with_weights(estimate: LocalEstimate, weights: Array) -> LocalEstimate:
     mixture = mixture_of(estimate)
-    new = type(mixture).from_components(
-        mixture.family, weights / weights.sum(), mixture.components, mixture.feature_names
-    )
+    new = mixture.family.mixture(weights / weights.sum(), mixture.components, mixture.feature_names)
     return replace(estimate, mixture=new)
 
 
@@ -236,7 +234,7 @@ def ipm(adversary: Adversary, strength: float) -> list[LocalEstimate]:
 def _as_near_as(
     adversary: Adversary, radii: float, messages: Callable[[float], list[Mixture]], most: float
 ) -> list[Mixture]:
-    """The messages of the largest step, up to ``most``, half of which lie within so many radii of the honest centre."""
+    """The messages of the largest step, up to ``most``, half of which lie within so many radii of the honest center."""
     limit = radii * adversary.radius
 
     def near(step: float) -> bool:
@@ -254,7 +252,7 @@ def _as_near_as(
 @enter(
     "min_max",
     grid=RADII,
-    unit="L2 distance from the honest centre, in radii of the honest",
+    unit="L2 distance from the honest center, in radii of the honest",
     knows="the honest estimates",
     source="Shejwalkar & Houmansadr, NDSS 2021 (min-max, the sd as direction); at a radius in L2",
 )
@@ -319,7 +317,7 @@ _MIN_MAX_COMPONENT = "Shejwalkar & Houmansadr, NDSS 2021 (min-max), along one co
 @enter(
     "min_max_component",
     grid=RADII,
-    unit="L2 distance from the honest centre, in radii of the honest",
+    unit="L2 distance from the honest center, in radii of the honest",
     knows="the honest estimates",
     source=_MIN_MAX_COMPONENT,
 )
@@ -342,7 +340,7 @@ def _enter_noisy(percent: int) -> None:
     enter(
         f"min_max_noise_{percent}",
         grid=RADII,
-        unit="L2 distance from the honest centre, in radii of the honest",
+        unit="L2 distance from the honest center, in radii of the honest",
         knows="the honest estimates and their law",
         source=_MIN_MAX_COMPONENT,
     )(noisy)
@@ -360,7 +358,7 @@ for _percent in (50, 70, 85):
     source="Karimireddy, He & Jaggi, ICLR 2022 (mimic), of the farthest inside the radius",
 )
 def mimic(adversary: Adversary, strength: float) -> list[LocalEstimate]:
-    """All send a copy of the honest estimate that is farthest from the centre inside the radius."""
+    """All send a copy of the honest estimate that is farthest from the center inside the radius."""
     distances = adversary.distances[adversary.coat]
     inside = distances <= strength * adversary.radius
     victim = int(np.where(inside, distances, -1.0).argmax())
@@ -375,7 +373,7 @@ def mimic(adversary: Adversary, strength: float) -> list[LocalEstimate]:
     grid=(0.5, 0.75, 1.0, 1.25, 1.5),
     unit="sd by which every coordinate is off the honest mean",
     knows="the honest estimates and their law",
-    source="this project: a clique near the centre has the smallest median, and becomes the centre",
+    source="this project: a clique near the center has the smallest median, and becomes the center",
 )
 def clique(adversary: Adversary, strength: float) -> list[LocalEstimate]:
     """All sit around one point, the honest mean plus so many sd in every coordinate, signs drawn, and .05 sd apart."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from dask_dfmr.attacks.adversary import Adversary, message_of, mixture_of
 from dask_dfmr.attacks.catalogue import enter
-from dask_dfmr.families import take
+from dask_dfmr.mixtures.family import take
 
 Message = dict[str, Any]
 
@@ -62,8 +62,8 @@ def wrong_n_components(adversary: Adversary, strength: float) -> list[Message]:
         index = np.r_[0, : len(mixture.weights)].astype(np.intp)
         weights = mixture.weights[index].copy()
         weights[:2] /= 2
-        more = type(mixture).from_components(
-            mixture.family, weights, take(mixture.components, index), mixture.feature_names
+        more = mixture.family.mixture(
+            weights, take(mixture.components, index), mixture.feature_names
         )
         sent.append(message_of(e) | more.to_arrays())
     return sent

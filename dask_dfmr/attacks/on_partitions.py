@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dask_dfmr.attacks.adversary import check_rate, n_bad
 from dask_dfmr.attacks.catalogue import Attack, find
 from dask_dfmr.attacks.on_rows import corrupt_rows
-from dask_dfmr.random import ATTACKED, SeedLike, seed_sequence, stream
+from dask_dfmr.seeds import ATTACKED, SeedLike, seed_sequence, stream
 
 
 class CorruptedPartitions(NamedTuple):

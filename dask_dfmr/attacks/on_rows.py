@@ -10,8 +10,8 @@ import pandas as pd
 
 from dask_dfmr import checks
 from dask_dfmr.attacks.catalogue import Attack, enter, find
-from dask_dfmr.families import Array
-from dask_dfmr.random import ATTACK_OWN, ATTACK_SHARED, SeedLike, seed_sequence, stream
+from dask_dfmr.mixtures.family import Array
+from dask_dfmr.seeds import ATTACK_OWN, ATTACK_SHARED, SeedLike, seed_sequence, stream
 
 Rng = np.random.Generator
 

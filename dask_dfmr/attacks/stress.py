@@ -12,17 +12,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dask_dfmr import checks
-from dask_dfmr.aggregation import aggregate
+from dask_dfmr.aggregation.plan import aggregate
+from dask_dfmr.aggregation.result import METHODS, Aggregate
 from dask_dfmr.attacks.adversary import Adversary, check_rate, mixture_of, recruit
 from dask_dfmr.attacks.catalogue import Attack, find
 from dask_dfmr.attacks.on_partitions import corrupt_partitions
-from dask_dfmr.decision import METHODS, Aggregate
-from dask_dfmr.estimates import LocalEstimate
 from dask_dfmr.estimator import GaussianMixture
 from dask_dfmr.exceptions import AggregationError
-from dask_dfmr.metrics import mixing_distance
-from dask_dfmr.mixture import Mixture
-from dask_dfmr.random import SeedLike, seed_sequence, stream
+from dask_dfmr.local.estimate import LocalEstimate
+from dask_dfmr.mixtures.gaussian import Mixture
+from dask_dfmr.mixtures.metrics import mixing_distance
+from dask_dfmr.seeds import SeedLike, seed_sequence, stream
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -304,7 +304,7 @@ def _source(data: Any, attack: Attack, fit: Mapping[str, Any], seed: Any) -> Sou
 def _fit(X: Any, fit: Mapping[str, Any], seed: np.random.SeedSequence) -> list[LocalEstimate]:
     if "n_components" not in fit:
         raise ValueError("n_components must be given where data are a collection to fit.")
-    usual = {"refine": 0, "restarts": None, "second_look": False, "on_failed": "ignore"}
+    usual = {"refine": 0, "check_optimum": None, "refit_excluded": False, "on_failed": "ignore"}
     state = int(np.random.default_rng(seed).integers(2**31))
     options: dict[str, Any] = {"random_state": state, **usual, **fit, "keep_estimates": True}
     with warnings.catch_warnings():

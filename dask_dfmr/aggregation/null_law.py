@@ -1,0 +1,193 @@
+"""How large a squared distance sampling explains, and whether what many machines show is more than that.
+
+The squared length of a nearly normal vector follows a weighted chi-square law. Its mean and shape come from the
+model (:func:`l2_law`), and are corrected by what the majority of machines shows (:func:`settle`):
+real rows are no mixture, and few rows are not infinitely many. Knows arrays and the family.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import gamma
+
+from dask_dfmr.mixtures.distances import Stack, l2_tile, log_self_products
+from dask_dfmr.mixtures.family import Array, Family
+from dask_dfmr.mixtures.information import Information
+
+MOST_DRAWS, FEWEST_DRAWS, DRAWN_NUMBERS = 2**11, 2**10, 2**18
+"""Errors drawn for the law of a distance, by the number of coordinates: few coordinates have the longer tail."""
+
+STEP = 0.01
+"""Errors are shrunk to this relative change of the lightest component: the law is that of many rows."""
+
+TRIM = 1e-3
+"""Statistics that less than this share of honest machines exceed have no say in scale and spread."""
+
+LEAST_SCALE = 0.9
+"""Machines that agree more closely than sampling allows do not narrow the law by more than this."""
+
+MAX_SPREAD = 2.5
+"""Nor do machines that scatter widely widen it, relative to its mean, by more than this."""
+
+MAX_ROUNDS = 6
+GRID = (np.arange(400) + 0.5) / 400
+"""Probabilities at which moments of a law are summed."""
+
+
+class Law(NamedTuple):
+    """Law of a squared distance per unit of variance: a shifted gamma with the first three moments given.
+
+    ``mean``; ``df``, for which the variance is ``2 mean**2 / df``; ``skew``, the skewness relative to that of
+    a chi-square with ``df`` degrees of freedom.
+    """
+
+    mean: float
+    df: float
+    skew: float = 1.0
+
+    def scaled(self, scale: float, spread: float = 1.0) -> Law:
+        """With the mean times ``scale`` and the standard deviation, relative to the mean, times ``spread``."""
+        return Law(self.mean * scale, self.df / spread**2, self.skew)
+
+    def sf(self, values: Array) -> Array:
+        """Probability of more than ``values``."""
+        return np.asarray(gamma.sf(values, *self._gamma()))
+
+    def ppf(self, probabilities: Array) -> Array:
+        """Quantiles, at least 0."""
+        return np.maximum(gamma.ppf(probabilities, *self._gamma()), 0.0)
+
+    def z_scores(self, values: Array) -> Array:
+        """Standard normal scores of the cube root, which is nearly normal (Wilson & Hilferty 1931).
+
+        They go on where probabilities are 0 to floating point.
+        """
+        mean, sd = _moments(np.cbrt(self.ppf(GRID)))
+        return (np.cbrt(values) - mean) / sd
+
+    def at_z_scores(self, z_scores: Array) -> Array:
+        """The inverse of :meth:`z_scores`."""
+        mean, sd = _moments(np.cbrt(self.ppf(GRID)))
+        return np.maximum(mean + sd * z_scores, 0.0) ** 3
+
+    def _gamma(self) -> tuple[float, float, float]:
+        """Shape, location and scale."""
+        skewness = self.skew * np.sqrt(8.0 / self.df)
+        shape = 4.0 / skewness**2
+        scale = self.mean * np.sqrt(2.0 / self.df / shape)
+        return shape, self.mean - shape * scale, scale
+
+
+class Settled(NamedTuple):
+    """What statistics say after all machines were heard.
+
+    ``law`` has the scale and spread that the majority shows; ``scale`` is that relative to the law that
+    was expected, and ``p_values`` and ``z_scores`` have one entry per statistic.
+    """
+
+    law: Law
+    scale: float
+    spread: float
+    p_values: Array
+    z_scores: Array
+
+
+def l2_law(family: Family, about: Information, rng: np.random.Generator) -> tuple[Law, float]:
+    """Law of n D^2 between a mixture and its estimate from n rows, for large n.
+
+    Returned is the law in units of <f, f>, and log <f, f>.
+    """
+    n_draws = int(np.clip(DRAWN_NUMBERS // len(about.normal), FEWEST_DRAWS, MOST_DRAWS))
+    v = about.errors(rng.standard_normal((n_draws, len(about.normal))))
+    lengths = np.linalg.norm(v, axis=1)
+    steps = STEP * np.sqrt(about.weights[about.weights > 0].min()) / lengths
+    origin = Stack(about.weights[None], tuple(p[None] for p in about.components))
+    log_self = log_self_products(family, origin)
+    squares = np.empty(n_draws)
+    size = max(1, 2**20 // max(p.size for p in about.components))
+    for i in range(0, n_draws, size):
+        s = slice(i, i + size)
+        near = Stack(*family.displaced(steps[s, None] * v[s], (about.weights, about.components)))
+        tile = l2_tile(
+            family, origin, near, log_self, log_self_products(family, near), float(log_self[0])
+        )
+        squares[s] = (tile[0] / steps[s]) ** 2
+    return fitted_law(squares), float(log_self[0])
+
+
+def fitted_law(draws: Array) -> Law:
+    """The law with the moments of draws."""
+    mean, sd = _moments(draws)
+    df = 2.0 * (mean / sd) ** 2
+    skewness = float(np.mean(((draws - mean) / sd) ** 3))
+    # Below that of a chi-square is noise of the draws; far above it, a single one of them.
+    return Law(mean, df, float(np.clip(skewness / np.sqrt(8.0 / df), 1.0, 3.0)))
+
+
+def chi_square_law(n_parameters: int) -> Law:
+    """Law of the squared length of a white vector."""
+    return Law(float(n_parameters), float(n_parameters))
+
+
+def settle(statistics: Array, law: Law, judges: NDArray[np.bool_] | None = None) -> Settled:
+    """Hold the statistics of machines against a law, corrected by what the majority of them shows.
+
+    Scale and spread of the law are those of the statistics that it does not call outliers, weighed against
+    their own uncertainty: a few machines, or statistics of few degrees of freedom, change it little.
+
+    Parameters
+    ----------
+    statistics : ndarray of shape (n_sources,)
+        Squared distances per unit of variance.
+    law : Law
+        What sampling explains.
+    judges : ndarray of bool, optional
+        The machines that have a say, by default all.
+    """
+    heard = statistics if judges is None else statistics[judges]
+    corrected, scale, spread = law, 1.0, 1.0
+    if len(heard):
+        scale = _shrunk(float(np.median(heard)) / float(law.ppf(np.array(0.5))), _noise(law, heard))
+        corrected = law.scaled(scale)
+    # The trimmed law is summed over the same part as the statistics are.
+    expected_mean, expected_sd = _moments(np.cbrt(law.ppf(GRID * (1 - TRIM))))
+    for _ in range(MAX_ROUNDS):
+        roots = np.cbrt(heard[corrected.sf(heard) > TRIM])
+        if len(roots) <= max(2, len(heard) // 2):
+            break
+        mean, sd = _moments(roots, ddof=1)
+        if mean == 0:  # copies of one another
+            scale = LEAST_SCALE
+            break
+        last = scale, spread
+        scale = _shrunk((mean / expected_mean) ** 3, _noise(law, roots))
+        widening = sd / mean / (expected_sd / expected_mean)
+        spread = min(max(_shrunk(widening, 1 / np.sqrt(2 * len(roots))), 1.0), MAX_SPREAD)
+        corrected = law.scaled(max(scale, LEAST_SCALE), spread)
+        if np.allclose(last, (scale, spread), rtol=1e-6):
+            break
+    scale = max(scale, LEAST_SCALE)
+    return Settled(
+        corrected, scale, spread, corrected.sf(statistics), corrected.z_scores(statistics)
+    )
+
+
+def _noise(law: Law, machines: Array) -> float:
+    """Standard error of the logarithm of a mean over machines."""
+    return float(np.sqrt(2.0 / law.df / len(machines)))
+
+
+def _shrunk(ratio: float, standard_error: float) -> float:
+    """A ratio that is 1 unless there is evidence: shrunk towards 1, on a logarithmic scale, by its own error."""
+    if not ratio > 0:
+        return 1.0
+    log_ratio = np.log(ratio)
+    signal = max(log_ratio**2 - standard_error**2, 0.0)
+    return float(np.exp(log_ratio * signal / (signal + standard_error**2)))
+
+
+def _moments(values: Array, ddof: int = 0) -> tuple[float, float]:
+    return float(values.mean()), float(values.std(ddof=ddof))

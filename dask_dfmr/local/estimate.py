@@ -1,0 +1,204 @@
+"""What one machine has to say: a local estimate, or the reason why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from dask_dfmr.mixtures.family import Family
+from dask_dfmr.mixtures.gaussian import Gaussian, Mixture
+
+MAX_ROWS = 2**62
+"""More rows than any machine holds: a claim beyond it is no row count."""
+
+
+class Outcome(StrEnum):
+    """How the fit of one partition ended. The value is the phrase that the report shows."""
+
+    FITTED = "fitted"
+    NOT_CONVERGED = "not converged"
+    TOO_FEW_ROWS = "too few rows"
+    NOT_FINITE = "not finite"
+    DEGENERATE = "degenerate"
+    COLLAPSED = "collapsed"
+    BAD_COLUMNS = "other columns"
+    FAILED = "failed"
+    TIMED_OUT = "timed out"
+    LOST = "lost"
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether there is an estimate that can take part in the aggregation."""
+        return self in (Outcome.FITTED, Outcome.NOT_CONVERGED)
+
+
+@dataclass(frozen=True, repr=False)
+class LocalEstimate:
+    """The mixture that one machine fitted to its rows, or how it failed to.
+
+    Parameters
+    ----------
+    mixture : Mixture or None
+        The local estimate; None if there is none.
+    n_samples : int
+        Rows it was fitted to (rows seen, where no fit was possible).
+    outcome : Outcome, default Outcome.FITTED
+    reason : str, default ""
+        A sentence, where the outcome is not "fitted".
+    partition : int, optional
+        Index of the partition in the dataframe.
+    source : str, optional
+        File path, row range or whatever names the rows to a person.
+    n_omitted : int, default 0
+        Rows left out because they hold NaN or infinity (``nan_policy="omit"``).
+    n_iter : int, default 0
+        Passes over all rows of the partition.
+    log_likelihood : float, default nan
+        Mean log-likelihood of the rows, in nats per row, without the penalty.
+    start : str, default ""
+        Where the fit started: a named start, or which candidate of the pilot's shortlist.
+
+    Raises
+    ------
+    ValueError
+        If ``mixture`` and ``outcome`` contradict each other, the row count is no row count, or another
+        value is of a wrong type.
+
+    Examples
+    --------
+    An estimate from a file or another cluster needs a mixture and a row count only:
+
+    >>> LocalEstimate(Mixture([1.0], [[0.0]], [[[1.0]]]), 5000)
+    LocalEstimate('fitted', n_samples=5000, Mixture(n_components=1, n_features=1, covariance_type='full'))
+    """
+
+    mixture: Mixture | None
+    n_samples: int
+    outcome: Outcome = Outcome.FITTED
+    reason: str = ""
+    partition: int | None = None
+    source: str | None = None
+    n_omitted: int = 0
+    n_iter: int = 0
+    log_likelihood: float = float("nan")
+    start: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "outcome", Outcome(self.outcome))
+        count = self.n_samples
+        is_count = isinstance(count, (int, np.integer, float, np.floating))
+        if not is_count or not 0 <= count < MAX_ROWS or count != int(count):
+            raise ValueError(f"n_samples must be a number of rows; got {count!r}.")
+        object.__setattr__(self, "n_samples", int(count))
+        if self.outcome.is_usable != (self.mixture is not None):
+            raise ValueError(
+                f"an estimate with the outcome {self.outcome.value!r} must "
+                f"{'' if self.outcome.is_usable else 'not '}have a mixture."
+            )
+        if self.outcome.is_usable and self.n_samples == 0:
+            raise ValueError("n_samples must be at least 1 for an estimate with a mixture; got 0.")
+        self._check_details()
+
+    def _check_details(self) -> None:
+        """What a machine says of itself goes into reports and files: it must be what it is said to be there."""
+        for name in ("n_omitted", "n_iter", "partition"):
+            value = getattr(self, name)
+            if value is None and name == "partition":
+                continue
+            if not isinstance(value, (int, np.integer)) or not 0 <= value < MAX_ROWS:
+                raise ValueError(f"{name} must be a non-negative integer; got {value!r:.100}.")
+            object.__setattr__(self, name, int(value))
+        if not isinstance(self.log_likelihood, (int, float, np.integer, np.floating)):
+            raise ValueError(f"log_likelihood must be a number; got {self.log_likelihood!r:.100}.")
+        for name in ("reason", "source", "start"):
+            value = getattr(self, name)
+            if not isinstance(value, str) and not (value is None and name == "source"):
+                raise ValueError(f"{name} must be a string; got {value!r:.100}.")
+
+    def __repr__(self) -> str:
+        where = "" if self.partition is None else f", partition={self.partition}"
+        what = f"{self.mixture!r}" if self.mixture is not None else f"reason={self.reason!r}"
+        return f"LocalEstimate({self.outcome.value!r}, n_samples={self.n_samples}{where}, {what})"
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether the estimate can take part in the aggregation."""
+        return self.outcome.is_usable
+
+    def at(self, partition: int, source: str | None) -> LocalEstimate:
+        """The same estimate, with its place in the dataframe."""
+        return replace(self, partition=partition, source=source)
+
+    # -- between tasks and files travel plain arrays and numbers ----------------------------------
+
+    def to_arrays(self) -> dict[str, Any]:
+        """A dict of arrays, numbers and strings; :meth:`from_arrays` is its inverse."""
+        message: dict[str, Any] = {
+            "n_samples": self.n_samples,
+            "outcome": self.outcome.value,
+            "reason": self.reason,
+            "partition": self.partition,
+            "source": self.source,
+            "n_omitted": self.n_omitted,
+            "n_iter": self.n_iter,
+            "log_likelihood": self.log_likelihood,
+            "start": self.start,
+        }
+        return message if self.mixture is None else message | self.mixture.to_arrays()
+
+    @classmethod
+    def from_arrays(cls, message: Mapping[str, Any], family: Family | None = None) -> LocalEstimate:
+        """Build from a dict as :meth:`to_arrays` makes it; all but mixture and ``n_samples`` is optional.
+
+        Raises
+        ------
+        ValueError
+            If the message is malformed: the same checks as the constructors'.
+        """
+        if "n_samples" not in message:
+            raise ValueError(f"an estimate must say its n_samples; got only {sorted(message)}.")
+        own = {
+            name: value
+            for name, value in message.items()
+            if name in cls.__dataclass_fields__ and name != "mixture"
+        }
+        parameters = {name: value for name, value in message.items() if name not in own}
+        return cls(
+            mixture=(family or Gaussian()).mixture_from_arrays(parameters) if parameters else None,
+            **own,
+        )
+
+
+def without_estimate(
+    outcome: Outcome, reason: str, n_samples: int = 0, **details: Any
+) -> LocalEstimate:
+    """An outcome that is no estimate."""
+    return LocalEstimate(None, n_samples, outcome, reason, **details)
+
+
+_INTEGER, _NUMBER = (int, np.integer), (int, float, np.integer, np.floating)
+_MESSAGE_TYPES: dict[str, tuple[type, ...]] = {
+    "n_samples": _INTEGER,
+    "outcome": (str,),
+    "reason": (str,),
+    "partition": (*_INTEGER, type(None)),
+    "source": (str, type(None)),
+    "n_omitted": _INTEGER,
+    "n_iter": _INTEGER,
+    "log_likelihood": _NUMBER,
+    "start": (str,),
+}
+
+
+def wrong_types(message: Mapping[str, Any]) -> str | None:
+    """Which value of a message, but those of its mixture, is of another type than it must be; None if all are right."""
+    for name, types in _MESSAGE_TYPES.items():
+        if name in message and not isinstance(message[name], types):
+            return f"{name} is of type {type(message[name]).__name__}"
+    if message.get("outcome", Outcome.FITTED) not in list(Outcome):
+        return f"outcome is {message['outcome']!r:.100}"
+    return None if "n_samples" in message else "it does not say its n_samples"

@@ -1,0 +1,8 @@
+"""The inner loops of Gaussian mixtures, compiled by numba.
+
+They compute what the NumPy code in :mod:`dask_dfmr.mixtures.gaussian` computes, which is the reference::
+
+    lanes -> em, integrals -> kernels
+
+:mod:`~dask_dfmr.mixtures.compiled.kernels` has the entry points that :mod:`dask_dfmr.mixtures.engine` loads.
+"""

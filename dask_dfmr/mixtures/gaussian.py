@@ -1,0 +1,900 @@
+"""Gaussian components with full, diagonal, spherical or tied covariances.
+
+Everything that depends on the covariance structure stands in one table of three *shapes*: a matrix
+(``full``, ``tied``), a vector of variances (``diag``), one variance (``spherical``). Per component,
+means are (d,) and covariances (d, d), (d,) or (). ``tied`` is the matrix shape whose update is
+shared by all components.
+
+Moments are taken about the means of a reference, never about zero, so nothing cancels when the data
+lie far from the origin: mass = sum r, first = sum r (x - mu), second = sum r (x - mu)(x - mu)^T,
+the last in the shape of the structure (its diagonal, its trace / d).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import linear_sum_assignment
+from scipy.special import softmax
+from sklearn.mixture import GaussianMixture as SklearnGaussianMixture
+
+from dask_dfmr.mixtures import engine
+from dask_dfmr.mixtures.covariances import (
+    SHAPES,
+    VARIANCE_RANGE,
+    MatrixShape,
+    ScalarShape,
+    VectorShape,
+)
+from dask_dfmr.mixtures.family import (
+    BLOCK_FLOATS,
+    FARTHEST,
+    LOG_2PI,
+    Array,
+    Components,
+    Labels,
+    Moments,
+    Prior,
+    Rows,
+    as_block,
+)
+from dask_dfmr.mixtures.mixture import FiniteMixture, as_floats, check_weights
+from dask_dfmr.untrusted import open_regular, parse_json
+
+EM_BLOCK_FLOATS = 2**15
+"""Size of the two arrays of residuals that a pass of EM works in, 256 kB each."""
+
+PAIR_FLOATS = 2**18
+"""Size of the temporaries of a kernel over pairs of components, 2 MB."""
+
+MAX_MEAN = 1e145
+"""Means beyond it overflow in squares."""
+
+LEAST_WEIGHT = 1e-12
+"""Weight that a component without rows counts as in coordinates, which divide by it."""
+
+COVARIANCE_TYPES = ("full", "diag", "tied", "spherical")
+
+FORMAT = "dask_dfmr.mixture"
+FORMAT_VERSION = 1
+
+_FIELDS = ("weights", "means", "covariances", "covariance_type", "feature_names")
+
+ASYMMETRY_TOLERANCE = 1e-8
+"""Of the largest entry: a covariance that differs more from its transpose is not symmetric."""
+
+# -- the family ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """The Gaussian family with one covariance structure; see :class:`dask_dfmr.mixtures.family.Family` for the contract.
+
+    Parameters
+    ----------
+    covariance_type : {"full", "diag", "tied", "spherical"}
+        As in scikit-learn. ``components`` are ``(means, covariances)`` with the component axis in
+        front of both, for ``tied`` too.
+    """
+
+    covariance_type: str = "full"
+
+    @property
+    def name(self) -> str:
+        return f"gaussian-{self.covariance_type}"
+
+    @property
+    def _shape(self) -> type[MatrixShape] | type[VectorShape] | type[ScalarShape]:
+        return SHAPES[self.covariance_type]
+
+    @property
+    def _is_tied(self) -> bool:
+        return self.covariance_type == "tied"
+
+    def n_parameters(self, n_components: int, n_features: int) -> int:
+        n_covariances = 1 if self._is_tied else n_components
+        return (
+            n_components
+            - 1
+            + n_components * n_features
+            + n_covariances * self._shape.n_parameters(n_features)
+        )
+
+    def n_features(self, components: Components) -> int:
+        return int(components[0].shape[-1])
+
+    # -- densities --------------------------------------------------------------------------------
+
+    def sample(
+        self, n_samples: int, weights: Array, components: Components, rng: Any
+    ) -> tuple[Array, Labels]:
+        counts = rng.multinomial(n_samples, weights / weights.sum())
+        y = np.repeat(np.arange(len(weights)), counts)
+        means, covariances = components
+        white = rng.standard_normal((n_samples, means.shape[-1]))
+        return means[y] + self._shape.multiply(self._shape.root(covariances)[y], white), y
+
+    def log_density(self, X: Array, components: Components) -> Array:
+        means, covariances = components
+        root = self._shape.root(covariances)
+        y = self._white_residuals(X, means, self._shape.inverse_root(root))
+        log_norm = self._log_norm(root, means.shape[-1])
+        return self._log_density(y, np.empty_like(y), log_norm).T
+
+    def _white_residuals(
+        self, X: Rows, means: Array, inverse_root: Array, out: Array | None = None
+    ) -> Array:
+        """Residuals (K, d, n): with the rows last, the inner loops of NumPy are long."""
+        # A product may be split in two: centered, its halves are of the size of the residuals.
+        center = means.mean(axis=0)
+        columns = np.subtract(X.T, center[:, None], order="C")
+        return self._shape.whiten(columns, means - center, inverse_root, out)
+
+    def _log_density(self, y: Array, scratch: Array, log_norm: Array) -> Array:
+        with np.errstate(over="ignore"):
+            joint = self._shape.squared_lengths(y, scratch)
+        # Farther than floating point can tell from every component is equally far from all: no NaN.
+        np.minimum(joint, FARTHEST, out=joint)
+        joint *= -0.5
+        joint += log_norm[:, None]
+        return joint
+
+    def _log_norm(self, root: Array, n_features: int) -> Array:
+        """Log density at the mean."""
+        return -0.5 * (n_features * LOG_2PI + self._shape.log_det(root, n_features))
+
+    def log_product_integral(
+        self, a: Components, b: Components, floor: tuple[Array, Array] | None = None
+    ) -> Array:
+        """Log N(mu_i; nu_j, Sigma_i + Omega_j): the product integral of two Gaussian densities."""
+        compiled = engine.compiled()
+        if compiled is not None:
+            n_features = a[0].shape[-1]
+            a, b = ((m, self._shape.by_column(c, n_features)) for m, c in (a, b))
+            return compiled.log_product_integral(a, b, floor)
+        with np.errstate(over="ignore"):  # infinitely far apart is -inf
+            return self._log_product_integral(a, b)
+
+    def _log_product_integral(self, a: Components, b: Components) -> Array:
+        means_a, covariances_a = a
+        means_b, covariances_b = b
+        n_features = means_a.shape[-1]
+        out = np.empty((len(means_a), len(means_b)))
+        floats_a_row = len(means_b) * max(covariances_b[0].size, n_features)
+        step = max(1, PAIR_FLOATS // floats_a_row)
+        for i in range(0, len(means_a), step):
+            s = slice(i, i + step)
+            root = self._shape.root(covariances_a[s, None] + covariances_b[None, :])
+            y = self._shape.solve(root, means_a[s, None] - means_b[None, :])
+            log_det = self._shape.log_det(root, n_features)
+            out[s] = -0.5 * (n_features * LOG_2PI + log_det + np.einsum("ijd,ijd->ij", y, y))
+        return out
+
+    # -- mixture reduction ------------------------------------------------------------------------
+
+    def divergence(self, a: Components, b: Components) -> Array:
+        """KL(N_i || N_k) = 1/2 { tr(B^-1 A) - d + (mu - nu)^T B^-1 (mu - nu) + log det B - log det A }."""
+        with np.errstate(over="ignore"):  # infinitely far apart is inf
+            return self._divergence(a, b)
+
+    def _divergence(self, a: Components, b: Components) -> Array:
+        means_a, covariances_a = a
+        means_b, covariances_b = b
+        n_features = means_a.shape[-1]
+        root_a, root_b = self._shape.root(covariances_a), self._shape.root(covariances_b)
+        inverse_b = self._shape.inverse_root(root_b)
+        traces = self._shape.trace_ratio(covariances_a, inverse_b, n_features)
+        y = self._white_residuals(means_a, means_b, inverse_b)
+        mahalanobis = np.einsum("kdn,kdn->nk", y, y)
+        log_dets = (
+            self._shape.log_det(root_b, n_features)[None]
+            - self._shape.log_det(root_a, n_features)[:, None]
+        )
+        return np.maximum(0.5 * (traces - n_features + mahalanobis + log_dets), 0.0)
+
+    def pooled_moments(
+        self, weights: Array, components: Components, labels: Labels, reference: Components
+    ) -> Moments:
+        means, covariances = components
+        n_components = len(reference[0])
+        shift = means - reference[0][labels]
+        mass, first = np.zeros(n_components), np.zeros_like(reference[0])
+        np.add.at(mass, labels, weights)
+        np.add.at(first, labels, weights[:, None] * shift)
+        second = np.zeros((n_components, *covariances.shape[1:]))
+        np.add.at(
+            second, labels, self._shape.times(weights, covariances + self._shape.outer(shift))
+        )
+        return mass, first, second
+
+    def place(self, components: Components, positions: Labels, source: Components) -> Components:
+        means, covariances = (parameter.copy() for parameter in components)
+        means[positions] = source[0]
+        if not self._is_tied:
+            covariances[positions] = source[1]
+        return means, covariances
+
+    # -- EM ---------------------------------------------------------------------------------------
+
+    def em_pass(self, X: Rows, weights: Array, components: Components) -> tuple[float, Moments]:
+        means, covariances = components
+        root = self._shape.root(covariances)
+        inverse_root = self._shape.inverse_root(root)
+        log_norm = self._log_norm(root, means.shape[-1])
+        with np.errstate(divide="ignore"):
+            log_weights = np.log(weights)  # -inf for a component of weight 0, which has no rows
+        compiled = engine.compiled()
+        if compiled is None:
+            log_likelihood, mass, first, second = self._em_pass(
+                X, log_weights, means, inverse_root, log_norm
+            )
+        else:
+            scale = self._shape.by_column(inverse_root, means.shape[-1])
+            log_likelihood, mass, first, second = compiled.em_pass(
+                X, log_weights, means, scale, log_norm
+            )
+            second = self._shape.from_columns(second)
+        return log_likelihood, (mass, *self._shape.colour(first, second, root))
+
+    def _em_pass(
+        self, X: Rows, log_weights: Array, means: Array, inverse_root: Array, log_norm: Array
+    ) -> tuple[float, Array, Array, Array]:
+        """Log-likelihood, mass, and first and second moments of the white residuals."""
+        n_components, n_features = means.shape
+        step = min(max(256, EM_BLOCK_FLOATS // (n_components * n_features)), max(len(X), 1))
+        y = np.empty((n_components, n_features, step))
+        scratch = np.empty_like(y)
+        log_likelihood = 0.0
+        mass, first = np.zeros(n_components), np.zeros_like(means)
+        second = self._shape.second(y[:, :, :0], np.zeros((n_components, 0)), scratch[:, :, :0])
+        for i in range(0, len(X), step):
+            block = X[i : i + step]
+            n = len(block)
+            y, scratch = y[:, :, :n], scratch[:, :, :n]
+            self._white_residuals(block, means, inverse_root, out=y)
+            joint = self._log_density(y, scratch, log_norm)
+            joint += log_weights[:, None]
+            top = joint.max(axis=0)
+            joint -= top
+            r = np.exp(joint, out=joint)
+            total = r.sum(axis=0)
+            r /= total
+            log_likelihood += float((np.log(total) + top).sum())
+            mass += r.sum(axis=1)
+            first += np.matmul(y, r[:, :, None])[:, :, 0]
+            second += self._shape.second(y, r, scratch)
+        return log_likelihood, mass, first, second
+
+    def hard_moments(self, X: Rows, labels: Labels, reference: Components) -> Moments:
+        means, covariances = reference
+        n_components = len(means)
+        mass, first, second = (
+            np.zeros(n_components),
+            np.zeros_like(means),
+            np.zeros_like(covariances),
+        )
+        for k in range(n_components):
+            shift = as_block(X[labels == k]) - means[k]
+            mass[k] = len(shift)
+            first[k] = shift.sum(axis=0)
+            second[k] = self._shape.project(shift.T @ shift)
+        return mass, first, second
+
+    def from_moments(
+        self, moments: Moments, reference: Components, prior: Prior | None = None
+    ) -> Components:
+        mass, first, second = moments
+        a, target = (
+            (0.0, np.zeros_like(second[0])) if prior is None else (prior.weight, prior.target[0])
+        )
+        # A component without rows stays where it is: the penalised likelihood does not depend on
+        # its mean.
+        shift = np.divide(first, mass[:, None], out=np.zeros_like(first), where=mass[:, None] > 0)
+        scatter = second - self._shape.times(mass, self._shape.outer(shift))
+        if self._is_tied:
+            total = mass.sum() + 2 * a * len(mass)
+            shared = (scatter.sum(axis=0) + 2 * a * len(mass) * target) / total
+            covariances = np.repeat(shared[None], len(mass), axis=0)
+        else:
+            total = mass + 2 * a
+            inverse = np.divide(1.0, total, out=np.zeros_like(total), where=total > 0)
+            covariances = self._shape.times(inverse, scatter + 2 * a * target)
+        covariances = self._shape.symmetric(covariances)
+        if prior is not None and prior.floor:
+            covariances = self._shape.add_to_diagonal(covariances, prior.floor)
+        return reference[0] + shift, covariances
+
+    def prior_target(self, X: Rows) -> Components:
+        """The sample covariance (ddof 1) in the structure of the family, and the sample mean: two passes in blocks."""
+        n_samples, n_features = X.shape
+        step = max(256, BLOCK_FLOATS // n_features)
+
+        room = np.empty((n_features, min(step, n_samples)))
+
+        def about(origin: Array) -> Iterator[Array]:
+            for i in range(0, n_samples, step):
+                rows = X[i : i + step]
+                yield np.subtract(rows.T, origin[:, None], out=room[:, : len(rows)])
+
+        # Sums about the first row: those of a constant column are exactly zero, and it is seen to be constant.
+        first = as_block(X[:1])[0]
+        total = np.zeros(n_features)
+        for columns in about(first):
+            total += columns.sum(axis=1)
+        mean = first + total / n_samples
+        scatter = np.zeros((n_features, n_features))
+        for columns in about(mean):
+            scatter += columns @ columns.T
+        return self._shape.project(scatter / max(n_samples - 1, 1)), mean
+
+    def pooled_target(self, counts: Array, targets: Components) -> Components:
+        covariances, means = targets
+        total = counts.sum()
+        # About one of the means: far from the origin nothing cancels.
+        mean = means[0] + counts @ (means - means[0]) / total
+        within = self._shape.times(np.maximum(counts - 1.0, 0.0), covariances).sum(axis=0)
+        between = self._shape.times(counts, self._shape.outer(means - mean)).sum(axis=0)
+        return (within + between) / max(total - 1.0, 1.0), mean
+
+    def degeneracy(self, target: Components) -> str | None:
+        covariance, mean = target
+        # Below the rounding of the data themselves a spread is no spread.
+        if self._shape is ScalarShape:
+            tiny = max((1e-13 * np.abs(mean).max(initial=0.0)) ** 2, VARIANCE_RANGE[0])
+            return None if float(covariance) > tiny else "all columns are constant"
+        variances = np.diagonal(covariance) if self._shape is MatrixShape else covariance
+        constant = np.flatnonzero(
+            variances <= np.maximum((1e-13 * np.abs(mean)) ** 2, VARIANCE_RANGE[0])
+        )
+        if constant.size:
+            names = ", ".join(f"{{column {j}}}" for j in constant)
+            return f"{names} {'is' if constant.size == 1 else 'are'} constant"
+        if self._shape is MatrixShape:
+            scale = np.sqrt(variances)
+            values, vectors = np.linalg.eigh(covariance / np.outer(scale, scale))
+            if values[0] < 1e-12 * len(values):
+                involved = np.flatnonzero(np.abs(vectors[:, 0]) > 1e-3)
+                return ", ".join(f"{{column {j}}}" for j in involved) + " are linearly dependent"
+        return None
+
+    def log_prior(self, components: Components, prior: Prior) -> float:
+        """-a sum_k { tr(S_x Sigma_k^-1) + log det Sigma_k } (Chen & Tan 2009)."""
+        if prior.weight == 0:
+            return 0.0
+        means, covariances = components
+        n_features = means.shape[-1]
+        root = self._shape.root(covariances)
+        traces = self._shape.trace_ratio(
+            prior.target[0][None], self._shape.inverse_root(root), n_features
+        )
+        return -prior.weight * float(traces.sum() + self._shape.log_det(root, n_features).sum())
+
+    def is_proper(self, components: Components) -> bool:
+        means, covariances = components
+        are_bounded = bool((np.abs(means) <= MAX_MEAN).all())
+        return are_bounded and self._shape.is_positive(covariances)
+
+    def start_components(self, X: Array, locations: Array) -> Components:
+        variance = self._shape.project(np.diag(X.var(axis=0)))
+        return np.asarray(locations, dtype=np.float64), np.repeat(
+            variance[None], len(locations), axis=0
+        )
+
+    # -- geometry ---------------------------------------------------------------------------------
+
+    def coordinates(
+        self, weights: Array, components: Components, origin: tuple[Array, Components]
+    ) -> Array:
+        """Complete-data Fisher coordinates around ``origin``.
+
+        Means sqrt(w_k) L_k^-1 (mu_k - mu_k0); weights (w - w0) / sqrt(w0); covariances, with
+        A = L_k^-1 Sigma_k L_k^-T - I, as sqrt(w_k / 2) A_ii and sqrt(w_k) A_ij (i < j).
+        """
+        w0, (means0, covariances0) = origin
+        means, covariances = components
+        root = self._shape.root(covariances0)
+        root_w = np.sqrt(np.maximum(w0, LEAST_WEIGHT))
+        v_means = root_w[:, None] * self._shape.solve(root, means - means0)
+        white = self._shape.whitened(covariances, self._shape.inverse_root(root))
+        v_covariances = self._covariance_scale(w0) * self._shape.pack(white, means.shape[-1])
+        if self._is_tied:
+            v_covariances = v_covariances[0]
+        return np.concatenate([(weights - w0) / root_w, v_means.ravel(), v_covariances.ravel()])
+
+    def from_coordinates(
+        self, coordinates: Array, origin: tuple[Array, Components]
+    ) -> tuple[Array, Components] | None:
+        weights, (means, covariances) = self.displaced(coordinates, origin)
+        if not (weights >= 0).all() or not self._shape.is_positive(covariances):
+            return None
+        return weights / weights.sum(), (means, covariances)
+
+    def displaced(
+        self, coordinates: Array, origin: tuple[Array, Components]
+    ) -> tuple[Array, Components]:
+        w0, (means0, covariances0) = origin
+        n_components, n_features = means0.shape
+        leading = coordinates.shape[:-1]
+        root = self._shape.root(covariances0)
+        root_w = np.sqrt(np.maximum(w0, LEAST_WEIGHT))
+        v_weights, v_means, v_covariances = np.split(
+            coordinates, [n_components, n_components * (1 + n_features)], axis=-1
+        )
+        weights = w0 + root_w * v_weights
+        means = means0 + self._shape.multiply(
+            root, v_means.reshape(*leading, n_components, n_features) / root_w[:, None]
+        )
+        packed = v_covariances.reshape(*leading, 1 if self._is_tied else n_components, -1)
+        white = self._shape.unpack(packed / self._covariance_scale(w0), n_features)
+        return weights, (means, self._shape.symmetric(self._shape.coloured(white, root)))
+
+    def coordinate_owners(self, components: Components) -> Labels:
+        n_components, n_features = components[0].shape
+        order = np.arange(n_components)
+        n_shape = self._shape.n_parameters(n_features)
+        of_covariances = np.full(n_shape, -1) if self._is_tied else np.repeat(order, n_shape)
+        return np.concatenate([order, np.repeat(order, n_features), of_covariances])
+
+    def scores(self, X: Array, weights: Array, components: Components) -> Array:
+        """Complete-data scores, expected given the row; in whitened residuals y: r y, r (y y^T - I), r - w."""
+        means, covariances = components
+        root = self._shape.root(covariances)
+        y = self._white_residuals(X, means, self._shape.inverse_root(root))
+        joint = self._log_density(y, np.empty_like(y), self._log_norm(root, means.shape[-1]))
+        with np.errstate(divide="ignore"):
+            r = softmax(joint + np.log(weights)[:, None], axis=0)
+        root_w = np.sqrt(np.maximum(weights, LEAST_WEIGHT))
+        share = (r / root_w[:, None]).T
+        y = np.moveaxis(y, -1, 0)
+        packed = self._shape.pack(self._shape.outer(y), means.shape[-1])
+        by_component = r.T if self._is_tied else share
+        s_covariances = by_component[:, :, None] * packed
+        if self._is_tied:
+            s_covariances = s_covariances.sum(axis=1)
+        n_samples = len(X)
+        return np.concatenate(
+            [
+                share - weights / root_w,
+                (share[:, :, None] * y).reshape(n_samples, -1),
+                s_covariances.reshape(n_samples, -1),
+            ],
+            axis=1,
+        )
+
+    def score_of_moments(self, moments: Moments, weights: Array, components: Components) -> Array:
+        mass, first, second = moments
+        means, covariances = components
+        n_features = means.shape[-1]
+        root = self._shape.root(covariances)
+        root_w = np.sqrt(np.maximum(weights, LEAST_WEIGHT))
+        white = self._shape.whitened(second, self._shape.inverse_root(root))
+        # pack takes off the identity once, for a single row.
+        identity = self._shape.unpack(np.zeros(self._shape.n_parameters(n_features)), n_features)
+        packed = self._shape.pack(white - self._shape.times(mass - 1.0, identity), n_features)
+        s_covariances = packed.sum(axis=0) if self._is_tied else packed / root_w[:, None]
+        s_means = self._shape.solve(root, first) / root_w[:, None]
+        return np.concatenate(
+            [
+                (mass - weights * mass.sum()) / root_w,
+                s_means.ravel(),
+                s_covariances.ravel(),
+            ]
+        )
+
+    def _covariance_scale(self, weights: Array) -> Array:
+        """Square root of the share of rows behind a covariance: those of its component, or all."""
+        return (
+            np.ones((1, 1))
+            if self._is_tied
+            else np.sqrt(np.maximum(weights, LEAST_WEIGHT))[:, None]
+        )
+
+    def sort_keys(self, components: Components) -> Array:
+        return components[0]
+
+    # -- the value --------------------------------------------------------------------------------
+    def mixture(
+        self, weights: Array, components: Components, feature_names: Sequence[str] | None = None
+    ) -> Mixture:
+        means, covariances = components
+        if self._is_tied:
+            covariances = covariances[0]
+        return Mixture(weights, means, covariances, self.covariance_type, feature_names)
+
+    def mixture_from_arrays(self, parameters: Mapping[str, Any]) -> Mixture:
+        return Mixture.from_arrays(parameters)
+
+
+# -- the mixture ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Mixture(FiniteMixture):
+    """A finite mixture of Gaussians: f(x) = sum_k w_k N(x; mu_k, Sigma_k).
+
+    Parameters
+    ----------
+    weights : array-like of shape (n_components,)
+        Mixing weights: non-negative, sum 1 within 1e-8.
+    means : array-like of shape (n_components, n_features)
+    covariances : array-like
+        (n_components, n_features, n_features) for ``"full"``, (n_components, n_features) for
+        ``"diag"``, (n_features, n_features) for ``"tied"``, (n_components,) for ``"spherical"``;
+        symmetric positive definite.
+    covariance_type : {"full", "diag", "tied", "spherical"}, default "full"
+    feature_names : sequence of str, optional
+        Names of the columns, in the order of the means.
+
+    Raises
+    ------
+    ValueError
+        If a shape does not fit, a number is not finite, the weights are no weights or a covariance
+        is no covariance.
+
+    Examples
+    --------
+    >>> m = Mixture([0.3, 0.7], [[0.0], [4.0]], [1.0, 2.0], covariance_type="spherical", feature_names=["speed"])
+    >>> m
+    Mixture(n_components=2, n_features=1, covariance_type='spherical', feature_names=('speed',))
+    >>> m.predict([[-1.0], [5.0]])
+    array([0, 1])
+    """
+
+    weights: Array
+    means: Array
+    covariances: Array
+    covariance_type: str = "full"
+    feature_names: tuple[str, ...] | None = None
+
+    def __init__(
+        self,
+        weights: ArrayLike,
+        means: ArrayLike,
+        covariances: ArrayLike,
+        covariance_type: str = "full",
+        feature_names: Sequence[str] | None = None,
+    ) -> None:
+        if covariance_type not in COVARIANCE_TYPES:
+            raise ValueError(
+                f"covariance_type must be one of {', '.join(map(repr, COVARIANCE_TYPES))}; got {covariance_type!r}."
+            )
+        values = {
+            "weights": as_floats("weights", weights),
+            "means": as_floats("means", means),
+            "covariances": as_floats("covariances", covariances),
+        }
+        if isinstance(feature_names, str):
+            raise ValueError(f"feature_names must be a sequence of names; got {feature_names!r}.")
+        names = None if feature_names is None else tuple(map(str, feature_names))
+        _check_shapes(
+            values["weights"], values["means"], values["covariances"], covariance_type, names
+        )
+        check_weights(values["weights"])
+        if covariance_type in ("full", "tied"):
+            values["covariances"] = _symmetric(values["covariances"])
+        _check_components(values["means"], values["covariances"], covariance_type)
+        for name, array in values.items():
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+        object.__setattr__(self, "covariance_type", covariance_type)
+        object.__setattr__(self, "feature_names", names)
+
+    # -- what it is -------------------------------------------------------------------------------
+
+    @property
+    def family(self) -> Gaussian:
+        """The component family: the mathematics behind this mixture."""
+        return Gaussian(self.covariance_type)
+
+    @property
+    def components(self) -> Components:
+        """``(means, covariances)`` with the component axis first in both, for ``tied`` too."""
+        if self.covariance_type == "tied":
+            return self.means, np.repeat(self.covariances[None], self.n_components, axis=0)
+        return self.means, self.covariances
+
+    def __repr__(self) -> str:
+        names = "" if self.feature_names is None else f", feature_names={self.feature_names!r}"
+        shape = f"n_components={self.n_components}, n_features={self.n_features}"
+        return f"Mixture({shape}, covariance_type={self.covariance_type!r}{names})"
+
+    def __eq__(self, other: object) -> bool:
+        """Same numbers in the same order; use :meth:`align_to` first where the order of components does not matter."""
+        if not isinstance(other, Mixture):
+            return NotImplemented
+        return (
+            self.covariance_type == other.covariance_type
+            and self.feature_names == other.feature_names
+            and np.array_equal(self.weights, other.weights)
+            and np.array_equal(self.means, other.means)
+            and np.array_equal(self.covariances, other.covariances)
+        )
+
+    def __hash__(self) -> int:
+        return hash(
+            (
+                self.covariance_type,
+                self.feature_names,
+                self.weights.tobytes(),
+                self.means.tobytes(),
+                self.covariances.tobytes(),
+            )
+        )
+
+    @property
+    def full_components(self) -> tuple[Array, Array]:
+        """Means and covariances, the latter as (n_components, n_features, n_features) for every covariance type."""
+        means, covariances = self.components
+        if self.covariance_type == "spherical":
+            covariances = np.repeat(covariances[:, None], self.n_features, axis=1)
+        if self.covariance_type in ("diag", "spherical"):
+            covariances = covariances[:, :, None] * np.eye(self.n_features)
+        return means, covariances
+
+    # -- other views ------------------------------------------------------------------------------
+
+    def marginal(self, columns: Iterable[int | str]) -> Mixture:
+        """The mixture of some of the columns.
+
+        Parameters
+        ----------
+        columns : iterable of int or str
+            Positions or feature names, in the order wanted.
+        """
+        index = np.array([self._column_index(c) for c in columns], dtype=np.intp)
+        if index.size == 0 or len(set(index.tolist())) < index.size:
+            raise ValueError(
+                f"columns must name at least one column and each one once; got {index.tolist()}."
+            )
+        covariances = self.covariances
+        if self.covariance_type in ("full", "tied"):
+            covariances = covariances[..., index[:, None], index[None, :]]
+        elif self.covariance_type == "diag":
+            covariances = covariances[:, index]
+        names = None if self.feature_names is None else [self.feature_names[i] for i in index]
+        return Mixture(self.weights, self.means[:, index], covariances, self.covariance_type, names)
+
+    def _column_index(self, column: int | str) -> int:
+        if isinstance(column, str):
+            if self.feature_names is None or column not in self.feature_names:
+                raise ValueError(
+                    f"columns: no column {column!r}; this mixture has {self.feature_names or self.n_features}."
+                )
+            return self.feature_names.index(column)
+        if not 0 <= column < self.n_features:
+            raise ValueError(
+                f"columns must be positions from 0 to {self.n_features - 1}; got {column}."
+            )
+        return int(column)
+
+    def reordered(self, order: ArrayLike) -> Mixture:
+        """The same mixture with its components in another order."""
+        index = np.asarray(order, dtype=np.intp)
+        if sorted(index.tolist()) != list(range(self.n_components)):
+            raise ValueError(
+                f"order must be a permutation of 0 .. {self.n_components - 1}; got {index.tolist()}."
+            )
+        covariances = (
+            self.covariances if self.covariance_type == "tied" else self.covariances[index]
+        )
+        return Mixture(
+            self.weights[index],
+            self.means[index],
+            covariances,
+            self.covariance_type,
+            self.feature_names,
+        )
+
+    def align_to(self, other: Mixture) -> Mixture:
+        """The same mixture with its components in the order of ``other``'s: the matching of least total KL divergence.
+
+        Parameters
+        ----------
+        other : Mixture
+            With the same number of components and columns, and the same covariance type.
+        """
+        mine = (self.n_components, self.n_features, self.covariance_type)
+        theirs = (other.n_components, other.n_features, other.covariance_type)
+        if mine != theirs:
+            raise ValueError(
+                f"other must agree in (n_components, n_features, covariance_type) = {mine}; got {theirs}."
+            )
+        costs = self.family.divergence(other.components, self.components)
+        _, order = linear_sum_assignment(costs)
+        return self.reordered(order)
+
+    def to_sklearn(self) -> SklearnGaussianMixture:
+        """A fitted :class:`sklearn.mixture.GaussianMixture` with these parameters."""
+        model = SklearnGaussianMixture(self.n_components, covariance_type=self.covariance_type)
+        model.weights_, model.means_, model.covariances_ = (
+            self.weights.copy(),
+            self.means.copy(),
+            self.covariances.copy(),
+        )
+        model.precisions_cholesky_ = self.precisions_cholesky
+        model.precisions_ = self.precisions
+        model.n_features_in_ = self.n_features
+        if self.feature_names is not None:
+            model.feature_names_in_ = np.asarray(self.feature_names, dtype=object)
+        model.converged_, model.n_iter_, model.lower_bound_ = True, 0, float("nan")
+        return model
+
+    @classmethod
+    def from_sklearn(cls, model: SklearnGaussianMixture) -> Self:
+        """The mixture that a fitted scikit-learn model describes."""
+        if not hasattr(model, "weights_"):
+            raise ValueError(
+                "model must be a fitted sklearn.mixture.GaussianMixture; this one has no weights_. Call its fit first."
+            )
+        names = getattr(model, "feature_names_in_", None)
+        return cls(model.weights_, model.means_, model.covariances_, model.covariance_type, names)
+
+    @property
+    def precisions_cholesky(self) -> Array:
+        """Upper triangular P with P P^T = Sigma^-1, in scikit-learn's shapes."""
+        if self.covariance_type in ("diag", "spherical"):
+            return 1.0 / np.sqrt(self.covariances)
+        identity = np.eye(self.n_features)
+        inverse = np.linalg.solve(np.linalg.cholesky(self.covariances), identity)
+        return np.ascontiguousarray(np.triu(np.swapaxes(inverse, -1, -2)))
+
+    @property
+    def precisions(self) -> Array:
+        """Inverse covariances, in the shape of the covariances."""
+        if self.covariance_type in ("diag", "spherical"):
+            return 1.0 / self.covariances
+        factor = self.precisions_cholesky
+        return factor @ np.swapaxes(factor, -1, -2)
+
+    # -- plain arrays and files -------------------------------------------------------------------
+
+    def to_arrays(self) -> dict[str, Any]:
+        """The arguments of the constructor as a dict: what travels between tasks and goes to files."""
+        return {name: getattr(self, name) for name in _FIELDS}
+
+    @classmethod
+    def from_arrays(cls, parameters: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_arrays`; ``covariance_type`` and ``feature_names`` are optional."""
+        missing, unknown = set(_FIELDS[:3]) - parameters.keys(), parameters.keys() - set(_FIELDS)
+        if missing or unknown:
+            raise ValueError(
+                f"a mixture must have {', '.join(_FIELDS)}; {sorted(missing)} missing, {sorted(unknown)} unknown."
+            )
+        names = parameters.get("feature_names")
+        if names is not None and (
+            not isinstance(names, (list, tuple)) or not all(isinstance(n, str) for n in names)
+        ):
+            raise ValueError(f"feature_names must be a list of str, or None; got {names!r:.200}.")
+        return cls(**parameters)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write as JSON: readable from any language, executable in none.
+
+        The file is one object: ``format`` ("dask_dfmr.mixture"), ``version`` (1),
+        ``covariance_type``, ``feature_names`` (list of str or null), and ``weights``, ``means``,
+        ``covariances`` as nested lists in the shapes of :class:`Mixture`. Numbers are written so
+        that reading them as IEEE doubles gives back the same bits.
+        """
+        parameters = {
+            name: value.tolist() if isinstance(value, np.ndarray) else value
+            for name, value in self.to_arrays().items()
+        }
+        document = {"format": FORMAT, "version": FORMAT_VERSION, **parameters}
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(document, file, allow_nan=False, indent=1)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        OSError
+            If the file is not there, or may not be read.
+        ValueError
+            If it is not such a file, is of a newer version, or holds no valid mixture.
+        """
+        with open_regular(path) as file:
+            content = file.read()
+        try:
+            document = parse_json(content)
+        except ValueError as error:
+            raise ValueError(
+                f"{os.fspath(path)} is not a saved mixture: not JSON ({error})."
+            ) from error
+        if not isinstance(document, dict) or document.get("format") != FORMAT:
+            raise ValueError(
+                f'{os.fspath(path)} is not a saved mixture: expected a JSON object with "format": "{FORMAT}".'
+            )
+        if document.get("version") != FORMAT_VERSION or isinstance(document["version"], bool):
+            raise ValueError(
+                f"{os.fspath(path)}: expected format version {FORMAT_VERSION}, got {document.get('version')!r:.100}; "
+                "a newer dask_dfmr may read it."
+            )
+        try:
+            return cls.from_arrays(
+                {
+                    name: value
+                    for name, value in document.items()
+                    if name not in ("format", "version")
+                }
+            )
+        except (ValueError, TypeError, OverflowError) as error:
+            raise ValueError(f"{os.fspath(path)}: {error}") from error
+
+
+# -- checks of the parameters ----------------------------------------------------------------------
+
+
+def _check_shapes(
+    weights: Array,
+    means: Array,
+    covariances: Array,
+    covariance_type: str,
+    names: tuple[str, ...] | None,
+) -> None:
+    if weights.ndim != 1 or weights.size == 0:
+        raise ValueError(f"weights must have the shape (n_components,); got {weights.shape}.")
+    if means.ndim != 2 or len(means) != len(weights) or means.shape[1] == 0:
+        raise ValueError(
+            f"means must have the shape (n_components = {len(weights)}, n_features); got {means.shape}."
+        )
+    n_components, n_features = means.shape
+    expected = {
+        "full": (n_components, n_features, n_features),
+        "diag": (n_components, n_features),
+        "tied": (n_features, n_features),
+        "spherical": (n_components,),
+    }[covariance_type]
+    if covariances.shape != expected:
+        raise ValueError(
+            f"covariances of type {covariance_type!r} must have the shape {expected}; got {covariances.shape}."
+        )
+    if names is not None and (len(names) != n_features or len(set(names)) != n_features):
+        raise ValueError(
+            f"feature_names must be {n_features} different names, one per column; got {names}."
+        )
+
+
+def _symmetric(covariances: Array) -> Array:
+    """Covariance matrices without the asymmetry that rounding leaves; more than that is an error."""
+    transposed = np.swapaxes(covariances, -1, -2)
+    asymmetry = np.abs(covariances - transposed).max(axis=(-2, -1))
+    bad = asymmetry > ASYMMETRY_TOLERANCE * np.abs(covariances).max(axis=(-2, -1))
+    if bad.any():
+        label = "covariances" if covariances.ndim == 2 else f"covariances[{bad.argmax()}]"
+        raise ValueError(
+            f"{label} must be symmetric; it differs from its transpose by {asymmetry.max():.3g}."
+        )
+    return 0.5 * covariances + 0.5 * transposed
+
+
+def _check_components(means: Array, covariances: Array, covariance_type: str) -> None:
+    if (np.abs(means) > MAX_MEAN).any():
+        raise ValueError(f"means must not exceed {MAX_MEAN:g}; got {np.abs(means).max():.3g}.")
+    stack = covariances[None] if covariance_type == "tied" else covariances
+    if Gaussian(covariance_type).is_proper((means[: len(stack)], stack)):
+        return
+    for k, covariance in enumerate(stack):
+        family = Gaussian("full" if covariance.ndim == 2 else covariance_type)
+        if family.is_proper((np.zeros((1, means.shape[1])), covariance[None])):
+            continue
+        label = "covariances" if covariance_type == "tied" else f"covariances[{k}]"
+        values = (
+            np.linalg.eigvalsh(covariance) if covariance.ndim == 2 else np.atleast_1d(covariance)
+        )
+        if values.min() <= 0:
+            what = "smallest eigenvalue" if covariance.ndim == 2 else "smallest variance"
+            raise ValueError(
+                f"{label} must be positive definite; its {what} is {values.min():.3g}."
+            )
+        raise ValueError(
+            f"{label} must have variances from {VARIANCE_RANGE[0]:g} to {VARIANCE_RANGE[1]:g} and be regular to "
+            f"rounding; its eigenvalues reach from {values.min():.3g} to {values.max():.3g}. Rescale the columns."
+        )

@@ -1,0 +1,13 @@
+"""Everything that knows Dask: collections in, graphs out, and passes that read the data.
+
+A collection becomes one loading task per source, the plan of the aggregation becomes a graph, and the graph runs on
+the scheduler that the user chose. Every pass over the data is a function ``(plan, fit) -> fit``::
+
+    partitions, by_column, sorted_rows -> tasks -> graph -> fit            the first read
+    fit -> check_optimum -> refit -> refine -> fit                          later reads, each optional
+    rereading                                                              how a partition is read again
+    explain_rows                                                           what the rows of an excluded one show
+    candidates                                                             several mixtures in two reads
+
+:mod:`dask_dfmr.on_dask.scheduling` runs tasks and survives dying workers; it knows no mixtures.
+"""

@@ -1,0 +1,94 @@
+"""Local estimates kept after a fit: in memory while they are small, else block by block on disk."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+import zipfile
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+
+from dask_dfmr.local.estimate import LocalEstimate
+from dask_dfmr.mixtures.family import Family
+from dask_dfmr.on_dask.tasks import as_plain, estimate_of
+from dask_dfmr.untrusted import as_json, portable, read_members, write_members
+
+PLAIN = "messages.json"
+
+MEMORY_LIMIT = 256 * 2**20
+"""Estimates of up to so many bytes stay in memory with ``keep_estimates="auto"``."""
+
+
+def write_block(messages: Sequence[Mapping[str, Any]], path: str) -> str:
+    """Write messages to one ``.npz`` file: arrays as arrays, everything else as one JSON text; no pickle."""
+    arrays: dict[str, Any] = {}
+    plain: list[dict[str, Any]] = []
+    for i, message in enumerate(as_plain(message) for message in messages):
+        arrays |= {
+            f"{i}/{name}": portable(value)
+            for name, value in message.items()
+            if isinstance(value, np.ndarray)
+        }
+        plain.append(
+            {name: as_json(value) for name, value in message.items() if f"{i}/{name}" not in arrays}
+        )
+    with open(path, "wb") as file, zipfile.ZipFile(file, "w") as archive:
+        write_members(archive, PLAIN, plain, arrays)
+    return path
+
+
+def read_block(path: str) -> list[dict[str, Any]]:
+    """The inverse of :func:`write_block`.
+
+    Raises
+    ------
+    ValueError
+        If the file is not what that wrote.
+    """
+    messages, arrays = read_members(path, PLAIN, "a block of estimates", list)
+    if not all(isinstance(message, dict) for message in messages):
+        raise ValueError(f"{path}: {PLAIN} must be a list of messages.")
+    for name, array in arrays.items():
+        i, _, field = name.partition("/")
+        if not i.isdecimal() or int(i) >= len(messages):
+            raise ValueError(f"{path}: {name} belongs to none of the {len(messages)} messages.")
+        messages[int(i)][field] = array
+    return messages
+
+
+class StoredEstimates(Sequence[LocalEstimate]):
+    """Local estimates on disk, read block by block when asked for; the files go with the object."""
+
+    def __init__(self, n_estimates: int, block_size: int, family: Family) -> None:
+        self._folder = tempfile.mkdtemp(prefix="dask-dfmr-")
+        self._cleanup = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self._n_estimates = n_estimates
+        self._block_size = block_size
+        self._family = family
+        self._read = lru_cache(maxsize=2)(read_block)
+
+    def path(self, block: int) -> str:
+        """Where block number ``block`` is, or is to be written."""
+        return str(Path(self._folder) / f"block-{block:06d}.npz")
+
+    def __len__(self) -> int:
+        return self._n_estimates
+
+    @overload
+    def __getitem__(self, index: int) -> LocalEstimate: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[LocalEstimate]: ...
+    def __getitem__(self, index: int | slice) -> LocalEstimate | list[LocalEstimate]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        position = range(len(self))[index]
+        block, offset = divmod(position, self._block_size)
+        return estimate_of(self._read(self.path(block))[offset], self._family)
+
+    def __repr__(self) -> str:
+        return f"StoredEstimates({len(self)} local estimates in {self._folder})"

@@ -1,0 +1,102 @@
+"""Partitions that differ because the rows were sorted -> partitions that are samples of the whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dask
+import dask.dataframe as dd
+import numpy as np
+import pandas as pd
+
+from dask_dfmr import checks
+from dask_dfmr.seeds import SeedLike, seed_sequence, stream
+
+MAX_PIECES = 32
+
+# The first number of the spawn key of each stream; far from those of a fit, which may have the same seed.
+_ORDER, _ROWS = 101, 102
+
+
+def mix_partitions(
+    X: dd.DataFrame, random_state: SeedLike = None, n_pieces: int | None = None
+) -> dd.DataFrame:
+    """Mix partitions, so that sorted rows do not make them honestly differ.
+
+    Every partition is cut at random into ``n_pieces`` pieces of equal size, and every new partition
+    takes one piece from each of ``n_pieces`` different old ones: all rows are there exactly once.
+
+    **It spreads bad rows, too.** After mixing a broken file is in ``n_pieces`` partitions, each a little
+    bad, and cannot be left out any more (of 20 files already with 4 pieces). Mix what is sorted by time or
+    place and trusted; where rows come from sources that may be bad, fit with ``source=`` instead.
+
+    Parameters
+    ----------
+    X : dask DataFrame
+    random_state : int, RandomState, Generator or None, default None
+        Same partitions, same seed: same partitions, on every scheduler.
+    n_pieces : int, optional
+        How many old partitions every new one is made of, at most the number of partitions. By default
+        all of them up to 32, beyond that 32. With few, partitions still differ where the old ones did:
+        more pieces cost tasks, as many as there are partitions times pieces. Mixing twice with 32 makes
+        a new partition of up to 1,024 old ones.
+
+    Returns
+    -------
+    dask DataFrame
+        Lazy, with as many partitions as X, rows in random order, their index kept, divisions unknown.
+        All rows move once, and are in memory together: ``persist()`` it before a fit on a cluster, where
+        its partitions are used twice. What it costs is in the user guide.
+
+    Raises
+    ------
+    TypeError
+        If X is not a dask DataFrame.
+    ValueError
+        If ``n_pieces`` is not an integer from 1 to the number of partitions.
+
+    Examples
+    --------
+    >>> import dask.dataframe as dd, pandas as pd
+    >>> X = dd.from_pandas(pd.DataFrame({"x": range(12)}), npartitions=3)     # sorted
+    >>> mixed = mix_partitions(X, random_state=0)
+    >>> [sorted(part.compute().tolist()) for part in mixed.x.partitions]
+    [[1, 7, 8, 11], [0, 2, 4, 10], [3, 5, 6, 9]]
+    """
+    if not isinstance(X, dd.DataFrame):
+        raise TypeError(
+            f"X must be a dask DataFrame; got a {type(X).__name__}. Rows in memory can be shuffled as they are."
+        )
+    # Dask merges small parquet partitions unless told otherwise, after their number was asked for.
+    with dask.config.set({"optimization.tune.active": False}):
+        parts: list[Any] = list(X.to_delayed())  # type: ignore[no-untyped-call]
+    n = len(parts)
+    pieces = min(n, MAX_PIECES) if n_pieces is None else n_pieces
+    checks.integer("n_pieces", pieces, 1, alternative="None or ")
+    if pieces > n:
+        raise ValueError(f"n_pieces must be at most the number of partitions, {n}; got {n_pieces}.")
+    seed = seed_sequence(random_state)
+    cuts = [
+        dask.delayed(_cut, nout=pieces)(part, stream(seed, _ROWS, i), pieces)
+        for i, part in enumerate(parts)
+    ]
+    # Old partitions in a ring in random order: a new one takes a piece of each of its next neighbours.
+    ring = np.random.default_rng(stream(seed, _ORDER)).permutation(n).tolist()
+    mixed = [
+        dask.delayed(_join)(
+            [cuts[ring[(j + k) % n]][k] for k in range(pieces)], stream(seed, _ROWS, n + j)
+        )
+        for j in range(n)
+    ]
+    return dd.from_delayed(mixed, meta=X._meta, verify_meta=False, prefix="mix-partitions")
+
+
+def _cut(frame: pd.DataFrame, seed: np.random.SeedSequence, n_pieces: int) -> list[pd.DataFrame]:
+    """Rows in random order, in pieces; the first ones may be larger by a row."""
+    order = np.random.default_rng(seed).permutation(len(frame))
+    return [frame.iloc[places] for places in np.array_split(order, n_pieces)]
+
+
+def _join(pieces: list[pd.DataFrame], seed: np.random.SeedSequence) -> pd.DataFrame:
+    frame = pd.concat(pieces)
+    return frame.iloc[np.random.default_rng(seed).permutation(len(frame))]

@@ -1,0 +1,419 @@
+"""A user's collection -> one task per partition that gives its rows: the border between Dask collections and the graph.
+
+PartitionStatistics and fitting a partition become one task, so that an error of the reader can be caught where
+it happens. What Dask left unfused is folded in here: every task that serves one partition alone
+belongs to that partition.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import uuid4
+
+import dask
+import dask.array as da
+import dask.dataframe as dd
+import numpy as np
+import pandas as pd
+from dask.core import get_dependencies
+from dask.delayed import Delayed
+from dask.task_spec import Alias, DataNode, GraphNode, TaskRef
+from distributed import Future
+from sklearn.utils import check_array
+
+from dask_dfmr.mixtures.family import Rows
+
+MAX_SOURCE_PARTS = 3
+
+
+_LIKE_A_PATH = re.compile(
+    r"\w+://\S.*|/\w.*|[A-Za-z]:[\\/].*|[^<>|*?\n]*[\\/][^<>|*?\n ]+\.[A-Za-z]\w{1,8}", re.DOTALL
+)
+"""A URL, an absolute path, or a relative one with a file's ending; not a unit like m/s or an expression."""
+
+
+class ColumnsError(ValueError):
+    """The columns of one partition, which holds ``n_rows``, are not those of the collection."""
+
+    def __init__(self, message: str, n_rows: int = 0) -> None:
+        super().__init__(message)
+        self.n_rows = n_rows
+
+
+class Loader:
+    """The rows of one partition, as a task not yet run.
+
+    Call it with the values of ``dependencies``, in their order.
+    """
+
+    def __init__(self, node: GraphNode | None, dependencies: Sequence[Any]) -> None:
+        self.node = node
+        self.dependencies = tuple(dependencies)
+
+    @property
+    def refs(self) -> list[TaskRef]:
+        """References to what has to be computed first."""
+        return [TaskRef(key) for key in self.dependencies]
+
+    def __call__(self, *values: Any) -> Any:
+        if self.node is None:
+            return values[0]
+        return self.node(dict(zip(self.dependencies, values, strict=True)))
+
+
+@dataclass(frozen=True)
+class Partitions:
+    """A collection as the graph sees it.
+
+    Attributes
+    ----------
+    loaders : list of Loader
+        One per partition.
+    graph : dict
+        Tasks that loaders depend on.
+    sources : list of str or None
+        What a person would call each partition: file path or row range.
+    feature_names : tuple of str or None
+    n_features : int or None
+        None where it is known only after loading (Delayed objects).
+    held : tuple
+        Keys of tasks in ``graph`` that are dear, serve several loaders, and are worth keeping on a
+        cluster until all fits are done.
+    scratch : object
+        Whatever has to live as long as the loaders may run: temporary files.
+    """
+
+    loaders: list[Loader]
+    graph: dict[Any, Any]
+    sources: list[str | None]
+    feature_names: tuple[str, ...] | None
+    n_features: int | None
+    held: tuple[Any, ...] = ()
+    scratch: Any = None
+
+    def __len__(self) -> int:
+        return len(self.loaders)
+
+    def reduced_to(self, indices: Sequence[int]) -> Partitions:
+        """The same with as much of the graph as these partitions need; the others cannot be loaded."""
+        dependencies = {key: get_dependencies(self.graph, key) for key in self.graph}
+        chosen = set(indices)
+        nothing = Loader(None, [])
+        loaders = [loader if i in chosen else nothing for i, loader in enumerate(self.loaders)]
+        kept = reachable(dependencies, [key for loader in loaders for key in loader.dependencies])
+        return replace(
+            self,
+            loaders=loaders,
+            graph={key: self.graph[key] for key in kept},
+            held=tuple(key for key in self.held if key in kept),
+        )
+
+
+def as_partitions(X: Any, n_partitions: int = 1) -> Partitions:
+    """What ``fit`` accepts -> partitions.
+
+    Parameters
+    ----------
+    X : dask DataFrame, dask Array, list of Delayed, pandas DataFrame or array-like
+    n_partitions : int, default 1
+        Into how many consecutive partitions data in memory is cut.
+
+    Raises
+    ------
+    TypeError
+        If X is none of these, or has columns that are not real numbers.
+    ValueError
+        If X has no partitions, no columns, or not two dimensions.
+    """
+    if isinstance(X, dd.DataFrame):
+        return _from_dask_dataframe(X)
+    if isinstance(X, da.Array):
+        return _from_dask_array(X)
+    if isinstance(X, Delayed):
+        return _from_delayed([X])
+    if isinstance(X, (list, tuple)) and len(X) and all(isinstance(part, Delayed) for part in X):
+        return _from_delayed(list(X))
+    if isinstance(X, (list, tuple)) and any(hasattr(part, "dask") for part in X):
+        kinds = sorted({type(part).__name__ for part in X})
+        raise TypeError(
+            f"X must be a collection, or a list in which all are Delayed; got a list of {kinds}."
+        )
+    if isinstance(X, (dd.Series, pd.Series)):
+        raise TypeError(f"X must have columns; got a {type(X).__name__}. Use X.to_frame().")
+    if hasattr(X, "dask"):
+        raise TypeError(
+            f"X must be a dask DataFrame, a dask Array or a list of Delayed; got a dask {type(X).__name__}."
+        )
+    return _from_memory(X, n_partitions)
+
+
+# -- the kinds of input --------------------------------------------------------------------------
+
+
+def _from_dask_dataframe(X: Any) -> Partitions:
+    names = check_dtypes(X.dtypes)
+    loaders, graph, sources = fold_dataframe(X)
+    return Partitions(loaders, graph, sources, names, len(names))
+
+
+def fold_dataframe(X: Any) -> tuple[list[Loader], dict[Any, Any], list[str | None]]:
+    """A loader and a name for every partition of a dask DataFrame, and the graph that loaders depend on."""
+    # Dask merges small parquet partitions after a projection. Here a partition is a machine, and
+    # their number is the user's.
+    with dask.config.set({"optimization.tune.active": False}):
+        optimised = X.optimize()
+    keys = list(optimised.__dask_keys__())
+    loaders, graph = _fold(dict(optimised.__dask_graph__()), keys)
+    divisions: list[str | None] = [None] * len(keys)
+    if X.known_divisions:
+        divisions = [f"index {a} to {b}" for a, b in itertools.pairwise(X.divisions)]
+    sources = [
+        source_of(loader.node) or interval
+        for loader, interval in zip(loaders, divisions, strict=True)
+    ]
+    return loaders, graph, sources
+
+
+def _from_dask_array(X: da.Array) -> Partitions:
+    if X.ndim != 2:
+        raise ValueError(f"X must have the shape (n_samples, n_features); got {X.ndim} dimensions.")
+    check_kind("X", X.dtype)
+    if X.shape[1] == 0:
+        raise ValueError("X must have at least one column; got none.")
+    X = X.rechunk({1: -1}) if X.numblocks[1] > 1 else X
+    rows: Any = X.__dask_keys__()
+    keys = [row[0] for row in rows]
+    loaders, graph = _fold(_optimised_graph([X]), keys)
+    bounds = np.concatenate([[0], np.cumsum(X.chunks[0])])
+    sources = [
+        None if np.isnan(b) else f"rows {int(a)}:{int(b)}" for a, b in itertools.pairwise(bounds)
+    ]
+    return Partitions(loaders, graph, sources, None, int(X.shape[1]))
+
+
+def _from_delayed(parts: list[Delayed]) -> Partitions:
+    keys = [part.key for part in parts]
+    loaders, graph = _fold(_optimised_graph(parts), keys)
+    return Partitions(loaders, graph, [source_of(loader.node) for loader in loaders], None, None)
+
+
+def _optimised_graph(collections: list[Any]) -> dict[Any, Any]:
+    """The graph of collections, optimised, and the futures of persisted data, which Dask's optimisation drops."""
+    graph: dict[Any, Any] = {}
+    for collection in collections:
+        whole = dict(collection.__dask_graph__())
+        graph |= {key: value for key, value in whole.items() if isinstance(value, Future)}
+    # Collections optimised together share one graph.
+    optimised = {id(g): g for g in (c.__dask_graph__() for c in dask.optimize(*collections))}
+    for shared in optimised.values():
+        graph |= dict(shared)
+    return graph
+
+
+def _from_memory(X: Any, n_partitions: int) -> Partitions:
+    names = check_dtypes(X.dtypes) if isinstance(X, pd.DataFrame) else None
+    data: Any = X
+    if names is None:
+        data = check_array(X, dtype="numeric", ensure_all_finite=False, ensure_min_samples=2)
+        check_kind("X", data.dtype)
+    bounds = np.linspace(0, len(data), n_partitions + 1).astype(int)
+    pieces = [
+        data.iloc[a:b] if names is not None else data[a:b] for a, b in itertools.pairwise(bounds)
+    ]
+    sources: list[str | None] = [f"rows {a}:{b}" for a, b in itertools.pairwise(bounds)]
+    return partitions_in_memory(pieces, sources, names, int(data.shape[1]))
+
+
+def partitions_in_memory(
+    pieces: Sequence[Any],
+    sources: list[str | None],
+    feature_names: tuple[str, ...] | None,
+    n_features: int,
+) -> Partitions:
+    """Data in memory that are already cut, one piece a partition."""
+    token = uuid4().hex
+    keys = [("dfmr_rows-" + token, i) for i in range(len(pieces))]
+    graph = {key: DataNode(key, piece) for key, piece in zip(keys, pieces, strict=True)}
+    loaders = [Loader(None, [key]) for key in keys]
+    return Partitions(loaders, graph, sources, feature_names, n_features)
+
+
+# -- one task per partition ----------------------------------------------------------------------
+
+
+def _fold(graph: dict[Any, Any], keys: list[Any]) -> tuple[list[Loader], dict[Any, Any]]:
+    """Fuse every partition with the tasks that serve it alone; return loaders and the graph that is left."""
+    if not keys:
+        raise ValueError("X must have at least one partition; got none.")
+    missing = [i for i, key in enumerate(keys) if key not in graph]
+    if missing:
+        raise ValueError(
+            f"X has {len(keys)} partitions, but {missing} are not in its graph. Dask does that when persist() "
+            "merges small parquet partitions: persist under dask.config.set({'optimization.tune.active': False})."
+        )
+    # from_delayed leaves aliases that are called like what they stand for, not like their place in the graph.
+    graph = {
+        key: Alias(key, node.target) if isinstance(node, Alias) else node
+        for key, node in graph.items()
+    }
+    dependencies = {key: get_dependencies(graph, key) for key in graph}
+    dependents: dict[Any, set[Any]] = {key: set() for key in graph}
+    for key, needed in dependencies.items():
+        for other in needed:
+            dependents[other].add(key)
+    targets = set(keys)
+    loaders = []
+    for key in keys:
+        is_task = isinstance(graph[key], GraphNode) and not isinstance(graph[key], DataNode)
+        if not is_task or dependents[key]:
+            # Data, a future, or a task that others use too: it stays where it is.
+            loaders.append(Loader(None, [key]))
+            continue
+        own = {key}
+        frontier = set(dependencies[key])
+        while frontier:
+            other = frontier.pop()
+            if (
+                other not in own
+                and other not in targets
+                and isinstance(graph[other], GraphNode)
+                and dependents[other] <= own
+            ):
+                own.add(other)
+                frontier |= dependencies[other]
+        node = GraphNode.fuse(*(graph[k] for k in own))
+        loaders.append(Loader(node, sorted(node.dependencies, key=str)))
+    kept = reachable(dependencies, [k for loader in loaders for k in loader.dependencies])
+    return loaders, {key: graph[key] for key in kept}
+
+
+def reachable(dependencies: Mapping[Any, set[Any]], keys: list[Any]) -> set[Any]:
+    """The keys, and all that they depend on."""
+    found: set[Any] = set()
+    stack = list(keys)
+    while stack:
+        key = stack.pop()
+        if key not in found:
+            found.add(key)
+            stack.extend(dependencies[key])
+    return found
+
+
+def source_of(node: Any) -> str | None:
+    """The files that a reading task opens, found by looking through its arguments; None if there is no telling."""
+    paths: dict[str, None] = {}
+    _collect_paths(node, paths, depth=0)
+    names = list(paths)
+    return (
+        None
+        if not names
+        else ", ".join(names[:MAX_SOURCE_PARTS])
+        + (f" and {len(names) - MAX_SOURCE_PARTS} more" if len(names) > MAX_SOURCE_PARTS else "")
+    )
+
+
+def _collect_paths(value: Any, paths: dict[str, None], depth: int) -> None:
+    is_plain = value is None or isinstance(value, (bool, int, float, bytes))
+    if depth > 12 or is_plain or isinstance(value, (np.ndarray, pd.DataFrame, pd.Series)):
+        return
+    if isinstance(value, str):
+        if _LIKE_A_PATH.fullmatch(value):
+            paths[value] = None
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            _collect_paths(item, paths, depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _collect_paths(item, paths, depth + 1)
+    elif isinstance(value, GraphNode):
+        for item in (*getattr(value, "args", ()), *getattr(value, "kwargs", {}).values()):
+            _collect_paths(item, paths, depth + 1)
+    else:
+        # File objects and fragments of the common readers carry their path, or the fragment that
+        # does.
+        for name in ("path", "fragment"):
+            _collect_paths(getattr(value, name, None), paths, depth + 1)
+
+
+# -- columns -------------------------------------------------------------------------------------
+
+
+def check_dtypes(dtypes: pd.Series) -> tuple[str, ...]:
+    """Names of the columns, all of which must be real numbers.
+
+    Raises
+    ------
+    TypeError
+        Naming the columns that are not.
+    ValueError
+        If there is no column, or two of one name.
+    """
+    names = tuple(map(str, dtypes.index))
+    if not names:
+        raise ValueError("X must have at least one column; got none.")
+    if len(set(names)) < len(names):
+        raise ValueError(f"X must have columns of different names; got {list(names)}.")
+    wrong = [
+        f"{name!r} ({dtype})"
+        for name, dtype in zip(names, dtypes, strict=True)
+        if not _is_real(dtype)
+    ]
+    if wrong:
+        good = [name for name, dtype in zip(names, dtypes, strict=True) if _is_real(dtype)]
+        raise TypeError(
+            f"X must hold real numbers; got {', '.join(wrong)}. "
+            f"Select the numeric columns, X[{good}], or convert the others."
+        )
+    return names
+
+
+def _is_real(dtype: Any) -> bool:
+    is_number = pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
+    return bool(is_number and not pd.api.types.is_complex_dtype(dtype))
+
+
+def check_kind(name: str, dtype: Any) -> None:
+    """Raise TypeError unless the dtype is one of real numbers."""
+    if np.dtype(dtype).kind not in "fiu":
+        raise TypeError(
+            f"{name} must hold real numbers; got the dtype {dtype}. Convert it first if that is meant."
+        )
+
+
+def rows_of(
+    data: Any, feature_names: tuple[str, ...] | None
+) -> tuple[Rows, tuple[str, ...] | None]:
+    """A loaded partition -> its rows (n_samples, n_features) and the names of its columns.
+
+    Raises
+    ------
+    ColumnsError
+        If the columns are not the expected ones, or not numbers.
+    """
+    if isinstance(data, pd.DataFrame):
+        try:
+            names = check_dtypes(data.dtypes)
+        except (TypeError, ValueError) as error:
+            raise ColumnsError(str(error), len(data)) from error
+        if feature_names is not None and names != feature_names:
+            text = f"columns are {list(names)}, expected {list(feature_names)}"
+            raise ColumnsError(text, len(data))
+        return _frame_to_rows(data), names
+    rows = np.asarray(data)
+    if rows.ndim != 2 or rows.dtype.kind not in "fiu":
+        raise ColumnsError(
+            f"expected rows of real numbers, got {type(data).__name__} of shape {rows.shape} and dtype {rows.dtype}",
+            len(rows) if rows.ndim == 2 else 0,
+        )
+    return rows, feature_names
+
+
+def _frame_to_rows(frame: pd.DataFrame) -> Rows:
+    if all(isinstance(dtype, np.dtype) for dtype in frame.dtypes):
+        rows = frame.to_numpy()
+        return rows if rows.dtype.kind == "f" else rows.astype(np.float64)
+    return np.asarray(frame.to_numpy(dtype=np.float64, na_value=np.nan))
