@@ -25,7 +25,7 @@ MEMORY_LIMIT = 256 * 2**20
 
 
 def write_block(messages: Sequence[Mapping[str, Any]], path: str) -> str:
-    """Write messages to one ``.npz`` file and return its path: arrays as arrays, all else as one JSON text; no pickle."""
+    """Write messages to one ``.npz`` file, all that is no array as one JSON text, and return the path; no pickle."""
     arrays: dict[str, Any] = {}
     plain: list[dict[str, Any]] = []
     for i, message in enumerate(as_plain(message) for message in messages):
