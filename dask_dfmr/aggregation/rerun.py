@@ -23,7 +23,8 @@ from dask_dfmr.aggregation.result import Aggregate, FilterDecision, Origin
 from dask_dfmr.aggregation.stages import consensus as judging
 from dask_dfmr.aggregation.stages import intake as stages
 from dask_dfmr.aggregation.stages.intake import Block
-from dask_dfmr.explanation.causes import Finding, explain_estimate
+from dask_dfmr.explanation.causes import explain_estimate
+from dask_dfmr.explanation.findings import Finding
 from dask_dfmr.explanation.standard_errors import StandardErrors, make_standard_errors
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.mixtures.distances import tile_blocks
