@@ -24,6 +24,7 @@ from dask.sizeof import sizeof
 from numpy.typing import NDArray
 
 from dask_dfmr.aggregation.plan import aggregate_in_memory
+from dask_dfmr.aggregation.reasons import OtherRows, Reason, Unreadable
 from dask_dfmr.aggregation.result import Aggregate, AggregationOptions
 from dask_dfmr.exceptions import AggregationError
 from dask_dfmr.local import pilots as pilot
@@ -430,14 +431,14 @@ class Scored:
         None where no partition could be read again.
     used : list of int
         Partitions whose rows were scored.
-    lost : dict of int to str
-        Those that could not be read again, or hold other rows now.
+    lost : dict of int to Reason
+        Those that could not be read again, or have other rows now.
     """
 
     mixtures: list[Mixture]
     scores: Scores | None
     used: list[int]
-    lost: dict[int, str]
+    lost: dict[int, Reason]
 
 
 def climb_and_score(
@@ -461,7 +462,7 @@ def climb_and_score(
         Every one of them is a read.
     """
     mixtures, rows_before = list(mixtures), dict(common)
-    lost: dict[int, str] = {}
+    lost: dict[int, Reason] = {}
     climbs: list[Climb] = []
     for _ in range(n_passes):
         wanted = Wanted(targets=not climbs)
@@ -496,16 +497,16 @@ def climb_and_score(
 
 
 def _forget_lost(
-    readings: Sequence[PartitionStatistics], rows_before: dict[int, int], lost: dict[int, str]
+    readings: Sequence[PartitionStatistics], rows_before: dict[int, int], lost: dict[int, Reason]
 ) -> bool:
     """Partitions that cannot be read this time, or are not what they were, take no further part."""
-    found = {}
+    found: dict[int, Reason] = {}
     for r in readings:
         before = rows_before[r.partition]
         if not r.is_measured:
-            found[r.partition] = f"could not be read again: {r.reason or 'it has no rows now'}"
+            found[r.partition] = Unreadable(r.reason)
         elif r.n_samples != before:
-            found[r.partition] = f"has {r.n_samples} rows to fit now and had {before}"
+            found[r.partition] = OtherRows(r.n_samples, before)
     for i in found:
         del rows_before[i]
     lost.update(found)
