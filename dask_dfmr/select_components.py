@@ -27,7 +27,8 @@ from dask_dfmr.on_dask.scheduling.trusted_workers import trusting
 from dask_dfmr.on_dask.tasks import FitSettings
 from dask_dfmr.parameters import START_NAMES, build_pipeline
 from dask_dfmr.seeds import SeedLike
-from dask_dfmr.selection.common_set import CRITERIA, find_common_set, pick
+from dask_dfmr.selection.common_set import find_common_set
+from dask_dfmr.selection.criteria import CRITERIA, pick
 
 Words = dict[str, Any]
 """A candidate as the user says it: n_components and covariance_type."""

@@ -46,6 +46,8 @@ MATHEMATICS = (
     "refinement.em_passes",
     "refinement.optima",
     "selection.common_set",
+    "selection.climb",
+    "selection.criteria",
     "aggregation.reduction",
     "aggregation.trimmed_reduction",
     "mixtures.whitening",

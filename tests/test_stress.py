@@ -211,7 +211,7 @@ def test_without_matplotlib_the_plot_says_what_to_install(tested, monkeypatch):
         ({"n_repeats": 0}, "n_repeats must be"),
         ({"breakdown_at": -1}, "breakdown_at must be"),
         ({"strength": -1}, "strength must be"),
-        ({"search": True, "strength": 1.0}, "strength must not be given where search=True"),
+        ({"search": True, "strength": 1.0}, "strength must not be given with search=True"),
         ({"search": "yes"}, "search must be one of"),
         ({"n_components": 3}, "parameters of a fit need data to fit"),
         ({"attack": "wrong_unit"}, "'wrong_unit' is one on rows; got estimates"),

@@ -407,7 +407,7 @@ class NotCompared(Reason):
     reason: Reason
 
     def __str__(self) -> str:
-        return f"not compared on: {self.reason}"
+        return f"candidates were not compared on it: {self.reason}"
 
 
 # -- to and from files ---------------------------------------------------------------------------------

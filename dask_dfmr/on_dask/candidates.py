@@ -47,7 +47,9 @@ from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.on_dask.tasks import FitSettings
 from dask_dfmr.seeds import PILOT_DRAW, PILOT_ROWS, stream
 from dask_dfmr.selection import common_set as selection
-from dask_dfmr.selection.common_set import Climb, CommonSet, Judged, Scores
+from dask_dfmr.selection.climb import Climb
+from dask_dfmr.selection.common_set import CommonSet, Judged
+from dask_dfmr.selection.criteria import Scores, score_all
 
 logger = logging.getLogger("dask_dfmr")
 
@@ -492,7 +494,7 @@ def climb_and_score(
     present = [r for r in readings if r.partition in rows_before]
     if not present:
         return Scored(mixtures, None, [], lost)
-    scores = selection.score_all(present, [mixture.n_parameters for mixture in mixtures])
+    scores = score_all(present, [mixture.n_parameters for mixture in mixtures])
     return Scored(mixtures, scores, [r.partition for r in present], lost)
 
 
