@@ -84,7 +84,7 @@ class TestSentences:
         assert str(reason) == SENTENCES[reason]
 
     def test_every_kind_has_one(self):
-        assert {type(reason).__name__ for reason in SENTENCES} == set(r.KINDS)
+        assert {type(reason).__name__ for reason in SENTENCES} == set(r.REASON_KINDS)
 
     def test_no_sentence_is_longer_than_24_words(self):
         assert all(len(sentence.split()) < 25 for sentence in SENTENCES.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,32 +71,44 @@ def corrupt_rows(
     seed = seed_sequence(random_state)
     shared = np.random.default_rng(stream(seed, ATTACK_SHARED))
     own = np.random.default_rng(stream(seed, ATTACK_OWN, partition))
+
+    def change(values: Array) -> Array:
+        return found.effect(values, float(level), shared, own)
+
     if isinstance(rows, pd.DataFrame):
-        names = _numerical(rows) if columns is None else list(columns)
-        absent = [name for name in names if name not in rows.columns]
-        if absent:
-            raise ValueError(f"columns must be columns of the rows; got {absent}, which are not.")
-        changed = found.effect(
-            rows[names].to_numpy(np.float64, copy=True), float(level), shared, own
-        )
-        # An attack may remove rows, but never adds any.
-        frame = rows.iloc[: len(changed)].copy()
-        for name, values in zip(names, changed.T, strict=True):
-            frame[name] = _as_before(values, rows[name].dtype)
-        return frame
+        return _changed_frame(rows, columns, change)
     if isinstance(rows, np.ndarray) and rows.ndim == 2:
-        where = np.arange(rows.shape[1]) if columns is None else np.array(columns, dtype=np.intp)
-        changed = found.effect(rows[:, where].astype(np.float64), float(level), shared, own)
-        array = rows[: len(changed)].copy()
-        array[:, where] = _as_before(changed, rows.dtype)
-        return array
+        return _changed_array(rows, columns, change)
     raise TypeError(
         f"rows must be a pandas DataFrame or an array (n_samples, n_features); got {type(rows).__name__}."
     )
 
 
-def _numerical(frame: pd.DataFrame) -> list[Hashable]:
-    return list(frame.select_dtypes("number").columns)
+Change = Callable[[Array], Array]
+"""Values of some columns -> those of an attack. It may remove the last rows, but never adds any."""
+
+
+def _changed_frame(
+    frame: pd.DataFrame, columns: Sequence[Hashable] | None, change: Change
+) -> pd.DataFrame:
+    numerical = frame.select_dtypes("number").columns
+    names = list(numerical if columns is None else columns)
+    absent = [name for name in names if name not in frame.columns]
+    if absent:
+        raise ValueError(f"columns must be columns of the rows; got {absent}, which are not.")
+    values = change(frame[names].to_numpy(np.float64, copy=True))
+    changed = frame.iloc[: len(values)].copy()
+    for name, column in zip(names, values.T, strict=True):
+        changed[name] = _as_before(column, frame[name].dtype)
+    return changed
+
+
+def _changed_array(array: Any, columns: Sequence[Hashable] | None, change: Change) -> Any:
+    where = np.arange(array.shape[1]) if columns is None else np.array(columns, dtype=np.intp)
+    values = change(array[:, where].astype(np.float64))
+    changed = array[: len(values)].copy()
+    changed[:, where] = _as_before(values, array.dtype)
+    return changed
 
 
 def _as_before(values: Array, dtype: Any) -> Any:
