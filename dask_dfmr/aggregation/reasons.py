@@ -16,7 +16,7 @@ from inspect import isabstract
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
 LEAST_P_VALUE = 1e-12
-"""Smaller p-values rest on the farthest tail of a law: the sentence says only that they are below this."""
+"""Smaller p-values rest on the farthest tail of a law: the sentence gives only this bound."""
 
 LEAST_SCORE_P_VALUE = 1e-300
 """The same for tests on rows: below this a p-value is 0 in floating point."""

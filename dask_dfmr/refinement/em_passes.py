@@ -53,7 +53,7 @@ MOST_TEST_ROUNDS = 5
 
 
 class HeldStatistics(Protocol):
-    """Statistics of some partitions, perhaps on other machines."""
+    """Statistics of some partitions, perhaps held by other processes."""
 
     def numbers(self) -> list[PartitionStatistics]:
         """The statistics of all partitions without their moments."""
