@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 
 from dask_dfmr import checks
 from dask_dfmr.aggregation.options import FALSE_EXCLUSION_RATE
-from dask_dfmr.aggregation.reasons import ExcludedByCandidates, ExcludedWithReference, Reason
+from dask_dfmr.aggregation.reasons import (
+    ExcludedByCandidates,
+    ExcludedWithReference,
+    NotCompared,
+    Reason,
+)
 from dask_dfmr.aggregation.result import AggregationResult
 from dask_dfmr.estimator import GaussianMixture, as_fitted
 from dask_dfmr.exceptions import AggregationError, PartitionError, PartitionWarning
@@ -29,7 +34,8 @@ from dask_dfmr.on_dask.tasks import FitSettings
 from dask_dfmr.parameters import START_NAMES, build_pipeline
 from dask_dfmr.results import Aggregate
 from dask_dfmr.seeds import SeedLike
-from dask_dfmr.selection.common_set import CRITERIA, find_common_set, pick
+from dask_dfmr.selection.common_set import find_common_set
+from dask_dfmr.selection.criteria import CRITERIA, pick
 
 Words = dict[str, Any]
 """A candidate as the user says it: n_components and covariance_type."""
@@ -372,9 +378,7 @@ class _Run:
         """The table, and the candidate that the criterion says."""
         scores = self.scored.scores
         if scores is None:
-            examples = "; ".join(
-                f"{i}: it {what}" for i, what in list(self.scored.lost.items())[:3]
-            )
+            examples = "; ".join(f"{i}: {what}" for i, what in list(self.scored.lost.items())[:3])
             raise AggregationError(
                 f"none of the {self.common.kept.sum()} partitions to compare candidates on could be read again "
                 f"({examples}).",
@@ -412,8 +416,8 @@ class _Run:
             2 + self.refine,
         )
 
-    def _reasons_of_the_lost(self) -> dict[int, str]:
-        return {i: f"not compared on: it {what}" for i, what in self.scored.lost.items()}
+    def _reasons_of_the_lost(self) -> dict[int, Reason]:
+        return {i: NotCompared(reason) for i, reason in self.scored.lost.items()}
 
     def _table(self) -> pd.DataFrame:
         scores = self.scored.scores
@@ -488,7 +492,7 @@ def _tell(selection: Selection, scored: Scored, on_failed: str) -> None:
     report = selection.partition_report
     texts = [describe_failures(report)] if len(failures(report)) else []
     if scored.lost:
-        first = "; ".join(f"partition {i} {what}" for i, what in list(scored.lost.items())[:3])
+        first = "; ".join(f"partition {i}: {what}" for i, what in list(scored.lost.items())[:3])
         texts.append(f"candidates were not compared on {len(scored.lost)} partitions: {first}")
     if not texts or on_failed == "ignore":
         return

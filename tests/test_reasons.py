@@ -71,7 +71,9 @@ SENTENCES = {
     r.NotTested(r.TooFewPartitions()): "not tested: too few partitions to compare it with",
     r.ExcludedWithReference("n_components=3", r.Removed()): "excluded with n_components=3: removed",
     r.ExcludedByCandidates(3, 5): "excluded by 3 of 5 candidates that judged it",
-    r.NotCompared(r.OtherRows(5, 6)): "not compared on: it has 5 rows now and had 6",
+    r.NotCompared(
+        r.OtherRows(5, 6)
+    ): "candidates were not compared on it: it has 5 rows now and had 6",
 }
 """One sentence or more of each kind."""
 
@@ -82,7 +84,7 @@ class TestSentences:
         assert str(reason) == SENTENCES[reason]
 
     def test_every_kind_has_one(self):
-        assert {type(reason).__name__ for reason in SENTENCES} == set(r.KINDS)
+        assert {type(reason).__name__ for reason in SENTENCES} == set(r.REASON_KINDS)
 
     def test_no_sentence_is_longer_than_24_words(self):
         assert all(len(sentence.split()) < 25 for sentence in SENTENCES.values())

@@ -16,7 +16,7 @@ from inspect import isabstract
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
 LEAST_P_VALUE = 1e-12
-"""Smaller p-values rest on the farthest tail of a law: the sentence says only that they are below this."""
+"""Smaller p-values rest on the farthest tail of a law: the sentence gives only this bound."""
 
 LEAST_SCORE_P_VALUE = 1e-300
 """The same for tests on rows: below this a p-value is 0 in floating point."""
@@ -407,7 +407,7 @@ class NotCompared(Reason):
     reason: Reason
 
     def __str__(self) -> str:
-        return f"not compared on: {self.reason}"
+        return f"candidates were not compared on it: {self.reason}"
 
 
 # -- to and from files ---------------------------------------------------------------------------------
@@ -429,11 +429,11 @@ def from_plain(plain: Any) -> Reason:
         If the kind is unknown, a field is missing or unknown, or a value has another type.
     """
     name_of_kind = plain.get("kind") if isinstance(plain, Mapping) else None
-    if not isinstance(name_of_kind, str) or name_of_kind not in KINDS:
+    if not isinstance(name_of_kind, str) or name_of_kind not in REASON_KINDS:
         raise ValueError(
-            f"a reason must be an object with a known 'kind'; got {plain!r:.100}. Known are {sorted(KINDS)}."
+            f"a reason must be an object with a known 'kind'; got {plain!r:.100}. Known are {sorted(REASON_KINDS)}."
         )
-    kind = KINDS[name_of_kind]
+    kind = REASON_KINDS[name_of_kind]
     types = get_type_hints(kind)
     given = {name: value for name, value in plain.items() if name != "kind"}
     if given.keys() != types.keys():
@@ -468,7 +468,7 @@ def _subclasses(base: type) -> list[type]:
     return own + [kind for one in own for kind in _subclasses(one)]
 
 
-KINDS: dict[str, type[Reason]] = {
+REASON_KINDS: dict[str, type[Reason]] = {
     kind.__name__: kind for kind in _subclasses(Reason) if not isabstract(kind)
 }
 """All kinds by their names, as files name them."""

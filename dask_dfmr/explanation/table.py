@@ -11,7 +11,8 @@ from dask_dfmr import checks
 from dask_dfmr.aggregation.reduction import Centers, reduce_pooled
 from dask_dfmr.aggregation.rerun import counted_rows, origin_of, read_estimates
 from dask_dfmr.aggregation.result import AggregationResult
-from dask_dfmr.explanation.causes import Finding, explain_estimate
+from dask_dfmr.explanation.causes import explain_estimate
+from dask_dfmr.explanation.findings import Finding
 from dask_dfmr.explanation.standard_errors import StandardErrors, make_standard_errors
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.mixtures.gaussian import Mixture

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from dask_dfmr.aggregation.options import AggregationOptions
 from dask_dfmr.aggregation.plan import aggregate_now
-from dask_dfmr.aggregation.reasons import Reason
+from dask_dfmr.aggregation.reasons import OtherRows, Reason, Unreadable
 from dask_dfmr.aggregation.result import AggregationResult
 from dask_dfmr.exceptions import AggregationError
 from dask_dfmr.local import pilots as pilot
@@ -48,7 +48,9 @@ from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.on_dask.tasks import FitSettings
 from dask_dfmr.seeds import PILOT_DRAW, PILOT_ROWS, stream
 from dask_dfmr.selection import common_set as selection
-from dask_dfmr.selection.common_set import Climb, CommonSet, Judged, Scores
+from dask_dfmr.selection.climb import Climb
+from dask_dfmr.selection.common_set import CommonSet, Judged
+from dask_dfmr.selection.criteria import Scores, score_all
 
 logger = logging.getLogger("dask_dfmr")
 
@@ -434,14 +436,14 @@ class Scored:
         None where no partition could be read again.
     used : list of int
         Partitions whose rows were scored.
-    lost : dict of int to str
-        Those that could not be read again, or hold other rows now.
+    lost : dict of int to Reason
+        Those that could not be read again, or have other rows now.
     """
 
     mixtures: list[Mixture]
     scores: Scores | None
     used: list[int]
-    lost: dict[int, str]
+    lost: dict[int, Reason]
 
 
 def climb_and_score(
@@ -465,7 +467,7 @@ def climb_and_score(
         Every one of them is a read.
     """
     mixtures, rows_before = list(mixtures), dict(common)
-    lost: dict[int, str] = {}
+    lost: dict[int, Reason] = {}
     climbs: list[Climb] = []
     for _ in range(n_passes):
         wanted = Wanted(targets=not climbs)
@@ -495,21 +497,21 @@ def climb_and_score(
     present = [r for r in readings if r.partition in rows_before]
     if not present:
         return Scored(mixtures, None, [], lost)
-    scores = selection.score_all(present, [mixture.n_parameters for mixture in mixtures])
+    scores = score_all(present, [mixture.n_parameters for mixture in mixtures])
     return Scored(mixtures, scores, [r.partition for r in present], lost)
 
 
 def _forget_lost(
-    readings: Sequence[PartitionStatistics], rows_before: dict[int, int], lost: dict[int, str]
+    readings: Sequence[PartitionStatistics], rows_before: dict[int, int], lost: dict[int, Reason]
 ) -> bool:
     """Partitions that cannot be read this time, or are not what they were, take no further part."""
-    found = {}
+    found: dict[int, Reason] = {}
     for r in readings:
         before = rows_before[r.partition]
         if not r.is_measured:
-            found[r.partition] = f"could not be read again: {r.reason or 'it has no rows now'}"
+            found[r.partition] = Unreadable(r.reason)
         elif r.n_samples != before:
-            found[r.partition] = f"has {r.n_samples} rows to fit now and had {before}"
+            found[r.partition] = OtherRows(r.n_samples, before)
     for i in found:
         del rows_before[i]
     lost.update(found)

@@ -17,7 +17,7 @@ Every candidate is then reduced anew, from its estimates of the common set.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,14 +34,7 @@ from dask_dfmr.aggregation.plan import (
 from dask_dfmr.aggregation.reasons import Reason
 from dask_dfmr.aggregation.result import AggregationResult, FilterDecision
 from dask_dfmr.aggregation.stages.keep import select
-from dask_dfmr.local.em import Ascent, ComponentCollapsedError, Point, RemainingGain
-from dask_dfmr.local.fit import LocalProblem
-from dask_dfmr.local.row_statistics import Measurement, PartitionStatistics
-from dask_dfmr.mixtures.family import Array, Prior
-from dask_dfmr.mixtures.gaussian import Mixture
-
-CRITERIA = ("bic", "aic", "icl", "held_out")
-
+from dask_dfmr.mixtures.family import Array
 
 # -- the common set --------------------------------------------------------------------------------
 
@@ -165,145 +158,3 @@ def _decided(
     newly_excluded = [int(i) for i in np.flatnonzero(decision.kept & ~kept)]
     refused |= {i: refusals[i] for i in newly_excluded if i in refusals}
     return replace(decision, center=center, kept=kept, refused=refused)
-
-
-# -- EM passes for all candidates at once ----------------------------------------------------------
-
-
-class Climb:
-    """Further EM passes of one candidate over the training rows of the common set.
-
-    A component that collapses (possible with ``penalty=0`` only) ends it where it is.
-    """
-
-    def __init__(
-        self, problem: LocalProblem, start: Mixture, readings: Sequence[PartitionStatistics], c: int
-    ):
-        family, names = problem.family, start.feature_names
-        counts = np.array([r.n_samples for r in readings], dtype=np.float64)
-        stacked = zip(*(r.targets[c] for r in readings), strict=True)
-        target = family.pooled_target(counts, tuple(np.array(parts) for parts in stacked))
-        n_samples = int(counts.sum())
-        weight = n_samples**-0.5 if problem.penalty == "auto" else float(problem.penalty)
-        accelerate = problem.accelerate and problem.reg_covar == 0
-        prior = Prior(weight, target, problem.reg_covar)
-        point = (start.weights, start.components)
-        self._ascent = Ascent(family, point, prior, n_samples, RemainingGain(0.0), accelerate)
-        self._problem, self._names, self._has_ended = problem, names, False
-
-    def take(self, total: Measurement) -> None:
-        """Go on from the sums over all rows at :attr:`point`."""
-        if self._has_ended or total.moments is None:
-            return
-        try:
-            self._ascent.take(total.log_likelihood, total.moments)
-        except ComponentCollapsedError:
-            self._has_ended = True
-
-    @property
-    def point(self) -> Mixture:
-        """Where the next pass has to be made."""
-        ascent = self._ascent
-        return self._as_mixture(ascent.mapped if self._has_ended else ascent.point)
-
-    @property
-    def result(self) -> Mixture:
-        """The best so far."""
-        return self._as_mixture(self._ascent.mapped)
-
-    def _as_mixture(self, point: Point) -> Mixture:
-        problem = self._problem
-        return problem.family.mixture(*point, self._names)
-
-
-# -- the criteria ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Score:
-    """What the rows of the common set say of one candidate.
-
-    Attributes
-    ----------
-    n_parameters : int
-        Free parameters p.
-    log_likelihood : float
-        l, of the N training rows together, in nats.
-    aic, bic, icl : float
-        -2 l + 2 p; -2 l + p log N; BIC + 2 sum over rows of the entropy of the responsibilities: the lower the better.
-    held_out : float
-        Mean log-likelihood per held-out row, in nats; NaN where no rows are held out.
-    held_out_se : float
-        Its standard error, from the differences between partitions; NaN for fewer than two.
-    """
-
-    n_parameters: int
-    log_likelihood: float
-    aic: float
-    bic: float
-    icl: float
-    held_out: float
-    held_out_se: float
-
-
-class Scores(NamedTuple):
-    """All candidates on the same rows, and how the held-out rows compare them pair by pair.
-
-    ``gaps`` are held-out means below the best candidate's, and ``gap_errors`` their standard errors: the rows are the
-    same, so that what partitions have in common is in neither.
-    """
-
-    scores: list[Score]
-    gaps: list[float]
-    gap_errors: list[float]
-    n_samples: int
-    n_held_out: int
-
-
-def score_all(readings: Sequence[PartitionStatistics], n_parameters: Sequence[int]) -> Scores:
-    """Criteria of the candidates, from what each partition of the common set measured."""
-    n_samples = sum(r.n_samples for r in readings)
-    tested = [r for r in readings if r.held_out]
-    counts = np.array([r.held_out[0].n_samples for r in tested], dtype=np.float64)
-    sums = np.array([[m.log_likelihood for m in r.held_out] for r in tested])
-    scores = []
-    for c, p in enumerate(n_parameters):
-        # In the order of the partitions: the same bits whoever read them.
-        log_likelihood = float(sum(r.measurements[c].log_likelihood for r in readings))
-        entropy = float(sum(r.measurements[c].entropy for r in readings))
-        bic = -2.0 * log_likelihood + p * float(np.log(n_samples))
-        aic = -2.0 * log_likelihood + 2.0 * p
-        held_out = mean_and_error(sums[:, c], counts) if tested else (np.nan, np.nan)
-        scores.append(Score(p, log_likelihood, aic, bic, bic + 2.0 * entropy, *held_out))
-    if not tested:
-        nothing = [float("nan")] * len(scores)
-        return Scores(scores, nothing, nothing, n_samples, 0)
-    best = int(np.argmax([s.held_out for s in scores]))
-    pairs = [mean_and_error(sums[:, best] - column, counts) for column in sums.T]
-    gaps, errors = [gap for gap, _ in pairs], [error for _, error in pairs]
-    return Scores(scores, gaps, errors, n_samples, int(counts.sum()))
-
-
-def mean_and_error(sums: Array, counts: Array) -> tuple[float, float]:
-    """Mean per row of sums over groups of rows, and its standard error by the differences between groups."""
-    total, n_groups = counts.sum(), len(counts)
-    mean = sums.sum() / total
-    if n_groups < 2:
-        return float(mean), float("nan")
-    residuals = sums - counts * mean
-    return float(mean), float(np.sqrt(n_groups / (n_groups - 1) * (residuals @ residuals)) / total)
-
-
-def pick(
-    values: Array, n_parameters: NDArray[np.intp], gaps: Array, gap_errors: Array, criterion: str
-) -> int:
-    """The candidate that a criterion takes, of those whose values are not NaN; of equal ones the smallest.
-
-    The lowest value; by ``"held_out"`` the one with the fewest parameters that is no more than one standard error of
-    the difference behind the best, because among candidates that describe held-out rows alike chance decides.
-    """
-    known = np.flatnonzero(~np.isnan(values))
-    if criterion == "held_out":
-        alike = known[gaps[known] <= np.nan_to_num(gap_errors[known])]
-        return int(min(alike, key=lambda c: (n_parameters[c], gaps[c])))
-    return int(min(known, key=lambda c: (values[c], n_parameters[c])))
