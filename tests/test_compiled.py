@@ -238,7 +238,8 @@ features = llvm.get_host_cpu_features()
 features.update({name: False for name in features if name.startswith("avx512")})
 llvm.get_host_cpu_features = lambda: features
 import numpy as np
-from dask_dfmr import Mixture, engine
+from dask_dfmr import Mixture
+from dask_dfmr.mixtures import engine
 from dask_dfmr.mixtures.compiled import lanes
 assert lanes.LANES == 4
 rng = np.random.default_rng(0)

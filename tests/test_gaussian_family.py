@@ -9,8 +9,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import logsumexp
 
 from dask_dfmr import Mixture
+from dask_dfmr.mixtures import gaussian as module
 from dask_dfmr.mixtures.family import Family, Prior, canonical_order
-from dask_dfmr.mixtures.family import gaussian as module
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian
 from tests import naive
 from tests.strategies import covariance_types, jiggled, random_mixture, seeds

@@ -9,7 +9,7 @@ import pytest
 
 from dask_dfmr import LocalEstimate, Outcome
 from dask_dfmr.local.estimate import without_estimate
-from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES
+from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian
 from dask_dfmr.on_dask.estimate_store import PLAIN, StoredEstimates, read_block, write_block
 from tests.strategies import random_mixture
 
@@ -32,7 +32,7 @@ def some(n=7):
 
 
 def stored(estimates, block_size):
-    on_disk = StoredEstimates(len(estimates), block_size)
+    on_disk = StoredEstimates(len(estimates), block_size, Gaussian())
     for block, start in enumerate(range(0, len(estimates), block_size)):
         messages = [e.to_arrays() for e in estimates[start : start + block_size]]
         write_block(messages, on_disk.path(block))
