@@ -103,9 +103,9 @@ class TestCompilation:
             mixture.family.log_product_integral(writable, mixture.components, floor)
         is_matrix = covariance_type in ("full", "tied")
         kernels = (
-            (em._matrix_pass, integrals._matrix_pairs)
+            (em.matrix_pass, integrals.matrix_pairs)
             if is_matrix
-            else (em._vector_pass, integrals._vector_pairs)
+            else (em.vector_pass, integrals.vector_pairs)
         )
         assert [len(kernel.signatures) for kernel in kernels] == [1, 1]
 

@@ -217,7 +217,7 @@ class TestEm:
     def test_blocks_of_pairs_do_not_show(self, covariance_type, monkeypatch):
         f, g = (random_mixture(s, 9, 2, covariance_type) for s in (1, 2))
         whole = f.family.log_product_integral(f.components, g.components)
-        monkeypatch.setattr(module, "BLOCK_FLOATS", 1)
+        monkeypatch.setattr(module, "PAIR_FLOATS", 1)
         pieces = f.family.log_product_integral(f.components, g.components)
         assert_allclose(pieces, whole, rtol=1e-12)
 

@@ -56,7 +56,7 @@ def pipeline_of(X, **kwargs):
         "rho": 1.3,
         "machine_weights": "rows",
         "n_references": "auto",
-        "machines": "partition",
+        "source": None,
         "false_exclusion_rate": 1e-3,
         "heterogeneity": None,
         "n_starts": 1,

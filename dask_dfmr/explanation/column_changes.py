@@ -18,7 +18,7 @@ from scipy.optimize import least_squares, linear_sum_assignment
 from dask_dfmr.explanation.standard_errors import StandardErrors, column_moments
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
-from dask_dfmr.mixtures.whitening import FARTHEST
+from dask_dfmr.mixtures.whitening import MAX_COORDINATE
 
 LEVEL = 1e-3
 """What sampling explains more often than this agrees."""
@@ -197,7 +197,7 @@ class Measure(NamedTuple):
         else:
             r = self.yardstick.overall.residual(mixture)
         white: Array = r / np.sqrt(self.variance)
-        return np.clip(white, -FARTHEST, FARTHEST)
+        return np.clip(white, -MAX_COORDINATE, MAX_COORDINATE)
 
     def statistic(self, mixture: Mixture) -> float:
         r = self.residual(mixture)
@@ -323,7 +323,7 @@ class Search:
                 shift=deed.shift + unit * steps.get("shift", 0.0),
             )
 
-        nowhere = np.full_like(self.measure.residual(explanation.left), FARTHEST)
+        nowhere = np.full_like(self.measure.residual(explanation.left), MAX_COORDINATE)
 
         def residual(numbers: Array) -> Array:
             left = at(numbers).undone(last.left)
