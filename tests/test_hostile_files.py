@@ -275,7 +275,7 @@ class TestDocuments:
             text = text.replace('"reason":', '"reason": "x", "reason":')
         else:
             text = '{"version": 1, ' + text[1:]
-        refused(name, place, with_document(name, good[name], text), "is there twice")
+        refused(name, place, with_document(name, good[name], text), "occurs twice")
 
     @pytest.mark.parametrize("version", [2, "1", None, True, 1e999, [1]])
     def test_another_version(self, name, good, place, version):
@@ -330,14 +330,14 @@ class TestArchives:
     )
     def test_members_that_do_not_belong_here(self, name, good, place, member):
         members = members_of(good[name]) | {member: npy(header((0,)))}
-        refused(name, place, zipped(members), "is no name of a member")
+        refused(name, place, zipped(members), "is no valid name of a member")
         assert [path.name for path in place.parent.iterdir()] == ["file"]
 
     def test_a_member_that_is_there_twice(self, name, good, place):
         members = list(members_of(good[name]).items())
         with pytest.warns(UserWarning, match="Duplicate name"):
             content = zipped([*members, members[-1]])
-        refused(name, place, content, "is there twice")
+        refused(name, place, content, "occurs twice")
 
     def test_a_bomb(self, name, good, place):
         """A gigabyte in a megabyte."""

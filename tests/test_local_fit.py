@@ -333,7 +333,7 @@ class TestOutcomes:
     def test_min_rows_is_the_callers_choice(self):
         X = np.random.default_rng(0).normal(size=(16, 2))
         assert fit_local(X, 3, min_rows=10, random_state=0).is_usable
-        assert fit_local(X, 3, min_rows=20).reason == "16 rows, fewer than the 20 asked for"
+        assert fit_local(X, 3, min_rows=20).reason == "16 rows, fewer than the 20 required by min_rows"
 
     def test_no_rows_at_all(self):
         assert fit_local(np.empty((0, 2)), 3).outcome is Outcome.TOO_FEW_ROWS
@@ -344,7 +344,7 @@ class TestOutcomes:
         X[[1, 7], 1] = value
         result = fit_local(X, 3, feature_names=["a", "b"])
         assert result.outcome is Outcome.NOT_FINITE
-        assert "in 'b' (2 rows); nan_policy='omit' leaves such rows out" in result.reason
+        assert "in 'b' (2 rows); nan_policy='omit' omits such rows" in result.reason
 
     def test_omitted_rows_are_counted_and_not_seen(self):
         X, start = problem()
