@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -229,22 +229,22 @@ class LocalProblem:
         if refusal is not None:
             return refusal
         prior = self.prior(X)
-        reason = self.family.degeneracy(prior.target)
+        reason = self._degeneracy(prior, names)
         if reason is not None:
-            reason = re.sub(r"\{column (\d+)\}", lambda match: names[int(match[1])], reason)
             return without_estimate(Outcome.DEGENERATE, reason, len(X), n_omitted=n_omitted)
         rng = np.random.default_rng(seed_sequence(random_state))
         try:
             best = self._best_of_starts(X, start, given, prior, rng)
         except ComponentCollapsedError as error:
             return without_estimate(Outcome.COLLAPSED, str(error), len(X), n_omitted=n_omitted)
-        weights, components = best.weights, best.components
         if isinstance(start, str):
-            order = canonical_order(self.family, weights, components)
-            weights, components = weights[order], take(components, order)
+            order = canonical_order(self.family, best.weights, best.components)
+            best = replace(
+                best, weights=best.weights[order], components=take(best.components, order)
+            )
         unconverged = f"not converged after {best.n_iter} passes; raise max_iter or loosen tol"
         return LocalEstimate(
-            self.family.mixture(weights, components, feature_names),
+            self.family.mixture(best.weights, best.components, feature_names),
             len(X),
             Outcome.FITTED if best.converged else Outcome.NOT_CONVERGED,
             "" if best.converged else unconverged,
@@ -301,6 +301,13 @@ class LocalProblem:
             return max(n_parameters, 2), f"the {n_parameters} free parameters of the mixture"
         least = max(int(self.min_rows), self.n_components, 2)
         return least, f"the {least} required by min_rows"
+
+    def _degeneracy(self, prior: Prior, names: Sequence[str]) -> str | None:
+        """The reason why no component can be fitted, with the names of the columns; None if one can be fitted."""
+        reason = self.family.degeneracy(prior.target)
+        if reason is None:
+            return None
+        return re.sub(r"\{column (\d+)\}", lambda match: names[int(match[1])], reason)
 
     def prior(self, X: Rows) -> Prior:
         """The penalty for rows (n_samples, n_features)."""

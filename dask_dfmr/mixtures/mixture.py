@@ -30,7 +30,7 @@ from dask_dfmr.mixtures.family import (
 )
 from dask_dfmr.untrusted import open_regular, parse_json
 
-FORMAT, FORMAT_VERSION = "dask_dfmr.mixture", 1
+MIXTURE_FORMAT, MIXTURE_VERSION = "dask_dfmr.mixture", 1
 """The first two entries of a saved mixture."""
 
 WEIGHT_SUM_TOLERANCE = 1e-8
@@ -256,7 +256,7 @@ class FiniteMixture(ABC):
             name: value.tolist() if isinstance(value, np.ndarray) else value
             for name, value in self.to_arrays().items()
         }
-        document = {"format": FORMAT, "version": FORMAT_VERSION, **parameters}
+        document = {"format": MIXTURE_FORMAT, "version": MIXTURE_VERSION, **parameters}
         with open(path, "w", encoding="utf-8") as file:
             json.dump(document, file, allow_nan=False, indent=1)
 
@@ -278,13 +278,13 @@ class FiniteMixture(ABC):
             document = parse_json(content)
         except ValueError as error:
             raise ValueError(f"{name} is not a saved mixture: not JSON ({error}).") from error
-        if not isinstance(document, dict) or document.get("format") != FORMAT:
+        if not isinstance(document, dict) or document.get("format") != MIXTURE_FORMAT:
             raise ValueError(
-                f'{name} is not a saved mixture: expected a JSON object with "format": "{FORMAT}".'
+                f'{name} is not a saved mixture: expected a JSON object with "format": "{MIXTURE_FORMAT}".'
             )
-        if document.get("version") != FORMAT_VERSION or isinstance(document["version"], bool):
+        if document.get("version") != MIXTURE_VERSION or isinstance(document["version"], bool):
             raise ValueError(
-                f"{name}: expected format version {FORMAT_VERSION}, got {document.get('version')!r:.100}; "
+                f"{name}: expected format version {MIXTURE_VERSION}, got {document.get('version')!r:.100}; "
                 "a newer dask_dfmr may read it."
             )
         parameters = {k: v for k, v in document.items() if k not in ("format", "version")}
