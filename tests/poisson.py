@@ -1,7 +1,7 @@
 """Another component family in one file: independent Poisson columns, as a user would add it.
 
 phi(x; lambda) = prod_j exp(-lambda_j) lambda_j^x_j / x_j!: an exponential family with mean parameters
-E[T] = lambda, so the KL barycentre is the mean of the rates.
+E[T] = lambda, so the KL barycenter is the mean of the rates.
 """
 
 from dataclasses import dataclass

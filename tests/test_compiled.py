@@ -81,7 +81,7 @@ class TestLanes:
 
 
 class TestCompilation:
-    """A second type of argument would be compiled for seconds, in the middle of somebody's work."""
+    """A second type of argument would compile every kernel again, which takes seconds."""
 
     @every_type
     def test_every_kernel_is_compiled_for_one_type(self, covariance_type):

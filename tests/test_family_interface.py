@@ -21,7 +21,7 @@ from dask_dfmr.on_dask.estimate_store import StoredEstimates, write_block
 from dask_dfmr.seeds import stream
 from tests.poisson import Poisson, PoissonMixture
 
-# Bad machines that agree are a group: tests/test_judging.py has the warning.
+# Inconsistent estimates that agree form a group; tests/test_judging.py tests the warning.
 pytestmark = pytest.mark.filterwarnings("ignore::dask_dfmr.HeterogeneityWarning")
 
 TRUTH = PoissonMixture([0.5, 0.3, 0.2], [[2.0, 9.0], [12.0, 3.0], [25.0, 25.0]])
@@ -44,10 +44,12 @@ def naive_density(m, x):
 
 @pytest.fixture(scope="module")
 def estimates():
-    """Eight honest fits and two of another unit."""
-    good = [PROBLEM.fit(rows_of(2000, i), "k-means++", random_state=i) for i in range(8)]
-    bad = [PROBLEM.fit(10 * rows_of(2000, 99 + i), "k-means++", random_state=i) for i in (0, 1)]
-    return [*good, *bad]
+    """Eight consistent fits, and two of rows in another unit."""
+    same_unit = [PROBLEM.fit(rows_of(2000, i), "k-means++", random_state=i) for i in range(8)]
+    other_unit = [
+        PROBLEM.fit(10 * rows_of(2000, 99 + i), "k-means++", random_state=i) for i in (0, 1)
+    ]
+    return [*same_unit, *other_unit]
 
 
 def test_it_is_a_family():
@@ -108,7 +110,7 @@ def test_the_penalised_objective_never_falls(accelerate):
     assert (np.diff(climb) > -1e-8).all()
 
 
-def test_the_aggregate_leaves_bad_machines_out_and_recovers_the_rates(estimates):
+def test_the_aggregate_excludes_inconsistent_estimates_and_recovers_the_rates(estimates):
     result = aggregate(estimates, rho=3.0)
     assert isinstance(result.mixture, PoissonMixture)
     assert_array_equal(result.decision.kept, [True] * 8 + [False] * 2)

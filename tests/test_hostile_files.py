@@ -1,4 +1,4 @@
-"""Files of strangers: whatever is in them, loading gives a value or says what is wrong, soon and in little room."""
+"""Files from untrusted senders: loading gives a value or an error that names the fault, fast and in little memory."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ class TestNoFile:
         with pytest.raises(ValueError, match="no regular file"):
             KINDS[name].read(tmp_path)
 
-    def test_a_pipe_that_nobody_writes_to(self, name, tmp_path):
+    def test_a_pipe_without_a_writer(self, name, tmp_path):
         os.mkfifo(tmp_path / "pipe")
         with pytest.raises(ValueError, match="no regular file"):
             KINDS[name].read(tmp_path / "pipe")
@@ -463,7 +463,7 @@ for path in sys.argv[1:]:
 """
 
 
-def test_what_is_not_there_takes_no_room(good, tmp_path):
+def test_data_that_are_not_there_take_no_memory(good, tmp_path):
     """A bomb, a megabyte of names, a shape of terabytes, and nesting: in a process whose memory is measured."""
     members = members_of(good["aggregate"])
     means = npy(header((2**40, 2)), bytes(32))

@@ -15,7 +15,7 @@ from tests.strategies import random_mixture
 
 
 def some(n=7):
-    """Estimates of every covariance type, and in between machines that have none."""
+    """Estimates of every covariance type, and one outcome without a mixture."""
     fitted = [
         LocalEstimate(
             random_mixture(i, covariance_type=COVARIANCE_TYPES[i % 4], names=["ä", "b/c"]),
