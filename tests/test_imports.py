@@ -157,7 +157,12 @@ def test_few_modules_build_tasks():
             for origin, name in imports_of(module)
         )
     }
-    assert users <= {"on_dask.graph", "on_dask.partitions", "on_dask.fit", "on_dask.scheduling.builder"}
+    assert users <= {
+        "on_dask.graph",
+        "on_dask.partitions",
+        "on_dask.fit",
+        "on_dask.scheduling.builder",
+    }
 
 
 @pytest.mark.parametrize("module", sorted(module_files()))

@@ -28,7 +28,7 @@ what it returns in ``dfmr_results`` (and ``dfmr_store`` for estimates kept on di
 The functions are those of :mod:`dask_dfmr.aggregation.stages.intake`, :mod:`dask_dfmr.aggregation.stages.consensus`, :mod:`dask_dfmr.local.pilots` and
 :mod:`dask_dfmr.on_dask.tasks`; no task holds the whole distance matrix or all rows. Each ``add_*`` below
 adds one part to a dictionary of tasks and returns references to its results, so that the parts can
-be submitted together (:func:`dfmr`) or one after the other (:mod:`dask_dfmr.on_dask.fit`).
+be submitted together or one after the other (:mod:`dask_dfmr.on_dask.first_read`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from dask.delayed import Delayed
 from dask.task_spec import TaskRef
 
 from dask_dfmr.aggregation import trimmed_reduction as trimming
@@ -347,31 +346,3 @@ def _of_plain(function: Callable[..., Any], messages: Sequence[Any], *args: Any)
 
 def _coat_candidate(block: stages.Block, i: int, tiles: list[Any]) -> stages.CenterCandidate | None:
     return stages.coat_candidate(block, stages.panel(i, tiles))
-
-
-# -- the whole -----------------------------------------------------------------------------------
-
-
-def as_delayed(g: GraphBuilder, result: TaskRef) -> Delayed:
-    """One result of the tasks as a Delayed."""
-    return Delayed(result.key, g.tasks)
-
-
-def add_all(
-    g: GraphBuilder,
-    partitions: Partitions,
-    settings: FitSettings,
-    options: AggregationOptions,
-    split_every: int,
-    block_size: int | None,
-) -> tuple[TaskRef, list[TaskRef], list[TaskRef]]:
-    """Every part in one graph: the aggregate, the report's rows by block, the messages."""
-    shortlist = None
-    if settings.needs_pilots:
-        pilots = add_pilot_fits(g, add_pilot_reads(g, partitions, settings), settings)
-        shortlist = add_shortlist(g, pilots, settings)
-    messages = add_fits(g, partitions, settings, shortlist)
-    result, reports = add_aggregation(
-        g, messages, settings, partitions.n_features, options, split_every, block_size
-    )
-    return result, reports, messages
