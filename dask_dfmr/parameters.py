@@ -19,8 +19,10 @@ from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian, Mixture
 from dask_dfmr.mixtures.mixture import as_floats
 from dask_dfmr.on_dask.by_column import sources_of
-from dask_dfmr.on_dask.fit import Pipeline, active_client
+from dask_dfmr.on_dask.first_read import as_delayed
+from dask_dfmr.on_dask.plan import FitPlan
 from dask_dfmr.on_dask.scheduling.builder import SPLIT_EVERY
+from dask_dfmr.on_dask.scheduling.scheduler import LocalScheduler, active_scheduler
 from dask_dfmr.on_dask.scheduling.trusted_workers import TrustedWorkers
 from dask_dfmr.on_dask.tasks import FitSettings
 from dask_dfmr.results import Aggregate
@@ -105,7 +107,7 @@ def dfmr(
             "GaussianMixture(trusted_workers=...).fit(X), or send the whole graph to trusted workers: "
             "client.compute(dfmr(...), workers=[...])."
         )
-    return build_pipeline(X, **arguments, lazy=True).as_delayed(Aggregate.of)
+    return as_delayed(build_pipeline(X, **arguments, lazy=True), Aggregate.of)
 
 
 def build_pipeline(
@@ -137,8 +139,9 @@ def build_pipeline(
     split_every: int | None,
     block_size: int | None,
     trusted_workers: Any = None,
+    verbose: int = 0,
     lazy: bool = False,
-) -> Pipeline:
+) -> FitPlan:
     """Check everything, read nothing but a column of ``source``; ``lazy`` if somebody else may compute it."""
     checks.one_of("covariance_type", covariance_type, COVARIANCE_TYPES)
     if not isinstance(init_params, Mixture):
@@ -151,8 +154,7 @@ def build_pipeline(
     if block_size is not None:
         checks.integer("block_size", block_size, 1, alternative="None or ")
     trusted = None if trusted_workers is None else TrustedWorkers.of(trusted_workers)
-    if trusted is not None:
-        trusted = trusted.found_on(active_client())
+    scheduler = None if lazy else active_scheduler(trusted, verbose)
     options = AggregationOptions(
         method,
         rho,
@@ -173,7 +175,7 @@ def build_pipeline(
         n_init=n_init,
     )
     timeout = _seconds(partition_timeout)
-    partitions = sources_of(X, source, n_partitions, timeout, lazy)
+    partitions = sources_of(X, source, n_partitions, timeout, scheduler)
     options.references_among(len(partitions))  # raises where there are too many for the method
     problem = replace(problem, n_sources=len(partitions))
     given = {"weights": weights_init, "means": means_init, "precisions": precisions_init}
@@ -188,13 +190,13 @@ def build_pipeline(
         partitions.feature_names,
         timeout,
     )
-    return Pipeline(
+    return FitPlan(
         partitions,
         settings,
         options,
+        LocalScheduler() if scheduler is None else scheduler,
         SPLIT_EVERY if split_every is None else int(split_every),
         block_size_for(len(partitions)) if block_size is None else int(block_size),
-        trusted,
     )
 
 

@@ -23,6 +23,7 @@ from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.mixtures.gaussian import Gaussian
 from dask_dfmr.on_dask import graph
 from dask_dfmr.on_dask.scheduling.builder import GraphBuilder
+from dask_dfmr.on_dask.scheduling.scheduler import LocalScheduler
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from tests.conftest import local_cluster
 from tests.data_makers import (
@@ -290,7 +291,7 @@ def test_both_builders_give_the_same_bits(options, block_size):
         now = plan_aggregation(CallNow(), messages, setting, layout)
     g = GraphBuilder()
     result = plan_aggregation(graph.StageTasks(g), messages, setting, layout)
-    later = graph.as_delayed(g, result).compute(scheduler="synchronous")
+    (later,) = LocalScheduler().fetch(g, [result])
     expected = dict(numbers_in(now))
     found = dict(numbers_in(later))
     assert found.keys() == expected.keys()
@@ -404,4 +405,4 @@ class TestBits:
 def test_a_list_of_one_list_stays_one():
     g = GraphBuilder()
     for i, value in enumerate(([[1, 2]], [[]], [], [1, [2]])):
-        assert graph.as_delayed(g, g.add("values", i, list, value)).compute() == value
+        assert LocalScheduler().fetch(g, [g.add("values", i, list, value)]) == [value]
