@@ -24,8 +24,8 @@ from mixsim import mixsim
 from output import benchmark_parser, print_table, recorded
 
 from dask_dfmr import GaussianMixture, LocalEstimate, Mixture, aggregate, fit_local
-from dask_dfmr.aggregation.rerun import explanation_table, standard_errors_of
 from dask_dfmr.explanation.causes import explain_estimate
+from dask_dfmr.explanation.table import explanation_table, standard_errors_of
 
 M, N, K, D = 20, 2000, 3, 5
 Rows = np.ndarray

@@ -35,12 +35,17 @@ from output import benchmark_parser, print_progress, print_table, recorded
 from scipy.stats import norm
 
 from dask_dfmr import Aggregate, LocalEstimate, Mixture, aggregate, fit_local, mixing_distance
-from dask_dfmr.aggregation.plan import decide, measure_blocks
-from dask_dfmr.aggregation.result import AggregationOptions
-from dask_dfmr.aggregation.stages import consensus as judging
-from dask_dfmr.aggregation.stages import intake as stages
+from dask_dfmr.aggregation.options import AggregationOptions
+from dask_dfmr.aggregation.plan import (
+    CallNow,
+    layout_in_memory,
+    plan_decision,
+    plan_intake,
+    plan_measures,
+)
+from dask_dfmr.aggregation.plan import Setting as PlanSetting
+from dask_dfmr.aggregation.stages.keep import l2_filter
 from dask_dfmr.attacks import Adversary, recruit
-from dask_dfmr.mixtures.distances import tile_blocks
 from dask_dfmr.mixtures.metrics import parameter_error, truth_information
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 
@@ -195,15 +200,18 @@ def results_of(estimates: list[LocalEstimate]) -> dict[str, Aggregate]:
         "auto": AggregationOptions("dfmr"),
         "1.3": AggregationOptions("dfmr", rho=1.3),
     }
-    schema = stages.agree_on_schema([stages.describe_estimates(estimates)])
-    blocks = [
-        stages.stack_estimates(estimates[s], s.start, schema, Mixture)
-        for s in tile_blocks(len(estimates))
-    ]
-    participants = stages.admit([block.summary for block in blocks], schema, options["hardened"])
-    problem, seed = judging.problem_of(participants, Mixture), np.random.SeedSequence(0)
-    measured = measure_blocks(blocks, participants, options["hardened"], seed, problem)
-    return {name: decide(blocks, participants, measured, o, Mixture) for name, o in options.items()}
+    seed, family = np.random.SeedSequence(0), estimates[0].mixture.family
+    settings = {name: PlanSetting(o, seed, family) for name, o in options.items()}
+    now, layout = CallNow(), layout_in_memory(len(estimates))
+    blocks, participants = plan_intake(now, estimates, settings["hardened"], layout)
+    measured = plan_measures(now, blocks, participants, settings["hardened"], layout)
+    found = {}
+    for name, setting in settings.items():
+        near = l2_filter(measured.center, participants, setting.options)
+        own = measured._replace(near=near)
+        decided = plan_decision(now, blocks, participants, own, setting, layout)
+        found[name] = Aggregate.of(decided)
+    return found
 
 
 class Results:

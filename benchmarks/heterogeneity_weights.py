@@ -29,7 +29,7 @@ K, D, SPREAD = 3, 3, 3.0
 METHODS: dict[str, dict[str, str]] = {
     "DFMR(1.3)": {},
     "MR": {"method": "mr"},
-    "weights": {"heterogeneity": "weights"},
+    "weights": {"method": "componentwise"},
 }
 
 

@@ -205,7 +205,7 @@ MODES: dict[str, dict[str, Any]] = {
     PAPER: {"rho": 1.3},
     ROBUST: {"rho": "auto"},
     'rho="auto", refine="auto"': {"rho": "auto", "refine": "auto"},
-    WEIGHTS: {"heterogeneity": "weights"},
+    WEIGHTS: {"method": "componentwise"},
 }
 MIXED: dict[str, dict[str, Any]] = {
     'mix_partitions, rho="auto"': {},

@@ -16,7 +16,7 @@ import numpy as np
 from dask_dfmr import LocalEstimate, Mixture, aggregate
 from dask_dfmr.aggregation.reduction import (
     MAX_ROUNDS,
-    ROUNDING,
+    SAME_COMPONENT,
     Centers,
     in_canonical_order,
     move_centers,
@@ -133,7 +133,7 @@ def reduce_trimmed(
     labels, kept = np.empty(0), np.empty(0)
     for _ in range(max_rounds):
         divergences = family.divergence(pooled, centers.components)
-        divergences[divergences < ROUNDING] = 0.0
+        divergences[divergences < SAME_COMPONENT] = 0.0
         last = labels, kept
         labels = divergences.argmin(axis=1)
         costs = divergences.min(axis=1)

@@ -25,7 +25,7 @@ from dask_dfmr import (
     PartitionWarning,
     aggregate,
 )
-from dask_dfmr.aggregation.result import METHODS
+from dask_dfmr.aggregation.options import METHODS
 from tests.strategies import covariance_types, jiggled, random_mixture, seeds, shuffled
 
 pytestmark = pytest.mark.usefixtures("coarse_laws")
@@ -42,7 +42,6 @@ OPTIONS = [
     *({"method": method} for method in METHODS),
     {"rho": 1.3},
     {"rho": np.inf},
-    {"heterogeneity": "weights"},
     {"n_references": 3},
     {"n_starts": 3},
     {"machine_weights": "equal"},

@@ -58,7 +58,6 @@ def pipeline_of(X, **kwargs):
         "n_references": "auto",
         "source": None,
         "false_exclusion_rate": 1e-3,
-        "heterogeneity": None,
         "n_starts": 1,
         "penalty": "auto",
         "min_partition_rows": "auto",
