@@ -9,8 +9,6 @@ from dataclasses import replace
 from typing import Any, Literal, Self
 
 import dask
-import dask.array as da
-import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 from dask.delayed import Delayed
@@ -20,38 +18,42 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dask_dfmr import checks
-from dask_dfmr.aggregation.options import FALSE_EXCLUSION_RATE
-from dask_dfmr.aggregation.rerun import again, origin_of
-from dask_dfmr.aggregation.result import AggregationResult, Note, Origin
-from dask_dfmr.exceptions import AggregationError, PartitionError, PartitionWarning
+from dask_dfmr.aggregation.rerun import again, origin_of, short_findings
+from dask_dfmr.aggregation.result import FALSE_EXCLUSION_RATE, Aggregate
+from dask_dfmr.exceptions import PartitionError, PartitionWarning
 from dask_dfmr.explanation.report import (
     describe_failures,
     describe_verdict,
     failures,
-    partition_report,
 )
-from dask_dfmr.explanation.table import short_findings
 from dask_dfmr.local.estimate import LocalEstimate, Outcome
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
-from dask_dfmr.on_dask.check_optimum import SettledFit, check_parameter, settle_optimum
-from dask_dfmr.on_dask.explain_rows import explain_with_rows, fit_partitions, numbered_from
-from dask_dfmr.on_dask.fit import FitResult, Pipeline, run
-from dask_dfmr.on_dask.partitions import check_dtypes, check_kind, rows_of
-from dask_dfmr.on_dask.refine import FollowUp, follow_up
-from dask_dfmr.on_dask.refit import look_again
+from dask_dfmr.on_dask.check_optimum import check_parameter
+from dask_dfmr.on_dask.explain_rows import explain_with_rows
+from dask_dfmr.on_dask.fit import run_fit
+from dask_dfmr.on_dask.partitions import (
+    check_dtypes,
+    check_kind,
+    delayed_parts,
+    is_array,
+    is_expression,
+    is_frame,
+    is_list_of_delayed,
+    rows_of,
+)
+from dask_dfmr.on_dask.plan import Fit, FitPlan
+from dask_dfmr.on_dask.refit import fit_partitions
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
-from dask_dfmr.on_dask.scheduling.trusted_workers import trusting
 from dask_dfmr.on_dask.tasks import report_rows
 from dask_dfmr.parameters import build_pipeline
 from dask_dfmr.refinement.em_passes import RefinementOptions
-from dask_dfmr.results import Aggregate
 from dask_dfmr.seeds import SeedLike
 
 logger = logging.getLogger("dask_dfmr")
 
 _OWN_PARAMETERS = (
-    *("on_failed", "keep_estimates", "warm_start", "verbose"),
+    *("on_failed", "keep_estimates", "warm_start"),
     *("refit_excluded", "check_optimum", "refine"),
 )
 """Parameters of the estimator that do not decide what the graph computes."""
@@ -108,12 +110,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         every partition can be left out only so. The column is no feature, may be of any type that
         can be compared for equality, and is read first by itself; rows without a value are a machine
         of their own, and so is a partition that cannot be read. See the user guide for the cost.
-    method : {"dfmr", "mr", "coat", "hardened", "componentwise"}, default "dfmr"
+    method : {"dfmr", "mr", "coat", "trim", "hardened"}, default "dfmr"
         The filtered reduction; the reduction of all partitions; the estimate in the middle alone;
-        the filtered reduction with further tests against estimates that collude, for up to
-        2,000 partitions; or filter and reduction component by component with the mixing weights
-        profiled out, for sorted or stratified rows and for partitions of which only some components
-        are inconsistent: it does not protect against wrong weights. See :func:`aggregate`.
+        the reduction without the components, of half of the weight, that are farthest from their
+        centers; or the filtered reduction with further tests against estimates that collude, for up to
+        2,000 partitions. See :func:`aggregate`.
     rho : "auto" or float, default "auto"
         "auto": partitions are left out whose distance sampling explains with a probability below
         ``false_exclusion_rate``, given their rows and what the majority shows. A float: partitions
@@ -129,6 +130,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         How many partitions, drawn at random, all others are measured against to find candidates for
         the center; everything after that is exact. None measures all pairs. "auto" measures all
         pairs up to 2,000 partitions, and takes 512 references beyond. See :func:`aggregate`.
+    heterogeneity : {None, "weights"}, default None
+        "weights" filters component by component with the mixing weights profiled out: for sorted or
+        stratified rows, whose partitions differ in proportions honestly, and for partitions of
+        which only some components are bad. It does not protect against wrong weights. See
+        :func:`aggregate`.
     refit_excluded : bool, default True
         Partitions that ``rho="auto"`` left out, at most a tenth of all and those least far out, are read
         once more and fitted from the global mixture: a fit of good rows that ended in a wrong optimum looks
@@ -215,7 +221,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         ``log_likelihood`` (mean per row), ``distance`` (L2, to the center), ``distance_ratio`` (in
         radii), ``expected_distance`` (that sampling explains), ``z_score`` and ``p_value`` (of the
         distance to the consensus of those near the center), ``kept``, ``reason``, ``n_omitted``
-        (rows left out), ``start``. With ``method="componentwise"`` also ``components_kept``, how
+        (rows left out), ``start``. With ``heterogeneity="weights"`` also ``components_kept``, how
         many components went into the mixture; ``reason`` says which did not.
     estimates_ : sequence of LocalEstimate or None
         The local estimates, in the order of the partitions.
@@ -261,6 +267,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         false_exclusion_rate: float = FALSE_EXCLUSION_RATE,
         machine_weights: str = "rows",
         n_references: int | Literal["auto"] | None = "auto",
+        heterogeneity: Literal["weights"] | None = None,
         refit_excluded: bool = True,
         check_optimum: int | Literal["auto"] | None = "auto",
         refine: int | Literal["auto"] = 0,
@@ -293,6 +300,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.false_exclusion_rate = false_exclusion_rate
         self.machine_weights = machine_weights
         self.n_references = n_references
+        self.heterogeneity = heterogeneity
         self.refit_excluded = refit_excluded
         self.check_optimum = check_optimum
         self.refine = refine
@@ -362,36 +370,18 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             }
         check_parameter(self.check_optimum)
         refinement = self._refinement_options()
-        pipeline = build_pipeline(X, **parameters, n_starts=1, block_size=None)
-        with trusting(pipeline.trusted):
-            settled, followed = self._compute(pipeline, refinement)
-        self._learn(settled.result, followed)
-        self.n_optimum_changes_ = settled.n_optimum_changes
-        self._tell(followed.aggregate, settled.notes)
-        return self
-
-    def _compute(
-        self, pipeline: Pipeline, refinement: RefinementOptions
-    ) -> tuple[SettledFit, FollowUp]:
-        """The fit, and what it comes back to the data for."""
-        try:
-            result = run(pipeline, self.keep_estimates, self.verbose)
-        except AggregationError as error:
-            error.report = partition_report(error.report or [], None)
-            raise
-        settled = settle_optimum(
-            pipeline, result, self.check_optimum, self.keep_estimates, self.verbose
+        plan = build_pipeline(X, **parameters, n_starts=1, block_size=None)
+        plan = replace(
+            plan,
+            keep_estimates=self.keep_estimates,
+            check_optimum=self.check_optimum,
+            refit_excluded=self.refit_excluded,
+            refinement=refinement,
         )
-        result = settled.result
-        if self.refit_excluded:
-            result = look_again(pipeline, result, self.verbose)
-        if result.estimates is not None:
-            settings = pipeline.settings
-            problem, options = settings.problem, pipeline.options
-            origin = Origin(result.estimates, options, settings.seed, problem, problem.family)
-            result = replace(result, aggregate=replace(result.aggregate, origin=origin))
-        followed = follow_up(pipeline, result, refinement, self.verbose)
-        return replace(settled, result=result), followed
+        fit = run_fit(plan)
+        self._learn(fit)
+        self._tell(fit)
+        return self
 
     def _refinement_options(self) -> RefinementOptions:
         options = RefinementOptions(self.refine, self.false_exclusion_rate)
@@ -399,10 +389,10 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             raise ValueError(
                 f"refine must be 0 with method='coat', which takes one estimate as it is; got {self.refine!r}."
             )
-        if options.most_passes and self.method == "componentwise":
+        if options.most_passes and self.heterogeneity is not None:
             raise ValueError(
-                "refine must be 0 with method='componentwise', which keeps consistent components of partitions whose "
-                f"other rows are inconsistent; got {self.refine!r}."
+                f"refine must be 0 with heterogeneity={self.heterogeneity!r}, which keeps good components of "
+                f"partitions whose other rows are bad; got {self.refine!r}."
             )
         return options
 
@@ -411,7 +401,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         parameters = self.get_params(deep=False)
         return {name: v for name, v in parameters.items() if name not in _OWN_PARAMETERS}
 
-    def _pipeline_from_mixture(self, X: Any) -> Pipeline:
+    def _pipeline_from_mixture(self, X: Any) -> FitPlan:
         """Over partitions that are fitted from the global mixture."""
         own: dict[str, Any] = dict.fromkeys(("weights_init", "means_init", "precisions_init"))
         pipeline = build_pipeline(X, **self._parameters() | own, n_starts=1, block_size=None)
@@ -428,7 +418,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 f"n_components and covariance_type must be those of the fit, {self.mixture_!r}; "
                 f"got {(self.n_components, self.covariance_type)}. Set them back, or fit again."
             )
-        return replace(pipeline, settings=replace(settings, start=self.mixture_, given=None))
+        settings = replace(settings, start=self.mixture_, given=None)
+        return replace(pipeline, settings=settings)
 
     def update(self, X: Any) -> Self:
         """Add new partitions: only they are read and fitted, from the mixture as it is, and all are aggregated again.
@@ -459,17 +450,17 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         n_sources = n_old + len(pipeline.partitions)
         problem = replace(pipeline.settings.problem, n_sources=n_sources)
         pipeline = replace(pipeline, settings=replace(pipeline.settings, problem=problem))
-        with trusting(pipeline.trusted):
-            found = numbered_from(fit_partitions(pipeline, verbose=self.verbose), n_old)
+        new = fit_partitions(pipeline)
+        found = [replace(e, partition=n_old + k) for k, e in enumerate(new)]
         assert self.estimates_ is not None  # they are the origin's
         estimates = [*self.estimates_, *found]
         origin = replace(origin, estimates=estimates, cache={})
         with single_threaded_blas():
             aggregate = again(self.aggregate_, origin)
         rows = report_rows([e.to_arrays() for e in estimates])
-        followed = FollowUp(aggregate, aggregate.decision.kept)
-        self._learn(FitResult(aggregate, rows, estimates), followed)
-        self._tell(aggregate)
+        fit = Fit.of(aggregate, rows, estimates)
+        self._learn(fit)
+        self._tell(fit)
         return self
 
     def explain(
@@ -517,8 +508,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             raise ValueError(
                 f"X must be what was fitted, in {self.n_partitions_} partitions; got {len(pipeline.partitions)}."
             )
-        with trusting(pipeline.trusted):
-            return explain_with_rows(self.aggregate_, pipeline, which, self.verbose)
+        return explain_with_rows(self.aggregate_, pipeline, which)
 
     def _check_warm_start(self) -> None:
         last = (self.mixture_.n_components, self.mixture_.covariance_type)
@@ -528,11 +518,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 f"got {(self.n_components, self.covariance_type)}. Set warm_start=False to start afresh."
             )
 
-    def _learn(self, result: FitResult, followed: FollowUp) -> None:
-        decision, mixture = result.aggregate.decision, followed.aggregate.mixture
-        report = self._explained(followed.apply_to(partition_report(result.rows, decision)), result)
-        kept = report[decision.kept & followed.kept]
-        self.aggregate_ = Aggregate.of(followed.aggregate)
+    def _learn(self, fit: Fit) -> None:
+        decision, mixture = fit.aggregate.decision, fit.aggregate.mixture
+        report = self._explained(fit)
+        kept = report[decision.kept & fit.kept]
+        self.aggregate_: Aggregate = fit.aggregate
+        self.n_optimum_changes_ = fit.n_optimum_changes
         self.mixture_: Mixture = mixture
         self.weights_, self.means_, self.covariances_ = (
             mixture.weights,
@@ -549,14 +540,14 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
         self.n_partitions_ = decision.n_estimates
-        self.support_ = followed.kept
-        self.refinement_: pd.DataFrame = followed.passes
-        self.n_passes_ = len(followed.passes)
+        self.support_ = fit.kept
+        self.refinement_: pd.DataFrame = fit.passes
+        self.n_passes_ = len(fit.passes)
         self.partition_report_: pd.DataFrame = report
-        self.estimates_: Sequence[LocalEstimate] | None = result.estimates
-        refinement = followed.refinement
+        self.estimates_: Sequence[LocalEstimate] | None = fit.estimates
+        refinement = fit.refinement
         self.converged_ = bool(
-            result.aggregate.converged
+            fit.aggregate.converged
             and (kept["outcome"] == Outcome.FITTED.value).all()
             and (refinement is None or refinement.converged)
         )
@@ -566,29 +557,29 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             self.lower_bound_ = refinement.mean_log_likelihood
 
     @staticmethod
-    def _explained(report: pd.DataFrame, result: FitResult) -> pd.DataFrame:
+    def _explained(fit: Fit) -> pd.DataFrame:
         """The report with what is unlike the others about partitions left out, where that takes little."""
+        report = fit.report
         # Estimates on disk are many.
-        if result.aggregate.decision.components is not None or not isinstance(
-            result.estimates, list
-        ):
+        if fit.aggregate.decision.components is not None or not isinstance(fit.estimates, list):
             return report
         said = report["reason"].tolist()
         with single_threaded_blas():
-            found = short_findings(result.aggregate, MOST_EXPLAINED)
+            found = short_findings(fit.unrefined, MOST_EXPLAINED)
         for i, text in found.items():
             said[i] = f"{said[i]}: {text}"
         return report.assign(reason=said)
 
-    def _tell(self, aggregate: AggregationResult, notes: Sequence[Note] = ()) -> None:
+    def _tell(self, fit: Fit) -> None:
         """Log the verdict; warn or raise where the user asked for it."""
+        aggregate = fit.aggregate
         report = self.partition_report_
         verdict = describe_verdict(report, aggregate.decision)
         logger.info(verdict)
         if self.verbose:
             print(verdict)
-        Aggregate.of(aggregate).warn(stacklevel=3)
-        for note in notes:
+        aggregate.warn(stacklevel=3)
+        for note in fit.notes:
             logger.warning(note.message)
             warnings.warn(note.message, note.category, stacklevel=3)
         unconverged = report[
@@ -647,16 +638,16 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     def _map(self, X: Any, method: str) -> Any:
         check_is_fitted(self, "mixture_")
         X = self._without_machines(X)
-        if isinstance(X, dd.DataFrame):
+        if is_frame(X):
             self._check_names(check_dtypes(X.dtypes))
             meta = _apply_to_frame(X._meta_nonempty.iloc[:0], self.mixture_, method)
             # One Delayed for all partitions: the model travels once, not with every task.
             return X.map_partitions(_apply_to_frame, dask.delayed(self.mixture_), method, meta=meta)
-        if isinstance(X, da.Array):
+        if is_array(X):
             return self._map_array(X, method)
         if isinstance(X, Delayed):
             return self._map([X], method)[0]
-        if isinstance(X, (list, tuple)) and len(X) and all(isinstance(part, Delayed) for part in X):
+        if is_list_of_delayed(X):
             model = dask.delayed(self.mixture_)
             return [dask.delayed(_apply)(part, model, method) for part in X]
         rows = validate_data(self, X, reset=False, dtype="numeric", ensure_all_finite=False)
@@ -665,7 +656,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     def _without_machines(self, X: Any) -> Any:
         """X without the column that says where a row comes from, if X has it and it is no feature."""
         is_column = self.source is not None
-        if not is_column or not isinstance(X, (dd.DataFrame, pd.DataFrame)):
+        if not is_column or not (isinstance(X, pd.DataFrame) or is_frame(X)):
             return X
         is_feature = str(self.source) in (self.mixture_.feature_names or ())
         return X if is_feature or self.source not in X.columns else X.drop(columns=[self.source])
@@ -677,7 +668,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             )
         check_kind("X", X.dtype)
         X = X.rechunk({1: -1}) if X.numblocks[1] > 1 else X
-        model, k = dask.delayed(self.mixture_), self.mixture_.n_components
+        # One Delayed for all blocks, as above; expression arrays of Dask cannot take it.
+        model = self.mixture_ if is_expression(X) else dask.delayed(self.mixture_)
+        k = self.mixture_.n_components
         if method == "predict_proba":
             return X.map_blocks(
                 _apply, model, method, meta=np.empty((0, 0)), chunks=(X.chunks[0], (k,))
@@ -723,10 +716,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     def _total(self, X: Any) -> tuple[float, int]:
         """Total log-density and number of rows, in one pass."""
         scores = self.score_samples(X)
-        if isinstance(scores, dd.Series):
-            parts = scores.to_delayed()
-        elif isinstance(scores, da.Array):
-            parts = scores.to_delayed().ravel().tolist()
+        if dask.is_dask_collection(scores):
+            parts = delayed_parts(scores)
         else:
             parts = scores if isinstance(scores, list) else [scores]
         sums = dask.compute(*(dask.delayed(_sum_and_size)(part) for part in parts))
@@ -741,13 +732,10 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         return self.mixture_.sample(n_samples, self.random_state)
 
 
-def as_fitted(
-    parameters: Mapping[str, Any], result: FitResult, followed: FollowUp
-) -> GaussianMixture:
+def as_fitted(parameters: Mapping[str, Any], fit: Fit) -> GaussianMixture:
     """An estimator with these parameters that learned from a fit that somebody else made."""
     estimator = GaussianMixture(**parameters)
-    estimator._learn(result, followed)
-    estimator.n_optimum_changes_ = 0
+    estimator._learn(fit)
     return estimator
 
 

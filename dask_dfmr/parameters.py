@@ -11,7 +11,7 @@ from dask.utils import parse_timedelta
 from numpy.typing import ArrayLike
 
 from dask_dfmr import checks
-from dask_dfmr.aggregation.options import FALSE_EXCLUSION_RATE, AggregationOptions
+from dask_dfmr.aggregation.result import FALSE_EXCLUSION_RATE, AggregationOptions
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.starts import NAMED_STARTS, GivenStart
 from dask_dfmr.mixtures.distances import block_size_for
@@ -19,11 +19,12 @@ from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian, Mixture
 from dask_dfmr.mixtures.mixture import as_floats
 from dask_dfmr.on_dask.by_column import sources_of
-from dask_dfmr.on_dask.fit import Pipeline, active_client
+from dask_dfmr.on_dask.first_read import as_delayed
+from dask_dfmr.on_dask.plan import FitPlan
 from dask_dfmr.on_dask.scheduling.builder import SPLIT_EVERY
+from dask_dfmr.on_dask.scheduling.scheduler import LocalScheduler, active_scheduler
 from dask_dfmr.on_dask.scheduling.trusted_workers import TrustedWorkers
 from dask_dfmr.on_dask.tasks import FitSettings
-from dask_dfmr.results import Aggregate
 from dask_dfmr.seeds import SeedLike, seed_sequence
 
 START_NAMES = ("pilot", *NAMED_STARTS)
@@ -49,6 +50,7 @@ def dfmr(
     false_exclusion_rate: float = FALSE_EXCLUSION_RATE,
     machine_weights: str = "rows",
     n_references: int | Literal["auto"] | None = "auto",
+    heterogeneity: Literal["weights"] | None = None,
     n_starts: int = 1,
     refine: int = 0,
     penalty: float | Literal["auto"] = "auto",
@@ -105,7 +107,7 @@ def dfmr(
             "GaussianMixture(trusted_workers=...).fit(X), or send the whole graph to trusted workers: "
             "client.compute(dfmr(...), workers=[...])."
         )
-    return build_pipeline(X, **arguments, lazy=True).as_delayed(Aggregate.of)
+    return as_delayed(build_pipeline(X, **arguments, lazy=True))
 
 
 def build_pipeline(
@@ -128,6 +130,7 @@ def build_pipeline(
     false_exclusion_rate: float,
     machine_weights: str,
     n_references: int | str | None,
+    heterogeneity: str | None,
     n_starts: int,
     penalty: float | str,
     min_partition_rows: int | str,
@@ -137,8 +140,9 @@ def build_pipeline(
     split_every: int | None,
     block_size: int | None,
     trusted_workers: Any = None,
+    verbose: int = 0,
     lazy: bool = False,
-) -> Pipeline:
+) -> FitPlan:
     """Check everything, read nothing but a column of ``source``; ``lazy`` if somebody else may compute it."""
     checks.one_of("covariance_type", covariance_type, COVARIANCE_TYPES)
     if not isinstance(init_params, Mixture):
@@ -151,8 +155,7 @@ def build_pipeline(
     if block_size is not None:
         checks.integer("block_size", block_size, 1, alternative="None or ")
     trusted = None if trusted_workers is None else TrustedWorkers.of(trusted_workers)
-    if trusted is not None:
-        trusted = trusted.found_on(active_client())
+    scheduler = None if lazy else active_scheduler(trusted, verbose)
     options = AggregationOptions(
         method,
         rho,
@@ -160,6 +163,7 @@ def build_pipeline(
         n_starts,
         n_references=n_references,
         false_exclusion_rate=false_exclusion_rate,
+        heterogeneity=heterogeneity,
     )
     problem = LocalProblem(
         family=Gaussian(covariance_type),
@@ -173,7 +177,7 @@ def build_pipeline(
         n_init=n_init,
     )
     timeout = _seconds(partition_timeout)
-    partitions = sources_of(X, source, n_partitions, timeout, lazy)
+    partitions = sources_of(X, source, n_partitions, timeout, scheduler)
     options.references_among(len(partitions))  # raises where there are too many for the method
     problem = replace(problem, n_sources=len(partitions))
     given = {"weights": weights_init, "means": means_init, "precisions": precisions_init}
@@ -188,13 +192,13 @@ def build_pipeline(
         partitions.feature_names,
         timeout,
     )
-    return Pipeline(
+    return FitPlan(
         partitions,
         settings,
         options,
+        LocalScheduler() if scheduler is None else scheduler,
         SPLIT_EVERY if split_every is None else int(split_every),
         block_size_for(len(partitions)) if block_size is None else int(block_size),
-        trusted,
     )
 
 

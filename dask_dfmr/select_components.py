@@ -26,10 +26,8 @@ from dask_dfmr.explanation.report import describe_failures, failures, partition_
 from dask_dfmr.local.estimate import Outcome
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian, Mixture
 from dask_dfmr.on_dask.candidates import Scored, climb_and_score, fit_all
-from dask_dfmr.on_dask.fit import FitResult, Pipeline
-from dask_dfmr.on_dask.refine import FollowUp
+from dask_dfmr.on_dask.plan import Fit, FitPlan
 from dask_dfmr.on_dask.rereading import Reader
-from dask_dfmr.on_dask.scheduling.trusted_workers import trusting
 from dask_dfmr.on_dask.tasks import FitSettings
 from dask_dfmr.parameters import START_NAMES, build_pipeline
 from dask_dfmr.results import Aggregate
@@ -260,11 +258,11 @@ def select_components(
         precisions_init=None,
         n_starts=1,
         block_size=None,
+        verbose=verbose,
     )
     own = {"refine": refine, "on_failed": on_failed, "verbose": verbose}
-    with trusting(pipeline.trusted):
-        run = _Run(pipeline, words, float(test_share), int(refine), verbose)
-        selection = run.choose(criterion, parameters | own)
+    run = _Run(pipeline, words, float(test_share), int(refine))
+    selection = run.choose(criterion, parameters | own)
     _tell(selection, run.scored, on_failed)
     return selection
 
@@ -312,15 +310,14 @@ class _Run:
     """A selection on its way: candidates are numbered as in the table."""
 
     def __init__(
-        self, pipeline: Pipeline, words: list[Words], test_share: float, refine: int, verbose: int
+        self, pipeline: FitPlan, words: list[Words], test_share: float, refine: int
     ) -> None:
         self.words, self.refine = words, refine
         settings = [_settings_of(pipeline, w, test_share) for w in words]
-        reader = Reader(pipeline.partitions, settings[0], pipeline.split_every, verbose)
+        reader = Reader(replace(pipeline, settings=settings[0]))
         sizes = [_n_parameters(s, pipeline.partitions.n_features or 1) for s in settings]
-        self.fits = fit_all(
-            reader.partitions, settings, pipeline.options, int(np.argmin(sizes)), verbose
-        )
+        plan = replace(pipeline, partitions=reader.partitions)
+        self.fits = fit_all(plan, settings, int(np.argmin(sizes)))
         self.reasons = {
             c: str(a)
             for c, a in enumerate(self.fits.aggregates)
@@ -390,9 +387,9 @@ class _Run:
         aggregate = self.aggregates[best]
         if self.refine:
             aggregate = replace(aggregate, mixture=mixture, unrefined=aggregate.mixture)
-        followed = FollowUp(aggregate, aggregate.decision.kept, self._reasons_of_the_lost())
-        result = FitResult(aggregate, self.fits.rows[best], None)
-        estimator = as_fitted(self.words[best] | parameters, result, followed)
+        fit = Fit.of(aggregate, self.fits.rows[best], None)
+        fit = replace(fit, reasons=self._reasons_of_the_lost())
+        estimator = as_fitted(self.words[best] | parameters, fit)
         mixtures: list[Mixture | None] = [None] * len(self.words)
         for c, found in zip(self.numbers, self.scored.mixtures, strict=True):
             mixtures[c] = found
@@ -467,7 +464,7 @@ def _best_of(table: pd.DataFrame, criterion: str) -> int:
     return pick(table[criterion].to_numpy(), sizes, gaps, errors, criterion)
 
 
-def _settings_of(pipeline: Pipeline, words: Words, test_share: float) -> FitSettings:
+def _settings_of(pipeline: FitPlan, words: Words, test_share: float) -> FitSettings:
     settings = pipeline.settings
     problem = replace(
         settings.problem,

@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from dask_dfmr import Aggregate, FilterWarning, GaussianMixture, LocalEstimate, Mixture, aggregate
-from dask_dfmr.on_dask import fit as execution
+from dask_dfmr.on_dask import first_read
 from dask_dfmr.on_dask.estimate_store import StoredEstimates
 from tests.data_makers import (
     COLUMNS,
@@ -367,14 +367,14 @@ class TestEstimates:
         assert make(keep_estimates=False).fit(ddf).estimates_ is None
 
     def test_on_disk(self, ddf, monkeypatch):
-        monkeypatch.setattr(execution, "MEMORY_LIMIT", 0)
+        monkeypatch.setattr(first_read, "MEMORY_LIMIT", 0)
         gm = make().fit(ddf)
         assert isinstance(gm.estimates_, StoredEstimates)
         self.check(gm)
 
     @pytest.mark.parametrize("keep_estimates", [True, False])
     def test_the_limit_is_for_auto_only(self, ddf, monkeypatch, keep_estimates):
-        monkeypatch.setattr(execution, "MEMORY_LIMIT", 0)
+        monkeypatch.setattr(first_read, "MEMORY_LIMIT", 0)
         estimates = make(keep_estimates=keep_estimates).fit(ddf).estimates_
         assert isinstance(estimates, list if keep_estimates else type(None))
 
@@ -383,7 +383,7 @@ class TestEstimates:
         assert make(keep_estimates=False).fit(ddf).estimates_ is None
 
     def test_on_disk_on_a_client(self, client, ddf, monkeypatch):
-        monkeypatch.setattr(execution, "MEMORY_LIMIT", 0)
+        monkeypatch.setattr(first_read, "MEMORY_LIMIT", 0)
         gm = make().fit(ddf)
         assert isinstance(gm.estimates_, StoredEstimates)
         self.check(gm)
@@ -391,7 +391,7 @@ class TestEstimates:
     @pytest.mark.parametrize("on_disk", [False, True])
     def test_failed_partitions_have_their_place(self, on_disk, monkeypatch):
         if on_disk:
-            monkeypatch.setattr(execution, "MEMORY_LIMIT", 0)
+            monkeypatch.setattr(first_read, "MEMORY_LIMIT", 0)
         X = make_ddf(6, Reader({2: broken, 4: with_nan}))
         estimates = make(on_failed="ignore").fit(X).estimates_
         assert [e.outcome.value for e in estimates] == [
@@ -400,7 +400,7 @@ class TestEstimates:
         assert [e.partition for e in estimates] == list(range(6))
 
     def test_stored_estimates_are_a_sequence(self, monkeypatch):
-        monkeypatch.setattr(execution, "MEMORY_LIMIT", 0)
+        monkeypatch.setattr(first_read, "MEMORY_LIMIT", 0)
         stored = make(min_partition_rows=2).fit(make_array(60, n=30)).estimates_
         assert stored[-1].partition == 59
         assert [e.partition for e in stored[48:53]] == [48, 49, 50, 51, 52]
@@ -408,7 +408,7 @@ class TestEstimates:
             stored[60]
 
     def test_stored_estimates_of_unknown_columns(self, monkeypatch):
-        monkeypatch.setattr(execution, "MEMORY_LIMIT", 0)
+        monkeypatch.setattr(first_read, "MEMORY_LIMIT", 0)
         self.check(make().fit(make_delayed()))
 
     def check(self, gm):

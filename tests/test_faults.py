@@ -23,9 +23,10 @@ from dask_dfmr import (
     select_components,
 )
 from dask_dfmr.on_dask import tasks
-from dask_dfmr.on_dask.fit import compute_each, fetch, hold, run
+from dask_dfmr.on_dask.first_read import read_first
 from dask_dfmr.on_dask.scheduling import cluster
 from dask_dfmr.on_dask.scheduling.builder import GraphBuilder
+from dask_dfmr.on_dask.scheduling.scheduler import active_scheduler
 from dask_dfmr.parameters import build_pipeline
 from tests.conftest import local_cluster
 from tests.data_makers import (
@@ -60,7 +61,7 @@ def fit_in_blocks(X=None, block_size=BLOCK, **kwargs):
     """With as many tasks as a fit of many partitions has."""
     parameters = make(**kwargs)._parameters()
     X = make_ddf(M) if X is None else X
-    return run(build_pipeline(X, **parameters, n_starts=1, block_size=block_size), True)
+    return read_first(build_pipeline(X, **parameters, n_starts=1, block_size=block_size))
 
 
 @pytest.fixture(scope="module")
@@ -187,21 +188,24 @@ class TestDeadlyTasks:
 
     def test_innocent_ones_are_tried_again_and_an_aggregation_that_kills_is_an_error(self):
         with mortal_cluster(2, allowed_failures=0) as found, distributed.Client(found):
-            values = compute_each({}, lambda g, i: g.add("one", i, deadly_two, i), 4)
+            values = active_scheduler().compute_each(
+                {}, lambda g, i: g.add("one", i, deadly_two, i), 4
+            )
             assert values[:2] + values[3:] == [0, 1, 3]
             assert isinstance(values[2], distributed.KilledWorker)
             g = GraphBuilder()
-            with pytest.raises(ClusterError, match=r"workers died 3 times over.*dfmr_sum"):
-                fetch(g, [g.add("sum", 0, deadly_two, 2)])
+            with pytest.raises(ClusterError, match=r"workers died 3 times under.*dfmr_sum"):
+                active_scheduler().fetch(g, [g.add("sum", 0, deadly_two, 2)])
 
     def test_tasks_that_were_given_up_are_renewed_under_other_keys(self, client):
+        scheduler = active_scheduler()
         g = GraphBuilder()
         first = g.add("a", 0, abs, -3)
         total = g.add("b", (0, 1), sum, [first, g.add("a", 1, abs, -4)])
-        held = hold(g, [first])
+        held = scheduler.hold(g, [first])
         other, (renewed,) = g.renewed([total])
         assert not g.tasks.keys() & other.tasks.keys()
-        assert fetch(other, [renewed]) == [7]
+        assert scheduler.fetch(other, [renewed]) == [7]
         assert held[0].error is None
 
     @pytest.mark.slow

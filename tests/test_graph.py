@@ -24,6 +24,7 @@ from dask_dfmr.mixtures.gaussian import Gaussian
 from dask_dfmr.on_dask import graph
 from dask_dfmr.on_dask.scheduling.builder import GraphBuilder
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
+from dask_dfmr.on_dask.scheduling.scheduler import LocalScheduler
 from tests.conftest import local_cluster
 from tests.data_makers import (
     META,
@@ -404,4 +405,4 @@ class TestBits:
 def test_a_list_of_one_list_stays_one():
     g = GraphBuilder()
     for i, value in enumerate(([[1, 2]], [[]], [], [1, [2]])):
-        assert graph.as_delayed(g, g.add("values", i, list, value)).compute() == value
+        assert LocalScheduler().fetch(g, [g.add("values", i, list, value)]) == [value]
