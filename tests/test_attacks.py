@@ -89,9 +89,7 @@ def test_other_families_are_attacked_too(name):
 
 def test_attacks_on_covariances_name_the_family_that_has_none():
     estimates = [LocalEstimate(PoissonMixture([1.0], [[2.0 + i]]), 100) for i in range(4)]
-    with pytest.raises(
-        ValueError, match=r"'covariance' needs means and covariances.*'poisson'"
-    ):
+    with pytest.raises(ValueError, match=r"'covariance' needs means and covariances.*'poisson'"):
         corrupt(estimates, "covariance", 0.3)
 
 

@@ -285,7 +285,9 @@ class CandidateFits:
             kept,
         )
 
-    def reduce(self, common: CommonSet, refusals: Mapping[int, Reason]) -> list[AggregationResult | None]:
+    def reduce(
+        self, common: CommonSet, refusals: Mapping[int, Reason]
+    ) -> list[AggregationResult | None]:
         """Every candidate's aggregate of its estimates in the common set; None if it has no estimate there."""
         g = GraphBuilder()
         messages = g.add("messages", 0, plain_candidates, self.messages, len(self.candidates))
