@@ -5,7 +5,7 @@ A pass is a function ``(plan, fit) -> fit``. :mod:`dask_dfmr.on_dask.fit` runs t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -85,7 +85,7 @@ class Fit:
         The local estimates in the order of the partitions; None if they were not kept.
     kept : ndarray of bool, shape (n_partitions,)
         Partitions whose rows are in the mixture.
-    reasons : dict of int to Reason
+    reasons : mapping of int to Reason
         What later passes add to the report's reason of a partition.
     refinement : Refinement or None
     notes : tuple of Note
@@ -98,7 +98,7 @@ class Fit:
     rows: list[dict[str, Any]]
     estimates: Sequence[LocalEstimate] | None
     kept: NDArray[Any]
-    reasons: dict[int, Reason] = field(default_factory=dict)
+    reasons: Mapping[int, Reason] = field(default_factory=dict)
     refinement: Refinement | None = None
     notes: tuple[Note, ...] = ()
     n_optimum_changes: int = 0

@@ -54,8 +54,7 @@ def refine(plan: FitPlan, fit: Fit) -> Fit:
 def _test_small(plan: FitPlan, fit: Fit, small: Sequence[int]) -> Fit:
     """Read the small partitions once more and test the likelihood of their rows."""
     if plan.partitions.held:
-        reason: Reason = NotTested(NeedsRegrouping())
-        return replace(fit, reasons=dict.fromkeys(small, reason))
+        return replace(fit, reasons=dict.fromkeys(small, NotTested(NeedsRegrouping())))
     readings = Reader(plan, small).measure(small, [fit.aggregate.mixture], Wanted(moments=False))
     reasons: dict[int, Reason] = {
         r.partition: NotTested(Unreadable(r.reason)) for r in readings if not r.is_measured
