@@ -18,8 +18,7 @@ from dask_dfmr import (
     PartitionWarning,
     select_components,
 )
-from dask_dfmr.local.holdout import split_rows
-from dask_dfmr.local.row_statistics import Measurement, PartitionStatistics
+from dask_dfmr.local.row_statistics import Measurement, PartitionStatistics, split_rows
 from dask_dfmr.parameters import START_NAMES
 from dask_dfmr.selection.common_set import Judged, bic_excess, find_common_set
 from dask_dfmr.selection.criteria import mean_and_error, pick, score_all

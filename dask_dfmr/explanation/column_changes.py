@@ -19,7 +19,7 @@ from scipy.optimize import least_squares, linear_sum_assignment
 from dask_dfmr.explanation.standard_errors import StandardErrors, column_moments
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
-from dask_dfmr.mixtures.whitening import FARTHEST
+from dask_dfmr.mixtures.whitening import MAX_COORDINATE
 
 AGREEMENT_LEVEL = 1e-3
 """An estimate agrees with the global mixture if its p-value is at least this."""
@@ -218,7 +218,7 @@ class Measure(NamedTuple):
         else:
             r = self.errors.columns.residual(mixture)
         white: Array = r / np.sqrt(self.variance)
-        return np.clip(white, -FARTHEST, FARTHEST)
+        return np.clip(white, -MAX_COORDINATE, MAX_COORDINATE)
 
     def statistic(self, mixture: Mixture) -> float:
         """Squared length of the difference, in standard errors."""
@@ -355,7 +355,7 @@ class Search:
                 shift=change.shift + unit * steps.get("shift", 0.0),
             )
 
-        nowhere = np.full_like(self.measure.residual(explanation.left), FARTHEST)
+        nowhere = np.full_like(self.measure.residual(explanation.left), MAX_COORDINATE)
 
         def residual(numbers: Array) -> Array:
             left = at(numbers).undone(last.left)

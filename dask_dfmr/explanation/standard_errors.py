@@ -24,7 +24,7 @@ from dask_dfmr.mixtures.distances import l2_tile, log_self_products, stack_mixtu
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.mixtures.information import MOST_COORDINATES, Information, information
-from dask_dfmr.mixtures.whitening import FARTHEST, difference, match_components
+from dask_dfmr.mixtures.whitening import MAX_COORDINATE, difference, match_components
 
 MOST_COVARIANCES = 20
 """With more columns than this, whole columns are compared by their means and variances alone."""
@@ -97,7 +97,7 @@ class WholeColumns:
     def residual(self, mixture: Mixture) -> Array:
         """The difference of a mixture, (n_free,), in coordinates that are white for one row."""
         v = self.difference(*whole_moments(mixture))
-        v = np.clip(np.nan_to_num(v, nan=FARTHEST), -FARTHEST, FARTHEST)
+        v = np.clip(np.nan_to_num(v, nan=MAX_COORDINATE), -MAX_COORDINATE, MAX_COORDINATE)
         return np.asarray(solve_triangular(self.error_root, v, lower=True))
 
     def p_value(self, statistic: float) -> float:

@@ -1,7 +1,8 @@
-"""The findings on excluded estimates as a table: what is unlike the others about each of them."""
+"""The table of :meth:`Aggregate.explain`: one row per excluded estimate, with the finding and its numbers."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.mixtures.metrics import mixing_distance
 
 MOST_MEMBERS = 100
-"""So many kept estimates show how far honest ones scatter."""
+"""Kept estimates, at most, whose differences correct the standard errors."""
 
 EXPLANATION_COLUMNS = (
     "partition",
@@ -37,12 +38,18 @@ EXPLANATION_COLUMNS = (
 
 
 def standard_errors_of(aggregate: AggregationResult) -> StandardErrors:
-    """The global mixture with the errors of estimates, as the kept ones show them."""
+    """The global mixture with the standard errors of estimates, corrected by the kept ones.
+
+    Raises
+    ------
+    ValueError
+        If the estimates were not kept.
+    """
     origin = origin_of(aggregate)
     kept = [int(i) for i in np.flatnonzero(aggregate.decision.kept)]
     estimates = [e for i in kept if isinstance(e := read_estimates(origin)[i], LocalEstimate)]
     n_samples = sum(counted_rows(aggregate, estimates))
-    # Evenly spread over all of them, so that no file's neighbours decide.
+    # Evenly spaced, so that neighbouring partitions, which may be alike, do not prevail.
     step = max(1, -(-len(estimates) // MOST_MEMBERS))
     members = [] if aggregate.decision.components is not None else estimates[::step]
     return make_standard_errors(aggregate.mixture, n_samples, members)
@@ -51,12 +58,12 @@ def standard_errors_of(aggregate: AggregationResult) -> StandardErrors:
 def explained_estimates(
     aggregate: AggregationResult, which: str = "excluded"
 ) -> dict[int, LocalEstimate]:
-    """The estimates that an audit is about, by index.
+    """The estimates to explain, by index: the excluded ones, or with ``which="all"`` all usable ones.
 
     Raises
     ------
     ValueError
-        If ``which`` is no choice, or the estimates were not kept.
+        If ``which`` is neither "excluded" nor "all", or the estimates were not kept.
     """
     checks.one_of("which", which, ("excluded", "all"))
     decision, reference = aggregate.decision, aggregate.mixture
@@ -74,10 +81,10 @@ def explained_estimates(
 
 
 def with_estimate(aggregate: AggregationResult, estimate: LocalEstimate) -> Mixture:
-    """What the mixture would be with one more estimate in it.
+    """The global mixture with one more estimate in it.
 
-    Moments of components add up, so the mixture stands for all that it was made of: exact as long as none of those
-    components would change its place.
+    Moments of components add up, so that the reduction of the global mixture and the estimate is that of all estimates.
+    It is exact if no component of the other estimates would be assigned to another center.
     """
     mixture, origin = aggregate.mixture, origin_of(aggregate)
     m = estimate.mixture
@@ -99,15 +106,21 @@ def with_estimate(aggregate: AggregationResult, estimate: LocalEstimate) -> Mixt
 def explanation_table(
     aggregate: AggregationResult, which: str = "excluded"
 ) -> tuple[pd.DataFrame, dict[int, Finding]]:
-    """One row per estimate, and the findings behind them."""
+    """The table, with one row per estimate and their indices as index, and the findings by index."""
     chosen = explained_estimates(aggregate, which)
-    yardstick = standard_errors_of(aggregate) if chosen else None
-    findings = {
-        i: explain_estimate(e, yardstick) for i, e in chosen.items() if yardstick is not None
-    }
+    findings = _findings(aggregate, chosen)
     rows = [_row(aggregate, i, e, findings[i]) for i, e in chosen.items()]
     table = pd.DataFrame(rows, columns=list(EXPLANATION_COLUMNS))
     return table.set_index("partition", drop=False).rename_axis(None), findings
+
+
+def _findings(
+    aggregate: AggregationResult, chosen: Mapping[int, LocalEstimate], thorough: bool = True
+) -> dict[int, Finding]:
+    if not chosen:
+        return {}
+    errors = standard_errors_of(aggregate)
+    return {i: explain_estimate(e, errors, thorough) for i, e in chosen.items()}
 
 
 def _row(
@@ -135,18 +148,18 @@ def _row(
 
 
 def column_name(mixture: Mixture, column: int | None) -> Any:
-    """Its name, or its number where columns have none."""
+    """The name of a column, or its number if columns have no names; None for None."""
     if column is None or mixture.feature_names is None:
         return column
     return mixture.feature_names[column]
 
 
 def short_findings(aggregate: AggregationResult, most: int) -> dict[int, str]:
-    """Findings in words for the report, where at most so many estimates were left out."""
+    """Findings in words for the partition report; none if more than ``most`` estimates were excluded."""
     if aggregate.origin is None:
         return {}
     chosen = explained_estimates(aggregate)
-    if not chosen or len(chosen) > most:
+    if len(chosen) > most:
         return {}
-    yardstick = standard_errors_of(aggregate)
-    return {i: explain_estimate(e, yardstick, thorough=False).text for i, e in chosen.items()}
+    findings = _findings(aggregate, chosen, thorough=False)
+    return {i: finding.text for i, finding in findings.items()}
