@@ -317,14 +317,14 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
-        self.tol = tol
-        self.reg_covar = reg_covar
-        self.max_iter = max_iter
+        self.tol, self.reg_covar, self.max_iter = tol, reg_covar, max_iter
         self.n_init = n_init
         self.init_params = init_params
-        self.weights_init = weights_init
-        self.means_init = means_init
-        self.precisions_init = precisions_init
+        self.weights_init, self.means_init, self.precisions_init = (
+            weights_init,
+            means_init,
+            precisions_init,
+        )
         self.random_state = random_state
         self.warm_start = warm_start
         self.verbose = verbose
@@ -344,8 +344,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.partition_timeout = partition_timeout
         self.trusted_workers = trusted_workers
         self.keep_estimates = keep_estimates
-        self.split_every = split_every
-        self.n_partitions = n_partitions
+        self.split_every, self.n_partitions = split_every, n_partitions
 
     # -- fit --------------------------------------------------------------------------------------
 
