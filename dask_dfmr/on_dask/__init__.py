@@ -1,4 +1,4 @@
-"""Everything that knows Dask: collections in, graphs out, and passes that read the data.
+"""Everything that uses Dask: collections in, graphs out, and passes that read the data.
 
 A collection becomes one loading task per source, the plan of the aggregation becomes a graph, and the graph runs on
 the scheduler that the user chose. Every pass over the data is a function ``(plan, fit) -> fit`` of the two values in
@@ -11,5 +11,5 @@ the scheduler that the user chose. Every pass over the data is a function ``(pla
     explain_rows                                                           what the rows of an excluded one show
     candidates                                                             several mixtures in two reads
 
-:mod:`dask_dfmr.on_dask.scheduling` runs tasks and survives dying workers; it knows no mixtures.
+:mod:`dask_dfmr.on_dask.scheduling` runs tasks although workers may die; nothing there is about mixtures.
 """

@@ -1,6 +1,6 @@
 """Running tasks on a local scheduler or a cluster whose workers may die.
 
-Nothing here knows mixtures: tasks, results and errors only::
+Nothing here is about mixtures: tasks, results and errors only::
 
     builder  tasks with names and keys that no other fit uses
     scheduler  one value for who computes: submit, hold, fetch
