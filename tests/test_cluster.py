@@ -160,7 +160,7 @@ class TestLeftovers:
         assert_nothing_left(client)
 
     def test_nothing_is_left_of_a_lazy_result(self, client):
-        result = dfmr(make_ddf(M), 2, block_size=3).compute()
+        result = dfmr(GaussianMixture(2), make_ddf(M), block_size=3).compute()
         assert result.decision.n_estimates == M
         assert_nothing_left(client)
 
@@ -213,7 +213,7 @@ class TestWhichScheduler:
         assert same_bits(again.mixture_, undisturbed["pilot"].mixture_)
 
     def test_lazy_graph_on_a_client(self, client, undisturbed):
-        result = dfmr(make_ddf(M), 2, random_state=0)
+        result = dfmr(GaussianMixture(2, random_state=0), make_ddf(M))
         expected = undisturbed["pilot"].mixture_
         assert same_bits(result.compute().mixture, expected)
         assert same_bits(client.compute(result).result().mixture, expected)
@@ -240,7 +240,7 @@ class TestWhichScheduler:
     def test_what_the_refusal_proposes_works(self, cluster, undisturbed):
         async def compute():
             async with distributed.Client(cluster.scheduler_address, asynchronous=True) as client:
-                return await client.compute(dfmr(make_ddf(M), 2, random_state=0))
+                return await client.compute(dfmr(GaussianMixture(2, random_state=0), make_ddf(M)))
 
         result = asyncio.run(compute())
         assert same_bits(result.mixture, undisturbed["pilot"].mixture_)
@@ -275,7 +275,7 @@ class TestPersisted:
         np.testing.assert_array_equal(gm.predict(X), gm.predict(X.compute()))
 
     def test_lazily(self, client, undisturbed):
-        result = dfmr(make_ddf(M).persist(), 2, random_state=0).compute()
+        result = dfmr(GaussianMixture(2, random_state=0), make_ddf(M).persist()).compute()
         assert same_bits(result.mixture, undisturbed["pilot"].mixture_)
 
     def test_lost_persisted_data_are_computed_again(self, doomed_client, undisturbed):

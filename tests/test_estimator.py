@@ -1,4 +1,4 @@
-"""``GaussianMixture``: scikit-learn's contract, what is learned, what is said."""
+"""``GaussianMixture``: scikit-learn's contract, what is learned, what is reported."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from tests.data_makers import (
     write_parquet,
 )
 
-# Bad machines that agree are a group: tests/test_judging.py has the warning.
+# Wrong partitions that agree form a group: tests/test_judging.py has the warning.
 pytestmark = pytest.mark.filterwarnings("ignore::dask_dfmr.HeterogeneityWarning")
 
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
@@ -55,7 +55,7 @@ def make(**kwargs):
 
 @pytest.fixture(autouse=True)
 def _one_thread(request):
-    """Everything here is small; tests on a cluster say so by asking for a client."""
+    """Everything here is small; a test on a cluster requests the fixture ``client``."""
     if "client" in request.fixturenames:
         yield
     else:
@@ -316,11 +316,11 @@ class TestReport:
         np.testing.assert_array_equal(report["kept"], report["p_value"] >= 1e-3)
         np.testing.assert_array_equal(report["kept"], mixed.support_)
 
-    def test_a_reason_for_all_that_are_left_out_and_only_for_them(self, mixed):
+    def test_a_reason_for_all_that_are_excluded_and_only_for_them(self, mixed):
         report = mixed.partition_report_
         assert ((report["reason"] != "") == ~report["kept"]).all()
 
-    def test_other_unit_and_rolled_columns_are_left_out(self, mixed):
+    def test_other_unit_and_rolled_columns_are_excluded(self, mixed):
         report = mixed.partition_report_
         assert not report["kept"][[3, 4]].any()
         assert report["reason"][[3, 4]].str.contains("as sampling explains").all()
@@ -430,7 +430,7 @@ WRONG = [
     *(("n_init", value) for value in (0, 1.0)),
     *(("init_params", value) for value in ("kmeans++", None, 1)),
     *(("random_state", value) for value in ("seed", -1, 1.5)),
-    *(("method", value) for value in ("DFMR", None)),
+    *(("method", value) for value in ("DFMR", "trim", None)),
     *(("rho", value) for value in (0.9, "1.3", np.nan, None, True)),
     *(("machine_weights", value) for value in ("row", None, [1.0])),
     *(("penalty", value) for value in (-1, "none", None, np.nan)),
@@ -657,7 +657,7 @@ class TestMethods:
         assert gm.support_[center]
         np.testing.assert_array_equal(gm.means_, gm.estimates_[center].mixture.means)
 
-    def test_dfmr_leaves_out_what_is_far(self):
+    def test_dfmr_excludes_what_is_far(self):
         assert not make().fit(self.X).support_[2]
 
     def test_rho(self):
@@ -685,10 +685,10 @@ class TestMethods:
         assert gm.n_iter_ == 2
 
 
-# -- what is said --------------------------------------------------------------------------------
+# -- what is reported ----------------------------------------------------------------------------
 
 
-class TestTelling:
+class TestMessages:
     X = make_ddf(9, Reader({2: other_unit}))
 
     def test_quiet_by_default(self, capsys):

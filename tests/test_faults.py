@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import dask
 import distributed
@@ -27,7 +28,7 @@ from dask_dfmr.on_dask.first_read import read_first
 from dask_dfmr.on_dask.scheduling import cluster
 from dask_dfmr.on_dask.scheduling.builder import GraphBuilder
 from dask_dfmr.on_dask.scheduling.scheduler import active_scheduler
-from dask_dfmr.parameters import build_pipeline
+from dask_dfmr.parameters import plan_of
 from tests.conftest import local_cluster
 from tests.data_makers import (
     Reader,
@@ -59,9 +60,8 @@ def make(**kwargs):
 
 def fit_in_blocks(X=None, block_size=BLOCK, **kwargs):
     """With as many tasks as a fit of many partitions has."""
-    parameters = make(**kwargs)._parameters()
-    X = make_ddf(M) if X is None else X
-    return read_first(build_pipeline(X, **parameters, n_starts=1, block_size=block_size))
+    plan = plan_of(make(**kwargs), make_ddf(M) if X is None else X)
+    return read_first(replace(plan, block_size=block_size))
 
 
 @pytest.fixture(scope="module")
@@ -151,11 +151,11 @@ class TestKilledAtAStage:
     @pytest.mark.slow
     def test_each_one_of_a_selection(self, mortal, mortal_client):
         with dask.config.set(scheduler="synchronous"):
-            expected = select_components(make_ddf(M), [1, 2], random_state=0)
+            expected = select_components(GaussianMixture(random_state=0), make_ddf(M), [1, 2])
         stages = {"read_pilot", "fit_pilot", "shortlist", "fit_candidates", "aggregate_candidate"}
         stages |= {"reduce_candidate", "measure_partition"}
         with killing_at(mortal, stages) as killer:
-            found = select_components(make_ddf(M), [1, 2], random_state=0)
+            found = select_components(GaussianMixture(random_state=0), make_ddf(M), [1, 2])
         assert not killer.left
         assert found.table.equals(expected.table)
         assert same_bits(found.estimator.mixture_, expected.estimator.mixture_)
@@ -263,7 +263,7 @@ class TestBadPartitions:
         config = {"scheduler": "synchronous"} if scheduler == "synchronous" else {}
         with dask.config.set(config):
             with pytest.raises(ZeroDivisionError, match="a fault"):
-                select_components(make_ddf(M), [1, 2], random_state=0)
+                select_components(GaussianMixture(random_state=0), make_ddf(M), [1, 2])
             with pytest.raises(ZeroDivisionError, match="a fault"):
                 make().fit(make_ddf(M))
 

@@ -7,7 +7,7 @@ import distributed
 import numpy as np
 import pytest
 
-from dask_dfmr import GaussianMixture, Mixture, Outcome
+from dask_dfmr import GaussianMixture, Mixture, Outcome, parameters
 from dask_dfmr.local.row_statistics import (
     Measurement,
     PartitionStatistics,
@@ -17,7 +17,6 @@ from dask_dfmr.local.row_statistics import (
 )
 from dask_dfmr.mixtures.gaussian import Gaussian
 from dask_dfmr.on_dask.rereading import Reader
-from dask_dfmr.parameters import build_pipeline
 from tests.conftest import local_cluster
 from tests.data_makers import (
     TRUTH,
@@ -41,8 +40,7 @@ EVERYTHING = Wanted(densities=True, target=True)
 
 
 def plan_of(X, **kwargs):
-    parameters = GaussianMixture(2, random_state=0, rho=1.3)._parameters()
-    return build_pipeline(X, **parameters | {"n_starts": 1, "block_size": None} | kwargs)
+    return parameters.plan_of(GaussianMixture(2, **{"random_state": 0, "rho": 1.3} | kwargs), X)
 
 
 def reader_of(X, **kwargs):

@@ -145,7 +145,7 @@ class TestWithout:
 
     def test_without_estimates_it_says_so(self):
         with dask.config.set(scheduler="synchronous"):
-            lazy = dfmr(make_ddf(), 2, random_state=0).compute()
+            lazy = dfmr(GaussianMixture(2, random_state=0), make_ddf()).compute()
         for call in (lambda: lazy.without(0), lambda: lazy.with_rho(2), lazy.explain):
             with pytest.raises(ValueError, match="does not hold the local estimates"):
                 call()

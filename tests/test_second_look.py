@@ -11,7 +11,7 @@ from dask_dfmr import GaussianMixture, Mixture
 from dask_dfmr.on_dask import refit
 from dask_dfmr.on_dask.first_read import read_first
 from dask_dfmr.on_dask.refit import REFIT_START, aggregate_with, fit_partitions, refit_excluded
-from dask_dfmr.parameters import build_pipeline
+from dask_dfmr.parameters import plan_of
 
 TRUTH = Mixture(
     [0.4, 0.3, 0.3], [[0.0, 0.0], [20.0, 0.0], [20.0, 6.0]], np.repeat(np.eye(2)[None], 3, axis=0)
@@ -43,10 +43,7 @@ def collection(rows, reads=None):
 
 def fitted_with_wrong_optima(wrong, bad=()):
     """A plan, and a fit of it in which some partitions sit in a wrong optimum."""
-    gm = GaussianMixture(3, random_state=0)
-    plan = build_pipeline(
-        collection(partitions(bad)), **gm._parameters(), n_starts=1, block_size=None
-    )
+    plan = plan_of(GaussianMixture(3, random_state=0), collection(partitions(bad)))
     fit = read_first(plan)
     stuck = replace(plan, settings=replace(plan.settings, start=WRONG, given=None))
     elsewhere = dict(zip(wrong, fit_partitions(stuck, wrong), strict=True))

@@ -307,7 +307,7 @@ class TestFit:
         np.testing.assert_allclose(gm.means_, undisturbed[labels].means_)
 
     def test_lazily(self, undisturbed):
-        result = dfmr(make_x(), 2, random_state=0, source="sensor")
+        result = dfmr(GaussianMixture(2, random_state=0, source="sensor"), make_x())
         assert same_bits(result.compute().mixture, undisturbed["spread"].mixture_)
 
     def test_partition_is_the_default(self):
@@ -378,7 +378,7 @@ class TestEveryScheduler:
         assert_same(make().fit(make_x(labels=LABELS[labels]).persist()), undisturbed[labels])
 
     def test_a_lazy_graph_on_a_cluster(self, undisturbed, client):
-        result = dfmr(make_x(), 2, random_state=0, source="sensor")
+        result = dfmr(GaussianMixture(2, random_state=0, source="sensor"), make_x())
         assert same_bits(result.compute().mixture, undisturbed["spread"].mixture_)
 
     def test_nothing_is_left_on_a_cluster(self, client):
@@ -394,7 +394,7 @@ class TestEveryScheduler:
         async def fit():
             async with distributed.Client(cluster.scheduler_address, asynchronous=True):
                 with pytest.raises(RuntimeError, match="source='sensor' is eager"):
-                    dfmr(make_x(), 2, source="sensor")
+                    dfmr(GaussianMixture(2, source="sensor"), make_x())
 
         asyncio.run(fit())
 

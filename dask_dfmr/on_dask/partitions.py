@@ -172,7 +172,8 @@ def is_expression(X: Any) -> bool:
 
 
 def _offers(X: Any, *names: str) -> bool:
-    return all(hasattr(X, name) for name in names)
+    # A Delayed has every attribute, as another Delayed.
+    return not isinstance(X, Delayed) and all(hasattr(X, name) for name in names)
 
 
 def delayed_parts(X: Any) -> list[Delayed]:
