@@ -459,7 +459,8 @@ def _fit_of(comparison: _Comparison, c: int) -> Fit:
     assert mixture is not None
     if comparison.n_passes:
         aggregate = replace(aggregate, mixture=mixture, unrefined=aggregate.mixture)
-    reasons = {i: NotCompared(reason) for i, reason in comparison.scored.lost.items()}
+    lost = comparison.scored.lost
+    reasons: dict[int, Reason] = {i: NotCompared(reason) for i, reason in lost.items()}
     return replace(Fit.of(aggregate, comparison.fits.rows[c], None), reasons=reasons)
 
 

@@ -109,7 +109,7 @@ class TestBuilding:
     )
     def test_computes_nothing_and_calls_nothing(self, make, raise_if_dask_computes):
         with raise_if_dask_computes():
-            assert isinstance(dfmr(make(), 2), Delayed)
+            assert isinstance(dfmr(GaussianMixture(2), make()), Delayed)
 
     def test_reads_no_row_of_a_file(self, tmp_path, raise_if_dask_computes):
         paths = write_parquet(tmp_path, 3)
