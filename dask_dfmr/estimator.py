@@ -31,6 +31,7 @@ from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.on_dask.explain_rows import explain_with_rows
 from dask_dfmr.on_dask.fit import run_fit
+from dask_dfmr.on_dask.fit_plan import Fit, FitPlan
 from dask_dfmr.on_dask.partitions import (
     check_dtypes,
     check_kind,
@@ -41,7 +42,6 @@ from dask_dfmr.on_dask.partitions import (
     is_list_of_delayed,
     rows_of,
 )
-from dask_dfmr.on_dask.plan import Fit, FitPlan
 from dask_dfmr.on_dask.refit import fit_partitions
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.on_dask.tasks import report_rows

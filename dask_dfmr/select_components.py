@@ -30,7 +30,7 @@ from dask_dfmr.explanation.report import describe_failures, failures, partition_
 from dask_dfmr.local.estimate import Outcome
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian, Mixture
 from dask_dfmr.on_dask.candidates import CandidateFits, Scored, climb_and_score, fit_all
-from dask_dfmr.on_dask.plan import Fit, FitPlan
+from dask_dfmr.on_dask.fit_plan import Fit, FitPlan
 from dask_dfmr.on_dask.rereading import Reader
 from dask_dfmr.on_dask.tasks import FitSettings
 from dask_dfmr.parameters import START_NAMES, parameters_of, plan_of

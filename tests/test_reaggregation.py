@@ -309,7 +309,7 @@ class TestFiles:
     def test_an_array_that_claims_to_be_huge(self, path):
         small = npy([0.5, 0.5])
         huge = small.replace(b"(2,), }" + b" " * 14, b"(222222222222222,), }")
-        with pytest.raises(ValueError, match="it has [0-9]+ bytes for them"):
+        with pytest.raises(ValueError, match=r"it has [0-9]+ bytes for them"):
             Aggregate.load(rewritten(path, arrays={"mixture/weights.npy": huge}))
 
     def test_pickles_are_not_opened(self, path):

@@ -2,9 +2,10 @@
 
 Nothing here is about mixtures: tasks, results and errors only::
 
-    builder  tasks with names and keys that no other fit uses
-    scheduler  one value for who computes: submit, hold, fetch
-    cluster  waiting on a cluster: which workers are gone, which results are missing
+    builder          tasks with names and keys that no other fit uses
+    scheduler        one value for who computes: it submits, holds and fetches, and tries again what died with a worker
+    cluster          waiting on a cluster: which workers are gone, which results are missing
     trusted_workers  which workers may run which tasks
-    timeouts, threads  limits on time and on threads inside of a task
+    timeouts         a task is given up after some seconds
+    threads          BLAS is limited to one thread inside of a task
 """
