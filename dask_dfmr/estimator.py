@@ -24,7 +24,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from dask_dfmr.aggregation.options import FALSE_EXCLUSION_RATE
 from dask_dfmr.aggregation.rerun import again, origin_of
 from dask_dfmr.exceptions import PartitionError, PartitionWarning
-from dask_dfmr.explanation.report import describe_failures, describe_verdict, failures
+from dask_dfmr.explanation.report import describe_failures, describe_decision, failures
 from dask_dfmr.explanation.table import short_findings
 from dask_dfmr.local.estimate import LocalEstimate, Outcome
 from dask_dfmr.mixtures.family import Array
@@ -585,7 +585,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     def _report(self, fit: Fit) -> None:
         """Log and print the decision, issue the warnings, and raise an error about failed partitions if asked to."""
         report, decision = self.partition_report_, fit.aggregate.decision
-        sentence = describe_verdict(report, decision)
+        sentence = describe_decision(report, decision)
         logger.info(sentence)
         if self.verbose:
             print(sentence)

@@ -3,7 +3,7 @@
 Nothing here is about mixtures: tasks, results and errors only::
 
     builder          tasks with names and keys that no other fit uses
-    scheduler        one value for who computes: it submits, holds and fetches, and tries again what died with a worker
+    scheduler        the scheduler as one value: it submits, holds and fetches, and tries again what died with a worker
     cluster          waiting on a cluster: which workers are gone, which results are missing
     trusted_workers  which workers may run which tasks
     timeouts         a task is given up after some seconds
