@@ -126,8 +126,8 @@ class TestContract:
         X = np.concatenate([make_rows(i) for i in range(4)])
         grid = {
             "n_components": np.array([1, 2]),
-            "covariance_type": np.array(["full", "diag"]),
-            "reg_covar": np.array([0.0, 1e-6]),
+            "covariance_type": np.array(["diag"]),
+            "reg_covar": np.array([1e-6]),
         }
         search = GridSearchCV(make(n_partitions=4), grid, cv=2).fit(X)
         assert search.best_params_["n_components"] == 2
@@ -620,10 +620,10 @@ class TestWarmStart:
 
     def test_continues(self, ddf):
         gm = make(warm_start=True, max_iter=1, tol=0)
-        for _ in range(40):
+        for _ in range(6):
             with pytest.warns(ConvergenceWarning, match="did not converge in 1 passes"):
                 gm.fit(ddf)
-        np.testing.assert_allclose(gm.means_, make().fit(ddf).means_, atol=0.05)
+        np.testing.assert_allclose(gm.means_, make().fit(ddf).means_, atol=0.001)
 
     def test_off_starts_afresh(self, ddf):
         gm = make().fit(ddf)

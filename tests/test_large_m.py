@@ -59,7 +59,12 @@ def sampled(truth, rng, n_samples=1000):
             yield LocalEstimate(truth.family.mixture(*drawn), n_samples)
 
 
-def honest(m, seed=0, n_components=2, n_features=2):
+def honest(*args, **shape):
+    return list(honest_once(*args, **shape))
+
+
+@cache
+def honest_once(m, seed=0, n_components=2, n_features=2):
     truth = random_mixture([seed, 7], n_components, n_features)
     return list(islice(sampled(truth, np.random.default_rng(seed)), m))
 

@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import zipfile
+from functools import cache
 
 import dask
 import numpy as np
@@ -32,6 +33,11 @@ ARRAYS = ("distances", "distance_ratios", "kept", "z_scores", "p_values", "sampl
 
 
 def some(m=M, sizes=(200,)):
+    return list(cached(m, sizes))
+
+
+@cache
+def cached(m, sizes):
     found = []
     for i in range(m):
         rows = TRUTH.sample(sizes[i % len(sizes)], i)[0]
@@ -189,11 +195,18 @@ def npy(array):
     return buffer.getvalue()
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    path = tmp_path_factory.mktemp("saved") / "a.dfmr"
+    aggregate(some(12), random_state=0).save(path)
+    return path.read_bytes()
+
+
 class TestFiles:
     @pytest.fixture
-    def path(self, tmp_path):
+    def path(self, saved, tmp_path):
         path = tmp_path / "a.dfmr"
-        aggregate(some(12), random_state=0).save(path)
+        path.write_bytes(saved)
         return path
 
     @pytest.mark.parametrize("options", [{}, {"rho": 1.3}, {"heterogeneity": "weights"}])
