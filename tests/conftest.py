@@ -21,6 +21,15 @@ from dask_dfmr.mixtures import engine, information
 from tests.data_makers import make_ddf
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Hold the quick subset quick, whatever expression selects it."""
+    both = [
+        item.nodeid for item in items if {"slow", "smoke"} <= {m.name for m in item.iter_markers()}
+    ]
+    if both:
+        raise pytest.UsageError(f"marked as slow and as smoke: {', '.join(both)}")
+
+
 @contextmanager
 def _raise_if_dask_computes() -> Iterator[None]:
     def refuse(*args: Any, **kwargs: Any) -> Any:

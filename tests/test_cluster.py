@@ -144,6 +144,7 @@ class TestDeaths:
 
 
 class TestLeftovers:
+    @pytest.mark.smoke
     def test_nothing_is_left_on_the_scheduler(self, client):
         gm = make().fit(make_ddf(M, Reader({2: other_unit})))
         assert_nothing_left(client)
@@ -173,12 +174,14 @@ class TestLeftovers:
 
 
 class TestWhichScheduler:
+    @pytest.mark.smoke
     def test_an_active_client_is_used(self, client, undisturbed, tmp_path):
         gm = make().fit(make_ddf(M, ProcessReader(tmp_path)))
         assert str(os.getpid()) not in {path.name for path in tmp_path.iterdir()}
         assert same_bits(gm.mixture_, undisturbed["pilot"].mixture_)
 
     @pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
+    @pytest.mark.smoke
     def test_another_scheduler_is_honoured(self, client, undisturbed, tmp_path, scheduler):
         with dask.config.set(scheduler=scheduler):
             gm = make().fit(make_ddf(M, ProcessReader(tmp_path)))
@@ -212,6 +215,7 @@ class TestWhichScheduler:
         assert same_bits(gm.mixture_, undisturbed["pilot"].mixture_)
         assert same_bits(again.mixture_, undisturbed["pilot"].mixture_)
 
+    @pytest.mark.smoke
     def test_lazy_graph_on_a_client(self, client, undisturbed):
         result = dfmr(make_ddf(M), 2, random_state=0)
         expected = undisturbed["pilot"].mixture_

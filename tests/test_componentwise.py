@@ -219,6 +219,7 @@ class TestTemplate:
         assert find_template(sources_of(estimates), np.arange(9)) >= 4
 
 
+@pytest.mark.smoke
 class TestMatching:
     @given(covariance_types, seeds)
     def test_components_are_found_in_any_order(self, covariance_type, seed):
@@ -260,6 +261,7 @@ class TestCalibration:
         assert_allclose(limit, np.sqrt(LEAST_SCALE * chi2.ppf(1 - LEVEL, 9)), rtol=1e-9)
 
 
+@pytest.mark.smoke
 class TestJudgement:
     def test_naive_twin(self):
         estimates = [drawn(TRUTH, n, n) for n in (500, 900, 700, 2500, 1100)]
@@ -616,6 +618,7 @@ class TestOptions:
             by_weights([*estimates, LocalEstimate(far, 1000)], rho=np.inf)
 
 
+@pytest.mark.smoke
 class TestDecision:
     def one_bad(self):
         estimates = estimates_of(TRUTH, 9)

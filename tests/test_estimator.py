@@ -133,6 +133,7 @@ class TestContract:
         assert search.best_params_["n_components"] == 2
 
 
+@pytest.mark.smoke
 class TestAgainstScikitLearn:
     """One partition, no penalty, the same start, run to the end: the same estimate."""
 
@@ -197,6 +198,7 @@ def clean():
         return make().fit(make_ddf(M))
 
 
+@pytest.mark.smoke
 class TestLearned:
     def test_recovers_the_truth(self, clean):
         np.testing.assert_allclose(clean.weights_, TRUTH.weights, atol=0.05)
@@ -272,6 +274,7 @@ def mixed():
         return make(on_failed="ignore").fit(make_ddf(12, Reader(bad)))
 
 
+@pytest.mark.smoke
 class TestReport:
     COLUMNS = (
         *("partition", "source", "n_samples", "outcome", "n_iter", "log_likelihood", "distance"),

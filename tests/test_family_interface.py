@@ -47,10 +47,12 @@ def estimates():
     return [*good, *bad]
 
 
+@pytest.mark.smoke
 def test_it_is_a_family():
     assert isinstance(Poisson(), Family)
 
 
+@pytest.mark.smoke
 def test_distances_sum_the_squared_difference():
     f, g = TRUTH, jiggled(1, 0.3)
     grid = np.stack(np.meshgrid(np.arange(120), np.arange(120)), axis=-1).reshape(-1, 2)

@@ -83,6 +83,7 @@ def refuse_to_run(*args):
     raise AssertionError("a function of the user was called")
 
 
+@pytest.mark.smoke
 class TestBuilding:
     @pytest.mark.parametrize(
         "make",
@@ -175,6 +176,7 @@ def prefixed(names):
     return {f"dfmr_{name}" for name in names}
 
 
+@pytest.mark.smoke
 class TestStages:
     def test_one_block(self, ddf):
         assert stage_names(dfmr(ddf, 2)) == prefixed(ONE_BLOCK)

@@ -11,6 +11,8 @@ import pytest
 
 import dask_dfmr
 
+pytestmark = pytest.mark.smoke
+
 ROOT = Path(dask_dfmr.__file__).parent
 MATHEMATICS = (
     "mixtures.family",

@@ -363,6 +363,7 @@ class TestOptions:
         with pytest.raises(ValueError, match="random_state must be"):
             aggregate(honest(3), random_state="seven")
 
+    @pytest.mark.smoke
     def test_references_past_a_threshold(self):
         auto = AggregationOptions()
         assert auto.references_among(ALL_PAIRS_UP_TO) is None
@@ -414,6 +415,7 @@ def fitted_alone():
 
 
 class TestGraph:
+    @pytest.mark.smoke
     def test_equal_to_memory(self):
         gm = fitted_alone()
         expected = aggregate(gm.estimates_, n_references=40, random_state=0)

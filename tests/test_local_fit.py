@@ -290,6 +290,7 @@ class TestStarts:
         assert_allclose(result.mixture.means[0], X.mean(axis=0), atol=1e-6)
 
 
+@pytest.mark.smoke
 class TestRows:
     def test_integers_are_computed_in_float64(self):
         X, start = problem()
@@ -327,6 +328,7 @@ class TestRows:
         assert_array_equal(X, before)
 
 
+@pytest.mark.smoke
 class TestOutcomes:
     """Bad rows never raise."""
 

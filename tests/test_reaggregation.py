@@ -72,6 +72,7 @@ class TestWithout:
         ],
     )
     @pytest.mark.parametrize("sizes", [(200,), (100, 400, 200)])
+    @pytest.mark.smoke
     def test_it_is_the_aggregate_of_the_others(self, options, sizes):
         estimates = some(sizes=sizes)
         whole = aggregate(estimates, random_state=0, **options)
@@ -225,6 +226,7 @@ class TestFiles:
         assert loaded.explain().equals(whole.explain())
         assert list(tmp_path.iterdir()) == [tmp_path / "a.dfmr"]
 
+    @pytest.mark.smoke
     def test_without_estimates(self, tmp_path):
         whole = aggregate(some(12), random_state=0)
         whole.save(tmp_path / "a.dfmr", estimates=False)
@@ -233,6 +235,7 @@ class TestFiles:
         with pytest.raises(ValueError, match="does not hold the local estimates"):
             loaded.without(3)
 
+    @pytest.mark.smoke
     def test_of_a_fit(self, tmp_path):
         with dask.config.set(scheduler="synchronous"):
             gm = GaussianMixture(2, random_state=0, refine=2, on_failed="ignore")
@@ -324,6 +327,7 @@ class TestFiles:
         with pytest.raises(ValueError, match="bytes long"):
             Aggregate.load(rewritten(path, arrays={"mixture/weights.npy": huge}))
 
+    @pytest.mark.smoke
     def test_pickles_are_not_opened(self, path):
         buffer = io.BytesIO()
         np.lib.format.write_array(buffer, np.array([print], dtype=object), allow_pickle=True)
@@ -348,6 +352,7 @@ class TestUpdate:
 
         return make_ddf(m, read)
 
+    @pytest.mark.smoke
     def test_it_is_a_fit_of_all_from_there(self):
         gm = self.fitted()
         start = gm.mixture_

@@ -71,6 +71,7 @@ def aggregate_once(engine_name, case, rho, **options):
     )
 
 
+@pytest.mark.smoke
 class TestFilter:
     @every_case
     def test_distances(self, case):

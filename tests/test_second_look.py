@@ -70,6 +70,7 @@ def _synchronous():
         yield
 
 
+@pytest.mark.smoke
 def test_a_wrong_optimum_is_replaced():
     pipeline, spoiled = fitted_with_wrong_optima([3, 11])
     assert np.flatnonzero(~spoiled.aggregate.decision.kept).tolist() == [3, 11]
@@ -80,6 +81,7 @@ def test_a_wrong_optimum_is_replaced():
     assert again.rows[4] == spoiled.rows[4]
 
 
+@pytest.mark.smoke
 def test_bad_rows_stay_out_and_their_first_estimate_stays():
     pipeline, spoiled = fitted_with_wrong_optima([3], bad=[7])
     assert np.flatnonzero(~spoiled.aggregate.decision.kept).tolist() == [3, 7]

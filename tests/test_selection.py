@@ -200,6 +200,7 @@ class TestScores:
 # -- what it finds -----------------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 class TestClean:
     def test_finds_the_number_of_components(self, clean):
         assert clean.n_components == 2

@@ -104,6 +104,7 @@ def undisturbed():
 class TestEveryRowIsInOneMachine:
     @pytest.mark.parametrize("lazy", [False, True])
     @pytest.mark.parametrize("labels", LABELS)
+    @pytest.mark.smoke
     def test_and_in_order(self, labels, lazy):
         X = make_x(labels=LABELS[labels])
         partitions = sources_of(X, "sensor", lazy=lazy)
@@ -287,6 +288,7 @@ class TestFit:
         assert gm.support_.all()
         assert abs(gm.means_ - TRUTH.means).max() > 0.3
 
+    @pytest.mark.smoke
     def test_the_bad_sensor_is_named(self):
         gm = make(rho=2.0).fit(make_x(factor=3.0))
         report = gm.partition_report_
@@ -312,6 +314,7 @@ class TestFit:
             a, b = GaussianMixture(2, random_state=0).fit(X), make(source=None).fit(X)
         assert same_bits(a.mixture_, b.mixture_)
 
+    @pytest.mark.smoke
     def test_rows_that_nobody_claims_can_be_left_out(self):
         def labels(i, n):
             return pd.Series(spread(i, n)).where(np.arange(n) % 10 > 0, None).to_numpy()

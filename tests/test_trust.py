@@ -81,6 +81,7 @@ class TestAggregationIsPinned:
         assert not any(is_aggregation(f"{stage}-0f") for stage in recorder.free)
 
     @pytest.mark.parametrize("which", [0, 1])
+    @pytest.mark.smoke
     def test_by_address(self, client, recorder, undisturbed, which):
         trusted = addresses(client)[which]
         gm = make(trusted_workers=[trusted]).fit(make_ddf(M))
@@ -189,6 +190,7 @@ class TestChecks:
             (1.5, TypeError, "addresses or names"),
         ],
     )
+    @pytest.mark.smoke
     def test_before_anything_is_submitted(self, client, recorder, value, error, message):
         with pytest.raises(error, match=message):
             make(trusted_workers=value).fit(make_ddf(M))
@@ -208,6 +210,7 @@ class TestChecks:
         assert {where for _, _, where in recorder.where} == {trusted}
         assert same_bits(found.mixture, undisturbed)
 
+    @pytest.mark.smoke
     def test_new_stages_are_pinned_unless_they_are_listed(self):
         assert is_aggregation(("dfmr_something_new-0f", 3))
         assert not is_aggregation(("dfmr_fit_partition-0f", 3))
