@@ -1,16 +1,16 @@
-"""Claim: the allocator setting of Dask's workers does not slow the local fits down, as it does scikit-learn's.
+"""Claim: the allocator setting of Dask's workers does not slow local fits down; it does slow scikit-learn down.
 
     python benchmarks/allocator.py [--rows 100000 --partitions 10 --repeats 5]
 
-Dask's nanny starts workers with MALLOC_TRIM_THRESHOLD_=65536: glibc gives freed memory back to the
-system at once, and code that allocates large arrays in a loop pays for fresh pages every time. Local
-fits of one process with the variable and without, in fresh processes, alternating: CPU seconds of
-the fits alone (linear algebra on one thread), medians. Everybody starts at the truth.
+Dask's nanny starts workers with MALLOC_TRIM_THRESHOLD_=65536. With this setting glibc returns freed memory to the
+system at once. Code that allocates large arrays in a loop then pays for fresh pages every time.
+
+The script runs the local fits of one process with and without the variable, alternating, each time in a fresh process.
+It prints median CPU seconds of the fits alone, with linear algebra on one thread. All fits start at the truth.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -20,7 +20,8 @@ from collections import defaultdict
 import dask
 import distributed  # noqa: F401  (brings the defaults of the nanny)
 import numpy as np
-from common import draw_partitions, population, print_machine, print_table
+from common import draw_partitions, population
+from output import benchmark_parser, print_table, recorded
 from sklearn.mixture import GaussianMixture
 
 from dask_dfmr import Mixture, fit_local
@@ -30,12 +31,12 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def fit_dfmr(rows: np.ndarray, start: Mixture, m: int) -> int:
-    """One local fit; how many passes it took."""
+    """Fit one partition with this package; return the number of passes."""
     return fit_local(rows, start.n_components, start=start, n_sources=m).n_iter
 
 
 def fit_sklearn(rows: np.ndarray, start: Mixture, m: int) -> int:
-    """The same by scikit-learn, to its default tolerance."""
+    """Fit one partition with scikit-learn to its default tolerance; return the number of passes."""
     gm = GaussianMixture(
         start.n_components,
         weights_init=start.weights,
@@ -49,17 +50,17 @@ FITS = {"dask_dfmr": fit_dfmr, "scikit-learn": fit_sklearn}
 
 
 def print_seconds(name: str, n: int, m: int) -> None:
-    """In a process of its own: CPU seconds and passes of all fits."""
+    """Run all fits and print their CPU seconds and passes; :func:`measure` calls this in a process of its own."""
     truth = population(0.1, 1)
     partitions = draw_partitions(truth, m, n, np.random.default_rng(0))
-    FITS[name](partitions[0][:5000], truth, m)  # whatever is done once a process
+    FITS[name](partitions[0][:5000], truth, m)  # imports and caches, once a process
     began = time.process_time()
     passes = sum(FITS[name](rows, truth, m) for rows in partitions)
     print(time.process_time() - began, passes)
 
 
 def measure(name: str, trim: str | None, n: int, m: int) -> tuple[float, int]:
-    """CPU seconds and passes in a fresh process."""
+    """CPU seconds and passes in a fresh process; ``trim`` is the value of the variable, None leaves it unset."""
     env = {**os.environ, **dict.fromkeys(THREADS, "1")}
     env.pop(VARIABLE, None)
     if trim is not None:
@@ -71,26 +72,28 @@ def measure(name: str, trim: str | None, n: int, m: int) -> tuple[float, int]:
 
 
 def main() -> None:
-    """Print the table, or be one of the processes behind it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Print the table, or with ``--child`` measure one of its cells."""
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--rows", type=int, default=100_000, help="of a partition")
     parser.add_argument("--partitions", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--child", choices=FITS, help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=FITS, help="used by the script itself")
     options = parser.parse_args()
     if options.child:
         print_seconds(options.child, options.rows, options.partitions)
         return
-    print_machine()
+    with recorded(options):
+        compare(options.rows, options.partitions, options.repeats)
+
+
+def compare(n: int, m: int, repeats: int) -> None:
+    """Print medians of ``repeats`` runs on ``m`` partitions of ``n`` rows."""
     trim = str(dask.config.get("distributed.nanny.pre-spawn-environ")[VARIABLE])
     found = defaultdict(list)
-    for _ in range(options.repeats):
+    for _ in range(repeats):
         for name in FITS:
             for setting in (None, trim):
-                seconds = measure(name, setting, options.rows, options.partitions)
-                found[name, setting].append(seconds)
+                found[name, setting].append(measure(name, setting, n, m))
     rows = []
     for name in FITS:
         without, with_trim = (

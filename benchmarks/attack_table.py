@@ -1,4 +1,4 @@
-"""Claim: what each method makes of each attack, published with its worst cases.
+"""Claim: the errors of each method under each attack are published with their worst cases.
 
     python benchmarks/attack_table.py                                # K = 5, d = 10, 20 machines; 20 CPU minutes
     python benchmarks/attack_table.py --quick                        # one population, two rates, coarse search
@@ -7,13 +7,13 @@
 
 Populations of the paper's design, machines of 5,000 rows fitted from pilots and not from the truth
 (``honest_fits.py``). A share of the machines is bad. An attack with a grid of strengths tries all of them against each
-method, and the worst one counts, in each of the two columns its own. Printed are errors over that of
-the oracle, the reduction of exactly the honest machines, as mean / largest over populations: "par" is the error of
-all parameters in standard errors (``metrics.parameter_error``), W1 the paper's distance. W1 of one population is
-noisy, and its ratios may well be below 1.
+method. The worst strength counts, separately for each of the two kinds of error. The tables show errors over that of
+the oracle, the reduction of exactly the honest machines, as mean / largest over populations. "par" is the error of all
+parameters in standard errors (``metrics.parameter_error``), and W1 the paper's distance. W1 of one population is noisy,
+and its ratios may well be below 1.
 
-Results are kept in a folder, attack by attack, and only what is missing is computed: delete it after
-a change of the code.
+Results are kept in a folder, attack by attack, and only missing ones are computed. Delete the folder after a change of
+the code.
 """
 
 from __future__ import annotations
@@ -22,23 +22,18 @@ import argparse
 import json
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from attack_table_picture import draw_breakdown_curves
-from common import print_machine, print_table
 from honest_fits import Setting, honest_fits
+from output import benchmark_parser, print_table, recorded
+from trimmed_reduction import trimmed_reduction
 
-from dask_dfmr import (
-    Aggregate,
-    AggregationError,
-    LocalEstimate,
-    Mixture,
-    aggregate,
-    mixing_distance,
-)
+from dask_dfmr import AggregationError, LocalEstimate, Mixture, aggregate, mixing_distance
 from dask_dfmr.attacks import ATTACKS, Adversary, default_methods, recruit
 from dask_dfmr.mixtures.information import Information
 from dask_dfmr.mixtures.metrics import parameter_error, truth_information
@@ -47,14 +42,14 @@ RATES = (0.1, 0.2, 0.3, 0.4)
 CACHE = Path(__file__).with_name("cache")
 
 NONE, MALFORMED = "none", "malformed messages"
-"""Two more rows: no attack, against the reduction of all; and the worst of all malformed messages."""
+"""Two more rows: no attack, and the worst of all malformed messages."""
 
 MESSAGES = [a.name for a in ATTACKS.values() if a.kind == "messages"]
 ROWS = [NONE, *(a.name for a in ATTACKS.values() if a.kind == "estimates"), MALFORMED]
 
 
 class Result(NamedTuple):
-    """Of one strength: errors over the oracle's, and shares of machines that were kept."""
+    """Errors over the oracle's under one strength, and shares of the honest and of the bad machines kept."""
 
     strength: float
     par: float
@@ -64,7 +59,7 @@ class Result(NamedTuple):
 
 
 class Case(NamedTuple):
-    """A population, its machines, and who of them is bad at a rate."""
+    """A population, the information of its rows, and its machines with the bad ones among them."""
 
     truth: Mixture
     about: Information
@@ -74,7 +69,7 @@ class Case(NamedTuple):
 def cases(
     setting: Setting, n_sources: int, rates: Sequence[float], folder: Path
 ) -> dict[float, Case]:
-    """One per rate, and the rate 0."""
+    """The cases of all rates, and of the rate 0, by rate."""
     truth, estimates = honest_fits(setting, folder)
     about = truth_information(truth)
     return {
@@ -86,7 +81,7 @@ def cases(
 def attempts(
     attack: str, adversary: Adversary, quick: bool
 ) -> Iterator[tuple[float, list[LocalEstimate | dict[str, Any]]]]:
-    """Everything that an attack tries: strengths, and what the machines send."""
+    """All strengths of an attack, each with the messages of the machines."""
     if attack == NONE:
         yield 0.0, adversary.estimates
     elif attack == MALFORMED:
@@ -97,16 +92,41 @@ def attempts(
             yield strength, adversary.corrupt(attack, strength).estimates
 
 
-def measure(case: Case, result: Aggregate | None, strength: float) -> Result:
-    """Errors of a result; without one they are infinite."""
-    if result is None:
+Combined = tuple[Mixture, np.ndarray]
+"""The mixture of a method, and which estimates it kept."""
+
+Method = Callable[[list[Any]], Combined]
+
+
+def aggregated(estimates: list[Any], options: dict[str, Any]) -> Combined:
+    """The result of ``aggregate``."""
+    result = aggregate(estimates, random_state=0, **options)
+    return result.mixture, result.decision.kept
+
+
+def trimmed(estimates: list[Any]) -> Combined:
+    """The result of the trimmed reduction."""
+    result = trimmed_reduction(estimates, random_state=0)
+    return result.mixture, result.kept
+
+
+METHODS: dict[str, Method] = {
+    name: partial(aggregated, options=options) for name, options in default_methods().items()
+} | {"trim": trimmed}
+
+
+def measure(case: Case, method: Method, estimates: list[Any], strength: float) -> Result:
+    """Errors of a method's result; they are infinite where it raises the documented error."""
+    try:
+        mixture, kept = method(estimates)
+    except AggregationError:
         return Result(strength, np.inf, np.inf, np.nan, np.nan)
     oracle = case.adversary.mixture(*case.adversary.origin)
     mine, best = (
         (parameter_error(m, case.truth, case.about), mixing_distance(m, case.truth))
-        for m in (result.mixture, oracle)
+        for m in (mixture, oracle)
     )
-    kept, bad = result.decision.kept, case.adversary.is_bad
+    bad = case.adversary.is_bad
     return Result(
         strength,
         mine[0] / best[0],
@@ -116,69 +136,65 @@ def measure(case: Case, result: Aggregate | None, strength: float) -> Result:
     )
 
 
-def aggregate_or_none(estimates: list[Any], options: dict[str, Any]) -> Aggregate | None:
-    """The documented error is no result."""
-    try:
-        return aggregate(estimates, random_state=0, **options)
-    except AggregationError:
-        return None
-
-
 def try_attack(
-    attack: str, case: Case, methods: dict[str, dict[str, Any]], quick: bool
+    attack: str, case: Case, methods: Sequence[str], quick: bool
 ) -> dict[str, list[Result]]:
-    """Per method the results of all strengths."""
+    """The results of all strengths, by method."""
     found: dict[str, list[Result]] = {name: [] for name in methods}
     for strength, estimates in attempts(attack, case.adversary, quick):
-        for name, options in methods.items():
-            found[name].append(measure(case, aggregate_or_none(estimates, options), strength))
+        for name in methods:
+            found[name].append(measure(case, METHODS[name], estimates, strength))
     return found
+
+
+Table = dict[str, dict[float, dict[str, list[Result]]]]
+"""Attack -> rate -> method -> results of all strengths, of one population."""
 
 
 def results_of(
     setting: Setting, n_sources: int, rates: Sequence[float], options: argparse.Namespace
-) -> dict[str, dict[float, dict[str, list[Result]]]]:
-    """Attack -> rate -> method -> results; what is in files is not computed again."""
+) -> Table:
+    """The results of one population; those in files are not computed again."""
     every: dict[float, Case] = {}
-    table: dict[str, dict[float, dict[str, list[Result]]]] = {}
-    methods = {k: v for k, v in default_methods().items() if k in options.methods}
+    table: Table = {}
     for attack in options.attacks:
         table[attack] = {}
         for rate in (0.0,) if attack == NONE else rates:
             label = f"{setting.name}_first{n_sources}_{attack}_{rate:g}{'_quick' * options.quick}"
             path = options.cache / "attack_table" / f"{label.replace(' ', '_')}.json"
             known = json.loads(path.read_text()) if path.exists() else {}
-            missing = {k: v for k, v in methods.items() if k not in known}
+            missing = [name for name in options.methods if name not in known]
             if missing:
                 every = every or cases(setting, n_sources, rates, options.cache / "fits")
                 known |= try_attack(attack, every[rate], missing, options.quick)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(json.dumps(known))
-            table[attack][rate] = {k: [Result(*r) for r in known[k]] for k in methods}
+            table[attack][rate] = {k: [Result(*r) for r in known[k]] for k in options.methods}
     return table
 
 
 def worst(results: Sequence[Result], column: str) -> float:
-    """What the attacker reaches at best."""
+    """The largest error of all strengths."""
     return max(getattr(result, column) for result in results)
 
 
 def cell(values: Sequence[float]) -> str:
-    """Mean and largest."""
+    """Mean and largest value, as text."""
     return f"{short(float(np.mean(values)))} / {short(max(values))}"
 
 
 def short(value: float) -> str:
-    """Two decimals where they say something."""
+    """A number as text, with two decimals below 10."""
     return f"{value:.2f}" if value < 10 else f"{value:.0f}" if value < 1e4 else f"{value:.0e}"
 
 
-def print_tables(
-    tables: Sequence[dict[str, dict[float, dict[str, list[Result]]]]],
-    rates: Sequence[float],
-    methods: Sequence[str],
-) -> None:
-    """One per rate and kind of error."""
+def mean_par(tables: Sequence[Table], attack: str, rate: float, method: str) -> float:
+    """Mean over populations of the error of the parameters under the worst strength."""
+    return float(np.mean([worst(t[attack][rate][method], "par") for t in tables]))
+
+
+def print_tables(tables: Sequence[Table], rates: Sequence[float], methods: Sequence[str]) -> None:
+    """Print a table for each kind of error and rate."""
     for column, title in (("par", "parameters"), ("w1", "W1")):
         for rate in rates:
             print(f"{title}, {rate:.0%} bad: error / oracle's, mean / largest\n")
@@ -192,21 +208,14 @@ def print_tables(
             print_table(["attack", *methods], lines)
 
 
-def print_summary(
-    tables: Sequence[dict[str, dict[float, dict[str, list[Result]]]]],
-    rates: Sequence[float],
-    methods: Sequence[str],
-) -> None:
-    """Per method, over all attacks: the worst mean ratio, how many attacks cost a fifth, and honest machines kept."""
+def print_summary(tables: Sequence[Table], rates: Sequence[float], methods: Sequence[str]) -> None:
+    """Print for each method the worst attack, the number of attacks that cost a fifth, and honest machines kept."""
     lines = []
     for method in methods:
         line = [method]
         for rate in rates:
-            means = {
-                attack: np.mean([worst(t[attack][rate][method], "par") for t in tables])
-                for attack in tables[0]
-                if attack != NONE
-            }
+            attacks = [attack for attack in tables[0] if attack != NONE]
+            means = {attack: mean_par(tables, attack, rate, method) for attack in attacks}
             top = max(means, key=means.__getitem__)
             many = sum(value > 1.2 for value in means.values())
             line.append(f"{short(means[top])} ({top}), {many} of {len(means)}")
@@ -226,39 +235,33 @@ def print_summary(
 
 def main() -> None:
     """Print the tables, and draw the picture if asked to."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    every = list(default_methods())
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--machines", type=int, default=20, help="at most 100")
     parser.add_argument("--overlaps", type=float, nargs="+", default=[0.1, 0.3])
     parser.add_argument("--seeds", type=int, nargs="+", default=[101])
-    parser.add_argument("--methods", nargs="+", default=every, choices=every)
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--attacks", nargs="+", default=ROWS, choices=ROWS)
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder of fits and results")
     parser.add_argument("--picture", type=Path)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    print_machine()
     rates = (0.2, 0.4) if options.quick else RATES
     settings = [Setting(o, s) for o in options.overlaps for s in options.seeds]
     settings = settings[:1] if options.quick else settings
-    started = time.process_time()
-    tables = [results_of(s, options.machines, rates, options) for s in settings]
-    print(
-        f"{options.machines} machines x {settings[0].n_rows} rows, K = 5, d = 10, {len(settings)} populations "
-        f"(overlaps {options.overlaps}, seeds {options.seeds}); {time.process_time() - started:.0f} CPU seconds\n"
-    )
-    print_tables(tables, rates, options.methods)
-    print_summary(tables, rates, options.methods)
+    with recorded(options):
+        started = time.process_time()
+        tables = [results_of(s, options.machines, rates, options) for s in settings]
+        print(
+            f"{options.machines} machines x {settings[0].n_rows} rows, K = 5, d = 10, {len(settings)} populations "
+            f"(overlaps {options.overlaps}, seeds {options.seeds}); {time.process_time() - started:.0f} CPU seconds\n"
+        )
+        print_tables(tables, rates, options.methods)
+        print_summary(tables, rates, options.methods)
     if options.picture:
         curves = {
             attack: {
-                method: [
-                    float(np.mean([worst(t[attack][rate][method], "par") for t in tables]))
-                    for rate in rates
-                ]
+                method: [mean_par(tables, attack, rate, method) for rate in rates]
                 for method in options.methods
             }
             for attack in options.attacks

@@ -9,7 +9,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, and a marker each, so that lines are told apart without colours too.
+# Okabe and Ito's palette with a marker for each line, so that lines differ without colours too.
 LOOKS = {
     "mr": {"color": "#999999", "marker": "x"},
     "coat": {"color": "#E69F00", "marker": "^"},
@@ -25,7 +25,7 @@ MOST, LEAST = 10.0, 0.8
 """Errors beyond these are drawn at the edge."""
 
 FAIR = 1.2
-"""What is below this is shaded."""
+"""The area below this error is shaded."""
 
 COLUMNS = 5
 
@@ -33,7 +33,7 @@ COLUMNS = 5
 def draw_breakdown_curves(
     path: Path, rates: Sequence[float], curves: Mapping[str, Mapping[str, Sequence[float]]]
 ) -> None:
-    """A panel per attack, a line per method: error over the oracle's against the share of bad machines."""
+    """Draw error over the oracle's against the share of bad machines: a panel per attack, a line per method."""
     n_rows = -(-len(curves) // COLUMNS)
     with mpl.rc_context({"font.size": 12, "axes.edgecolor": "#999999"}):
         figure = Figure(
@@ -49,7 +49,7 @@ def draw_breakdown_curves(
             )
             for i, (method, look) in enumerate(LOOKS.items()):
                 if method in lines:
-                    # The later ones lie on top: what they hide must stick out.
+                    # Later lines lie on top of earlier ones, which must be wider to be seen.
                     width, size = 3.6 - 0.27 * i, 10 - 0.6 * i
                     shown = np.clip(lines[method], LEAST, MOST)
                     label = NAMES.get(method, method)

@@ -3,15 +3,14 @@
     python benchmarks/audit.py                # about 3 minutes
     python benchmarks/audit.py --draws 5      # fewer draws of each
 
-Of 20 partitions of 2,000 rows one is spoilt, in a column or component that is drawn at random. "Named": the kind of the
-finding is right, and so are the columns (the component) that it names, from the estimates alone; for the last line
-``audit(X)`` refits. Populations: MixSim's definition, K = 3 in 5 columns, overlap .05. Honest: partitions that are
-left out although nothing was done to them, by a ``false_exclusion_rate`` of .2.
+Of 20 partitions of 2,000 rows one is spoilt, in a column or component that is drawn at random. A spoilt partition
+counts as named if the kind of the finding and its columns (its component) are right, from the estimates alone. For
+the last line ``audit(X)`` also fits again. Populations: MixSim's definition, K = 3 in 5 columns, overlap .05. The line
+"honest" counts clean partitions that a ``false_exclusion_rate`` of .2 excludes.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 import warnings
 from collections import Counter
@@ -20,24 +19,18 @@ from itertools import islice
 
 import dask
 import numpy as np
-from common import (
-    draw_partitions,
-    draw_rows,
-    estimates_around,
-    population,
-    print_machine,
-    print_table,
-)
+from common import draw_partitions, draw_rows, estimates_around, population
 from mixsim import mixsim
+from output import benchmark_parser, print_table, recorded
 
 from dask_dfmr import GaussianMixture, LocalEstimate, Mixture, aggregate, fit_local
-from dask_dfmr.aggregation.rerun import explanation_table, standard_errors_of
 from dask_dfmr.explanation.causes import explain_estimate
+from dask_dfmr.explanation.table import explanation_table, standard_errors_of
 
 M, N, K, D = 20, 2000, 3, 5
 Rows = np.ndarray
 Spoilt = tuple[Rows, set[str], set[int]]
-"""Rows, kinds that are right, and what the finding has to name: columns, or a component."""
+"""Rows, the kinds of finding that are right, and the columns or the component that the finding has to name."""
 
 
 def times(factor: float) -> Callable[[Mixture, np.random.Generator], Spoilt]:
@@ -66,7 +59,7 @@ def offset(truth: Mixture, rng: np.random.Generator) -> Spoilt:
 
 
 def sign(truth: Mixture, rng: np.random.Generator) -> Spoilt:
-    """One column turned round."""
+    """One column with the opposite sign."""
     rows, j = draw_rows(truth, N, rng), int(rng.integers(D))
     rows[:, j] *= -1
     return rows, {"sign"}, {j}
@@ -107,17 +100,17 @@ CORRUPTIONS: dict[str, Callable[[Mixture, np.random.Generator], Spoilt]] = {
 
 
 def fits(rows: list[Rows], start: Mixture) -> list[LocalEstimate]:
-    """Honest rows from the truth; they are many and quickly fitted so."""
+    """Estimates of clean partitions; they start at the truth, which makes many fits quick."""
     return [fit_local(X, K, start=start, n_sources=M) for X in rows]
 
 
 def is_right(kind: str, kinds: set[str], named: set[int], wanted: set[int]) -> bool:
-    """Whether the cause, and where it is, are named."""
+    """Whether a finding names the kind of damage and its place."""
     return kind in kinds and (not wanted or named == wanted)
 
 
 def corruption(name: str, draws: int) -> list[str]:
-    """One line of the table."""
+    """The line of one kind of damage: how many partitions were excluded and how many of them named."""
     counts: Counter[str] = Counter()
     others: Counter[str] = Counter()
     clock = 0.0
@@ -150,7 +143,7 @@ def corruption(name: str, draws: int) -> list[str]:
 
 
 def honest(draws: int) -> list[str]:
-    """Partitions that are left out by chance."""
+    """The line of clean partitions that are excluded by chance."""
     kinds: Counter[str] = Counter()
     for draw in range(draws):
         rng = np.random.default_rng([draw, 77])
@@ -165,7 +158,7 @@ def honest(draws: int) -> list[str]:
 
 
 def other_optimum(draws: int) -> list[str]:
-    """A partition that is fitted from a start in another optimum, refitted by ``audit(X)``."""
+    """The line of partitions whose fits ended in another optimum; ``audit(X)`` fits them again."""
     counts: Counter[str] = Counter()
     for draw in range(10 * draws):
         rng = np.random.default_rng([draw, 99])
@@ -198,7 +191,7 @@ def other_optimum(draws: int) -> list[str]:
 
 
 def again(m: int) -> list[str]:
-    """CPU times of aggregating again, the least of three, K = 5 in 10 columns."""
+    """CPU times of aggregating again, the smallest of three; K = 5 in 10 columns."""
     truth = population(0.1, 1)
     rng = np.random.default_rng(0)
     estimates = list(islice(estimates_around(truth, 5000, rng), m))
@@ -229,21 +222,21 @@ def again(m: int) -> list[str]:
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--draws", type=int, default=20)
     parser.add_argument("--only", choices=("causes", "times"))
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     dask.config.set(scheduler="synchronous")
-    print_machine()
-    if options.only != "times":
-        lines = [corruption(name, options.draws) for name in CORRUPTIONS]
-        lines += [honest(options.draws), other_optimum(options.draws)]
-        header = ["what was done", "draws", "left out", "named", "named instead", "audit"]
-        print_table(header, lines)
-    if options.only != "causes":
-        header = ["m", "aggregate", "without", "with_rho", "yardstick", "one finding"]
-        print_table(header, [again(m) for m in (100, 1000)])
+    with recorded(options):
+        if options.only != "times":
+            lines = [corruption(name, options.draws) for name in CORRUPTIONS]
+            lines += [honest(options.draws), other_optimum(options.draws)]
+            header = ["what was done", "draws", "left out", "named", "named instead", "audit"]
+            print_table(header, lines)
+        if options.only != "causes":
+            header = ["m", "aggregate", "without", "with_rho", "yardstick", "one finding"]
+            print_table(header, [again(m) for m in (100, 1000)])
 
 
 if __name__ == "__main__":

@@ -1,19 +1,18 @@
-"""Claim: honest machines alone make no groups as far apart as ``grouping.py`` asks of rivals.
+"""Claim: clean machines alone form no groups as far apart as ``grouping.py`` requires of rival groups.
 
     python benchmarks/chance_groups.py               # five minutes
 
-Estimates of honest machines are drawn from their law of many rows. Printed is how many times the distance within is
-that between groups, for the best division of each draw: 99 % of the draws and the largest of them, what is asked for
-(``1 + CHANCE / sqrt(df)``, between 1.2 and 2), and the factor of 1 / sqrt(df) that the largest would have needed.
+Estimates of clean machines are drawn from their law for many rows. For the best division of each draw, the script
+computes the separation: the distance between groups over the distance within. It prints the 99 % quantile over the
+draws, the largest draw, and the required separation (``1 + CHANCE / sqrt(df)``, between 1.2 and 2). The last column is
+the factor of 1 / sqrt(df) that the largest draw would have needed.
 """
 
 from __future__ import annotations
 
-import argparse
-
 import numpy as np
-from common import print_machine, print_table
 from mixsim import mixsim
+from output import benchmark_parser, print_table, recorded
 
 from dask_dfmr import Mixture
 from dask_dfmr.aggregation.groups import CHANCE, LEAST_SEPARATION, SEPARATION, groups_of
@@ -30,7 +29,7 @@ N_ROWS = 5000
 def best_separation(
     truth: Mixture, about: Information, law: tuple[Law, float], m: int, rng: np.random.Generator
 ) -> float:
-    """The largest separation at which draws of honest machines are still called groups; 1 for none."""
+    """The largest separation at which one draw of ``m`` clean machines still counts as groups; 1 for none."""
     family = truth.family
     v = about.errors(rng.standard_normal((m, len(about.normal)))) / np.sqrt(N_ROWS)
     stack = l2.Stack(*family.displaced(v, (truth.weights, truth.components)))
@@ -44,11 +43,17 @@ def best_separation(
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--repetitions", type=int, default=100)
     options = parser.parse_args()
-    print_machine()
-    lines = []
+    with recorded(options):
+        lines = table_lines(options.repetitions)
+        print_table(["K, d", "df", "machines", "99 %", "largest", "asked", "factor"], lines)
+
+
+def table_lines(repetitions: int) -> list[list[object]]:
+    """One line per size of the mixture and number of machines."""
+    lines: list[list[object]] = []
     for k, d in SETTINGS:
         truth = mixsim(k, d, 0.1, 1) if k > 1 else Mixture([1.0], np.zeros((1, d)), [np.eye(d)])
         rng = np.random.default_rng(0)
@@ -59,14 +64,14 @@ def main() -> None:
             draws = np.array(
                 [
                     best_separation(truth, about, law, m, np.random.default_rng((k, d, m, r)))
-                    for r in range(options.repetitions)
+                    for r in range(repetitions)
                 ]
             )
             largest = draws.max()
             factor = (largest - 1) * np.sqrt(law[0].df)
             numbers = (np.quantile(draws, 0.99), largest, asked, factor)
             lines.append([f"{k}, {d}", f"{law[0].df:.0f}", m, *(f"{x:.2f}" for x in numbers)])
-    print_table(["K, d", "df", "machines", "99 %", "largest", "asked", "factor"], lines)
+    return lines
 
 
 if __name__ == "__main__":

@@ -1,24 +1,17 @@
-"""What the benchmark scripts share: populations, partitions, tables, CPU clocks and the words for the machine."""
+"""Populations, partitions, local estimates and CPU clocks that the benchmark scripts share."""
 
 from __future__ import annotations
 
-import os
-import platform
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import dask
-import distributed
 import numpy as np
-import scipy
-import sklearn
 from dask.callbacks import Callback
 
-import dask_dfmr
 from dask_dfmr import LocalEstimate, Mixture
 from dask_dfmr.mixtures.gaussian import Gaussian
 
@@ -29,36 +22,36 @@ SEEDS = (1, 2)
 
 
 def population(overlap: float, seed: int) -> Mixture:
-    """A MixSim population of the paper's design, K = 5 in 10 columns; see data/README.md."""
+    """A MixSim population of the paper's design: 5 components in 10 columns; see data/README.md."""
     with np.load(Path(__file__).with_name("data") / "populations.npz") as data:
         return Mixture(*(data[f"o{overlap:g}_s{seed}_{x}"] for x in ("weights", "means", "covs")))
 
 
 def populations() -> Iterator[tuple[float, int, Mixture]]:
-    """All six of them: overlap, seed, mixture."""
+    """All six populations of the file, each with its overlap and its seed."""
     for overlap in OVERLAPS:
         for seed in SEEDS:
             yield overlap, seed, population(overlap, seed)
 
 
 def draw_rows(mixture: Mixture, n: int, rng: np.random.Generator) -> np.ndarray:
-    """``n`` rows in random order."""
+    """``n`` rows of a mixture, shape (n, n_features), in random order."""
     rows, _ = mixture.sample(n, np.random.RandomState(rng.integers(2**31)))
     return rows[rng.permutation(n)]
 
 
 def draw_partitions(mixture: Mixture, m: int, n: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """The rows of ``m`` honest machines."""
+    """``m`` clean partitions of ``n`` rows each."""
     return [draw_rows(mixture, n, rng) for _ in range(m)]
 
 
 def estimates_around(
     center: Mixture, n_rows: int, rng: np.random.Generator
 ) -> Iterator[LocalEstimate]:
-    """Without end: local estimates as ``n_rows`` rows each would give them, had they no overlap.
+    """An endless stream of local estimates as fits of ``n_rows`` rows each would give them without overlap.
 
-    Drawn from the normal law whose covariance is the inverse complete-data information, which is
-    what estimates have where responsibilities are 0 or 1; with overlap they lie farther apart.
+    They are drawn from a normal law around ``center``. Its covariance is the inverse of the information that rows with
+    known components hold. Estimates of rows whose components overlap lie farther apart than these.
     """
     family, origin = center.family, (center.weights, center.components)
     n_coordinates = len(family.coordinates(*origin, origin))
@@ -75,7 +68,10 @@ def estimates_around(
 
 
 class StageClock(Callback):
-    """CPU seconds and rows passed through EM, by stage of the graph; for the synchronous scheduler."""
+    """CPU seconds (``cpu``) and rows that went through EM (``rows``), by stage of the graph.
+
+    It works with the synchronous scheduler only.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,7 +101,7 @@ class StageClock(Callback):
 
 @contextmanager
 def counted_rows() -> Iterator[list[int]]:
-    """How many rows went through ``em_pass`` so far, as a list of one number."""
+    """Count the rows that go through ``em_pass``; the count is the only entry of the list."""
     count, em_pass = [0], Gaussian.em_pass
 
     def counting(self: Gaussian, X: Any, *point: Any) -> Any:
@@ -117,33 +113,3 @@ def counted_rows() -> Iterator[list[int]]:
         yield count
     finally:
         Gaussian.em_pass = em_pass
-
-
-# -- words ---------------------------------------------------------------------------------------
-
-
-def print_machine() -> None:
-    """The machine and the versions behind a table."""
-    print(f"Machine: {os.cpu_count()} cores, {_cpu_model()}, {platform.system()}")
-    versions = {"Python": platform.python_version()} | {
-        module.__name__: module.__version__
-        for module in (dask_dfmr, np, scipy, sklearn, dask, distributed)
-    }
-    print(", ".join(f"{name} {version}" for name, version in versions.items()), end="\n\n")
-
-
-def _cpu_model() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.machine()
-
-
-def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A markdown table that is also readable as it stands."""
-    cells = [[str(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
-    for line in (header, ["-" * width for width in widths], *cells):
-        padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        print(f"| {' | '.join(padded)} |", flush=True)
-    print()

@@ -1,19 +1,18 @@
-"""Claim: distances cost a fraction of a microsecond per pair of components, and an aggregation a tenth of a second.
+"""Claim: a pair of components costs a fraction of a microsecond, and an aggregation a tenth of a second.
 
     python benchmarks/distances.py [--repeats 9]
 
-1. Log product integrals of all pairs of two sets of components, on one thread: CPU microseconds per
-   pair, compiled and in NumPy (batched Cholesky). "with floors": with the bound that skips negligible
-   pairs switched on, as in a tile of the distance matrix.
-2. All distances between m = 100 local estimates (K = 5, d = 10, n = 2,000 rows, at the sampling scale of a
-   MixSim population) and the whole aggregation: distances, filter, reduction. Beside them the share of
-   pairs of components that the bound skips, and by how much distances change through it. One set
-   of estimates is clean; of the other, 30 % are moved far away.
+1. Log product integrals of all pairs of two sets of components, on one thread: CPU microseconds per pair, compiled and
+   in NumPy (batched Cholesky). "with floors" is the same with the bound that skips negligible pairs, as in a tile of
+   the distance matrix.
+2. All distances between m = 100 local estimates (K = 5, d = 10, n = 2,000 rows) and the whole aggregation: distances,
+   filter, reduction. The estimates scatter about a MixSim population as sampling makes them. Beside the times stand
+   the share of pairs of components that the bound skips and the change of distances through it. One set of estimates
+   is clean; of the other, 30 % are moved far away.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 from itertools import islice
@@ -21,8 +20,9 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from common import estimates_around, population, print_machine, print_table
+from common import estimates_around, population
 from mixsim import mixsim
+from output import benchmark_parser, print_table, recorded
 
 from dask_dfmr import LocalEstimate, Mixture, aggregate, pairwise_l2
 from dask_dfmr.mixtures import distances as l2
@@ -35,7 +35,7 @@ ENGINES = ("numpy", "numba")
 
 
 def cpu_seconds(function: Callable[..., Any], *args: Any, repeats: int) -> dict[str, float]:
-    """Median CPU seconds of a call by both engines, which take turns; the first calls do not count."""
+    """Median CPU seconds of a call with each engine; the engines alternate, and their first calls do not count."""
     seconds: dict[str, list[float]] = {name: [] for name in ENGINES}
     for repeat in range(repeats + 1):
         for name in ENGINES:
@@ -51,7 +51,7 @@ def cpu_seconds(function: Callable[..., Any], *args: Any, repeats: int) -> dict[
 
 
 def pair_row(d: int, n: int, covariance_type: str, repeats: int) -> list[str]:
-    """Microseconds a pair at one number of columns."""
+    """One line of the first table: CPU microseconds per pair of components in ``d`` columns."""
     family = Gaussian(covariance_type)
     a, b = (pooled_components(d, n, covariance_type, seed) for seed in (1, 2))
     plain = cpu_seconds(family.log_product_integral, a, b, repeats=repeats)
@@ -68,7 +68,7 @@ def pair_row(d: int, n: int, covariance_type: str, repeats: int) -> list[str]:
 
 
 def pooled_components(d: int, n: int, covariance_type: str, seed: int) -> Components:
-    """The components of n / 5 local estimates of a population of five: means and covariances, or variances."""
+    """Means and covariances (or variances) of ``n`` components, those of n / 5 local estimates of five each."""
     center, rng = mixsim(5, d, 0.1, seed), np.random.default_rng(seed)
     estimates = islice(estimates_around(center, 200 * d, rng), n // 5)
     stack = l2.stack_mixtures([e.mixture for e in estimates if e.mixture is not None])
@@ -89,7 +89,7 @@ def far_away(estimate: LocalEstimate) -> LocalEstimate:
 
 
 def aggregation_row(label: str, estimates: list[LocalEstimate], repeats: int) -> list[str]:
-    """Milliseconds of distances and of the aggregation, and what the bound does."""
+    """One line of the second table: CPU milliseconds of distances and aggregation, and the effect of the bound."""
     mixtures = [e.mixture for e in estimates if e.mixture is not None]
     distances = cpu_seconds(pairwise_l2, mixtures, repeats=repeats)
     whole = cpu_seconds(aggregate, estimates, repeats=repeats)
@@ -104,7 +104,7 @@ def aggregation_row(label: str, estimates: list[LocalEstimate], repeats: int) ->
 
 
 def effect_of_bound(mixtures: list[Mixture]) -> tuple[float, float]:
-    """Share of the pairs of components that are skipped; the largest change of D^2 over <f, f> + <g, g>."""
+    """Share of pairs of components that the bound skips, and the largest change of D^2 over <f, f> + <g, g>."""
     family, stack = mixtures[0].family, l2.stack_mixtures(mixtures)
     with engine.use("numba"):
         log_self = l2.log_self_products(family, stack)
@@ -126,7 +126,7 @@ def tile(
     *,
     with_floor: bool,
 ) -> np.ndarray:
-    """All distances, with or without the bound; counts the skipped pairs of components and all of them."""
+    """All distances, with or without the bound; adds the skipped pairs and all pairs to ``counts``."""
     integrals = Gaussian.log_product_integral
 
     def counted(self: Gaussian, a: Any, b: Any, floor: Any = None) -> np.ndarray:
@@ -145,38 +145,35 @@ def tile(
 
 def main() -> None:
     """Print both tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--repeats", type=int, default=9)
-    repeats = parser.parse_args().repeats
-    print_machine()
-    with single_threaded_blas():
-        rows = [
-            pair_row(d, n, covariance_type, repeats)
-            for covariance_type in ("full", "diag")
-            for d, n in ((3, 250), (10, 250), (30, 120), (50, 60))
-        ]
-        print_table(("d", "NumPy us", "numba us", "x", "numba us, with floors"), rows)
-        rng = np.random.default_rng(0)
-        rows = []
-        for overlap in (0.1, 0.3):
-            clean = list(islice(estimates_around(population(overlap, 1), 2_000, rng), 100))
-            bad = [far_away(e) if i % 10 < 3 else e for i, e in enumerate(clean)]
-            rows.append(aggregation_row(f"overlap {overlap}, clean", clean, repeats))
-            rows.append(aggregation_row(f"overlap {overlap}, 30 % far", bad, repeats))
-        print_table(
-            (
-                "m = 100",
-                "distances, NumPy ms",
-                "numba ms",
-                "aggregate, NumPy ms",
-                "numba ms",
-                "skipped",
-                "change of D^2",
-            ),
-            rows,
-        )
+    options = parser.parse_args()
+    with recorded(options), single_threaded_blas():
+        print_pairs(options.repeats)
+        print_aggregations(options.repeats)
+
+
+def print_pairs(repeats: int) -> None:
+    """The first table."""
+    rows = [
+        pair_row(d, n, covariance_type, repeats)
+        for covariance_type in ("full", "diag")
+        for d, n in ((3, 250), (10, 250), (30, 120), (50, 60))
+    ]
+    print_table(("d", "NumPy us", "numba us", "x", "numba us, with floors"), rows)
+
+
+def print_aggregations(repeats: int) -> None:
+    """The second table."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for overlap in (0.1, 0.3):
+        clean = list(islice(estimates_around(population(overlap, 1), 2_000, rng), 100))
+        bad = [far_away(e) if i % 10 < 3 else e for i, e in enumerate(clean)]
+        rows.append(aggregation_row(f"overlap {overlap}, clean", clean, repeats))
+        rows.append(aggregation_row(f"overlap {overlap}, 30 % far", bad, repeats))
+    header = ["m = 100", "distances, NumPy ms", "numba ms", "aggregate, NumPy ms", "numba ms"]
+    print_table([*header, "skipped", "change of D^2"], rows)
 
 
 if __name__ == "__main__":

@@ -2,24 +2,24 @@
 
     python benchmarks/em_pass.py [--repeats 7 --passes 5]
 
-The E step and the M step of one plain iteration, on one thread, from the same start. scikit-learn's
-share is the CPU time of a fit of 1 + ``passes`` iterations minus that of a fit of one, so its
-set-up does not count. The three take turns; medians of CPU milliseconds. Rows are drawn from
-MixSim-like populations (``mixsim.py``, largest pairwise overlap .1). Then the
-same pass under roofline: multiply-adds a row needs at least, and the rate that comes to, next to that
-of a matrix product of BLAS.
+Measured is the E step and M step of one plain iteration, on one thread, from the same start. The time of scikit-learn
+is the CPU time of a fit of 1 + ``passes`` iterations minus that of a fit of one, so that its set-up does not count. The
+three take turns; the table shows medians of CPU milliseconds. Rows come from MixSim-like populations (``mixsim.py``,
+largest pairwise overlap .1).
+
+The last columns relate the compiled pass to the hardware. They show the least number of multiply-adds per row as a
+rate, and this rate as a share of the rate of a BLAS matrix product.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 import warnings
 from statistics import median
 
 import numpy as np
-from common import print_machine, print_table
 from mixsim import mixsim
+from output import benchmark_parser, print_table, recorded
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
@@ -39,7 +39,7 @@ CASES = (
     (100_000, 10, 5, "spherical", 4),
     (100_000, 10, 5, "tied", 4),
 )
-"""n, d, K, covariance type, and how many times faster than scikit-learn the compiled engine is to be."""
+"""n, d, K, covariance type, and the target: how many times faster than scikit-learn the compiled engine shall be."""
 
 OVERLAP = 0.1
 
@@ -48,7 +48,7 @@ OVERLAP = 0.1
 
 
 def our_pass(X: Rows, start: Mixture, name: str) -> float:
-    """CPU seconds of one iteration with one of the engines."""
+    """CPU seconds of one iteration with the engine ``name``."""
     family, prior = start.family, Prior(0.0, start.family.prior_target(X[:100]), 1e-6)
     with engine.use(name):
         family.em_pass(X[:64], start.weights, start.components)
@@ -59,7 +59,7 @@ def our_pass(X: Rows, start: Mixture, name: str) -> float:
 
 
 def sklearn_fit(X: Rows, start: Mixture, n_iter: int) -> float:
-    """CPU seconds of a fit of so many iterations."""
+    """CPU seconds of scikit-learn's fit of ``n_iter`` iterations."""
     covariances = start.covariances
     is_matrix = start.covariance_type in ("full", "tied")
     model = GaussianMixture(
@@ -83,7 +83,7 @@ def sklearn_fit(X: Rows, start: Mixture, n_iter: int) -> float:
 
 
 def start_of(truth: Mixture, covariance_type: str) -> Mixture:
-    """The population in another covariance structure."""
+    """The population with its covariances reduced to another type."""
     covariances = truth.covariances
     if covariance_type == "tied":
         covariances = np.einsum("k,kij->ij", truth.weights, covariances)
@@ -95,7 +95,7 @@ def start_of(truth: Mixture, covariance_type: str) -> Mixture:
 
 
 def measure(n: int, d: int, k: int, covariance_type: str, repeats: int, passes: int) -> list[float]:
-    """Median CPU milliseconds a pass: scikit-learn, NumPy, compiled."""
+    """Median CPU milliseconds per pass of scikit-learn, of NumPy and of the compiled engine."""
     truth = mixsim(k, d, OVERLAP, seed=1)
     X = truth.sample(n, np.random.RandomState(0))[0]
     start = start_of(truth, covariance_type)
@@ -108,7 +108,10 @@ def measure(n: int, d: int, k: int, covariance_type: str, repeats: int, passes: 
 
 
 def multiply_adds(d: int, k: int, covariance_type: str) -> float:
-    """Multiply-adds a row needs at least: residuals, their lengths, first and second moments; 15 for an exponential."""
+    """Least number of multiply-adds per row: residuals, their lengths, first and second moments.
+
+    An exponential counts as 15.
+    """
     is_matrix = covariance_type in ("full", "tied")
     per_component = d * (d + 1) + 2 * d if is_matrix else 5 * d
     return k * (per_component + 15.0)
@@ -125,49 +128,40 @@ def blas_rate() -> float:
     return median(rates)
 
 
+def case_row(
+    case: tuple[int, int, int, str, int], peak: float, repeats: int, passes: int
+) -> list[str]:
+    """One line of the table; ``peak`` is the rate of BLAS, in multiply-adds per second."""
+    n, d, k, covariance_type, target = case
+    theirs, by_numpy, by_numba = measure(n, d, k, covariance_type, repeats, passes)
+    rate = n * multiply_adds(d, k, covariance_type) / by_numba * 1e3
+    return [
+        f"({n:,}, {d}, {k}) {covariance_type}",
+        f"{theirs:.1f}",
+        f"{by_numpy:.1f}",
+        f"{by_numba:.2f}",
+        f"{theirs / by_numpy:.1f}",
+        f"{theirs / by_numba:.1f}",
+        f"{target}",
+        f"{rate / 1e9:.1f}",
+        f"{rate / peak:.0%}",
+    ]
+
+
 def main() -> None:
-    """Print the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    """Print the table."""
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--passes", type=int, default=5)
     options = parser.parse_args()
-    print_machine()
-    with single_threaded_blas():
+    with recorded(options), single_threaded_blas():
         peak = blas_rate()
-        rows = []
-        for n, d, k, covariance_type, target in CASES:
-            theirs, by_numpy, by_numba = measure(
-                n, d, k, covariance_type, options.repeats, options.passes
-            )
-            rate = n * multiply_adds(d, k, covariance_type) / by_numba * 1e3
-            rows.append(
-                [
-                    f"({n:,}, {d}, {k}) {covariance_type}",
-                    f"{theirs:.1f}",
-                    f"{by_numpy:.1f}",
-                    f"{by_numba:.2f}",
-                    f"{theirs / by_numpy:.1f}",
-                    f"{theirs / by_numba:.1f}",
-                    f"{target}",
-                    f"{rate / 1e9:.1f}",
-                    f"{rate / peak:.0%}",
-                ]
-            )
-    header = (
-        "(n, d, K)",
-        "scikit-learn ms",
-        "NumPy ms",
-        "numba ms",
-        "NumPy x",
-        "numba x",
-        "target x",
-    )
-    print_table((*header, "10^9 multiply-adds/s", "of BLAS"), rows)
-    print(
-        f"BLAS: {peak / 1e9:.1f} 10^9 multiply-adds per second in a product of two 1024 x 1024 matrices."
-    )
+        rows = [case_row(case, peak, options.repeats, options.passes) for case in CASES]
+        header = ["(n, d, K)", "scikit-learn ms", "NumPy ms", "numba ms", "NumPy x", "numba x"]
+        print_table([*header, "target x", "10^9 multiply-adds/s", "of BLAS"], rows)
+        print(
+            f"BLAS: {peak / 1e9:.1f} 10^9 multiply-adds per second in a product of two 1024 x 1024 matrices."
+        )
 
 
 if __name__ == "__main__":

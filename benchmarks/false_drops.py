@@ -1,22 +1,22 @@
-"""How many honest partitions ``rho="auto"`` leaves out, and what finding out costs.
+"""How many clean partitions ``rho="auto"`` excludes, and the cost of the test.
 
     python benchmarks/false_drops.py                 # about 15 minutes
     python benchmarks/false_drops.py --only 17       # mixtures of 17 free parameters
 
-Honest machines only, so that every one left out is a false drop. Printed is the share of machines with p-values
-below 5 %, 1 % and 0.1 % relative to nominal (1 is exact) and the share outside 1.3 radii, where local fits start
-at the population (the wells: at a fit to all rows); and how often a HeterogeneityWarning was given. Then, for one
-draw fitted as users fit, from pilots, the CPU time of finding what sampling explains (consensus, its law,
-distances to it, verdict), and the same relative to the local fits, with those of the pilots and without.
+All machines are clean, so that every exclusion is false. The script prints the share of machines with p-values below
+5 %, 1 % and 0.1 % relative to nominal (1 is exact) and the share outside 1.3 radii. It also prints how often a
+HeterogeneityWarning was issued. Here local fits start at the population, for the wells at a fit to all rows.
 
-Populations: MixSim's definition, overlap .05 (K = 5, d = 10: the populations of the paper's design,
-overlap .1). Unequal: sizes drawn log-uniformly from half to eight times the rows. Wells: the 19,998 honest rows of
+One more draw is fitted as users fit, from pilots. For it the script prints the CPU time of the test: consensus, its
+law, distances to it, decision. The same time stands relative to all local fits, and to those that are not pilots'.
+
+Populations: MixSim's definition, overlap .05 (K = 5, d = 10: the populations of the paper's design, overlap .1).
+Unequal: sizes drawn log-uniformly from half to eight times the rows. Wells: the 19,998 clean rows of
 ``examples/data/cytometry.parquet``, split at random again and again.
 """
 
 from __future__ import annotations
 
-import argparse
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,8 +25,9 @@ from typing import NamedTuple
 import dask.array as da
 import numpy as np
 import pandas as pd
-from common import SEEDS, StageClock, draw_rows, population, print_machine, print_table
+from common import SEEDS, StageClock, draw_rows, population
 from mixsim import mixsim
+from output import benchmark_parser, print_table, recorded
 
 from dask_dfmr import HeterogeneityWarning, LocalEstimate, Mixture, aggregate, dfmr, fit_local
 
@@ -39,7 +40,7 @@ WELLS = Path(__file__).parents[1] / "examples" / "data" / "cytometry.parquet"
 
 
 class Case(NamedTuple):
-    """So many machines of so many rows, drawn so often."""
+    """The size of the mixture, the number of machines, the rows of each, and the number of draws."""
 
     n_components: int
     n_features: int
@@ -60,7 +61,7 @@ CASES = (
 
 
 def populations(case: Case) -> list[Mixture]:
-    """Several, so that no peculiar one decides."""
+    """The populations of a case; several, so that the result does not hang on one of them."""
     if case.n_components == 1:
         return [Mixture([1.0], [[0.0]], [[[1.0]]])]
     if (case.n_components, case.n_features) == (5, 10):
@@ -69,14 +70,14 @@ def populations(case: Case) -> list[Mixture]:
 
 
 def sizes(case: Case, unequal: bool, rng: np.random.Generator) -> np.ndarray:
-    """Rows of each machine."""
+    """Numbers of rows, one a machine."""
     if not unequal:
         return np.full(case.n_sources, case.n_rows)
     return (case.n_rows * np.exp2(rng.uniform(-1, 3, case.n_sources))).astype(int)
 
 
 def simulated(case: Case, unequal: bool) -> Iterator[tuple[list[np.ndarray], Mixture]]:
-    """Partitions and where their fits start."""
+    """All draws of a case: partitions, and the mixture where their fits start."""
     truths = populations(case)
     for repetition in range(case.repetitions):
         rng = np.random.default_rng([repetition, case.n_features, unequal])
@@ -87,7 +88,7 @@ def simulated(case: Case, unequal: bool) -> Iterator[tuple[list[np.ndarray], Mix
 def wells(
     n_components: int, n_rows: int, repetitions: int
 ) -> Iterator[tuple[list[np.ndarray], Mixture]]:
-    """The honest wells, split at random."""
+    """The clean wells, split at random into partitions of ``n_rows`` rows, and where their fits start."""
     frame = pd.read_parquet(WELLS)
     rows = frame[frame["well"] != "YFP A7"].drop(columns="well").to_numpy(np.float64)
     starts = (fit_local(rows, n_components, start="kmeans", random_state=s) for s in range(5))
@@ -100,7 +101,7 @@ def wells(
 
 
 def measure(name: str, draws: Iterator[tuple[list[np.ndarray], Mixture]]) -> list[str]:
-    """One line of the table."""
+    """The line of one case: parameters, machines, shares of small p-values, warnings and cost of the test."""
     p_values, outside, costs, warned = [], [], [""], 0
     for rows, start in draws:
         if not p_values:
@@ -123,7 +124,7 @@ def measure(name: str, draws: Iterator[tuple[list[np.ndarray], Mixture]]) -> lis
 
 
 def cost_of_judging(rows: list[np.ndarray], n_components: int) -> list[str]:
-    """CPU time of judging; over that of all fits, and of those that are not pilots'."""
+    """CPU time of the test; the same over that of all fits, and over that of fits that are not pilots'."""
     sizes = tuple(len(X) for X in rows)
     X = da.from_array(np.concatenate(rows), chunks=(sizes, (rows[0].shape[1],)))
     dfmr(X, n_components, random_state=0).compute(scheduler="synchronous")  # compiles
@@ -137,42 +138,36 @@ def cost_of_judging(rows: list[np.ndarray], n_components: int) -> list[str]:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--only", type=int, help="number of free parameters")
     parser.add_argument("--repetitions", type=float, default=1.0, help="times the usual number")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    print_machine()
+    levels = [f"p < {level:g}" for level in LEVELS]
+    header = ["honest machines", "parameters", "judged", *levels, "outside 1.3", "warned"]
+    with recorded(options):
+        lines = table_lines(options.only, options.repetitions)
+        print_table([*header, "judging", "of all fits", "of fits"], lines)
+
+
+def table_lines(only: int | None, repetitions: float) -> list[list[str]]:
+    """The lines of all cases, or of those with ``only`` so many free parameters."""
     lines = []
     for case in CASES:
         n_parameters = populations(case)[0].n_parameters
-        if options.only not in (None, n_parameters):
+        if only not in (None, n_parameters):
             continue
-        scaled = case._replace(repetitions=max(1, int(case.repetitions * options.repetitions)))
+        scaled = case._replace(repetitions=max(1, int(case.repetitions * repetitions)))
         for unequal in (False, True):
             size = f"{case.n_rows} rows{', unequal' if unequal else ''}"
             name = f"K {case.n_components}, d {case.n_features}, {size}"
             lines.append(measure(name, simulated(scaled, unequal)))
     for n_components, n_rows in ((5, 820), (2, 820)):
         n_parameters = 21 * n_components - 1
-        if options.only in (None, n_parameters):
-            draws = wells(n_components, n_rows, max(1, int(40 * options.repetitions)))
+        if only in (None, n_parameters):
+            draws = wells(n_components, n_rows, max(1, int(40 * repetitions)))
             lines.append(measure(f"wells, K {n_components}, {n_rows} rows", draws))
-    levels = [f"p < {level:g}" for level in LEVELS]
-    print_table(
-        [
-            "honest machines",
-            "parameters",
-            "judged",
-            *levels,
-            "outside 1.3",
-            "warned",
-            "judging",
-            "of all fits",
-            "of fits",
-        ],
-        lines,
-    )
+    return lines
 
 
 if __name__ == "__main__":

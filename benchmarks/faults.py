@@ -1,16 +1,16 @@
-"""Faults of a cluster: what a fit makes of each, on LocalClusters of worker processes, and a soak under random kills.
+"""What a fit does under each fault of a cluster, and a soak test under random kills.
 
-Eight partitions of 200 rows, K = 2, so that a fit takes a second and its tasks are over in milliseconds: the cluster is
-what is tried here. "Same bits" compares with the fit of the same partitions on the synchronous scheduler.
+Clusters are LocalClusters of worker processes. Eight partitions of 200 rows, K = 2: a fit takes a second and its tasks
+take milliseconds, because the cluster is under test here and not the fit. "Same bits" compares with the fit of the
+same partitions on the synchronous scheduler.
 
-    python benchmarks/faults.py                          # all of it
-    python benchmarks/faults.py --only killed            # rows whose name has this word in it
-    python benchmarks/faults.py --only soak --soak 200   # that many fits
+    python benchmarks/faults.py                          # all faults
+    python benchmarks/faults.py --only killed            # the faults whose name contains this word
+    python benchmarks/faults.py --only soak --soak 200   # the soak test with this number of fits
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import gc
 import os
@@ -23,11 +23,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import dask
 import distributed
 import numpy as np
 import psutil
+from output import benchmark_parser, print_lines, print_progress, print_table, recorded
 
 from dask_dfmr import ClusterError, GaussianMixture, Mixture
 from dask_dfmr.on_dask.fit import run
@@ -54,7 +56,11 @@ STAGES = {
 
 @dataclass
 class Row:
-    """One line of the table: ``lost`` are the fits that gave no result; ``became`` is what of what was struck."""
+    """One line of the table.
+
+    ``tried`` and ``survived`` count fits; a fit that gave no result did not survive. ``became`` is the outcome in
+    words. ``bits``: whether the result has the bits of the undisturbed fit; None where there is no result.
+    """
 
     fault: str
     tried: int
@@ -63,22 +69,23 @@ class Row:
     seconds: float
     bits: bool | None
 
-    def __str__(self) -> str:
+    def cells(self) -> list[object]:
+        """The entries under ``HEADER``."""
         bits = {True: "yes", False: "NO", None: "-"}[self.bits]
-        cells = (self.fault, self.tried, self.survived, self.tried - self.survived)
-        return f"| {' | '.join(map(str, cells))} | {self.became} | {bits} | {self.seconds:.1f} |"
+        numbers = (self.tried, self.survived, self.tried - self.survived)
+        return [self.fault, *numbers, self.became, bits, f"{self.seconds:.1f}"]
 
 
-HEAD = "| fault | fits | survived | lost | what became of it | same bits | seconds |\n|---|---|---|---|---|---|---|"
+HEADER = ("fault", "fits", "survived", "lost", "what became of it", "same bits", "seconds")
 
 
 def make(**kwargs: object) -> GaussianMixture:
-    """The fit that is disturbed."""
+    """The estimator of all fits here."""
     return GaussianMixture(2, **{"random_state": 0, "on_failed": "ignore"} | kwargs)
 
 
 def fit(block_size: int | None = None, refine: int = 0) -> Mixture:
-    """One fit; with a block size, of as many tasks as one of many partitions has."""
+    """One fit; a small ``block_size`` gives it the many tasks of a fit of many partitions."""
     if block_size is None:
         return make(refine=refine).fit(make_ddf(M)).mixture_
     pipeline = build_pipeline(
@@ -88,7 +95,7 @@ def fit(block_size: int | None = None, refine: int = 0) -> Mixture:
 
 
 def undisturbed(*args: object, **kwargs: object) -> Mixture:
-    """The same on the synchronous scheduler."""
+    """The same fit on the synchronous scheduler."""
     with dask.config.set(scheduler="synchronous"):
         return fit(*args, **kwargs)
 
@@ -97,7 +104,10 @@ def undisturbed(*args: object, **kwargs: object) -> Mixture:
 
 
 def killed_at_stages() -> Iterator[Row]:
-    """One fit per group of stages and moment: a worker is killed at the first task of each stage."""
+    """Two fits per group of stages; in each, a worker is killed at the first task of every stage of the group.
+
+    In the first fit the worker dies as the task is sent to it, in the second as the result has arrived.
+    """
     with mortal_cluster(N_WORKERS) as cluster, distributed.Client(cluster):
         for group, stages in STAGES.items():
             words = {
@@ -116,7 +126,7 @@ def killed_at_stages() -> Iterator[Row]:
 
 
 def all_killed() -> Iterator[Row]:
-    """Every worker at once, while a partition is read."""
+    """All workers are killed at once while a partition is read."""
     with mortal_cluster(N_WORKERS) as cluster, distributed.Client(cluster):
 
         def strike() -> None:
@@ -129,7 +139,7 @@ def all_killed() -> Iterator[Row]:
 
 
 def disturbed(fault: str, strike: Callable[[], object], became: str) -> Row:
-    """A fit that something happens to while one of its partitions is read."""
+    """One fit; ``strike`` is called while one of its partitions is read."""
     expected, start = undisturbed(), time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as pool:
         reader = WaitingReader(Path(folder), waiting=M - 2)
@@ -151,13 +161,13 @@ def disturbed(fault: str, strike: Callable[[], object], became: str) -> Row:
 
 
 def hanging(frame: object) -> object:
-    """A reader that does not return."""
+    """A reader that never returns."""
     time.sleep(3600)
     return frame
 
 
 def hungry(frame: object) -> object:
-    """A reader that wants more and more memory."""
+    """A reader that allocates memory until its worker is killed."""
     held = []
     for _ in range(60):
         held.append(np.ones(50 * 2**17))
@@ -166,7 +176,7 @@ def hungry(frame: object) -> object:
 
 
 def bad_partitions() -> Iterator[Row]:
-    """Partition 3 is bad; the others must come out as if it had never been there."""
+    """Partition 3 cannot be fitted; the result must be that of the other partitions."""
     cases = {
         "a partition that raises": (broken, {}, {}),
         "a partition of another schema": (renamed, {}, {}),
@@ -183,7 +193,7 @@ def bad_partitions() -> Iterator[Row]:
         ),
     }
     for fault, (what, parameters, words) in cases.items():
-        with dask.config.set(scheduler="synchronous"):  # raising is the one that needs no cluster
+        with dask.config.set(scheduler="synchronous"):  # a raising reader needs no cluster
             expected = make().fit(make_ddf(M, Reader({3: broken})))
         config = {"distributed.worker.memory.pause": False}
         with mortal_cluster(2, config=config, **words) as cluster, distributed.Client(cluster):
@@ -212,7 +222,7 @@ def coming_and_going() -> Iterator[Row]:
 
 
 def full_memory() -> Iterator[Row]:
-    """Everything goes to disk at once; and workers that pause until somebody else comes."""
+    """All results go to disk at once."""
     spilling = {"distributed.worker.memory.target": 1e-6, "distributed.worker.memory.spill": False}
     with (
         dask.config.set(spilling),
@@ -230,7 +240,7 @@ def full_memory() -> Iterator[Row]:
 
 
 def nobody_there() -> Iterator[Row]:
-    """Nobody there at first, and nobody ever with Dask's own time limit."""
+    """No worker for 40 seconds, and no worker at all under Dask's own time limit."""
     start = time.perf_counter()
     with local_cluster(0) as cluster, distributed.Client(cluster), warnings.catch_warnings():
         helper = threading.Timer(40.0, cluster.scale, [1])
@@ -252,7 +262,7 @@ def nobody_there() -> Iterator[Row]:
 
 
 def lost(fault: str, function: Callable[[], object]) -> Row:
-    """A fit that nobody can save: how it ends."""
+    """A fit that cannot have a result, and the error that it ends with."""
     start = time.perf_counter()
     try:
         function()
@@ -262,7 +272,7 @@ def lost(fault: str, function: Callable[[], object]) -> Row:
 
 
 def lost_scheduler() -> Iterator[Row]:
-    """The scheduler is gone while a partition is read; a second fit on a new one gives the same bits."""
+    """The cluster or the client is closed while a partition is read."""
     for fault in ("cluster closed during the fit", "client closed during the fit"):
         with local_cluster(1) as cluster, distributed.Client(cluster) as client:
             end = cluster.close if fault.startswith("cluster") else client.close
@@ -286,10 +296,21 @@ def lost_scheduler() -> Iterator[Row]:
 # -- the soak --------------------------------------------------------------------------------------
 
 
+class LeftOver(NamedTuple):
+    """Tasks that stay on the scheduler, objects of the package and megabytes in this process."""
+
+    tasks: int
+    objects: int
+    megabytes: float
+
+
 def soak(n_fits: int, every: float = 4.0) -> Iterator[Row]:
-    """Fit after fit while workers are killed at random; what is left of them on the scheduler and in this process."""
+    """Run ``n_fits`` fits while a worker is killed every ``every`` seconds on average.
+
+    After each tenth of the fits it counts what is left over on the scheduler and in this process.
+    """
     expected, process = undisturbed(), psutil.Process()
-    equal, survived, errors, sizes, left, ours = 0, 0, [], [], [], []
+    equal, survived, errors, counts, lines = 0, 0, [], [], []
     start = time.perf_counter()
     with (
         mortal_cluster(N_WORKERS) as cluster,
@@ -304,22 +325,22 @@ def soak(n_fits: int, every: float = 4.0) -> Iterator[Row]:
                 errors.append(f"{type(error).__name__}: {error}"[:200])
             if (k + 1) % max(1, n_fits // 10) == 0:
                 gc.collect()
-                left.append(settled_tasks(cluster))
-                sizes.append(process.memory_info().rss / 2**20)
-                ours.append(count_ours())
-                line = f"{k + 1} fits, {killer.n_killed} kills; left: {left[-1]} tasks, {len(client.futures)} futures, "
-                line += f"{ours[-1]} objects of the package, {count_groups(cluster)} task groups in Dask's spans"
-                print(
-                    f"    {line}; {sizes[-1]:.0f} MB, {time.perf_counter() - start:.0f} s",
-                    flush=True,
+                found = LeftOver(
+                    settled_tasks(cluster), count_ours(), process.memory_info().rss / 2**20
                 )
-    for error in errors:
-        print("    " + error)
-    fifth = len(sizes) // 5
+                counts.append(found)
+                lines.append(
+                    f"{k + 1} fits, {killer.n_killed} kills; left: {found.tasks} tasks, {len(client.futures)} futures, "
+                    f"{found.objects} objects of the package, {count_groups(cluster)} task groups in Dask's spans; "
+                    f"{found.megabytes:.0f} MB, {time.perf_counter() - start:.0f} s"
+                )
+                print_progress(lines[-1])
+    print_lines([*lines, *errors])
+    early, late = counts[len(counts) // 5], counts[-1]
     became = (
-        f"{killer.n_killed} workers killed; left over after a fifth of the fits and at the end: {left[fifth]} and "
-        f"{left[-1]} tasks, {ours[fifth]} and {ours[-1]} objects of the package, "
-        f"{sizes[fifth]:.0f} and {sizes[-1]:.0f} MB"
+        f"{killer.n_killed} workers killed; left over after a fifth of the fits and at the end: {early.tasks} and "
+        f"{late.tasks} tasks, {early.objects} and {late.objects} objects of the package, "
+        f"{early.megabytes:.0f} and {late.megabytes:.0f} MB"
     )
     seconds = time.perf_counter() - start
     yield Row("soak: kills at random", n_fits, survived, became, seconds, equal == n_fits)
@@ -331,13 +352,13 @@ def count_ours() -> int:
 
 
 def count_groups(cluster: distributed.LocalCluster) -> int:
-    """Groups of tasks that Dask's scheduler keeps books on after they are gone."""
+    """Task groups that the spans of Dask's scheduler still list."""
     spans = cluster.scheduler.extensions["spans"].spans
     return sum(len(span.groups) for span in spans.values())
 
 
 def settled_tasks(cluster: distributed.LocalCluster) -> int:
-    """Tasks that stay on the scheduler."""
+    """Tasks that are on the scheduler after at most five seconds of waiting."""
     for _ in range(100):
         if not cluster.scheduler.tasks:
             break
@@ -357,23 +378,22 @@ FAULTS: dict[str, Callable[[], Iterator[Row]]] = {
 
 
 def main() -> None:
-    """Print the table row by row."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Print the table; its rows also appear one by one as progress."""
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--only", nargs="+", default=[""], help="words of: " + ", ".join(FAULTS))
     parser.add_argument("--soak", type=int, default=200, help="number of fits")
     arguments = parser.parse_args()
     faults = FAULTS | {"soak": lambda: soak(arguments.soak)}
     signal.signal(signal.SIGTERM, lambda *_: os._exit(1))
     rows = []
-    with contextlib.suppress(KeyboardInterrupt):
-        for name, function in faults.items():
-            if any(word in name for word in arguments.only):
-                for row in function():
-                    rows.append(row)
-                    print(row, flush=True)
-    print(f"\n{HEAD}")
-    for row in rows:
-        print(row)
+    with recorded(arguments):
+        with contextlib.suppress(KeyboardInterrupt):
+            for name, function in faults.items():
+                if any(word in name for word in arguments.only):
+                    for row in function():
+                        rows.append(row.cells())
+                        print_progress(*rows[-1])
+        print_table(HEADER, rows)
 
 
 if __name__ == "__main__":

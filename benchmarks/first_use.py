@@ -2,16 +2,15 @@
 
     python benchmarks/first_use.py [--repeats 11]
 
-1. Import, in fresh processes, alternating: ``import dask_dfmr`` against what it needs in any case
-   (dask.array, dask.dataframe, distributed, scipy, sklearn.mixture, threadpoolctl).
-2. First use, in fresh processes: wall seconds of the first and of the second use of every kernel, on
-   1000 rows, with an empty NUMBA_CACHE_DIR (the first use compiles) and with the one that the process
-   before filled (the first use loads numba and what it compiled).
+1. Import, in fresh processes, alternating: ``import dask_dfmr`` against its dependencies (dask.array, dask.dataframe,
+   distributed, scipy, sklearn.mixture, threadpoolctl).
+2. First use, in fresh processes: wall seconds of the first and the second use of every kernel, on 1000 rows. With an
+   empty NUMBA_CACHE_DIR the first use compiles. With the directory that the process before filled, the first use loads
+   numba and the compiled code.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -19,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from common import print_machine, print_table
+from output import benchmark_parser, print_table, recorded
 
 DEPENDENCIES = (
     "dask.array",
@@ -60,7 +59,7 @@ USES = ("fit, full", "distances, full", "fit, diag", "distances, diag")
 
 
 def seconds_in_fresh_process(code: str, *arguments: str, cache: str | None = None) -> list[float]:
-    """The numbers that a script prints."""
+    """Run ``code`` in a fresh process and return the numbers that it prints."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     env = {**os.environ, "PYTHONPATH": path}
     if cache is not None:
@@ -105,14 +104,12 @@ def print_first_use(repeats: int) -> None:
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--repeats", type=int, default=11)
     options = parser.parse_args()
-    print_machine()
-    print_imports(options.repeats)
-    print_first_use(options.repeats)
+    with recorded(options):
+        print_imports(options.repeats)
+        print_first_use(options.repeats)
 
 
 if __name__ == "__main__":

@@ -1,34 +1,33 @@
-"""Claim: the graph costs milliseconds per partition, and only the local estimates are all alive at once.
+"""Claim: the graph costs milliseconds per partition, and only the local estimates are all in memory at once.
 
     python benchmarks/graph_overhead.py [--build 100 1000 10000 --run 400 1000]
 
-1. Building: CPU seconds and tasks of the lazy graph of ``dfmr`` on a dataframe of m partitions
-   made by ``dask.dataframe.from_map``; nothing is computed.
-2. Running: a fit on a LocalCluster (one worker process, one thread) of m partitions of 60 rows, one column
-   and one component: nearly everything is overhead. Wall and CPU seconds per task, of client and
-   scheduler (one process here) and of the worker; beside them the CPU seconds of the bare local
-   fits in a loop, and what Dask itself takes for as many tasks that do nothing.
-3. Memory: how many results of each stage the scheduler knew to be in memory at once, counted at
-   every transition by a scheduler plugin.
+1. Building: CPU seconds and tasks of the lazy graph of ``dfmr`` on a dataframe of m partitions. The dataframe is made
+   by ``dask.dataframe.from_map``; nothing is computed.
+2. Running: a fit on a LocalCluster (one worker process, one thread) of m partitions of 60 rows, one column and one
+   component, so that nearly all of its time is overhead. The table shows wall and CPU seconds per task, of client and
+   scheduler (one process here) and of the worker. Beside them stand the CPU seconds of the bare local fits in a loop,
+   and the time that Dask alone takes for the same number of empty tasks.
+3. Memory: how many results of each stage were in memory at once. A scheduler plugin counts them at every transition.
 """
 
 from __future__ import annotations
 
-import argparse
-import logging
 import time
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
 import dask.dataframe as dd
 import numpy as np
 import pandas as pd
-from common import print_machine, print_table
+from clusters import local_cluster
 from dask.task_spec import Task
-from distributed import Client, LocalCluster, wait
+from distributed import Client, wait
 from distributed.diagnostics.plugin import SchedulerPlugin
+from output import benchmark_parser, print_table, recorded
 
 from dask_dfmr import GaussianMixture, dfmr, fit_local
 
@@ -36,7 +35,7 @@ N_ROWS = 60
 
 
 def read_partition(i: int) -> pd.DataFrame:
-    """A tiny partition."""
+    """Partition ``i``: 60 rows of one column."""
     return pd.DataFrame({"x": np.random.default_rng(i).normal(size=N_ROWS)})
 
 
@@ -56,7 +55,7 @@ def stage_of(key: Any) -> str:
 
 
 def build_row(m: int) -> list[str]:
-    """Seconds and tasks of one lazy graph."""
+    """The line of ``m`` partitions: CPU seconds of building the graph, and its tasks by stage."""
     frame = tiny_frame(m)
     seconds = []
     for _ in range(3):
@@ -75,7 +74,7 @@ def build_row(m: int) -> list[str]:
 
 
 class AliveByStage(SchedulerPlugin):
-    """How many results of each stage are in memory, and the most there ever were at once."""
+    """Counts, by stage, the results in memory now (``alive``), the most at once (``most``) and all (``done``)."""
 
     name = "alive-by-stage"
 
@@ -85,7 +84,7 @@ class AliveByStage(SchedulerPlugin):
         self.done: Counter[str] = Counter()
 
     def transition(self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any) -> None:
-        """Follow a task into and out of memory."""
+        """Count a result that enters or leaves memory."""
         stage = stage_of(key)
         if finish == "memory" and start != "memory":
             self.alive[stage] += 1
@@ -96,7 +95,7 @@ class AliveByStage(SchedulerPlugin):
 
 
 def bare_fits(m: int) -> float:
-    """CPU seconds of the same local fits without Dask."""
+    """CPU seconds of the local fits of ``m`` partitions without Dask."""
     rows = [read_partition(i).to_numpy() for i in range(m)]
     began = time.process_time()
     for X in rows:
@@ -105,12 +104,12 @@ def bare_fits(m: int) -> float:
 
 
 def do_nothing(i: int) -> int:
-    """The task that costs its overhead."""
+    """An empty task: all that it costs is overhead."""
     return i
 
 
 def bare_tasks(client: Client, n: int) -> float:
-    """CPU seconds of client and scheduler a task, for ``n`` tasks that do nothing."""
+    """CPU seconds of client and scheduler per task, for ``n`` empty tasks."""
     token = uuid4().hex
     graph = {(token, i): Task((token, i), do_nothing, i) for i in range(n)}
     began = time.process_time()
@@ -119,7 +118,7 @@ def bare_tasks(client: Client, n: int) -> float:
 
 
 def run_once(client: Client, m: int) -> tuple[list[str], AliveByStage]:
-    """One fit on the cluster."""
+    """The line of one fit of ``m`` partitions on the cluster, and the counts of results in memory."""
     watch = AliveByStage()
     scheduler = client.cluster.scheduler
     scheduler.add_plugin(watch)
@@ -138,26 +137,23 @@ def run_once(client: Client, m: int) -> tuple[list[str], AliveByStage]:
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--build", type=int, nargs="*", default=[100, 1000, 10_000])
     parser.add_argument("--run", type=int, nargs="*", default=[400, 1000])
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    print_machine()
     header = ["m", "CPU s", "microseconds a task", "tasks", "fits", "tiles", "rounds", "others"]
-    print_table(header, [build_row(m) for m in options.build])
+    with recorded(options):
+        print_table(header, [build_row(m) for m in options.build])
+        print_runs(options.run)
+
+
+def print_runs(sizes: Sequence[int]) -> None:
+    """The tables of times, and of results in memory, for these numbers of partitions."""
     rows, watches = [], {}
-    cluster = LocalCluster(
-        n_workers=1,
-        threads_per_worker=1,
-        dashboard_address=None,
-        silence_logs=logging.ERROR,
-    )
-    with cluster, Client(cluster) as client:
+    with local_cluster(1) as client:
         GaussianMixture(1, random_state=0).fit(tiny_frame(20))  # imports, once
-        for m in options.run:
+        for m in sizes:
             row, watches[m] = run_once(client, m)
             rows.append(row)
     header = ["m", "tasks", "wall s", "CPU s: client + scheduler", "CPU s: worker"]

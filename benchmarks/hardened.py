@@ -1,46 +1,51 @@
-"""Claim: ``method="hardened"`` is within the limits below of the oracle, whatever of these attacks is tried.
+"""Claim: ``method="hardened"`` stays within the limits below of the oracle under each of these attacks.
 
     python benchmarks/hardened.py                # the table: seeds 101 to 112, 40 minutes on one core
     python benchmarks/hardened.py --others       # one factor at a time: d, K, n, m; 4 seeds
     python benchmarks/hardened.py --seeds 2      # fewer of them
-    python benchmarks/hardened.py --real         # real rows, nobody bad: the wells of false_drops.py, split at random
+    python benchmarks/hardened.py --real         # real rows, nothing bad: the wells of false_drops.py, split at random
 
 Populations of the paper's design (``mixsim.paper_population``), K = 5, d = 10, n = 5000, maximal overlap .1 and .3;
-local fits start from pilots. m = 20 are the first 20 of the 100 fits. The oracle is the reduction of exactly the
-honest machines. Constants of the method were chosen on seeds 1 to 6; these are others.
+local fits start from pilots. With m = 20 only the first 20 of the 100 fits take part. The oracle is the reduction of
+exactly the honest machines. Constants of the method were chosen on seeds 1 to 6; these seeds are others.
 
-par is the norm of the error of the aligned parameters in coordinates in which rows with known components have the
-identity as information (``Family.coordinates``), over that of the oracle; fisher the same in coordinates
-whitened by the Fisher information itself (``parameter_error``), W1 the same for the mixing distance. Attacks with
-several strengths search: for every population, method and measure the worst one counts. A number is mean / max over
-populations; ``!`` marks a line with a mean or maximum of par, or a mean of W1, above its limit.
+par is the norm of the error of the aligned parameters over that of the oracle. Its coordinates are those in which rows
+with known components have the identity as information (``Family.coordinates``). fisher is the same in coordinates
+whitened by the Fisher information itself (``parameter_error``), and W1 the same for the mixing distance. An attack
+with several strengths searches: for every population, method and measure the worst strength counts. A number is
+mean / max over populations. ``!`` marks a line with a mean or maximum of par, or a mean of W1, above its limit.
 
-Fits and results are kept in ``benchmarks/cache`` (git ignores it): a second run goes on where the first one stopped,
-and after a change of the method ``--fresh`` forgets the results, not the fits.
+Fits and results are kept in ``benchmarks/cache``, which git ignores. A second run continues where the first one
+stopped. After a change of the method, ``--fresh`` discards the results but not the fits.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import print_machine, print_table
 from false_drops import wells
 from honest_fits import Setting, honest_fits
+from output import benchmark_parser, print_progress, print_table, recorded
 from scipy.stats import norm
 
 from dask_dfmr import Aggregate, LocalEstimate, Mixture, aggregate, fit_local, mixing_distance
-from dask_dfmr.aggregation.plan import decide, measure_blocks
-from dask_dfmr.aggregation.result import AggregationOptions
-from dask_dfmr.aggregation.stages import consensus as judging
-from dask_dfmr.aggregation.stages import intake as stages
-from dask_dfmr.attacks import recruit
-from dask_dfmr.mixtures.distances import tile_blocks
+from dask_dfmr.aggregation.options import AggregationOptions
+from dask_dfmr.aggregation.plan import (
+    CallNow,
+    layout_in_memory,
+    plan_decision,
+    plan_intake,
+    plan_measures,
+)
+from dask_dfmr.aggregation.plan import Setting as PlanSetting
+from dask_dfmr.aggregation.stages.keep import l2_filter
+from dask_dfmr.attacks import Adversary, recruit
 from dask_dfmr.mixtures.metrics import parameter_error, truth_information
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 
@@ -51,15 +56,26 @@ MEASURES = ("par", "fisher", "w1")
 
 
 class Limit(NamedTuple):
-    """Of the mean and the maximum of par, and of the mean of W1; by default .05 more than that of par."""
+    """Limits of the mean and the maximum of par, and of the mean of W1 (0: that of par and .05 more)."""
 
     mean: float
     most: float
     w1: float = 0.0
 
+    @property
+    def w1_mean(self) -> float:
+        """Limit of the mean of W1."""
+        return self.w1 or self.mean + 0.05
+
+    def __str__(self) -> str:
+        return f"{self.mean:.2f} / {self.most:.2f}; {self.w1_mean:.2f}"
+
 
 class Row(NamedTuple):
-    """Attacks of one line of the table, and limits for m = 20 at rates .2 and .4 and m = 100 at the same."""
+    """The attacks of one line of the table with their strengths.
+
+    The limits are those of m = 20 at rates .2 and .4, and of m = 100 at the same rates.
+    """
 
     name: str
     attacks: dict[str, tuple[float | None, ...]]
@@ -128,14 +144,14 @@ AT_TENTH = 1.05
 
 
 class Ruler:
-    """Errors of mixtures against one population."""
+    """Measures errors of mixtures against one population; keeps those of the oracles."""
 
     def __init__(self, truth: Mixture) -> None:
         self.truth, self.about = truth, truth_information(truth)
         self.oracles: dict[tuple[int, ...], dict[str, float]] = {}
 
     def measure(self, mixture: Mixture) -> dict[str, float]:
-        """All measures of a mixture."""
+        """All three errors of a mixture, by name."""
         truth = self.truth
         aligned = mixture.align_to(truth)
         v = truth.family.coordinates(
@@ -148,7 +164,7 @@ class Ruler:
         }
 
     def hidden_share(self) -> float:
-        """Of the expected squared par, the part along the direction of which rows tell least."""
+        """Share of the expected squared par that lies along the direction with the least information."""
         normal = self.about.normal
         eye = np.eye(len(normal)) - np.outer(normal, normal)
         root = self.about.whiten(eye)
@@ -156,15 +172,17 @@ class Ruler:
         return float(variances[-1] / variances.sum())
 
 
-def run(
-    estimates: list[LocalEstimate], is_bad: np.ndarray, ruler: Ruler
-) -> dict[str, dict[str, Any]]:
-    """Every method's result on estimates of which some are bad, and the oracle's."""
+Measured = dict[str, dict[str, Any]]
+"""By method and for the oracle: the errors, and what was kept."""
+
+
+def run(estimates: list[LocalEstimate], is_bad: np.ndarray, ruler: Ruler) -> Measured:
+    """The measurements of every method, and of the oracle, on estimates of which some are bad."""
     honest = tuple(np.flatnonzero(~is_bad).tolist())
     if honest not in ruler.oracles:
         oracle = aggregate([estimates[i] for i in honest], method="mr", random_state=0)
         ruler.oracles[honest] = ruler.measure(oracle.mixture)
-    found: dict[str, dict[str, Any]] = {"oracle": dict(ruler.oracles[honest])}
+    found: Measured = {"oracle": dict(ruler.oracles[honest])}
     for name, result in results_of(estimates).items():
         kept = result.decision.kept
         found[name] = ruler.measure(result.mixture) | {
@@ -176,25 +194,28 @@ def run(
 
 
 def results_of(estimates: list[LocalEstimate]) -> dict[str, Aggregate]:
-    """What ``aggregate`` gives by every method, but distances and consensus are found once for all of them."""
+    """The result of ``aggregate`` with every method; distances and consensus are computed once for all methods."""
     options = {
         "hardened": AggregationOptions("hardened"),
         "auto": AggregationOptions("dfmr"),
         "1.3": AggregationOptions("dfmr", rho=1.3),
     }
-    schema = stages.agree_on_schema([stages.describe_estimates(estimates)])
-    blocks = [
-        stages.stack_estimates(estimates[s], s.start, schema, Mixture)
-        for s in tile_blocks(len(estimates))
-    ]
-    participants = stages.admit([block.summary for block in blocks], schema, options["hardened"])
-    problem, seed = judging.problem_of(participants, Mixture), np.random.SeedSequence(0)
-    measured = measure_blocks(blocks, participants, options["hardened"], seed, problem)
-    return {name: decide(blocks, participants, measured, o, Mixture) for name, o in options.items()}
+    seed, family = np.random.SeedSequence(0), estimates[0].mixture.family
+    settings = {name: PlanSetting(o, seed, family) for name, o in options.items()}
+    now, layout = CallNow(), layout_in_memory(len(estimates))
+    blocks, participants = plan_intake(now, estimates, settings["hardened"], layout)
+    measured = plan_measures(now, blocks, participants, settings["hardened"], layout)
+    found = {}
+    for name, setting in settings.items():
+        near = l2_filter(measured.center, participants, setting.options)
+        own = measured._replace(near=near)
+        decided = plan_decision(now, blocks, participants, own, setting, layout)
+        found[name] = Aggregate.of(decided)
+    return found
 
 
 class Results:
-    """Results by what they are of, in a file of one JSON document a line."""
+    """Results by key, kept in a file with one JSON document a line."""
 
     def __init__(self, path: Path, fresh: bool) -> None:
         self.path = path
@@ -203,93 +224,104 @@ class Results:
         lines = path.read_text().splitlines() if path.exists() else []
         self.found = dict(map(json.loads, lines))
 
-    def get(self, key: str, make: Any) -> dict[str, dict[str, Any]]:
-        """What is known under a key, or else what is then made."""
+    def get(self, key: str, make: Callable[[], Measured]) -> Measured:
+        """The result under a key; if there is none, it is made and kept."""
         if key not in self.found:
             self.found[key] = make()
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a") as file:
                 file.write(json.dumps([key, self.found[key]]) + "\n")
-        found: dict[str, dict[str, Any]] = self.found[key]
+        found: Measured = self.found[key]
         return found
+
+
+class Attacked:
+    """The first ``m`` machines of a population under attacks; fits and adversary are made when they are needed."""
+
+    def __init__(self, setting: Setting, m: int, rate: float) -> None:
+        self.setting, self.m, self.rate = setting, m, rate
+
+    @cached_property
+    def population(self) -> tuple[Ruler, list[LocalEstimate]]:
+        """The ruler of the population and the clean estimates."""
+        ruler, estimates = load(self.setting)
+        return ruler, estimates[: self.m]
+
+    @cached_property
+    def adversary(self) -> Adversary:
+        """The machines that are bad at this rate."""
+        return recruit(self.population[1], self.rate, random_state=self.setting.seed)
+
+    def measure(self, attack: str, strength: float | None) -> Measured:
+        """The measurements under one attack of one strength."""
+        ruler, estimates = self.population
+        if attack == "none":
+            return run(estimates, np.zeros(self.m, dtype=bool), ruler)
+        corruption = self.adversary.corrupt(attack, strength)
+        return run(list(corruption.estimates), corruption.is_bad, ruler)
+
+
+@lru_cache(maxsize=1)  # settings come one after the other
+def load(setting: Setting) -> tuple[Ruler, list[LocalEstimate]]:
+    """The ruler of a population, and all clean estimates."""
+    truth, estimates = honest_fits(setting, CACHE / "fits")
+    return Ruler(truth), estimates
 
 
 def population_results(
     setting: Setting, sizes: tuple[int, ...], rates: tuple[float, ...], results: Results
-) -> Iterator[tuple[int, float, str, str, list[dict[str, Any]]]]:
-    """For every m, rate and attack of a population: row, attack and the results of all strengths."""
-    loaded: list[Any] = []
-
-    def everything() -> tuple[Ruler, list[LocalEstimate]]:
-        if not loaded:
-            truth, estimates = honest_fits(setting, CACHE / "fits")
-            loaded.extend([Ruler(truth), estimates])
-        return loaded[0], loaded[1]
-
+) -> Iterator[tuple[int, float, str, list[Measured]]]:
+    """Number of machines, rate, name of the row, and the results of all strengths, attack by attack."""
     for m in sizes:
         for rate in rates:
-            adversaries: list[Any] = []
+            attacked = Attacked(setting, m, rate)
             for row in ROWS:
                 for attack, strengths in row.attacks.items():
                     if attack == "none" and rate != rates[0]:
                         continue
-                    found = []
-                    for strength in strengths:
-                        key = f"{setting.name} m={m} {attack} {strength} {rate if attack != 'none' else 0}"
-
-                        def make(
-                            m: int = m,
-                            rate: float = rate,
-                            attack: str = attack,
-                            strength: float | None = strength,
-                            adversaries: list[Any] = adversaries,
-                        ) -> dict[str, dict[str, Any]]:
-                            ruler, estimates = everything()
-                            estimates, is_bad = estimates[:m], np.zeros(m, dtype=bool)
-                            if attack != "none":
-                                if not adversaries:
-                                    seed = setting.seed
-                                    adversaries.append(recruit(estimates, rate, random_state=seed))
-                                corruption = adversaries[0].corrupt(attack, strength)
-                                estimates, is_bad = corruption.estimates, corruption.is_bad
-                            return run(list(estimates), is_bad, ruler)
-
-                        found.append(results.get(key, make))
-                    yield m, rate if attack != "none" else 0.0, row.name, attack, found
+                    used = rate if attack != "none" else 0.0
+                    found = [
+                        results.get(
+                            f"{setting.name} m={m} {attack} {strength} {used or 0}",
+                            partial(attacked.measure, attack, strength),
+                        )
+                        for strength in strengths
+                    ]
+                    yield m, used, row.name, found
 
 
-def worst(found: list[dict[str, Any]], method: str, measure: str) -> float:
-    """Of all strengths: error over the oracle's."""
+def worst(found: list[Measured], method: str, measure: str) -> float:
+    """Error over the oracle's under the worst of all strengths."""
     return max(one[method][measure] / one["oracle"][measure] for one in found)
 
 
 # -- tables --------------------------------------------------------------------------------------
 
 
-Cells = dict[tuple[int, float, str], list[list[dict[str, Any]]]]
+Cells = dict[tuple[int, float, str], list[list[Measured]]]
+"""By number of machines, rate and row: for every population and attack the results of all strengths."""
 
 
 def collect(
     settings: list[Setting], sizes: tuple[int, ...], rates: tuple[float, ...], results: Results
 ) -> Cells:
-    """Results by m, rate and row."""
+    """The results of all settings, sizes and rates."""
     cells: Cells = {}
     for setting in settings:
-        for m, rate, row, _, found in population_results(setting, sizes, rates, results):
+        for m, rate, row, found in population_results(setting, sizes, rates, results):
             cells.setdefault((m, rate, row), []).append(found)
-        print(f"done: {setting.name}", flush=True)
-    print()
+        print_progress(f"done: {setting.name}")
     return cells
 
 
-def summary(found: list[list[dict[str, Any]]], method: str, measure: str) -> tuple[float, float]:
-    """Mean and maximum."""
+def summary(found: list[list[Measured]], method: str, measure: str) -> tuple[float, float]:
+    """Mean and maximum over populations of the error over the oracle's."""
     ratios = [worst(one, method, measure) for one in found]
     return float(np.mean(ratios)), float(np.max(ratios))
 
 
-def kept(found: list[list[dict[str, Any]]], method: str, what: str) -> float:
-    """Mean over populations and strengths."""
+def kept(found: list[list[Measured]], method: str, what: str) -> float:
+    """Mean over populations and strengths of ``honest_kept`` or ``bad_kept``."""
     return float(np.mean([one[method][what] for strengths in found for one in strengths]))
 
 
@@ -303,66 +335,64 @@ def limit_of(row: Row, m: int, rate: float) -> Limit | None:
 
 
 def print_cells(cells: Cells, sizes: tuple[int, ...], rates: tuple[float, ...], gated: bool) -> int:
-    """The table; how many cells are above a limit."""
+    """Print the table, with limits if it is ``gated``; return the number of lines above a limit."""
     n_missed, lines = 0, []
     for row in ROWS:
         for m in sizes:
             for rate in (0.0,) if row.name == "none" else rates:
                 found = cells.get((m, rate, row.name))
-                if not found:
-                    continue
-                limit = limit_of(row, m, rate) if gated else None
-                mean, most = summary(found, "hardened", "par")
-                w1, w1_most = summary(found, "hardened", "w1")
-                told, missed = "", False
-                if limit is not None:
-                    w1_limit = limit.w1 or limit.mean + 0.05
-                    missed = mean > limit.mean or most > limit.most or w1 > w1_limit
-                    told = f"{limit.mean:.2f} / {limit.most:.2f}; {w1_limit:.2f}"
-                n_missed += missed
-                fisher = summary(found, "hardened", "fisher")
-                lines.append(
-                    [
-                        row.name,
-                        m,
-                        f"{rate:g}",
-                        f"{mean:.3f} / {most:.3f}{' !' if missed else ''}",
-                        f"{w1:.2f} / {w1_most:.2f}",
-                        told,
-                        f"{fisher[0]:.3f} / {fisher[1]:.3f}",
-                        f"{kept(found, 'hardened', 'honest_kept'):.1%}",
-                        f"{kept(found, 'hardened', 'bad_kept'):.1f}",
-                        *(
-                            "{:.2f} / {:.2f}".format(*summary(found, method, "par"))
-                            for method in METHODS[1:]
-                        ),
-                    ]
-                )
+                if found:
+                    limit = limit_of(row, m, rate) if gated else None
+                    line, missed = cell_line(found, limit)
+                    lines.append([row.name, m, f"{rate:g}", *line])
+                    n_missed += missed
     header = ("attack", "m", "rate", "par", "W1", "limits: par; W1", "fisher")
     more = ("honest kept", "bad kept", "par, dfmr auto", "par, dfmr 1.3")
     print_table([*header, *more], lines)
     return n_missed
 
 
+def cell_line(found: list[list[Measured]], limit: Limit | None) -> tuple[list[str], bool]:
+    """The entries of one line after the rate, and whether one of them is above its limit."""
+    (mean, most), (w1, w1_most) = (summary(found, "hardened", name) for name in ("par", "w1"))
+    missed = limit is not None and (mean > limit.mean or most > limit.most or w1 > limit.w1_mean)
+    line = [
+        f"{mean:.3f} / {most:.3f}{' !' if missed else ''}",
+        f"{w1:.2f} / {w1_most:.2f}",
+        "" if limit is None else str(limit),
+        "{:.3f} / {:.3f}".format(*summary(found, "hardened", "fisher")),
+        f"{kept(found, 'hardened', 'honest_kept'):.1%}",
+        f"{kept(found, 'hardened', 'bad_kept'):.1f}",
+        *("{:.2f} / {:.2f}".format(*summary(found, name, "par")) for name in METHODS[1:]),
+    ]
+    return line, missed
+
+
 def print_floor(settings: list[Setting], sizes: tuple[int, ...]) -> None:
-    """What no estimator can go below on the last row, in par."""
+    """Print the bound of par on the last row, below which no estimator can be."""
     shares = []
     for setting in settings:
         truth, _ = honest_fits(setting, CACHE / "fits")
         shares.append(Ruler(truth).hidden_share())
     share = float(np.mean(shares))
     print(
-        "Floor of the last row: along one direction no estimator has a smaller bias under contamination than "
-        f"b = -Phi^-1(1 / (2 (1 - rate))) sd of one machine, whatever m is. The weakest direction has {share:.1%} of "
-        "the oracle's expected squared par, so the ratio is about sqrt(1 + b^2 m (1 - rate) times that):"
+        f"Floor of the last row, with {share:.1%} of the expected squared par hidden, by rate:",
+        end=" ",
     )
-    for m in sizes:
-        floors = []
-        for rate in RATES:
-            bias = -norm.ppf(1 / (2 * (1 - rate))) if rate else 0.0
-            floors.append(f"{rate:g}: {np.sqrt(1 + bias**2 * m * (1 - rate) * share):.2f}")
-        print(f"  m = {m}: {', '.join(floors)}")
-    print()
+    print("; ".join(f"m = {m}: {', '.join(floors_of(m, share))}" for m in sizes), end=".\n\n")
+
+
+def floors_of(m: int, share: float) -> list[str]:
+    """The bound of par at every rate, where a direction holds this ``share`` of the expected squared par.
+
+    Along one direction no estimator has a smaller bias under contamination than b = -Phi^-1(1 / (2 (1 - rate)))
+    standard deviations of one machine. The bound is sqrt(1 + b^2 m (1 - rate) share).
+    """
+    floors = []
+    for rate in RATES:
+        bias = -norm.ppf(1 / (2 * (1 - rate)))
+        floors.append(f"{rate:g}: {np.sqrt(1 + bias**2 * m * (1 - rate) * share):.2f}")
+    return floors
 
 
 OTHERS = (
@@ -375,7 +405,7 @@ OTHERS = (
 
 
 def print_real() -> None:
-    """Share of machines that are kept of real rows that nobody spoiled, by number of components and rows of each."""
+    """Print the share of machines kept of clean real rows, by number of components and rows of a machine."""
     lines = []
     for n_components, n_rows in ((3, 500), (4, 500), (4, 1000), (5, 1000), (6, 1000)):
         found: dict[str, list[float]] = {name: [] for name in METHODS}
@@ -395,14 +425,34 @@ def print_real() -> None:
     print_table(["K", "rows", "m", *(f"kept, {n}" for n in METHODS), "not applied, warned"], lines)
 
 
+def print_limited(
+    seeds: range, sizes: tuple[int, ...], rates: tuple[float, ...], results: Results
+) -> None:
+    """The main table, with its limits."""
+    settings = [Setting(overlap, seed) for seed in seeds for overlap in (0.1, 0.3)]
+    n_missed = print_cells(collect(settings, sizes, rates, results), sizes, rates, gated=True)
+    print(f"{n_missed} lines are above a limit.\n")
+    print_floor(settings, sizes)
+
+
+def print_others(only: list[str], seeds: range, rates: tuple[float, ...], results: Results) -> None:
+    """The tables with one factor changed; all of them if ``only`` is empty."""
+    for name, overlaps, changed, sizes in OTHERS:
+        if only and name.replace(" ", "") not in only:
+            continue
+        settings = [
+            Setting(overlap, seed)._replace(**changed) for seed in seeds for overlap in overlaps
+        ]
+        cells = collect(settings, sizes, rates, results)
+        print(f"One factor changed: {name}, overlap {' and '.join(f'{o:g}' for o in overlaps)}.\n")
+        print_cells(cells, sizes, rates, gated=False)
+        print_floor(settings, sizes)
+
+
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--seeds", type=int, default=None, help="so many, by default 12 (others: 4)"
-    )
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--seeds", type=int, help="number of seeds; default 12, with --others 4")
     parser.add_argument("--first-seed", type=int, default=101)
     parser.add_argument("--rates", type=float, nargs="+", default=None)
     parser.add_argument("--sizes", type=int, nargs="+", default=[20, 100], help="machines")
@@ -410,38 +460,22 @@ def main() -> None:
         "--others", nargs="*", default=None, help="d=2, n=1000, ...; all by default"
     )
     parser.add_argument("--real", action="store_true", help="real rows instead")
-    parser.add_argument("--fresh", action="store_true", help="forget earlier results")
-    arguments = parser.parse_args()
+    parser.add_argument("--fresh", action="store_true", help="discard earlier results")
+    options = parser.parse_args()
     warnings.simplefilter("ignore")
-    print_machine()
-    if arguments.real:
-        print_real()
-        return
-    results = Results(CACHE / "hardened.jsonl", arguments.fresh)
-    with single_threaded_blas():
-        if arguments.others is None:
-            rates = tuple(arguments.rates or RATES)
-            last = arguments.first_seed + (arguments.seeds or 12)
-            seeds = range(arguments.first_seed, last)
-            settings = [Setting(overlap, seed) for seed in seeds for overlap in (0.1, 0.3)]
-            sizes = tuple(arguments.sizes)
-            cells = collect(settings, sizes, rates, results)
-            n_missed = print_cells(cells, sizes, rates, gated=True)
-            print(f"{n_missed} lines are above a limit.\n")
-            print_floor(settings, sizes)
+    with recorded(options):
+        if options.real:
+            print_real()
             return
-        rates = tuple(arguments.rates or (0.2, 0.4))
-        seeds = range(arguments.first_seed, arguments.first_seed + (arguments.seeds or 4))
-        for name, overlaps, changed, sizes in OTHERS:
-            if arguments.others and name.replace(" ", "") not in arguments.others:
-                continue
-            settings = [
-                Setting(overlap, seed)._replace(**changed) for seed in seeds for overlap in overlaps
-            ]
-            cells = collect(settings, sizes, rates, results)
-            print(f"### {name}, overlap {' and '.join(f'{o:g}' for o in overlaps)}\n")
-            print_cells(cells, sizes, rates, gated=False)
-            print_floor(settings, sizes)
+        results = Results(CACHE / "hardened.jsonl", options.fresh)
+        n_seeds = options.seeds or (12 if options.others is None else 4)
+        seeds = range(options.first_seed, options.first_seed + n_seeds)
+        with single_threaded_blas():
+            if options.others is None:
+                rates = tuple(options.rates or RATES)
+                print_limited(seeds, tuple(options.sizes), rates, results)
+            else:
+                print_others(options.others, seeds, tuple(options.rates or (0.2, 0.4)), results)
 
 
 if __name__ == "__main__":

@@ -1,28 +1,26 @@
-"""Claim: ``heterogeneity="weights"`` keeps machines whose proportions differ, and the good components of bad ones.
+"""Claim: ``heterogeneity="weights"`` keeps machines with other proportions, and the good components of bad machines.
 
     python benchmarks/heterogeneity_weights.py
 
-Random populations (K = 3, d = 3), 40 machines of 2,000 rows, local fits started at the truth. The
-mode is for regimes that differ in their mixing weights, sorted rows where a regime lacks a
-component, and machines of which one component is bad. The other cases are what plain DFMR is for,
-and, marked with a star, what the mode gives up.
+Random populations (K = 3, d = 3), 40 machines of 2,000 rows, local fits started at the truth. The mode is for regimes
+that differ in their mixing weights, for sorted rows where a regime lacks a component, and for machines of which one
+component is bad. The other cases are those of plain DFMR and, marked with a star, those that the mode does not handle.
 
-The oracle is plain mixture reduction of the estimates as they were before anybody spoiled them (of
-the honest machines only, where whole machines are bad), so in a case with bad components it uses
-rows that no method can have. Printed are the errors W1 to the truth in units of the oracle's, and
-the shares of rows left out. Where most machines lack a component, the oracle mostly loses it too:
-its own error is in the first column.
+The oracle is plain mixture reduction of the estimates before they were spoilt. Where whole machines are bad, it is the
+reduction of the clean machines only. In a case with bad components it therefore uses rows that no method can use. The
+script prints the errors W1 to the truth in units of the oracle's, and the shares of rows excluded. Where most machines
+lack a component, the oracle mostly loses it too; its own error is in the first column.
 """
 
 from __future__ import annotations
 
-import argparse
 import warnings
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-from common import draw_rows, print_machine, print_table
+from common import draw_rows
+from output import benchmark_parser, print_table, recorded
 
 from dask_dfmr import Aggregate, LocalEstimate, Mixture, aggregate, fit_local, mixing_distance
 
@@ -31,12 +29,12 @@ K, D, SPREAD = 3, 3, 3.0
 METHODS: dict[str, dict[str, str]] = {
     "DFMR(1.3)": {},
     "MR": {"method": "mr"},
-    "weights": {"heterogeneity": "weights"},
+    "weights": {"method": "componentwise"},
 }
 
 
 class Case(NamedTuple):
-    """Estimates as they come, the truth behind them, and what the oracle reduces."""
+    """The estimates to aggregate, the truth behind them, and the clean estimates that the oracle reduces."""
 
     name: str
     truth: Mixture
@@ -45,7 +43,7 @@ class Case(NamedTuple):
 
 
 def population(seed: int) -> Mixture:
-    """Three components in three columns: weights, means and covariances at random."""
+    """Three components in three columns with random weights, means and covariances."""
     rng = np.random.default_rng([seed, 99])
     factors = rng.normal(size=(K, D, D))
     covariances = factors @ factors.transpose(0, 2, 1) / D + 0.3 * np.eye(D)
@@ -82,7 +80,7 @@ def edited(estimate: LocalEstimate, **parameters: np.ndarray) -> LocalEstimate:
 
 
 def shifted(estimate: LocalEstimate, k: int, rng: np.random.Generator) -> LocalEstimate:
-    """Component k elsewhere: 4 units in every column, for covariances of about 1."""
+    """Component k moved at random by about 4 units in every column, where covariances are about 1."""
     assert estimate.mixture is not None
     means = estimate.mixture.means.copy()
     means[k] += 4.0 * rng.normal(size=D)
@@ -90,7 +88,7 @@ def shifted(estimate: LocalEstimate, k: int, rng: np.random.Generator) -> LocalE
 
 
 def replaced(estimate: LocalEstimate, k: int, rng: np.random.Generator) -> LocalEstimate:
-    """Component k with a mean and a covariance that have nothing to do with it."""
+    """Component k with an unrelated mean and covariance."""
     assert estimate.mixture is not None
     means, covariances = estimate.mixture.means.copy(), estimate.mixture.covariances.copy()
     factor = rng.normal(size=(D, D))
@@ -100,7 +98,7 @@ def replaced(estimate: LocalEstimate, k: int, rng: np.random.Generator) -> Local
 
 
 def with_garbage(truth: Mixture, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Rows of which three in ten are a cluster that is not there."""
+    """Rows of which three in ten belong to a cluster that the population does not have."""
     rows = draw_rows(truth, n, rng)
     bad = 3 * n // 10
     rows[:bad] = 8.0 * rng.normal(size=D) + 0.5 * rng.normal(size=(bad, D))
@@ -108,7 +106,7 @@ def with_garbage(truth: Mixture, n: int, rng: np.random.Generator) -> np.ndarray
 
 
 def cases(seed: int, m: int, n: int) -> Iterator[Case]:
-    """All cases of one population."""
+    """All cases of one population, with ``m`` machines of ``n`` rows."""
     truth, rng = population(seed), np.random.default_rng([seed, 1])
     clean = fits(lambda i: truth, truth, m, n, rng)
     bad = 3 * m // 10
@@ -156,8 +154,8 @@ def cases(seed: int, m: int, n: int) -> Iterator[Case]:
     yield Case("70 % lack a component (*)", whole, ordered, ordered)
 
 
-def share_dropped(result: Aggregate, estimates: list[LocalEstimate]) -> float:
-    """Rows that did not go into the result, in whole machines or in components."""
+def share_excluded(result: Aggregate, estimates: list[LocalEstimate]) -> float:
+    """Share of the rows that are not in the result, because their machine or their component was excluded."""
     n_samples, decision = np.array([e.n_samples for e in estimates]), result.decision
     if decision.components is not None:
         kept = decision.components.n_rows[decision.components.kept].sum()
@@ -168,36 +166,37 @@ def share_dropped(result: Aggregate, estimates: list[LocalEstimate]) -> float:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--machines", type=int, default=40)
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--seeds", type=int, default=12)
     options = parser.parse_args()
-    print_machine()
-    print(f"{options.machines} machines x {options.rows} rows, {options.seeds} populations")
-    print("W1 / oracle: mean (largest); rows left out: mean\n")
-    found: dict[str, list[list[float]]] = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    warnings.simplefilter("ignore")
+    with recorded(options):
+        found: dict[str, list[list[float]]] = {}
         for seed in range(options.seeds):
             for case in cases(seed, options.machines, options.rows):
-                oracle = mixing_distance(aggregate(case.honest, method="mr").mixture, case.truth)
-                line = [oracle]
-                for method in METHODS.values():
-                    result = aggregate(case.estimates, **method)
-                    line.append(mixing_distance(result.mixture, case.truth) / oracle)
-                    line.append(share_dropped(result, case.estimates))
-                found.setdefault(case.name, []).append(line)
-    rows = []
-    for name, lines in found.items():
-        values = np.array(lines)
-        mean, largest = values.mean(axis=0), values.max(axis=0)
-        ratios = [f"{mean[i]:.2f} ({largest[i]:.2f})" for i in (1, 3, 5)]
-        rows.append([name, f"{mean[0]:.3f}", *ratios, f"{mean[2]:.1%}", f"{mean[6]:.1%}"])
-    print_table(["case", "oracle", *METHODS, "DFMR leaves out", "weights leaves out"], rows)
-    print("(*) what the mode does not defend against.")
+                found.setdefault(case.name, []).append(measure(case))
+        rows = [row_of(name, np.array(lines)) for name, lines in found.items()]
+        print_table(["case", "oracle", *METHODS, "DFMR leaves out", "weights leaves out"], rows)
+
+
+def measure(case: Case) -> list[float]:
+    """The oracle's error; then, method by method, the error over it and the share of rows excluded."""
+    oracle = mixing_distance(aggregate(case.honest, method="mr").mixture, case.truth)
+    line = [oracle]
+    for method in METHODS.values():
+        result = aggregate(case.estimates, **method)
+        line.append(mixing_distance(result.mixture, case.truth) / oracle)
+        line.append(share_excluded(result, case.estimates))
+    return line
+
+
+def row_of(name: str, values: np.ndarray) -> list[str]:
+    """One line of the table from the measurements (n_populations, 7): means, and largest errors in brackets."""
+    mean, largest = values.mean(axis=0), values.max(axis=0)
+    ratios = [f"{mean[i]:.2f} ({largest[i]:.2f})" for i in (1, 3, 5)]
+    return [name, f"{mean[0]:.3f}", *ratios, f"{mean[2]:.1%}", f"{mean[6]:.1%}"]
 
 
 if __name__ == "__main__":

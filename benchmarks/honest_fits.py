@@ -1,7 +1,7 @@
-"""Local estimates of honest machines, made once and kept in files: several benchmarks corrupt the same ones.
+"""Local estimates of clean machines, made once and kept in files: several benchmarks corrupt the same ones.
 
 Rows are drawn from a population of the paper's design (:func:`mixsim.paper_population`). Every machine fits its rows
-from the shortlist of pilots, as a user's partitions do, and not from the truth.
+from the shortlist of pilots, as the partitions of a user do, and not from the truth.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dask_dfmr.seeds import PILOT_DRAW, PILOT_FIT, PILOT_ROWS, stream
 
 
 class Setting(NamedTuple):
-    """Machines of equally many rows of one population."""
+    """A population and its machines, all with the same number of rows."""
 
     overlap: float
     seed: int
@@ -34,7 +34,7 @@ class Setting(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of its file."""
+        """Name of the file without its ending."""
         return (
             f"K{self.n_components}_d{self.n_features}_n{self.n_rows}_m{self.n_sources}"
             f"_o{self.overlap:g}_s{self.seed}"
@@ -42,7 +42,7 @@ class Setting(NamedTuple):
 
 
 def honest_fits(setting: Setting, folder: Path) -> tuple[Mixture, list[LocalEstimate]]:
-    """The population and its machines' estimates: read, or made and written."""
+    """The population and the estimates of its machines; read from the folder, or made and written there."""
     path = folder / f"{setting.name}.npz"
     if not path.exists():
         truth = paper_population(

@@ -1,8 +1,8 @@
-"""The jobs that a whole-job benchmark hands to its contestants: folders of parquet files, honest or in part corrupted.
+"""Folders of parquet files for the benchmarks: plain partitions, and the jobs that contestants get.
 
-A job's folder holds ``partitions/*.parquet`` (one row group of float64 columns each, snappy) and, for
-the judge only, ``truth.npz``, ``held_out.npy`` and ``job.json``, which is written last: a folder
-without it is not complete.
+A job's folder holds ``partitions/*.parquet``, each one row group of float64 columns, snappy. Some of the partitions may
+be corrupted. ``truth.npz``, ``held_out.npy`` and ``job.json`` are for the evaluation only. ``job.json`` is written
+last: a folder without it is not complete.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ POPULATION, ROWS, HELD_OUT, CORRUPTION = range(4)
 
 @dataclass(frozen=True)
 class Case:
-    """A population, given the overlap of its worst pair, and how much is drawn from it."""
+    """A population, drawn for an overlap of its worst pair, and the number of rows and partitions drawn from it."""
 
     draw_population: Callable[[float], Mixture]
     overlap: float
@@ -43,7 +43,7 @@ class Case:
 CASES = {
     "moderate": Case(lambda overlap: population(overlap, 1), 0.1, 10_000_000, 100),
     "wide": Case(lambda overlap: mixsim(10, 30, overlap, seed=1), 0.1, 2_000_000, 40),
-    # Long components in random directions cross even where few of their rows are in doubt.
+    # Long components in random directions cross even where the component of few rows is in doubt.
     "slow": Case(
         lambda overlap: mixsim(8, 10, overlap, seed=8, elongation=100), 0.02, 5_000_000, 50
     ),
@@ -52,7 +52,7 @@ CASES = {
 
 @dataclass(frozen=True)
 class Job:
-    """A job on disk."""
+    """The description of a job on disk; ``bad`` are the numbers of its corrupted partitions."""
 
     name: str
     case: str
@@ -65,17 +65,17 @@ class Job:
 
     @property
     def n_rows(self) -> int:
-        """Rows in all partitions."""
+        """Number of rows in all partitions."""
         return self.n_partitions * self.partition_rows
 
 
 def partitions_folder(folder: Path) -> Path:
-    """Where the parquet files of a job lie."""
+    """The folder of a job's parquet files."""
     return folder / "partitions"
 
 
 def write_rows(path: Path, rows: np.ndarray) -> None:
-    """One partition: float64 columns, one row group, snappy."""
+    """Write one partition: float64 columns, one row group, snappy."""
     table = pa.table({f"x{j}": np.ascontiguousarray(column) for j, column in enumerate(rows.T)})
     pq.write_table(table, path, compression="snappy", row_group_size=len(rows))
 
@@ -90,11 +90,23 @@ def partition_path(folder: Path, i: int) -> Path:
     return partitions_folder(folder) / f"part-{i:05d}.parquet"
 
 
-# -- honest jobs ---------------------------------------------------------------------------------
+def write_partitions(folder: Path, n: int, m: int) -> list[Path]:
+    """``m`` files of ``n`` rows of a population; only missing files are written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"part-{i:05d}.parquet" for i in range(m)]
+    for i, path in enumerate(paths):
+        if not path.exists():
+            partial = path.with_suffix(".partial")
+            write_rows(partial, draw_rows(population(0.1, 1), n, np.random.default_rng([n, i])))
+            partial.rename(path)
+    return paths
+
+
+# -- clean jobs ----------------------------------------------------------------------------------
 
 
 def ensure_job(data: Path, case: str, scale: float = 1.0, overlap: float | None = None) -> Path:
-    """The folder of an honest job, written if it is not there."""
+    """The folder of a clean job; it is written if it is not there."""
     size = CASES[case]
     overlap = size.overlap if overlap is None else overlap
     n_rows = max(1, round(scale * size.n_rows))
@@ -119,7 +131,7 @@ def ensure_job(data: Path, case: str, scale: float = 1.0, overlap: float | None 
 
 
 def load_job(folder: Path) -> Job:
-    """What is in a folder."""
+    """The description of the job in a folder."""
     fields = json.loads((folder / "job.json").read_text())
     return Job(**{**fields, "bad": tuple(fields["bad"])})
 
@@ -152,7 +164,7 @@ def times_1000(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def rolled(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Every column under its neighbour's name."""
+    """Every column under the name of its neighbour."""
     return np.roll(rows, 1, axis=1)
 
 
@@ -160,7 +172,7 @@ KINDS = {"garbage": garbage, "x1000": times_1000, "rolled": rolled}
 
 
 def ensure_corrupted(honest: Path, kind: str, share: float) -> Path:
-    """The same job with a seeded share of its partitions corrupted; the others are links to the honest files."""
+    """The folder of the same job with a seeded share of its partitions corrupted; the others are links."""
     folder = honest.with_name(f"{honest.name}-{kind}-{share:g}")
     if (folder / "job.json").exists():
         return folder

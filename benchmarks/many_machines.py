@@ -2,18 +2,17 @@
 
     python benchmarks/many_machines.py [--cost 100 500 2000 10000 --kinds "x 1000" --shares 0.3]
 
-1. Cost: CPU seconds of ``aggregate`` for m estimates of K = 5 components in 10 columns, by all pairs
-   and by references, and for all pairs beyond ``--all-pairs-up-to`` what 2,000 would take times
-   (m / 2,000)^2.
-2. Agreement at m = 2,000: per kind and share of bad estimates, for several draws of the references,
-   whether the center is the same, how many bad estimates that all pairs drop are kept, and how many
-   verdicts on honest ones differ. Then the same for one component in one and two columns, where the
-   center is hard to tell from its neighbours, and with no bad estimates too.
+1. Cost: CPU seconds of ``aggregate`` for m estimates of K = 5 components in 10 columns, by all pairs and by references.
+   For all pairs beyond ``--all-pairs-up-to`` the table shows the time of the line before times (m ratio)^2.
+2. Agreement at m = 2,000, by kind and share of bad estimates, for several draws of the references. The table shows how
+   often the center is the same. It also shows how many bad estimates that all pairs exclude are kept, and how many
+   decisions on honest ones differ. The second table does the same for one component in one and two columns, also
+   without bad estimates: there the center is hard to tell from its neighbours.
 
-The estimates are not fitted but drawn: honest ones from the normal distribution that maximum
-likelihood with known labels would have at n rows, around the population (``Gaussian.coordinates``).
-That is what local fits look like where the components are well apart; where they overlap, real ones
-scatter more. Bad estimates are scattered alike around something else.
+The estimates are drawn, not fitted. Honest ones come from the normal distribution around the population that maximum
+likelihood with known labels would have at n rows (``Gaussian.coordinates``). Local fits look like that where the
+components are well apart; where they overlap, real ones scatter more. Bad estimates scatter alike around something
+else.
 """
 
 from __future__ import annotations
@@ -21,11 +20,12 @@ from __future__ import annotations
 import argparse
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
-from common import estimates_around, population, print_machine, print_table
+from common import estimates_around, population
+from output import benchmark_parser, print_table, recorded
 
 from dask_dfmr import LocalEstimate, Mixture, aggregate
 from dask_dfmr.aggregation.references import N_REFERENCES
@@ -38,7 +38,7 @@ OVERLAP, SEED = 0.1, 1
 
 
 def drawn_around(center: Mixture, rng: np.random.Generator) -> Iterator[LocalEstimate]:
-    """Without end: estimates from ``N_ROWS`` rows each."""
+    """An endless stream of estimates from ``N_ROWS`` rows each."""
     return estimates_around(center, N_ROWS, rng)
 
 
@@ -46,23 +46,23 @@ Estimates = list[LocalEstimate]
 
 
 def moved(mixture: Mixture, shift: np.ndarray | float, factor: float = 1.0) -> Mixture:
-    """All components moved and stretched alike."""
+    """The mixture with all columns multiplied by ``factor`` and moved by ``shift``."""
     return Mixture(mixture.weights, factor * mixture.means + shift, factor**2 * mixture.covariances)
 
 
 def another_population(center: Mixture, n: int, rng: np.random.Generator) -> Estimates:
-    """Clean estimates of something else."""
+    """Clean estimates of the other population."""
     return list(islice(drawn_around(population(OVERLAP, 3 - SEED), rng), n))
 
 
 def another_unit(center: Mixture, n: int, rng: np.random.Generator) -> Estimates:
-    """A thousand times as large."""
+    """Estimates of rows in a unit a thousand times as small."""
     some = islice(drawn_around(center, rng), n)
     return [LocalEstimate(moved(e.mixture, 0.0, 1000.0), N_ROWS) for e in some]
 
 
 def all_different(center: Mixture, n: int, rng: np.random.Generator) -> Estimates:
-    """Each moved in a direction of its own, hardly or far."""
+    """Each estimate moved in a direction of its own, by .05 to 5 times a normal vector."""
     some = islice(drawn_around(center, rng), n)
     lengths = np.exp(rng.uniform(np.log(0.05), np.log(5.0), n))
     shifts = lengths[:, None] * rng.normal(size=(n, center.n_features))
@@ -73,13 +73,13 @@ def all_different(center: Mixture, n: int, rng: np.random.Generator) -> Estimate
 
 
 def one_direction(center: Mixture, n: int, rng: np.random.Generator) -> Estimates:
-    """All moved the same way, at K = 5 so far that the border of what is kept runs through them."""
+    """All estimates moved the same way; with K = 5 the border of what is kept runs through them."""
     scale = np.sqrt(np.diagonal(center.covariances, axis1=1, axis2=2).mean() / N_ROWS)
     return list(islice(drawn_around(moved(center, 5.0 * scale), rng), n))
 
 
 def a_clique(center: Mixture, n: int, rng: np.random.Generator) -> Estimates:
-    """All nearly copies of one honest estimate."""
+    """Near copies of one honest estimate."""
     one = next(drawn_around(center, rng)).mixture
     return [LocalEstimate(moved(one, 1e-6 * rng.normal()), N_ROWS) for _ in range(n)]
 
@@ -104,7 +104,7 @@ def draw(center: Mixture, m: int, share: float, kind: Kind) -> tuple[Estimates, 
 
 
 def one_component(n_features: int) -> Mixture:
-    """Standard normal columns."""
+    """One component of standard normal columns."""
     return Mixture([1.0], np.zeros((1, n_features)), np.eye(n_features)[None])
 
 
@@ -114,14 +114,14 @@ def one_component(n_features: int) -> Mixture:
 def timed(
     estimates: Estimates, n_references: int | None, seed: int = 0
 ) -> tuple[float, FilterDecision]:
-    """CPU seconds and the decision."""
+    """CPU seconds of ``aggregate``, and its decision."""
     began = time.process_time()
     result = aggregate(estimates, n_references=n_references, random_state=seed)
     return time.process_time() - began, result.decision
 
 
 def cost_row(m: int, all_pairs_up_to: int, quadratic: float) -> tuple[list[str], float]:
-    """Seconds of both ways; ``quadratic`` is seconds of all pairs over m^2, of the row before."""
+    """The line of ``m`` machines, and its seconds of all pairs over m^2; ``quadratic`` is that of the line before."""
     estimates, _ = draw(population(OVERLAP, SEED), m, 0.3, another_population)
     pairs = f"({quadratic * m**2:.0f} expected)"
     if m <= all_pairs_up_to:
@@ -134,7 +134,7 @@ def cost_row(m: int, all_pairs_up_to: int, quadratic: float) -> tuple[list[str],
 
 
 def agreement_row(center: Mixture, m: int, share: float, name: str, n_draws: int) -> list[str]:
-    """Both decisions on the same estimates."""
+    """One line: the decision by all pairs, and how those by references differ from it."""
     estimates, is_bad = draw(center, m, share, KINDS[name])
     _, exact = timed(estimates, None)
     ours = [timed(estimates, N_REFERENCES, seed)[1] for seed in range(n_draws)]
@@ -147,9 +147,7 @@ def agreement_row(center: Mixture, m: int, share: float, name: str, n_draws: int
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--cost", type=int, nargs="*", default=[100, 500, 2000, 10_000])
     parser.add_argument("--all-pairs-up-to", type=int, default=2000)
     parser.add_argument("--machines", type=int, default=2000)
@@ -159,12 +157,22 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=2)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    print_machine()
+    with recorded(options):
+        print_cost(options.cost, options.all_pairs_up_to)
+        print_agreement(options)
+
+
+def print_cost(sizes: Sequence[int], all_pairs_up_to: int) -> None:
+    """The table of CPU seconds."""
     rows, quadratic = [], float("nan")
-    for m in options.cost:
-        row, quadratic = cost_row(m, options.all_pairs_up_to, quadratic)
+    for m in sizes:
+        row, quadratic = cost_row(m, all_pairs_up_to, quadratic)
         rows.append(row)
     print_table(["m", "CPU s: all pairs", f"CPU s: {N_REFERENCES} references"], rows)
+
+
+def print_agreement(options: argparse.Namespace) -> None:
+    """The two tables of agreement."""
     header = ["bad estimates", "share", "all pairs drop: bad", "honest", "same center"]
     header += ["dropped bad ones kept (worst draw)", "honest verdicts that differ (worst draw)"]
     center = population(OVERLAP, SEED)

@@ -3,16 +3,15 @@
     python benchmarks/memory.py --data DIR
     python benchmarks/memory.py --data DIR --big 20
 
-1. Equal partitions, fitted with both engines or only read, on a fresh LocalCluster of two worker
-   processes of one thread each: the most that a worker ever had resident, by the kernel's own count
-   (VmHWM), beside the bytes of the largest partition in memory. Partitions are links to a few files.
-2. ``--big``: that many GB of parquet that does not compress, in distinct files, under a
-   ``memory_limit`` of ``--memory-limit`` a worker: whether one was paused, killed or started again.
+1. Equal partitions are fitted with both engines, or only read, on a fresh LocalCluster of two worker processes of one
+   thread each. The table shows the most that a worker ever had resident, as the kernel counts it (VmHWM), beside the
+   bytes of a partition in memory. Partitions are links to a few files.
+2. ``--big GB`` fits that many GB of parquet that does not compress, in distinct files; workers have ``--memory-limit``.
+   The table shows whether a worker was paused, killed or started again.
 """
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import shutil
@@ -25,12 +24,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import dask.dataframe as dd
-import numpy as np
 import pandas as pd
 import psutil
-from common import draw_rows, population, print_machine, print_table
-from distributed import Client, LocalCluster
-from jobs import write_rows
+from clusters import local_cluster
+from distributed import Client
+from jobs import write_partitions
+from output import benchmark_parser, print_table, recorded
 from processes import high_water_bytes
 
 from dask_dfmr import GaussianMixture
@@ -38,15 +37,15 @@ from dask_dfmr.mixtures.engine import ENVIRONMENT_VARIABLE
 
 N_COMPONENTS, N_FEATURES = 5, 10
 N_DISTINCT = 20
-"""Distinct files among which the partitions are shared out, where they need not be distinct."""
+"""Number of distinct files that the partitions link to, where they need not be distinct."""
 
 FACTOR, ALLOWANCE = 2.5, 300e6
 INTERVAL = 0.2
-"""Seconds between two looks: the kernel keeps the peak, only workers that die must not be missed."""
+"""Seconds between two readings. The kernel keeps the peak; a worker that dies must be read before."""
 
 
 class WorkerWatch(threading.Thread):
-    """The peak of every worker process that this process ever had."""
+    """Records the peak memory, in bytes, of every worker process that this process ever had."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -55,33 +54,37 @@ class WorkerWatch(threading.Thread):
 
     def run(self) -> None:
         while not self._stop_asked.wait(INTERVAL):
-            for child in psutil.Process().children():
-                peak = high_water_bytes(child.pid)
-                self.peaks[child.pid] = max(peak, self.peaks.get(child.pid, 0))
+            self._read()
+
+    def _read(self) -> None:
+        for child in psutil.Process().children():
+            peak = high_water_bytes(child.pid)
+            self.peaks[child.pid] = max(peak, self.peaks.get(child.pid, 0))
 
     def stop(self) -> None:
-        """Stop looking."""
+        """Read once more, and stop recording."""
         self._stop_asked.set()
         self.join()
+        self._read()
 
 
 def read_only(frame: dd.DataFrame) -> int:
-    """Read every partition and do nearly nothing with it; how many there were."""
+    """Read every partition and sum its entries; return the number of partitions."""
     return len(frame.map_partitions(checksum, meta=("x", "f8")).compute())
 
 
 def checksum(frame: pd.DataFrame) -> pd.Series:
-    """A number of a partition's rows."""
+    """The sum of all entries of a partition."""
     return pd.Series([frame.to_numpy().sum()])
 
 
 def fit(frame: dd.DataFrame) -> int:
-    """The fit; how many partitions were kept."""
+    """Fit the partitions; return how many were kept."""
     return int(GaussianMixture(N_COMPONENTS, random_state=0).fit(frame).support_.sum())
 
 
-class Fit(NamedTuple):
-    """What became of one fit."""
+class Run(NamedTuple):
+    """Memory (bytes), wall seconds and kept partitions of one job, and the events of its workers."""
 
     peak: int
     at_start: int
@@ -95,18 +98,11 @@ def run_on_cluster(
     memory_limit: str | int,
     job: Callable[[dd.DataFrame], int] = fit,
     engine: str = "auto",
-) -> Fit:
-    """Fit a folder on a fresh cluster, or only read it."""
+) -> Run:
+    """Run a job on the partitions of a folder, on a fresh cluster."""
     os.environ[ENVIRONMENT_VARIABLE] = engine  # workers inherit it
-    cluster = LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        memory_limit=memory_limit,
-        dashboard_address=None,
-        silence_logs=logging.CRITICAL,
-    )
     watch = WorkerWatch()
-    with cluster, Client(cluster) as client:
+    with local_cluster(silence_logs=logging.CRITICAL, memory_limit=memory_limit) as client:
         client.run(import_all)
         at_start = max(client.run(resident_now).values())
         began = time.perf_counter()
@@ -115,11 +111,11 @@ def run_on_cluster(
         wall = time.perf_counter() - began
         watch.stop()
         events = worker_events(client)
-    return Fit(max(watch.peaks.values()), at_start, wall, kept, events)
+    return Run(max(watch.peaks.values()), at_start, wall, kept, events)
 
 
 def import_all() -> None:
-    """What a worker imports for a fit, so that it is there when memory at the start is read."""
+    """Import what a fit needs, so that the memory at the start includes it."""
     import pyarrow.parquet  # noqa: F401
 
     import dask_dfmr  # noqa: F401
@@ -131,14 +127,17 @@ def resident_now() -> int:
 
 
 def worker_events(client: Client) -> Counter[str]:
-    """How often what happened to workers, in the scheduler's words; it keeps events by worker and again under "all"."""
+    """Number of events of all workers by name.
+
+    The scheduler keeps events by worker and again under "all"; only the first are counted.
+    """
     by_topic = client.get_events()
     workers = [topic for topic in by_topic if topic.startswith("tcp://")]
     return Counter(describe(event) for topic in workers for _, event in by_topic[topic])
 
 
 def describe(event: Any) -> str:
-    """What happened to a worker; other events than dicts are measurements."""
+    """Name of an event; empty for a measurement, which is not a dict."""
     if not isinstance(event, dict):
         return ""
     return f"{event.get('action', '')} {event.get('status', '')}".strip()
@@ -147,27 +146,14 @@ def describe(event: Any) -> str:
 # -- partitions on disk --------------------------------------------------------------------------
 
 
-def write_distinct(folder: Path, n: int, n_files: int) -> None:
-    """Files of ``n`` rows that do not compress; only those that are missing."""
-    folder.mkdir(parents=True, exist_ok=True)
-    mixture = population(0.1, 1)
-    for i in range(n_files):
-        path = folder / f"part-{i:05d}.parquet"
-        if not path.exists():
-            partial = path.with_suffix(".partial")
-            write_rows(partial, draw_rows(mixture, n, np.random.default_rng([n, i])))
-            partial.rename(path)
-
-
 def link_partitions(data: Path, n: int, m: int) -> Path:
-    """A folder of ``m`` partitions of ``n`` rows."""
-    distinct, folder = data / f"distinct-{n}", data / f"linked-{m}x{n}"
-    write_distinct(distinct, n, min(m, N_DISTINCT))
-    files = sorted(distinct.glob("*.parquet"))
+    """A folder of ``m`` partitions of ``n`` rows, which are links to ``N_DISTINCT`` files."""
+    folder = data / f"linked-{m}x{n}"
+    files = write_partitions(data / f"distinct-{n}", n, min(m, N_DISTINCT))
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     for i in range(m):
-        os.link(files[i % N_DISTINCT], folder / f"part-{i:05d}.parquet")
+        os.link(files[i % len(files)], folder / f"part-{i:05d}.parquet")
     return folder
 
 
@@ -182,7 +168,7 @@ JOBS: dict[str, tuple[Callable[[dd.DataFrame], int], str]] = {
 
 
 def peak_rows(data: Path, n: int, m: int) -> Iterator[list[str]]:
-    """Equal partitions read and fitted."""
+    """The lines of ``m`` equal partitions of ``n`` rows, one a job."""
     folder = link_partitions(data, n, m)
     partition = 8 * n * N_FEATURES
     allowed = FACTOR * partition + ALLOWANCE
@@ -203,24 +189,22 @@ def peak_rows(data: Path, n: int, m: int) -> Iterator[list[str]]:
 
 
 def print_big(data: Path, gigabytes: float, n: int, memory_limit: str) -> None:
-    """The fit of more rows than memory."""
+    """The table of a fit of more rows than fit into memory."""
     m = max(2, round(gigabytes * 1e9 / (8 * n * N_FEATURES)))
     folder = data / f"big-{m}x{n}"
-    write_distinct(folder, n, m)
-    fit = run_on_cluster(folder, memory_limit)
-    size = sum(path.stat().st_size for path in folder.glob("*.parquet"))
+    files = write_partitions(folder, n, m)
+    run = run_on_cluster(folder, memory_limit)
+    size = sum(path.stat().st_size for path in files)
     header = ["GB of parquet", "partitions", "kept", "memory_limit", "peak MB", "wall s"]
     header += ["paused", "workers added", "workers removed"]
     counts = ("worker-status-change paused", "add-worker", "remove-worker")
-    row = [f"{size / 1e9:.1f}", m, fit.kept, memory_limit, f"{fit.peak / 1e6:.0f}"]
-    print_table(header, [[*row, f"{fit.wall:.0f}", *(fit.events[name] for name in counts)]])
+    row = [f"{size / 1e9:.1f}", m, run.kept, memory_limit, f"{run.peak / 1e6:.0f}"]
+    print_table(header, [[*row, f"{run.wall:.0f}", *(run.events[name] for name in counts)]])
 
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="where partitions are written")
     parser.add_argument("--rows", type=int, default=100_000, help="of a partition")
     parser.add_argument("--partitions", type=int, nargs="*", default=[20, 100, 400])
@@ -230,15 +214,15 @@ def main() -> None:
     parser.add_argument("--memory-limit", default="1GB", help="of a worker, with --big")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    print_machine()
-    if options.big:
-        print_big(options.data, options.big, options.rows, options.memory_limit)
-        return
     sizes = [(options.rows, m) for m in options.partitions]
     sizes += [(options.large_rows, m) for m in options.large_partitions]
     header = ["rows a partition", "partitions", "partition MB", "job", "worker MB at start"]
     header += ["peak MB", "(peak - start) / partition", "allowed MB", "within", "wall s"]
-    print_table(header, [row for n, m in sizes for row in peak_rows(options.data, n, m)])
+    with recorded(options):
+        if options.big:
+            print_big(options.data, options.big, options.rows, options.memory_limit)
+        else:
+            print_table(header, [row for n, m in sizes for row in peak_rows(options.data, n, m)])
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
 """Random Gaussian mixtures with a prescribed overlap, for the benchmarks' other populations.
 
-Two components overlap by the probability that a row of the one is taken for a row of the other by
-Bayes' rule between the two, plus the same with the roles exchanged (Melnykov, Chen & Maitra, J.
-Stat. Softw. 51(12), 2012). A mixture's overlap is that of its worst pair, and covariances are scaled
-until that is as asked for.
+Two components overlap by the probability that Bayes' rule between the two takes a row of the one for a row of the
+other. The same with the roles exchanged is added (Melnykov, Chen & Maitra, J. Stat. Softw. 51(12), 2012). The overlap
+of a mixture is that of its worst pair. Covariances are scaled until it has the prescribed value.
 
-:func:`paper_population` draws populations of the paper's design, by MixSim's recipe for means and covariances;
-:func:`mixsim` milder ones, without its elongated covariances, where means are scaled and overlaps are plain
-Monte Carlo estimates.
+:func:`paper_population` draws populations of the paper's design, by MixSim's recipe for means and covariances.
+:func:`mixsim` draws milder ones, without elongated covariances; it scales the means, and overlaps are plain Monte Carlo
+estimates.
 """
 
 from __future__ import annotations
@@ -27,17 +26,17 @@ N_DIRECTIONS = 2**14
 """Directions over which exact probabilities along rays are averaged: the error of an overlap of .1 is about .0005."""
 
 MOST_DRAWS = 50
-"""In many columns Wishart covariances tell components apart however close their means are: so many draws are tried."""
+"""Number of draws to try: in many columns Wishart covariances separate components however close their means are."""
 
 FARTHEST = 1e10
-"""Radii count as no more than this, so that they can be squared."""
+"""Larger radii are replaced by this one, so that they can be squared."""
 
 MOST_ECCENTRICITY = 0.9
-"""MixSim's default: of sqrt(1 - smallest / largest eigenvalue)."""
+"""MixSim's default for the largest sqrt(1 - smallest / largest eigenvalue)."""
 
 FREEDOM = 10
-"""MixSim's own n_features + 1 degrees of freedom give covariances so unlike each other in 30 columns
-that components with the same mean overlap by less than .1."""
+"""Degrees of freedom of a covariance per column. With MixSim's own n_features + 1, covariances in 30 columns differ so
+much that components with the same mean overlap by less than .1."""
 
 
 def paper_population(
@@ -92,7 +91,7 @@ def spread_directions(n_features: int, seed: int = 0) -> np.ndarray:
 
 
 def _bounded(covariance: np.ndarray) -> np.ndarray:
-    """The same axes, with the small eigenvalues moved towards the largest one until the eccentricity is allowed."""
+    """The covariance with its small eigenvalues moved towards the largest, so that the eccentricity is allowed."""
     values, vectors = np.linalg.eigh(covariance)
     share = MOST_ECCENTRICITY**2 / (1 - values[0] / values[-1])
     if share < 1:
@@ -103,11 +102,11 @@ def _bounded(covariance: np.ndarray) -> np.ndarray:
 def misclassification(
     weights: np.ndarray, means: np.ndarray, covariances: np.ndarray, directions: np.ndarray
 ) -> np.ndarray:
-    """omega_{j|i}: probability that a row of component i looks more like one of j, (n_components, n_components).
+    """omega_{j|i}, shape (n_components, n_components): probability that Bayes' rule takes a row of i for one of j.
 
-    The rows of component i are averaged over directions (n_directions, n_features) and their opposites. Along a
-    ray the log-ratio of the two densities is a quadratic function of the radius, which is
-    chi-distributed, so the probability there is exact.
+    The rows of component i are averaged over ``directions`` (n_directions, n_features) and their opposites. Along a ray
+    the log-ratio of the two densities is a quadratic function of the radius. The radius is chi-distributed, so that the
+    probability along the ray is exact.
     """
     n_components, n_features = means.shape
     factors = np.linalg.cholesky(covariances)
@@ -130,7 +129,7 @@ def misclassification(
 def _share_above(
     square: np.ndarray, linear: np.ndarray, constant: float, n_features: int
 ) -> np.ndarray:
-    """P(square r^2 + linear r + constant > 0) for r chi-distributed with so many degrees of freedom."""
+    """P(square r^2 + linear r + constant > 0) for r chi-distributed with ``n_features`` degrees of freedom."""
     square = np.where(square == 0, -1e-300, square)  # a straight line is a very flat parabola
     discriminant = linear**2 - 4 * square * constant
     has_roots = discriminant >= 0
@@ -155,9 +154,8 @@ def mixsim(
         The largest overlap of a pair.
     seed : int
     elongation : float, optional
-        Every component is round but for one axis in a random direction, along which it has this
-        variance for the others' 1. By default covariances are Wishart with ``FREEDOM * n_features``
-        degrees of freedom.
+        Variance of every component along one random axis; along the others it is 1. By default covariances are
+        Wishart with ``FREEDOM * n_features`` degrees of freedom.
     """
     rng = np.random.default_rng(seed)
     means = rng.uniform(size=(n_components, n_features))
@@ -175,7 +173,7 @@ def mixsim(
 
 
 def worst_overlap(means: np.ndarray, covariances: np.ndarray, normal: np.ndarray) -> float:
-    """The largest overlap of a pair of equally heavy components, on standard normal rows that are given."""
+    """The largest overlap of a pair of equally heavy components, estimated from standard ``normal`` rows."""
     factors = np.linalg.cholesky(covariances)
     log_dets = np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)
     own = -0.5 * np.square(normal).sum(axis=1)

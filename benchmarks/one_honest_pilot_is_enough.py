@@ -1,27 +1,25 @@
-"""Claim: with 40 % bad partitions no honest partition ends up at a bad start; one honest pilot is enough.
+"""Claim: with 40 % bad partitions no honest partition starts at a bad start; one honest pilot is enough.
 
     python benchmarks/one_honest_pilot_is_enough.py [--rows 1000 --data-draws 5 --pilot-draws 8]
 
-K = 5 components in d = 10 columns, m = 40 partitions, 16 of them bad; per overlap and kind of
-badness 5 draws of the rows times 8 draws of the pilots. Every draw makes a shortlist from its
-pilots, and all honest partitions choose from it. (A pilot's own fit is made once per draw of the
-rows, in the scale of the first draw of pilots that has it.) A candidate is honest if it describes
-5000 fresh rows of the population no worse than the worst of the honest pilots' own fits. Counted
-are the draws in which the list holds no honest candidate, and those in which an honest partition
-chose another one. For every fourth draw the local fits and the aggregation follow;
-the error of the result (W1 to the population) is divided by the oracle's: plain reduction of the
-honest partitions alone, each started at the truth. Beside it, for the first draw of the rows, the
-same for DFMR with all partitions started at the truth: what is above it is the doing of the start.
+K = 5 components in d = 10 columns, m = 40 partitions, 16 of them bad. For each overlap and kind of badness there are 5
+draws of the rows times 8 draws of the pilots. Every draw makes a shortlist from its pilots, and all honest partitions
+choose from it. (A pilot's own fit is made once per draw of the rows, in the scale of the first draw of pilots that has
+it.)
 
-The last two kinds are the worst we could think of for this stage: the rows of all bad partitions
-come from the Gaussian with the mean and covariance of the whole population, or from a wrong local
-optimum of the population itself.
+A candidate is honest if it describes 5000 fresh rows of the population no worse than the worst of the honest pilots'
+own fits. The script counts the draws whose list holds no honest candidate, and those in which an honest partition chose
+another one. For every fourth draw the local fits and the aggregation follow. The error of the result (W1 to the
+population) is divided by the oracle's: plain reduction of the honest partitions alone, each started at the truth.
+For the first draw of the rows there is also the error of DFMR with all partitions started at the truth. What is above
+it is due to the start.
+
+The last two kinds are the worst that we found for this stage. The rows of all bad partitions come from the Gaussian
+with the mean and covariance of the whole population, or from a wrong local optimum of the population itself.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -32,7 +30,8 @@ from multiprocessing import get_context
 from typing import NamedTuple
 
 import numpy as np
-from common import draw_partitions, draw_rows, population, print_machine, print_table
+from common import draw_partitions, draw_rows, population
+from output import benchmark_parser, print_progress, print_table, recorded
 from threadpoolctl import threadpool_limits
 
 from dask_dfmr import Mixture, aggregate, fit_local, mixing_distance
@@ -49,7 +48,7 @@ FIT_EVERY = 4
 
 
 class Case(NamedTuple):
-    """The population behind a draw, and which one it is."""
+    """The population of a draw, with its overlap and its seed."""
 
     truth: Mixture
     overlap: float
@@ -62,12 +61,12 @@ def rolled(X: Rows, case: Case, rng: np.random.Generator) -> Rows:
 
 
 def thousandfold(X: Rows, case: Case, rng: np.random.Generator) -> Rows:
-    """Another unit."""
+    """All columns in a unit a thousand times as small."""
     return X * 1000.0
 
 
 def another_population(X: Rows, case: Case, rng: np.random.Generator) -> Rows:
-    """A clean sample of something else."""
+    """Clean rows of the other population of the same overlap."""
     return draw_rows(population(case.overlap, 3 - case.seed), len(X), rng)
 
 
@@ -77,19 +76,19 @@ def wide_garbage(X: Rows, case: Case, rng: np.random.Generator) -> Rows:
 
 
 def all_different(X: Rows, case: Case, rng: np.random.Generator) -> Rows:
-    """Columns permuted, rescaled and moved, anew for every bad partition."""
+    """Columns permuted, rescaled and moved, differently for every bad partition."""
     order, scale = rng.permutation(X.shape[1]), 10.0 ** rng.uniform(-1, 1, X.shape[1])
     return X[:, order] * scale + 5.0 * X.std(axis=0) * rng.standard_normal(X.shape[1])
 
 
 def one_gaussian(X: Rows, case: Case, rng: np.random.Generator) -> Rows:
-    """The right mean and covariance, and nothing else."""
+    """Rows of one Gaussian with the mean and covariance of the population."""
     sample = draw_rows(case.truth, 20_000, rng)
     return rng.multivariate_normal(sample.mean(axis=0), np.cov(sample.T), len(X))
 
 
 def wrong_optimum(X: Rows, case: Case, rng: np.random.Generator) -> Rows:
-    """A sample of the worst local optimum that 20 random starts find on a large sample of the population."""
+    """Rows of the worst local optimum that 20 random starts find on a large sample of the population."""
     return draw_rows(_wrong_optimum(case), len(X), rng)
 
 
@@ -120,7 +119,7 @@ KINDS: dict[str, Callable[[Rows, Case, np.random.Generator], Rows]] = {
 
 
 class Draw(NamedTuple):
-    """What happened in one draw of the pilots."""
+    """The counts and errors of one draw of the pilots; errors are over the oracle's."""
 
     n_honest_pilots: int
     n_candidates: int
@@ -132,7 +131,7 @@ class Draw(NamedTuple):
 
 
 class Data:
-    """One draw of the rows, with everything that does not depend on the draw of the pilots."""
+    """One draw of the rows, and all that does not depend on the draw of the pilots."""
 
     def __init__(self, parts: list[Rows], n_bad: int, truth: Mixture) -> None:
         self.parts, self.n_bad, self.truth = parts, n_bad, truth
@@ -144,12 +143,12 @@ class Data:
         self._fits: dict[int, pilot.PilotFit | None] = {}
 
     def ratio_from_truth(self) -> float:
-        """The error of DFMR over the oracle's if all partitions start at the truth."""
+        """Error of DFMR over the oracle's if all partitions start at the truth."""
         bad = [self.problem.fit(X, self.truth) for X in self.parts[: self.n_bad]]
         return self.ratio(aggregate([*bad, *self.from_truth]).mixture)
 
     def ratio(self, mixture: Mixture) -> float:
-        """Error over the oracle's."""
+        """Error of a mixture over the oracle's."""
         return mixing_distance(mixture, self.truth) / self.oracle
 
     def describes(self, start: pilot.Start) -> float:
@@ -171,7 +170,7 @@ class Data:
 
 
 def run_draw(data: Data, seed: int, to_the_end: bool) -> Draw:
-    """The pilot stage and the choices of the honest partitions; to the end, also the fits."""
+    """Run the pilot stage and the choices of the honest partitions; with ``to_the_end`` also fit all partitions."""
     root, n_bad, problem = seed_sequence(seed), data.n_bad, data.problem
     drawn = pilot.draw_pilots(len(data.parts), stream(root, 0))
     fits = data.pilot_fits(drawn, root)
@@ -207,7 +206,7 @@ def run_draw(data: Data, seed: int, to_the_end: bool) -> Draw:
 
 @contextmanager
 def remembered_densities() -> Iterator[None]:
-    """Compare the same two candidates only once."""
+    """Compute the density of the same rows under the same candidate only once."""
     compute, known = pilot.mean_log_density, {}
 
     def remember(family: Gaussian, start: tuple, rows: Rows) -> float:
@@ -225,7 +224,7 @@ def remembered_densities() -> Iterator[None]:
 
 
 class Job(NamedTuple):
-    """All draws of the pilots for one draw of the rows."""
+    """One draw of the rows, for which ``pilot_draws`` draws of the pilots are run."""
 
     overlap: float
     population_seed: int
@@ -237,7 +236,7 @@ class Job(NamedTuple):
 
 
 def run_job(job: Job) -> tuple[Job, list[Draw], float]:
-    """Draw the rows, spoil some, draw pilots again and again; also the CPU seconds."""
+    """Draw the rows, corrupt some and run all draws of the pilots; return the job, the draws and CPU seconds."""
     began = time.process_time()
     warnings.simplefilter("ignore")
     truth = population(job.overlap, job.population_seed)
@@ -281,9 +280,7 @@ def row_of(name: tuple[float, str], draws: list[Draw]) -> list[str]:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmark_parser(__doc__)
     parser.add_argument("-m", type=int, default=40, help="partitions")
     parser.add_argument("--rows", type=int, default=1000, help="of a partition")
     parser.add_argument("--overlaps", type=float, nargs="+", default=[0.1, 0.3])
@@ -293,30 +290,31 @@ def main() -> None:
     parser.add_argument("--pilot-draws", type=int, default=8, help="per draw of the rows")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     options = parser.parse_args()
-    print_machine()
-    jobs = [
-        Job(
-            overlap,
-            options.population_seed,
-            kind,
-            data_draw,
-            options.pilot_draws,
-            options.m,
-            options.rows,
-        )
-        for overlap, kind, data_draw in product(
-            options.overlaps, options.kinds, range(options.data_draws)
-        )
-    ]
+    cases = product(options.overlaps, options.kinds, range(options.data_draws))
+    size = options.pilot_draws, options.m, options.rows
+    jobs = [Job(o, options.population_seed, kind, draw, *size) for o, kind, draw in cases]
+    with recorded(options):
+        print_draws(*run_jobs(jobs, options.jobs))
+
+
+def run_jobs(
+    jobs: list[Job], n_processes: int
+) -> tuple[dict[tuple[float, str], list[Draw]], float]:
+    """The draws by overlap and kind, and the CPU seconds of all jobs."""
     found: dict[tuple[float, str], list[Draw]] = {}
-    cpu = 0.0
-    with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
+    cpu, last = 0.0, max(job.data_draw for job in jobs)
+    with ProcessPoolExecutor(n_processes, get_context("spawn")) as pool:
         for job, draws, seconds in pool.map(run_job, jobs):
-            found.setdefault((job.overlap, job.kind), []).extend(draws)
+            name = job.overlap, job.kind
+            found.setdefault(name, []).extend(draws)
             cpu += seconds
-            if job.data_draw == options.data_draws - 1:
-                name = job.overlap, job.kind
-                print(*row_of(name, found[name]), sep="  ", file=sys.stderr, flush=True)
+            if job.data_draw == last:
+                print_progress(*row_of(name, found[name]))
+    return found, cpu
+
+
+def print_draws(found: dict[tuple[float, str], list[Draw]], cpu: float) -> None:
+    """The table and its summary."""
     header = ["overlap", "40 % bad: kind", "draws", "fewest honest pilots"]
     header += ["no honest candidate", "an honest partition misled", "partitions misled"]
     header += ["draws x size of the list", "W1 / oracle: mean, max (of)"]
@@ -325,7 +323,7 @@ def main() -> None:
     everything = [draw for draws in found.values() for draw in draws]
     misled = sum(draw.n_misled > 0 for draw in everything)
     print(f"An honest partition chose a bad start in {misled} of {len(everything)} draws.")
-    print(f"CPU seconds: {cpu:.0f}")
+    print(f"CPU seconds: {cpu:.0f}.")
 
 
 if __name__ == "__main__":

@@ -2,21 +2,23 @@
 
     python benchmarks/passes.py [--rows 20000 --draws 4 --machines 100]
 
-Local fits of the populations with overlap .1 and .3 (K = 5, d = 10, full covariances), from where
-local fits start in practice: the loose optimum of another machine's 20,000 rows. Plain EM and
-accelerated EM run to the same tight tolerance (``tol="auto"``); every pass over the rows counts, those
-of rejected extrapolations included. Then both run on, to a thousandth of that tolerance, and their
-optima are compared: the largest difference of a parameter, in units of the standard errors of a fit of
-so many rows and of the parameter itself, and the difference of the objective as a share of it.
+Local fits of the populations with overlap .1 and .3 (K = 5, d = 10, full covariances). They start where local fits
+start in practice: at the loose optimum of another machine's 20,000 rows. Plain EM and accelerated EM run to the same
+tight tolerance (``tol="auto"``). Every pass over the rows counts, also those of rejected extrapolations.
+
+Then both run on, to a thousandth of that tolerance, and their optima are compared. The table shows the largest
+difference of a parameter, in standard errors of a fit to as many rows and relative to the parameter itself. It also
+shows the difference of the objective as a share of it.
 """
 
 from __future__ import annotations
 
-import argparse
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
-from common import draw_rows, population, print_machine, print_table
+from common import draw_rows, population
+from output import benchmark_parser, print_table, recorded
 
 from dask_dfmr import LocalEstimate, Mixture, fit_local
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
@@ -27,7 +29,7 @@ TIGHTER = 1000
 
 
 class Pair(NamedTuple):
-    """One fit of the same rows from the same start, plain and accelerated."""
+    """Passes of a plain and an accelerated fit of the same rows, and the differences of their optima."""
 
     plain: int
     accelerated: int
@@ -37,7 +39,7 @@ class Pair(NamedTuple):
 
 
 def compare(truth: Mixture, n: int, n_sources: int, rng: np.random.Generator) -> Pair:
-    """Both fits of one machine."""
+    """Both fits of the ``n`` rows of one machine."""
     X, other = draw_rows(truth, n, rng), draw_rows(truth, 20_000, rng)
     start = fit_local(other, 5, start=truth, tol=1e-5).mixture
     assert start is not None
@@ -61,7 +63,7 @@ def compare(truth: Mixture, n: int, n_sources: int, rng: np.random.Generator) ->
 
 
 def differences(a: LocalEstimate, b: LocalEstimate) -> tuple[float, float, float]:
-    """Largest difference of the parameters in standard errors and relative, and of the objective."""
+    """Largest difference of a parameter, in standard errors and relative, and relative difference of the objective."""
     f, g = a.mixture, b.mixture
     assert f is not None
     assert g is not None
@@ -80,44 +82,29 @@ def differences(a: LocalEstimate, b: LocalEstimate) -> tuple[float, float, float
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--draws", type=int, default=4)
     parser.add_argument("--machines", type=int, default=100)
     options = parser.parse_args()
-    print_machine()
+    header = ["overlap, seed", "passes, plain: mean", "accelerated: mean"]
+    header += ["plain / accelerated: of the means", "mean of ratios"]
+    header += ["optima apart: standard errors", "relative", "objective, relative"]
     everything: list[Pair] = []
     rows = []
-    with single_threaded_blas():
-        for overlap in OVERLAPS:
-            for seed in SEEDS:
-                rng = np.random.default_rng([seed, int(10 * overlap)])
-                pairs = [
-                    compare(population(overlap, seed), options.rows, options.machines, rng)
-                    for _ in range(options.draws)
-                ]
-                everything += pairs
-                rows.append(row(f"{overlap}, {seed}", pairs))
-    rows.append(row("all", everything))
-    print_table(
-        (
-            "overlap, seed",
-            "passes, plain: mean",
-            "accelerated: mean",
-            "plain / accelerated: of the means",
-            "mean of ratios",
-            "optima apart: standard errors",
-            "relative",
-            "objective, relative",
-        ),
-        rows,
-    )
+    with recorded(options), single_threaded_blas():
+        for overlap, seed in product(OVERLAPS, SEEDS):
+            truth, rng = population(overlap, seed), np.random.default_rng([seed, int(10 * overlap)])
+            pairs = [
+                compare(truth, options.rows, options.machines, rng) for _ in range(options.draws)
+            ]
+            everything += pairs
+            rows.append(row(f"{overlap}, {seed}", pairs))
+        print_table(header, [*rows, row("all", everything)])
 
 
 def row(label: str, pairs: list[Pair]) -> list[str]:
-    """A line of the table; differences are the largest of its fits."""
+    """One line of the table; its differences are the largest of the fits."""
     plain, accelerated = (np.array([p[i] for p in pairs], dtype=float) for i in (0, 1))
     apart = [max(p[i] for p in pairs) for i in (2, 3, 4)]
     return [

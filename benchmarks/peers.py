@@ -2,17 +2,17 @@
 
     python benchmarks/peers.py CONTESTANT FOLDER N_COMPONENTS OUT
 
-Started by ``whole_job.py``, which measures the process from outside; so a contestant imports only
-what it needs, inside its own function. The answer is ``OUT/answer.npz`` (weights, means and full
-covariances, with a leading axis over mixtures) and ``OUT/notes.json``.
+``whole_job.py`` starts this script and measures the process from outside. Therefore a contestant imports only what it
+needs, inside its own function. The answer is ``OUT/answer.npz`` (weights, means and full covariances, with a leading
+axis over mixtures) and ``OUT/notes.json``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,11 +29,11 @@ REG_COVAR = 1e-6
 
 START_ROWS, SAMPLE_ROWS, SAMPLE_FILES = 20_000, 100_000, 10
 BLOCK_ROWS = 4096
-"""Rows of one block of an E step: its intermediates stay in cache."""
+"""Rows of one block of an E step, so few that its intermediate arrays stay in cache."""
 
 
 class Task(NamedTuple):
-    """What a contestant is asked to do."""
+    """The job of a contestant."""
 
     partitions: Path
     n_components: int
@@ -41,12 +41,12 @@ class Task(NamedTuple):
 
     @property
     def files(self) -> list[Path]:
-        """The partitions, in order."""
+        """The paths of the partitions, in order."""
         return sorted(self.partitions.glob("*.parquet"))
 
 
 class Answer(NamedTuple):
-    """One or more mixtures, stacked, or None from a contestant that fits nothing; and what to say about the run."""
+    """Parameters of one or more mixtures, stacked (None from a contestant that fits nothing), and notes on the run."""
 
     parameters: dict[str, np.ndarray] | None
     notes: dict[str, Any]
@@ -58,16 +58,11 @@ def one_mixture(weights: Any, means: Any, covariances: Any, **notes: Any) -> Ans
     return Answer({name: np.asarray(value)[None] for name, value in named.items()}, notes)
 
 
-@contextmanager
-def local_cluster() -> Iterator[Any]:
-    """Two worker processes of one thread each."""
-    from distributed import Client, LocalCluster
+def two_workers() -> AbstractContextManager[Any]:
+    """A cluster of two worker processes of one thread each; imported here, not by the other contestants."""
+    from clusters import local_cluster
 
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
+    return local_cluster()
 
 
 def read_frame(task: Task) -> Any:
@@ -78,7 +73,7 @@ def read_frame(task: Task) -> Any:
 
 
 def sample_rows(task: Task, n_rows: int) -> np.ndarray:
-    """Rows from the heads of files spread evenly over the job: they are in random order within a file."""
+    """The first rows of files spread evenly over the job; rows within a file are in random order."""
     import pyarrow.parquet as pq
 
     files = task.files
@@ -104,7 +99,7 @@ def dfmr_loosened(task: Task) -> Answer:
 
 
 def dfmr_counted(task: Task) -> Answer:
-    """GaussianMixture on a reader that leaves a mark at every read."""
+    """GaussianMixture on a reader that counts its reads."""
     marks = task.options.out / "reads"
     marks.mkdir()
 
@@ -121,7 +116,7 @@ def dfmr_counted(task: Task) -> Answer:
 
 
 def read_and_mark(path: Path, marks: Path) -> Any:
-    """Read one partition, and say so in a file; appending a byte is atomic between processes."""
+    """Read one partition and append a byte to its file of marks, which is atomic between processes."""
     import pandas as pd
 
     with (marks / path.name).open("ab") as mark:
@@ -132,7 +127,7 @@ def read_and_mark(path: Path, marks: Path) -> Any:
 def _fit_dfmr(task: Task, frame_of: Callable[[Task], Any], tol: float | str) -> Answer:
     from dask_dfmr import GaussianMixture
 
-    with local_cluster():
+    with two_workers():
         gm = GaussianMixture(task.n_components, tol=tol, random_state=task.options.seed).fit(
             frame_of(task)
         )
@@ -149,24 +144,24 @@ def _fit_dfmr(task: Task, frame_of: Callable[[Task], Any], tol: float | str) -> 
 
 
 def dask_em(task: Task) -> Answer:
-    """EM whose E step is scikit-learn's own functions, partition by partition; reads the files at every iteration."""
+    """EM with scikit-learn's own functions as E step, partition by partition; every iteration reads the files."""
     return _dask_em(task, sums_by_sklearn)
 
 
 def dask_em_blocks(task: Task) -> Answer:
-    """The same with an E step of its own that works in blocks of rows, so that nothing leaves the cache."""
+    """The same with an E step that works in blocks of rows, so that its arrays stay in cache."""
     return _dask_em(task, em_sums)
 
 
 def dask_em_persisted(task: Task) -> Answer:
-    """EM in blocks on rows held in the memory of the workers."""
+    """EM in blocks on rows that the workers hold in memory."""
     return _dask_em(task, em_sums, persisted=True)
 
 
 def _dask_em(task: Task, sums_of: Callable[..., list[Any]], persisted: bool = False) -> Answer:
     import dask
 
-    with local_cluster():
+    with two_workers():
         frame = read_frame(task)
         partitions = (frame.persist() if persisted else frame).to_delayed()
         e_step, add = dask.delayed(sums_of, pure=False), dask.delayed(add_sums, pure=False)
@@ -209,7 +204,7 @@ def m_step(
 def em_sums(
     frame: Any, weights: np.ndarray, means: np.ndarray, covariances: np.ndarray
 ) -> list[Any]:
-    """Rows, log-likelihood, and each component's count, sum and products, of one partition."""
+    """Of one partition: rows, log-likelihood, and the count, sum and products of each component."""
     X = frame.to_numpy()
     n_features = X.shape[1]
     whiteners = np.linalg.inv(np.linalg.cholesky(covariances)).transpose(0, 2, 1)
@@ -243,7 +238,7 @@ def em_sums(
 def sums_by_sklearn(
     frame: Any, weights: np.ndarray, means: np.ndarray, covariances: np.ndarray
 ) -> list[Any]:
-    """The same by the functions behind ``GaussianMixture.fit``, on all rows of the partition at once."""
+    """The same with the functions behind scikit-learn's fit, on all rows of the partition at once."""
     from scipy.special import logsumexp
     from sklearn.mixture import _gaussian_mixture as sk
 
@@ -257,7 +252,7 @@ def sums_by_sklearn(
 
 
 def add_sums(parts: list[list[Any]]) -> list[Any]:
-    """Sums of several partitions."""
+    """Add the sums of several partitions."""
     return [sum(values[1:], start=values[0]) for values in zip(*parts, strict=True)]
 
 
@@ -265,22 +260,22 @@ def add_sums(parts: list[list[Any]]) -> list[Any]:
 
 
 def sklearn_memory(task: Task) -> Answer:
-    """All rows in memory, both cores."""
+    """scikit-learn on all rows in memory, both cores."""
     import pandas as pd
 
     return _fit_sklearn(pd.read_parquet(task.partitions), task)
 
 
 def sklearn_sample(task: Task) -> Answer:
-    """A sample of the rows."""
+    """scikit-learn on a sample of the rows."""
     return _fit_sklearn(sample_rows(task, SAMPLE_ROWS), task)
 
 
 def sklearn_partition(task: Task) -> Answer:
-    """Every partition by itself on the workers, nothing combined: the price of the local fits elsewhere."""
+    """scikit-learn on every partition alone, on the workers; the fits are not combined."""
     import dask
 
-    with local_cluster():
+    with two_workers():
         fit = dask.delayed(_fit_sklearn)
         tasks = [fit(rows, task) for rows in read_frame(task).to_delayed()]
         answers = dask.compute(*tasks)
@@ -343,7 +338,7 @@ def _fit_spark(task: Task, max_iter: int) -> Answer:
 
 
 def _end_spark(session: Any) -> None:
-    """Stop Spark and wait for its virtual machine, so that its CPU seconds are counted."""
+    """Stop Spark and wait for its virtual machine, so that its CPU seconds count."""
     gateway = session.sparkContext._gateway
     session.stop()
     gateway.shutdown()
@@ -352,7 +347,7 @@ def _end_spark(session: Any) -> None:
 
 
 def pomegranate(task: Task) -> Answer:
-    """All rows in memory as float32 tensors, both cores; scikit-learn's start and tolerance."""
+    """Pomegranate on all rows in memory as float32 tensors, both cores; scikit-learn's start and tolerance."""
     import pandas as pd
     import torch
     from pomegranate.distributions import Normal
@@ -378,8 +373,8 @@ def pomegranate(task: Task) -> Answer:
 
 
 def read_only(task: Task) -> Answer:
-    """Nothing but reading: the sum of every column, on the same cluster."""
-    with local_cluster():
+    """Read all partitions on the same cluster and sum every column; no fit."""
+    with two_workers():
         read_frame(task).sum().compute()
     return Answer(None, {})
 
@@ -408,7 +403,7 @@ NEEDS = {
     "spark-defaults": ("pyspark",),
     "pomegranate": ("torch", "pomegranate"),
 }
-"""What contestants import beyond this package's own dependencies."""
+"""Modules that contestants import beyond the dependencies of this package."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Measuring a whole job from outside: wall and CPU seconds and the peak memory of a tree of processes (Linux)."""
+"""Measures a whole job from outside: wall and CPU seconds and the peak memory of a tree of processes (Linux)."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from pathlib import Path
 import psutil
 
 INTERVAL = 0.05
-"""Seconds between two looks at a tree of processes."""
+"""Seconds between two readings of a tree of processes."""
 
 GROWTH = 1.01
-"""Proportional set sizes are read when the resident ones have grown by this factor since they last were: reading
-them walks the page tables, every 50 ms of a job of gigabytes it would slow down what is measured."""
+"""Proportional set sizes are read only after the resident ones have grown by this factor. PartitionStatistics them walks the page
+tables; every 50 ms it would slow down a job of gigabytes."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What a tree of processes took: seconds, and bytes at its peak."""
+    """Seconds of a tree of processes, and its memory at the peak in bytes."""
 
     wall: float
     cpu: float
@@ -37,7 +37,7 @@ class JobFailedError(Exception):
 
 
 class MemoryWatch(threading.Thread):
-    """The peak memory of a process with all its descendants: proportional (shared pages count once) and resident."""
+    """Records the peak memory of a process with its descendants: proportional (shared pages once) and resident."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -56,13 +56,13 @@ class MemoryWatch(threading.Thread):
                 self.peak_pss = max(self.peak_pss, sum(map(proportional_bytes, pids)))
 
     def stop(self) -> None:
-        """Stop looking."""
+        """Stop recording."""
         self._stop_asked.set()
         self.join()
 
 
 def tree_of(pid: int) -> list[int]:
-    """A process and its descendants."""
+    """Ids of a process and its descendants."""
     try:
         return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
     except psutil.NoSuchProcess:
@@ -70,7 +70,7 @@ def tree_of(pid: int) -> list[int]:
 
 
 def resident_bytes(pid: int) -> int:
-    """Resident set size; 0 of a process that is gone."""
+    """Resident set size in bytes; 0 for a process that has ended."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except (OSError, IndexError):
@@ -79,12 +79,12 @@ def resident_bytes(pid: int) -> int:
 
 
 def proportional_bytes(pid: int) -> int:
-    """Resident pages, each divided by the number of processes that share it; 0 of a process that is gone."""
+    """Bytes of resident pages, each over the number of processes that share it; 0 for an ended process."""
     return _kilobytes(Path(f"/proc/{pid}/smaps_rollup"), "Pss:")
 
 
 def high_water_bytes(pid: int) -> int:
-    """The most that was ever resident, by the kernel's own count; 0 of a process that is gone."""
+    """Peak of the resident bytes as the kernel counts it; 0 for a process that has ended."""
     return _kilobytes(Path(f"/proc/{pid}/status"), "VmHWM:")
 
 
@@ -99,15 +99,14 @@ def _kilobytes(path: Path, label: str) -> int:
 def run_job(
     command: Sequence[str], env: Mapping[str, str] | None = None, time_limit: float | None = None
 ) -> Usage:
-    """Run a command and all it starts.
+    """Run a command and measure it with all processes that it starts.
 
-    The CPU seconds are those of all processes that were waited for, by the command or by whom they
-    descend from.
+    The CPU seconds are those of all processes that were waited for, by the command or by their parents.
 
     Raises
     ------
     JobFailedError
-        If it failed, with the last line that it wrote, or took longer than ``time_limit`` seconds.
+        If the command failed (with its last line of errors), or took longer than ``time_limit`` seconds.
     """
     cpu, began = _children_cpu(), time.perf_counter()
     process = subprocess.Popen(

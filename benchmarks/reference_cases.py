@@ -2,18 +2,19 @@
 
     python benchmarks/reference_cases.py FOLDER
 
-FOLDER holds results of the published scripts (Zhang, Tan & Chen 2026) as numbers: per set a
-``base.npz`` and one ``ATTACK_aALPHA.npz`` per case, with the loader ``load_reference.py`` beside
-them. It is not shipped with the project. For every case of every set the local estimates of the
-folder are aggregated again, and compared are: the L2 distances of all pairs of machines, COAT, the
-radius, the kept machines at rho 1 and 1.3, and for the reductions that start at COAT (both rho, and
-plain MR of all machines) the objective and the result.
+FOLDER holds results of the published scripts (Zhang, Tan & Chen 2026) as numbers. Each set has a ``base.npz`` and one
+``ATTACK_aALPHA.npz`` per case; the loader ``load_reference.py`` lies beside them. The folder is not shipped with the
+project.
 
-Known exception: where the published code lets a component die, it returns fewer than K components;
-``dask_dfmr`` re-seeds the component and keeps K. This concerns plain MR under the attack
-``cov_code``. Such a reduction is not compared; it must reach a lower objective instead.
+For every case the script aggregates the local estimates of the folder again. It compares the L2 distances of all pairs
+of machines, the center (COAT), the radius, and the machines kept at rho 1 and 1.3. It also compares objective and
+result of the reductions that start at COAT: with both rho, and plain mixture reduction (MR) of all machines.
 
-Exit code 1 if any case disagrees.
+Known exception: where the published code lets a component die, it returns fewer than K components. ``dask_dfmr`` puts
+the component elsewhere and keeps K. This concerns plain MR under the attack ``cov_code``. Such a reduction is not
+compared; it must reach a lower objective instead.
+
+The exit code is 1 if any case disagrees.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ import argparse
 import importlib.util
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import print_machine, print_table
+from output import benchmark_parser, print_table, recorded
 
 from dask_dfmr import LocalEstimate, Mixture, aggregate, mixing_distance, pairwise_l2
 
@@ -41,8 +43,32 @@ W1_TOLERANCE = 1e-3
 """The published scripts stop a reduction at an absolute change of 1e-5 of the objective."""
 
 
+class Case(NamedTuple):
+    """One case of the folder: its set, its attack, the share of bad machines, and the stored arrays."""
+
+    which: str
+    attack: str
+    alpha: float
+    arrays: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        """Attack and share of bad machines, as the tables show them."""
+        return f"{self.attack} {self.alpha:g}"
+
+    def local_mixtures(self) -> list[Mixture]:
+        """The local estimates, one mixture a machine."""
+        parameters = (self.arrays[f"local_{name}"] for name in ("weights", "means", "covs"))
+        return [Mixture(*p) for p in zip(*parameters, strict=True)]
+
+
 class Comparison(NamedTuple):
-    """One reduction of one case against the published one."""
+    """One reduction of one case beside the published one.
+
+    ``objective`` is the ratio of the objectives minus 1, ``w1_between`` the distance of the two results, and
+    ``w1_to_truth`` the difference of their distances to the truth. ``n_published`` is the number of components that
+    the published result has.
+    """
 
     same_center: bool
     same_radius: bool
@@ -70,7 +96,7 @@ class Comparison(NamedTuple):
 
 
 def load_reader(folder: Path) -> Any:
-    """The loader that comes with the folder."""
+    """Import the loader that lies in the folder."""
     spec = importlib.util.spec_from_file_location("load_reference", folder / "load_reference.py")
     if spec is None or spec.loader is None:
         raise SystemExit(f"{folder} holds no load_reference.py")
@@ -79,14 +105,28 @@ def load_reader(folder: Path) -> Any:
     return reader
 
 
+def add_folder(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the scripts that read these cases."""
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--rows", type=int, default=5000, help="rows per machine in the folder")
+
+
+def cases_in(folder: Path) -> Iterator[Case]:
+    """All cases of all sets in a folder."""
+    reader = load_reader(folder)
+    for which in reader.list_sets():
+        for attack, alpha in reader.list_cases(which):
+            yield Case(which, attack, alpha, reader.load_case(which, attack, alpha))
+
+
 def distance_error(mixtures: list[Mixture], expected: np.ndarray) -> float:
-    """Largest relative error off the diagonal."""
+    """Largest relative error of a pairwise L2 distance, without the diagonal."""
     off = ~np.eye(len(mixtures), dtype=bool)
     return float(np.abs(pairwise_l2(mixtures)[off] / expected[off] - 1).max())
 
 
 def compare(case: dict[str, Any], mixtures: list[Mixture], n_rows: int, name: str) -> Comparison:
-    """Aggregate again, and hold it against the published result."""
+    """Aggregate the local mixtures again and compare with the published result of the reduction ``name``."""
     rho, key, kept = REDUCTIONS[name]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -108,22 +148,21 @@ def compare(case: dict[str, Any], mixtures: list[Mixture], n_rows: int, name: st
 
 
 def mixture_of(case: dict[str, Any], key: str) -> Mixture:
-    """A stored mixture."""
+    """The stored mixture of this name, weights summing to one."""
     weights = case[f"{key}_weights"]
     return Mixture(weights / weights.sum(), case[f"{key}_means"], case[f"{key}_covs"])
 
 
-def case_row(which: str, attack: str, alpha: float, case: dict[str, Any], n: int) -> list[Any]:
+def case_row(case: Case, n: int) -> list[Any]:
     """One line of the table; the last entry says whether the case agrees."""
-    parameters = (case[f"local_{name}"] for name in ("weights", "means", "covs"))
-    mixtures = [Mixture(*p) for p in zip(*parameters, strict=True)]
-    error = distance_error(mixtures, case["pairwise_l2"])
-    found = [compare(case, mixtures, n, name) for name in REDUCTIONS]
+    mixtures = case.local_mixtures()
+    error = distance_error(mixtures, case.arrays["pairwise_l2"])
+    found = [compare(case.arrays, mixtures, n, name) for name in REDUCTIONS]
     agrees = error < DISTANCE_TOLERANCE and all(c.agrees for c in found)
     yes = {True: "yes", False: "NO"}
     return [
-        which,
-        f"{attack} {alpha:g}",
+        case.which,
+        case.label,
         f"{error:.0e}",
         yes[all(c.same_center for c in found)],
         yes[all(c.same_radius for c in found)],
@@ -135,27 +174,16 @@ def case_row(which: str, attack: str, alpha: float, case: dict[str, Any], n: int
 
 
 def main() -> int:
-    """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--rows", type=int, default=5000, help="rows per machine in the folder")
+    """Print the table; return the exit code."""
+    parser = benchmark_parser(__doc__)
+    add_folder(parser)
     options = parser.parse_args()
-    print_machine()
-    reader = load_reader(options.folder)
-    rows = [
-        case_row(which, attack, alpha, reader.load_case(which, attack, alpha), options.rows)
-        for which in reader.list_sets()
-        for attack, alpha in reader.list_cases(which)
-    ]
-    header = ["set", "attack, alpha", "distances", "COAT", "radius", "kept"]
-    print_table([*header, *REDUCTIONS, "W1", "agrees"], rows)
-    print("distances: largest relative error of any pair; DFMR(rho), MR: objective ratio - 1;")
-    print("W1: largest over the reductions, to the published result, or change of W1 to the truth.")
-    print("* the published reduction lost a component; K is kept here, at a lower objective.")
-    n_agree = sum(row[-1] == "yes" for row in rows)
-    print(f"{n_agree} of {len(rows)} cases agree")
+    with recorded(options):
+        rows = [case_row(case, options.rows) for case in cases_in(options.folder)]
+        header = ["set", "attack, alpha", "distances", "COAT", "radius", "kept"]
+        print_table([*header, *REDUCTIONS, "W1", "agrees"], rows)
+        n_agree = sum(row[-1] == "yes" for row in rows)
+        print(f"{n_agree} of {len(rows)} cases agree.")
     return int(n_agree < len(rows) or not rows)
 
 

@@ -2,21 +2,18 @@
 
     python benchmarks/scaling.py --data DIR [--base 16 --factors 1 2 4 8]
 
-1. Rows: whole fits of 1, 2, 4 and 8 times as many partitions of the same size, from parquet, on a
-   LocalCluster of two processes that is already running. Reported is the time per row over that of the
-   fewest partitions; the target is at most 1.15. "auto" asks more of each local fit the more partitions
-   there are, so passes a partition are beside it, and a row with a fixed number of passes below.
-2. Threads: local fits of equal partitions in memory on one and on two worker threads of a single
-   process (``Client(processes=False)``); every fit does the same number of passes. The target is a
-   speedup of at least 1.8.
+1. Rows: whole fits of 1, 2, 4 and 8 times as many partitions of the same size, from parquet, on a LocalCluster of two
+   processes that already runs. The table shows the time per row over that of the fewest partitions; the target is at
+   most 1.15. "auto" asks more of each local fit the more partitions there are. Therefore the table also shows the
+   passes per partition, and the same fits with a fixed number of passes.
+2. Threads: local fits of equal partitions in memory on one and on two worker threads of a single process
+   (``Client(processes=False)``). Every fit does the same number of passes. The target is a speedup of at least 1.8.
 
-Runs alternate; reported are medians of wall seconds.
+Runs alternate; the tables show medians of wall seconds.
 """
 
 from __future__ import annotations
 
-import argparse
-import logging
 import time
 import warnings
 from collections import defaultdict
@@ -26,9 +23,11 @@ from typing import Any
 
 import dask.dataframe as dd
 import numpy as np
-from common import draw_partitions, draw_rows, population, print_machine, print_table
-from distributed import Client, LocalCluster
-from jobs import write_rows
+from clusters import local_cluster
+from common import draw_partitions, population
+from distributed import Client
+from jobs import write_partitions
+from output import benchmark_parser, print_table, recorded
 
 from dask_dfmr import GaussianMixture, fit_local
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
@@ -36,27 +35,14 @@ from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 N_COMPONENTS = 5
 LINEAR, SPEEDUP = 1.15, 1.8
 N_PASSES = 10
-"""Passes of a fit whose work must not depend on anything: it stops by ``max_iter``."""
+"""Passes of a fit that does the same work everywhere: it stops by ``max_iter``."""
 
 
 # -- 1. rows -------------------------------------------------------------------------------------
 
 
-def write_partitions(data: Path, n: int, m: int) -> list[str]:
-    """``m`` files of ``n`` rows; only those that are missing."""
-    folder = data / f"scaling-{n}"
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"part-{i:05d}.parquet" for i in range(m)]
-    for i, path in enumerate(paths):
-        if not path.exists():
-            partial = path.with_suffix(".partial")
-            write_rows(partial, draw_rows(population(0.1, 1), n, np.random.default_rng([n, i])))
-            partial.rename(path)
-    return [str(path) for path in paths]
-
-
 def timed_fit(files: Sequence[str], **parameters: Any) -> tuple[float, float]:
-    """Wall seconds of one fit, and its passes a partition."""
+    """Wall seconds of one fit, and its mean number of passes per partition."""
     began = time.perf_counter()
     gm = GaussianMixture(N_COMPONENTS, random_state=0, **parameters).fit(dd.read_parquet(files))
     return time.perf_counter() - began, gm.partition_report_["n_iter"].mean()
@@ -64,13 +50,10 @@ def timed_fit(files: Sequence[str], **parameters: Any) -> tuple[float, float]:
 
 def print_rows(data: Path, n: int, base: int, factors: Sequence[int], repeats: int) -> None:
     """The first table."""
-    files = write_partitions(data, n, base * max(factors))
+    files = [str(path) for path in write_partitions(data / f"scaling-{n}", n, base * max(factors))]
     rules = {"auto": {}, f"{N_PASSES} passes": {"tol": 0.0, "max_iter": N_PASSES}}
     found = defaultdict(list)
-    cluster = LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=logging.ERROR
-    )
-    with cluster, Client(cluster):
+    with local_cluster():
         timed_fit(files[:base])  # imports and caches
         for _ in range(repeats):
             for factor in factors:
@@ -92,14 +75,14 @@ def print_rows(data: Path, n: int, base: int, factors: Sequence[int], repeats: i
 
 
 def fit_as_task(rows: np.ndarray) -> int:
-    """A local fit as tasks run it."""
+    """A local fit with the settings of a task; returns the number of passes."""
     with single_threaded_blas():
         start = population(0.1, 1)
         return fit_local(rows, N_COMPONENTS, start=start, tol=0.0, max_iter=N_PASSES).n_iter
 
 
 def seconds_on_threads(partitions: Sequence[np.ndarray], n_threads: int) -> float:
-    """Wall seconds of all fits."""
+    """Wall seconds of the fits of all partitions on this number of threads."""
     with Client(processes=False, threads_per_worker=n_threads, dashboard_address=None) as client:
         data = client.scatter(list(partitions))
         client.gather(client.map(fit_as_task, data[:n_threads], pure=False))  # warm
@@ -126,9 +109,7 @@ def print_threads(n: int, m: int, repeats: int) -> None:
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="where partitions are written")
     parser.add_argument("--rows", type=int, default=100_000, help="of a partition")
     parser.add_argument("--base", type=int, default=16, help="fewest partitions")
@@ -138,9 +119,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    print_machine()
-    print_rows(options.data, options.rows, options.base, options.factors, options.repeats)
-    print_threads(options.thread_rows, options.thread_partitions, options.repeats)
+    with recorded(options):
+        print_rows(options.data, options.rows, options.base, options.factors, options.repeats)
+        print_threads(options.thread_rows, options.thread_partitions, options.repeats)
 
 
 if __name__ == "__main__":

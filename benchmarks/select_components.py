@@ -1,15 +1,17 @@
-"""Claim: bad partitions do not matter to ``select_components``: K = 5 is found as often as without them.
+"""Claim: bad partitions do not affect ``select_components``: K = 5 is found as often as without them.
 
     python benchmarks/select_components.py                         # about 25 minutes on one core
     python benchmarks/select_components.py -m 20 --draws 1 --quick
 
-Populations of the paper's design (K = 5, 10 columns; see data/README.md). The rows of 30 % of the partitions are
-drawn from another mixture: under the mean attack that of standard normal noise added to the means, under the
-covariance attack that with Wishart matrices of as many degrees of freedom as columns for covariances; another one for
-every bad partition ("scattered"), or the same for all of them ("together"). Printed is how often each criterion takes
-K = 5, among K = 3 to 7 (2 to 8 with ``--wide``), on the common set of ``select_components``; the same with
-``method="mr"``, which filters nothing; how many bad partitions are in the common set and how many honest ones are not;
-how often partitions were read; CPU time, and the share of it that is not fits (``fit_candidates``).
+Populations of the paper's design (K = 5, 10 columns; see data/README.md). The rows of 30 % of the partitions are drawn
+from another mixture. Under the mean attack, standard normal noise is added to the means. Under the covariance attack
+the covariances are Wishart matrices of as many degrees of freedom as columns. The other mixture differs for every bad
+partition ("scattered") or is the same for all of them ("together").
+
+The script prints how often each criterion takes K = 5, among K = 3 to 7 (2 to 8 with ``--wide``), on the common set of
+``select_components``. It does the same with ``method="mr"``, which filters nothing. It also prints how many bad
+partitions are in the common set and how many clean ones are not, and how often partitions were read. The last columns
+are the CPU time and the share of it that is not fits (``fit_candidates``).
 """
 
 from __future__ import annotations
@@ -19,11 +21,13 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from itertools import product
 from typing import Any, NamedTuple
 
 import dask
 import numpy as np
-from common import SEEDS, StageClock, draw_rows, population, print_machine, print_table
+from common import SEEDS, StageClock, draw_rows, population
+from output import benchmark_parser, print_progress, print_table, recorded
 
 from dask_dfmr import Mixture, Selection, select_components
 
@@ -52,8 +56,8 @@ ATTACKS: dict[str, Callable[[Mixture, np.random.Generator], Mixture] | None] = {
 }
 
 
-class Source:
-    """Partitions that count how often they are read."""
+class CountedPartitions:
+    """Partitions that count how often each of them is read (``reads``)."""
 
     def __init__(self, parts: list[np.ndarray]) -> None:
         self.parts = parts
@@ -65,12 +69,12 @@ class Source:
         return self.parts[i]
 
     def delayed(self) -> list[Any]:
-        """As a collection."""
+        """The partitions as a list of delayed arrays."""
         return [dask.delayed(self.read)(i) for i in range(len(self.parts))]
 
 
 class Found(NamedTuple):
-    """What one selection came to."""
+    """The choices, the common set, the reads and the CPU seconds of one selection."""
 
     chosen: dict[str, int]
     n_bad_kept: int
@@ -80,18 +84,20 @@ class Found(NamedTuple):
     other_cpu: float
 
 
-def draw(truth: Mixture, attack: str, together: bool, m: int, n: int, seed: list[int]) -> Source:
-    """Partitions, the first 30 % of them bad; the honest rows do not depend on the attack."""
+def draw(
+    truth: Mixture, attack: str, together: bool, m: int, n: int, seed: list[int]
+) -> CountedPartitions:
+    """Partitions, the first 30 % of them bad; the clean rows do not depend on the attack."""
     rng, evil = np.random.default_rng(seed), np.random.default_rng([*seed, 1])
     parts = [draw_rows(truth, n, rng) for _ in range(m)]
     make = ATTACKS[attack]
     if make is None:
-        return Source(parts)
+        return CountedPartitions(parts)
     other = make(truth, evil)
     for i in range(round(SHARE * m)):
         other = other if together else make(truth, evil)
         parts[i] = draw_rows(other, n, evil)
-    return Source(parts)
+    return CountedPartitions(parts)
 
 
 def chosen_by(selection: Selection) -> dict[str, int]:
@@ -99,24 +105,26 @@ def chosen_by(selection: Selection) -> dict[str, int]:
     return {name: int(selection.best_by(name)["n_components"]) for name in CRITERIA}
 
 
-def run(source: Source, numbers: range, n_bad: int, seed: int, **options: Any) -> Found:
-    """One selection."""
+def run(
+    partitions: CountedPartitions, numbers: range, n_bad: int, seed: int, **options: Any
+) -> Found:
+    """One selection among these numbers of components."""
     with StageClock() as clock:
         start = time.process_time()
-        found = select_components(source.delayed(), numbers, random_state=seed, **options)
+        found = select_components(partitions.delayed(), numbers, random_state=seed, **options)
         cpu = time.process_time() - start
     return Found(
         chosen_by(found),
         int(found.kept[:n_bad].sum()),
         int((~found.kept[n_bad:]).sum()),
-        max(source.reads.values()),
+        max(partitions.reads.values()),
         cpu,
         cpu - clock.cpu["fit_candidates"],
     )
 
 
 def line(name: list[str], found: list[Found]) -> list[str]:
-    """One line of the table."""
+    """One line of the table, over the selections of all populations and draws."""
     counts = [Counter(f.chosen[criterion] for f in found) for criterion in CRITERIA]
     hits = [
         f"{count[K]}/{len(found)}"
@@ -137,9 +145,7 @@ def line(name: list[str], found: list[Found]) -> list[str]:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmark_parser(__doc__)
     parser.add_argument("-m", type=int, default=20, help="partitions")
     parser.add_argument("-n", type=int, default=2000, help="rows of a partition")
     parser.add_argument("--draws", type=int, default=2, help="draws per population")
@@ -150,31 +156,38 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     dask.config.set(scheduler="synchronous")
-    print_machine()
-    numbers = range(2, 9) if options.wide else range(3, 8)
-    n_bad = round(SHARE * options.m)
-    cases = [("clean", "", "dfmr")]
-    for attack in ("mean", "covariance"):
-        cases.append((attack, "scattered", "dfmr"))
-        if not options.quick:
-            cases += [(attack, "together", "dfmr"), (attack, "scattered", "mr")]
-    lines = []
-    for overlap in options.overlaps:
-        for attack, how, method in cases:
-            found = []
-            for seed in SEEDS:
-                truth = population(overlap, seed)
-                for repeat in range(options.draws):
-                    together, key = how == "together", [seed, repeat]
-                    source = draw(truth, attack, together, options.m, options.n, key)
-                    bad = n_bad if attack != "clean" else 0
-                    more = {"method": method, "refine": options.refine, "test_share": 0.1}
-                    found.append(run(source, numbers, bad, repeat, **more))
-            lines.append(line([f"{overlap:g}", f"{attack} {how}".strip(), method], found))
-            print(*lines[-1], sep="  ", flush=True)
-    print()
     header = ["overlap", "30 % bad", "method", *(f"K = 5 by {c}" for c in CRITERIA)]
-    print_table([*header, "bad in", "honest out", "reads", "CPU", "not fits"], lines)
+    with recorded(options):
+        lines = []
+        for overlap, case in product(options.overlaps, cases(options.quick)):
+            lines.append(line_of(overlap, *case, options))
+            print_progress(*lines[-1])
+        print_table([*header, "bad in", "honest out", "reads", "CPU", "not fits"], lines)
+
+
+def cases(quick: bool) -> list[tuple[str, str, str]]:
+    """Attack, way of the bad partitions ("scattered" or "together"), and method."""
+    found = [("clean", "", "dfmr")]
+    for attack in ("mean", "covariance"):
+        found.append((attack, "scattered", "dfmr"))
+        if not quick:
+            found += [(attack, "together", "dfmr"), (attack, "scattered", "mr")]
+    return found
+
+
+def line_of(
+    overlap: float, attack: str, how: str, method: str, options: argparse.Namespace
+) -> list[str]:
+    """The line of one overlap and case, over all populations and draws."""
+    numbers = range(2, 9) if options.wide else range(3, 8)
+    n_bad = round(SHARE * options.m) if attack != "clean" else 0
+    more = {"method": method, "refine": options.refine, "test_share": 0.1}
+    found = []
+    for seed, repeat in product(SEEDS, range(options.draws)):
+        truth, together, key = population(overlap, seed), how == "together", [seed, repeat]
+        partitions = draw(truth, attack, together, options.m, options.n, key)
+        found.append(run(partitions, numbers, n_bad, repeat, **more))
+    return line([f"{overlap:g}", f"{attack} {how}".strip(), method], found)
 
 
 if __name__ == "__main__":

@@ -1,31 +1,32 @@
-"""Claim: a wrong optimum that all partitions share is found and left, at little cost, and a right one is left alone.
+"""Claim: the check corrects a wrong optimum that all partitions share, at little cost, and does not change a right one.
 
     python benchmarks/shared_optimum.py [--repeats 1]
 
 K = 5 components in d = 10 columns, m = 40 partitions of n = 500 and 2000 rows, overlap .1 and .3, two populations each.
-Starts are the pilots', and a wrong one: of the true mixture two neighbouring components are merged, and the
+Fits start from pilots, and from a wrong start: two neighbouring components of the true mixture are merged, and the
 heaviest of the others is split in two. Error is W1 between the mixing distributions of result and population, without
-the check (`check_optimum=None`) and with `check_optimum=2`. `adopted` counts restarts; `check` is the CPU time that the check
-alone adds (`check_optimum=0`), in per cent of that of the fit without it.
+the check (`check_optimum=None`) and with `check_optimum=2`. `adopted` counts the changes of the optimum. `check` is the CPU time
+that the check alone adds (`check_optimum=0`), in per cent of that of the fit without it.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import time
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import dask
 import numpy as np
-from common import draw_partitions, population, print_machine, print_table
+from common import draw_partitions, population
+from output import benchmark_parser, print_table, recorded
 
 from dask_dfmr import GaussianMixture, Mixture, mixing_distance
 
 
 def wrong_start(truth: Mixture) -> dict[str, Any]:
-    """Two neighbours as one component, and another component as two."""
+    """Initial parameters with two neighbours merged into one component and another component split in two."""
     k = truth.n_components
     pairs = itertools.combinations(range(k), 2)
     a, b = min(pairs, key=lambda pair: float(np.linalg.norm(np.subtract(*truth.means[list(pair)]))))
@@ -53,7 +54,7 @@ def wrong_start(truth: Mixture) -> dict[str, Any]:
 
 
 def fit(data: list[Any], seed: int, **parameters: Any) -> tuple[GaussianMixture, float]:
-    """A fit, and its CPU seconds."""
+    """A fitted estimator, and the CPU seconds of the fit."""
     began = time.process_time()
     gm = GaussianMixture(5, random_state=seed, **parameters).fit(data)
     return gm, time.process_time() - began
@@ -61,38 +62,12 @@ def fit(data: list[Any], seed: int, **parameters: Any) -> tuple[GaussianMixture,
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmark_parser(__doc__)
     parser.add_argument("-m", type=int, default=40, help="partitions")
     parser.add_argument("--repeats", type=int, default=1, help="draws of the rows per population")
     options = parser.parse_args()
     dask.config.set(scheduler="synchronous")
     warnings.simplefilter("ignore")
-    print_machine()
-    rows = []
-    for n, overlap, seed, repeat in itertools.product(
-        (500, 2000), (0.1, 0.3), (1, 2), range(options.repeats)
-    ):
-        truth = population(overlap, seed)
-        parts = draw_partitions(truth, options.m, n, np.random.default_rng([seed, repeat, n]))
-        data = [dask.delayed(rows) for rows in parts]
-        for name, start in {"pilots": {}, "wrong": wrong_start(truth)}.items():
-            plain, seconds = fit(data, repeat, check_optimum=None, **start)
-            checked, _ = fit(data, repeat, check_optimum=2, **start)
-            _, with_check = fit(data, repeat, check_optimum=0, **start)
-            errors = [mixing_distance(gm.mixture_, truth) for gm in (plain, checked)]
-            rows.append(
-                [
-                    n,
-                    overlap,
-                    seed,
-                    name,
-                    *(f"{error:.3f}" for error in errors),
-                    checked.n_optimum_changes_,
-                    f"{with_check / seconds - 1:.0%}",
-                ]
-            )
     header = [
         "n",
         "overlap",
@@ -103,7 +78,23 @@ def main() -> None:
         "adopted",
         "check",
     ]
-    print_table(header, rows)
+    jobs = itertools.product((500, 2000), (0.1, 0.3), (1, 2), range(options.repeats))
+    with recorded(options):
+        print_table(header, [row for job in jobs for row in rows_of(*job, options.m)])
+
+
+def rows_of(n: int, overlap: float, seed: int, repeat: int, m: int) -> Iterator[list[Any]]:
+    """The two lines of one job, started from pilots and from the wrong start."""
+    truth = population(overlap, seed)
+    parts = draw_partitions(truth, m, n, np.random.default_rng([seed, repeat, n]))
+    data = [dask.delayed(rows) for rows in parts]
+    for name, start in {"pilots": {}, "wrong": wrong_start(truth)}.items():
+        plain, seconds = fit(data, repeat, check_optimum=None, **start)
+        checked, _ = fit(data, repeat, check_optimum=2, **start)
+        _, with_check = fit(data, repeat, check_optimum=0, **start)
+        errors = [f"{mixing_distance(gm.mixture_, truth):.3f}" for gm in (plain, checked)]
+        cost = f"{with_check / seconds - 1:.0%}"
+        yield [n, overlap, seed, name, *errors, checked.n_optimum_changes_, cost]
 
 
 if __name__ == "__main__":

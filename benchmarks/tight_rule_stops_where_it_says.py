@@ -2,25 +2,26 @@
 
     python benchmarks/tight_rule_stops_where_it_says.py [--rows 500 2000 --machines 20 100 1000]
 
-p is the number of free parameters, m the number of machines, and the gain that of the total
-penalised log-likelihood of one machine. A fit starts where local fits start in practice, at a loose
-fit of another machine's rows, and stops by the rule; then it runs on to the end (until a pass gains
-nothing but rounding). Reported is the true remaining gain divided by the promise: the share of fits
-above 1, and the worst. With Anderson acceleration, and with plain EM under the same rule, whose
-passes over the rows are beside it. Rows come from the six populations (K = 5, d = 10, full
-covariances); with the other covariance types the model is wrong, and EM slow.
+p is the number of free parameters and m the number of machines. The gain is that of the total penalised log-likelihood
+of one machine. A fit starts where local fits start in practice, at a loose fit of another machine's rows, and stops by
+the rule. Then it continues until a pass gains only rounding. The tables show the true remaining gain divided by the
+promise: quantiles, the share of fits above 1, and the worst. They do so with Anderson acceleration and with plain EM
+under the same rule, and show the passes over the rows.
+
+Rows come from the six populations (K = 5, d = 10, full covariances). With the other covariance types the model is
+wrong, and EM is slow.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from itertools import product
 from typing import NamedTuple
 
 import numpy as np
-from common import draw_rows, populations, print_machine, print_table
+from common import draw_rows, populations
+from output import benchmark_parser, print_lines, print_progress, print_table, recorded
 from threadpoolctl import threadpool_limits
 
 from dask_dfmr import Mixture, fit_local
@@ -30,7 +31,7 @@ from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES
 
 
 class Stop(NamedTuple):
-    """Where one fit stopped."""
+    """Remaining gain of one fit over the promise, its passes, and whether it converged."""
 
     ratio: float
     n_iter: int
@@ -38,7 +39,7 @@ class Stop(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """What was asked of it."""
+    """Population, model, size and kind of EM of one fit."""
 
     overlap: float
     covariance_type: str
@@ -48,21 +49,21 @@ class Setting(NamedTuple):
 
 
 def loose_start(X: np.ndarray, covariance_type: str, seed: int) -> Mixture:
-    """A start as a pilot gives it."""
+    """A loose fit of the rows, as a pilot makes it."""
     fit = fit_local(X, 5, covariance_type=covariance_type, tol=1e-5, n_init=3, random_state=seed)
     assert fit.mixture is not None
     return fit.mixture
 
 
 def objective(X: np.ndarray, mixture: Mixture) -> float:
-    """The total penalised log-likelihood."""
+    """The total penalised log-likelihood of the rows under a mixture."""
     problem = LocalProblem(mixture.family, mixture.n_components)
     start = mixture.weights, mixture.components
     return problem.maximise(X, start, problem.prior(X), max_iter=1).objective
 
 
 def at_the_end(X: np.ndarray, mixture: Mixture) -> float:
-    """The objective once nothing but rounding is left to gain: accelerated, and then plain to make sure."""
+    """The objective after EM gains only rounding: first accelerated EM, then plain EM to make sure."""
     best = mixture
     for accelerate in (True, False):
         fit = fit_local(
@@ -80,7 +81,7 @@ def at_the_end(X: np.ndarray, mixture: Mixture) -> float:
 
 
 def stop(X: np.ndarray, start: Mixture, m: int, accelerated: bool) -> Stop:
-    """Fit by the rule, and look what it left."""
+    """Fit by the rule, and measure the remaining gain."""
     fit = fit_local(
         X,
         start.n_components,
@@ -100,7 +101,7 @@ def stop(X: np.ndarray, start: Mixture, m: int, accelerated: bool) -> Stop:
 
 
 def row_of(name: list[str], stops: list[Stop]) -> list[str]:
-    """One line of the table."""
+    """One line of a table, over a group of fits."""
     ratio = np.array([s.ratio for s in stops])
     passes = np.array([s.n_iter for s in stops])
     return [
@@ -118,30 +119,44 @@ def row_of(name: list[str], stops: list[Stop]) -> list[str]:
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[500, 2000])
     parser.add_argument("--machines", type=int, nargs="+", default=[20, 100, 1000])
     parser.add_argument("--types", nargs="+", default=list(COVARIANCE_TYPES))
     parser.add_argument("--repeats", type=int, default=2, help="draws of the rows per population")
     options = parser.parse_args()
-    print_machine()
-    began = time.process_time()
+    with recorded(options):
+        began = time.process_time()
+        with threadpool_limits(1):
+            found = [
+                stopped
+                for overlap, seed, truth in populations()
+                for stopped in stops_of(overlap, seed, truth, options)
+            ]
+        print_stops(found)
+        print(f"CPU seconds: {time.process_time() - began:.0f}.")
+
+
+def stops_of(
+    overlap: float, seed: int, truth: Mixture, options: argparse.Namespace
+) -> list[tuple[Setting, Stop]]:
+    """All fits of one population; each accelerated fit is followed by its plain twin."""
     found: list[tuple[Setting, Stop]] = []
-    with threadpool_limits(1):
-        for overlap, seed, truth in populations():
-            for n, repeat in product(options.rows, range(options.repeats)):
-                rng = np.random.default_rng([seed, n, repeat])
-                X, other = draw_rows(truth, n, rng), draw_rows(truth, n, rng)
-                for covariance_type in options.types:
-                    start = loose_start(other, covariance_type, repeat)
-                    found += [
-                        (Setting(overlap, covariance_type, n, m, acc), stop(X, start, m, acc))
-                        for m, acc in product(options.machines, (True, False))
-                    ]
-            seconds = time.process_time() - began
-            print(f"overlap {overlap}, seed {seed}: {seconds:.0f} CPU s", file=sys.stderr)
+    for n, repeat in product(options.rows, range(options.repeats)):
+        rng = np.random.default_rng([seed, n, repeat])
+        X, other = draw_rows(truth, n, rng), draw_rows(truth, n, rng)
+        for covariance_type in options.types:
+            start = loose_start(other, covariance_type, repeat)
+            found += [
+                (Setting(overlap, covariance_type, n, m, acc), stop(X, start, m, acc))
+                for m, acc in product(options.machines, (True, False))
+            ]
+    print_progress(f"done: overlap {overlap}, seed {seed}")
+    return found
+
+
+def print_stops(found: list[tuple[Setting, Stop]]) -> None:
+    """The tables, the saving of passes, and the worst fits."""
     header = ["fits", "median", "90 %", "worst", "above 1", "above 10"]
     header += ["passes: median, 90 %, most", "unfinished"]
     for fields in (
@@ -158,13 +173,10 @@ def main() -> None:
         print_table([*fields, *header], rows)
     pairs = zip(found[::2], found[1::2], strict=True)
     saving = [plain.n_iter / quick.n_iter for (_, quick), (_, plain) in pairs]
-    print(
-        f"Passes, plain / accelerated: median {np.median(saving):.2f}, 90 % {np.quantile(saving, 0.9):.1f}"
-    )
+    ninety = np.quantile(saving, 0.9)
+    print(f"Passes, plain / accelerated: median {np.median(saving):.2f}, 90 % {ninety:.1f}.\n")
     worst = sorted(found, key=lambda pair: -pair[1].ratio)[:5]
-    for setting, stopped in worst:
-        print(f"worst: {setting}: {stopped.ratio:.3g} after {stopped.n_iter} passes")
-    print(f"CPU seconds: {time.process_time() - began:.0f}")
+    print_lines(f"worst: {s}: {stop.ratio:.3g} after {stop.n_iter} passes" for s, stop in worst)
 
 
 if __name__ == "__main__":

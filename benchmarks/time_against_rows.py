@@ -2,22 +2,21 @@
 
     python benchmarks/time_against_rows.py --data DIR [--scales 0.125 0.25 0.5 1]
 
-Runs the contestants of ``whole_job.py`` on its "moderate" case at several sizes (100,000 rows a partition,
-but at least 20 partitions) and draws their medians; runs that ``--results`` has are not run again. The tables
-of quality and memory at each size are those of ``whole_job.py --table-only --scale ...``.
+The script runs the contestants of ``whole_job.py`` on its "moderate" case at several sizes (100,000 rows a partition,
+but at least 20 partitions) and draws their medians. Runs that are in ``--results`` are not repeated. The tables of
+quality and memory at each size are those of ``whole_job.py --table-only --scale ...``.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from common import print_machine, print_table
 from jobs import Job, ensure_job, load_job
 from matplotlib.axes import Axes
+from output import benchmark_parser, print_progress, print_table, recorded
 from whole_job import (
     DEFAULT_CONTESTANTS,
     RUN_ONCE,
@@ -33,7 +32,7 @@ IMAGE = Path(__file__).resolve().parents[1] / "docs" / "images" / "time_against_
 CASE = "moderate"
 HIGHLIGHT = ("dfmr", "dfmr-loosened")
 NOT_DRAWN = (*RUN_ONCE, "sklearn-sample")
-"""A sample of fixed size says nothing about rows."""
+"""The time of a sample of fixed size does not depend on the rows."""
 
 LABEL_GAP = 0.055
 """Least distance between two labels, as a share of the height of the axes."""
@@ -44,7 +43,7 @@ Curves = Mapping[str, Mapping[int, float]]
 
 
 def median_walls(runs: Sequence[Run], jobs: Sequence[Job], contestants: Sequence[str]) -> Curves:
-    """Median wall seconds by contestant and number of rows, where there are any."""
+    """Median wall seconds by contestant and number of rows; contestants without runs are missing."""
     curves: dict[str, dict[int, float]] = {}
     for name in contestants:
         for job in jobs:
@@ -55,7 +54,7 @@ def median_walls(runs: Sequence[Run], jobs: Sequence[Job], contestants: Sequence
 
 
 def draw(curves: Curves, path: Path) -> None:
-    """Both axes logarithmic, every curve labelled at its end."""
+    """Draw the curves on logarithmic axes, each with its name at its end."""
     figure, axes = plt.subplots(figsize=(8, 5.5), layout="constrained")
     colours = plt.get_cmap("tab10").colors
     for colour, (name, walls) in zip(colours, curves.items(), strict=False):
@@ -80,7 +79,7 @@ def draw(curves: Curves, path: Path) -> None:
 
 
 def label_ends(axes: Axes, curves: Curves, colours: Sequence[tuple[float, ...]]) -> None:
-    """Names at the right of the axes at the height of the last points, pushed apart where they would overlap."""
+    """Write names at the right of the axes at the height of the last points, without overlaps."""
     low, high = np.log(axes.get_ylim())
     ends = [(np.log(walls[max(walls)]) - low) / (high - low) for walls in curves.values()]
     names, last = list(curves), -np.inf
@@ -92,32 +91,29 @@ def label_ends(axes: Axes, curves: Curves, colours: Sequence[tuple[float, ...]])
 
 
 def main() -> None:
-    """Run what is missing, print the table, draw the picture."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Run the missing contestants, print the table, draw the picture."""
+    parser = benchmark_parser(__doc__)
     add_run_options(parser)
     parser.set_defaults(contestants=[name for name in DEFAULT_CONTESTANTS if name not in NOT_DRAWN])
     parser.add_argument("--scales", type=float, nargs="*", default=[0.125, 0.25, 0.5, 1.0])
     parser.add_argument("--image", type=Path, default=IMAGE)
     options = parser.parse_args()
     finish_options(options)
-    print_machine()
-    folders = [
-        ensure_job(options.data, CASE, scale, options.overlap) for scale in sorted(options.scales)
-    ]
-    if not options.table_only:
-        run_all(folders, options)
-    jobs = [load_job(folder) for folder in folders]
-    curves = median_walls(load_runs(options.results), jobs, options.contestants)
-    header = ["contestant", *(f"{job.n_rows:,} rows: wall s" for job in jobs)]
-    table = [
-        [name, *(f"{walls[job.n_rows]:.1f}" if job.n_rows in walls else "" for job in jobs)]
-        for name, walls in curves.items()
-    ]
-    print_table(header, table)
+    with recorded(options):
+        scales = sorted(options.scales)
+        folders = [ensure_job(options.data, CASE, scale, options.overlap) for scale in scales]
+        if not options.table_only:
+            run_all(folders, options)
+        jobs = [load_job(folder) for folder in folders]
+        curves = median_walls(load_runs(options.results), jobs, options.contestants)
+        header = ["contestant", *(f"{job.n_rows:,} rows: wall s" for job in jobs)]
+        table = [
+            [name, *(f"{walls[job.n_rows]:.1f}" if job.n_rows in walls else "" for job in jobs)]
+            for name, walls in curves.items()
+        ]
+        print_table(header, table)
     draw(curves, options.image)
-    print(f"wrote {options.image}")
+    print_progress(f"wrote {options.image}")
 
 
 if __name__ == "__main__":

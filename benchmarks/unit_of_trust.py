@@ -1,24 +1,21 @@
-"""Claim: a bad source whose rows lie in all files is left out by ``source=`` only.
+"""Claim: a bad source whose rows lie in all files is excluded only with ``source=``.
 
-What that costs beside the fit, what mixing sorted partitions costs and helps, and that it spreads what is bad.
+    python benchmarks/unit_of_trust.py --data DIR [--cost 20x20x5000 100x50x10000] [--repeats 3]
 
-    PYTHONPATH=. python benchmarks/unit_of_trust.py --data DIR [--cost 20x20x5000 100x50x10000] [--repeats 3]
-
-1. Cost. Parquet files of rows from the population (overlap .1, K = 5, 10 columns), every file with rows of
-   every sensor. "read" is reading the features of all files and nothing else; "grouped" is all that
-   ``source="sensor"`` does before the fits (finding the sensors, and their rows), reading included;
-   "Dask's shuffle" sends the rows to the same places with ``set_index(divisions=...)``, which may use
-   disk or the workers (p2p), and does not restore the order of rows; "mixed" is ``mix_partitions``.
-   Threads are two, a cluster is two processes of one thread; what is given is the median.
-2. Error. Some of 20 sensors are bad, their rows in all of 20 files. W1 to the truth by fits whose machines are
-   files or sensors, over that of the reduction of the honest sensors alone, which knows them.
+1. Cost. Parquet files of rows from the population (overlap .1, K = 5, 10 columns), every file with rows of every
+   sensor. "read" is reading the features of all files and nothing else. "grouped" is all that ``source="sensor"``
+   does before the fits (finding the sensors and their rows), reading included. "Dask's shuffle" sends the rows to the
+   same places with ``set_index(divisions=...)``. It may use disk or the workers (p2p), and does not restore the order
+   of rows. "mixed" is ``mix_partitions``. There are two threads, or a cluster of two processes of one thread; the
+   table shows medians.
+2. Error. Some of 20 sensors are bad, their rows in all of 20 files. The table shows W1 to the truth of fits whose
+   machines are files or sensors, over that of the reduction of the clean sensors alone.
 3. Mixing. The same rows sorted by their first column and cut into 20 partitions: W1 by the number of pieces, over that
-   of rows in random order; and with one bad file among 20 of honest, unsorted ones.
+   of rows in random order. The same with one bad file among 20 of clean, unsorted rows: mixing spreads what is bad.
 """
 
 from __future__ import annotations
 
-import argparse
 import logging
 import time
 import warnings
@@ -32,8 +29,9 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import psutil
-from common import draw_rows, population, print_machine, print_table
-from distributed import Client, LocalCluster
+from clusters import local_cluster
+from common import draw_rows, population
+from output import benchmark_parser, print_table, recorded
 
 from dask_dfmr import GaussianMixture, aggregate, mix_partitions, mixing_distance
 from dask_dfmr.on_dask.by_column import sources_of
@@ -47,14 +45,14 @@ TRUTH = population(0.1, 1)
 
 
 def draw_frame(n: int, n_sensors: int, rng: np.random.Generator) -> pd.DataFrame:
-    """Honest rows, every sensor's equally many and in random order."""
+    """``n`` clean rows in random order, the same number from every sensor."""
     frame = pd.DataFrame(draw_rows(TRUTH, n, rng), columns=COLUMNS)
     names = np.array([f"S{j:03d}" for j in range(n_sensors)], dtype=object)
     return frame.assign(sensor=names[rng.permutation(np.arange(n) % n_sensors)])
 
 
 def ensure_files(folder: Path, n_sensors: int, n_files: int, n_rows: int) -> Path:
-    """Files in which all sensors have rows."""
+    """A folder of files in which all sensors have rows; it is written if it is not there."""
     folder = folder / f"spread-{n_sensors}-{n_files}-{n_rows}"
     if not folder.exists():
         folder.mkdir(parents=True)
@@ -69,21 +67,16 @@ def ensure_files(folder: Path, n_sensors: int, n_files: int, n_rows: int) -> Pat
 
 @contextmanager
 def two_threads() -> Iterator[None]:
-    """Dask's default scheduler."""
+    """Dask's default scheduler with two threads."""
     with dask.config.set(scheduler="threads", num_workers=2):
         yield
 
 
-@contextmanager
-def two_processes() -> Iterator[None]:
-    """A cluster on this machine."""
-    options = {"dashboard_address": None, "silence_logs": logging.ERROR}
-    with LocalCluster(n_workers=2, threads_per_worker=1, **options) as cluster, Client(cluster):
-        yield
+SCHEDULERS = {"two threads": two_threads, "two processes": local_cluster}
 
 
 def cpu_seconds() -> float:
-    """Of this process and those it started."""
+    """CPU seconds of this process and of the processes that it started."""
     me = psutil.Process()
     times = [process.cpu_times() for process in (me, *me.children(recursive=True))]
     return sum(t.user + t.system for t in times)
@@ -102,12 +95,12 @@ def measure(job: Callable[[], Any], repeats: int) -> tuple[float, float]:
 
 
 def count_rows(loader: Any, *values: Any) -> int:
-    """Load one machine's rows."""
+    """Load the rows of one machine and count them."""
     return len(loader(*values))
 
 
 def load_all(X: dd.DataFrame, machines: str) -> list[int]:
-    """Load the rows of every machine, as its fit would."""
+    """Load the rows of every machine, as its fit would; return their numbers."""
     partitions = sources_of(X, machines)
 
     def add(g: Any, i: int) -> Any:
@@ -117,12 +110,12 @@ def load_all(X: dd.DataFrame, machines: str) -> list[int]:
 
 
 def send(frame: pd.DataFrame, names: pd.Index) -> pd.DataFrame:
-    """Number the sensors, as a shuffle wants them."""
+    """The features, with the sensors as numbers in the column "machine"."""
     return frame[COLUMNS].assign(machine=names.get_indexer(frame["sensor"]))
 
 
 def shuffle_all(X: dd.DataFrame, n_sensors: int) -> Any:
-    """The same grouping by Dask's own shuffle."""
+    """Group the rows by sensor with Dask's own shuffle; return their numbers."""
     names = pd.Index([f"S{j:03d}" for j in range(n_sensors)])
     meta = X._meta[COLUMNS].assign(machine=np.empty(0, np.int64))
     numbered = X.map_partitions(send, names, meta=meta)
@@ -132,7 +125,7 @@ def shuffle_all(X: dd.DataFrame, n_sensors: int) -> Any:
 
 
 def cost_row(X: dd.DataFrame, n_sensors: int, scheduler: Any, repeats: int) -> list[str]:
-    """The measurements of one size on one scheduler."""
+    """The measurements of one size on one scheduler; the last entry is the share of grouping in the fit's CPU."""
     jobs: list[Callable[[], Any]] = [
         lambda: GaussianMixture(K, random_state=0).fit(X[COLUMNS]),
         lambda: load_all(X[COLUMNS], "partition"),
@@ -151,8 +144,7 @@ def cost_rows(folder: Path, sizes: list[str], repeats: int) -> Iterator[list[Any
     for size in sizes:
         n_sensors, n_files, n_rows = map(int, size.split("x"))
         X = dd.read_parquet(ensure_files(folder, n_sensors, n_files, n_rows))
-        for scheduler in (two_threads, two_processes):
-            name = scheduler.__name__.replace("_", " ")
+        for name, scheduler in SCHEDULERS.items():
             cells = cost_row(X, n_sensors, scheduler, repeats)
             yield [n_sensors, n_files, f"{n_files * n_rows:,}", name, *cells]
 
@@ -161,17 +153,17 @@ def cost_rows(folder: Path, sizes: list[str], repeats: int) -> Iterator[list[Any
 
 
 def shifted(rows: np.ndarray) -> np.ndarray:
-    """One column is off by two of its standard deviations."""
+    """The first column shifted by two of its standard deviations."""
     return rows + 2 * TRUTH_SCALE * (np.arange(rows.shape[1]) == 0)
 
 
 def swapped(rows: np.ndarray) -> np.ndarray:
-    """The first two columns under each other's name."""
+    """The first two columns exchanged."""
     return rows[:, [1, 0, *range(2, rows.shape[1])]]
 
 
 def other_unit(rows: np.ndarray) -> np.ndarray:
-    """One column in another unit."""
+    """The first column in another unit."""
     return rows * np.where(np.arange(rows.shape[1]) == 0, 10.0, 1.0)
 
 
@@ -180,12 +172,12 @@ KINDS = {"shifted": shifted, "swapped columns": swapped, "other unit": other_uni
 
 
 def w1(gm: Any) -> float:
-    """The error of a fit."""
+    """Distance of a fit, or of a mixture, to the truth."""
     return mixing_distance(getattr(gm, "mixture_", gm), TRUTH)
 
 
 def error_row(kind: str, n_bad: int, seeds: int) -> list[Any]:
-    """Medians over seeds of the errors over the oracle's, and counts."""
+    """One line: medians over seeds of the errors over the oracle's, and mean numbers of excluded files and sensors."""
     ratios, counts = [], []
     for seed in range(seeds):
         rng = np.random.default_rng([17, seed])
@@ -205,7 +197,7 @@ def error_row(kind: str, n_bad: int, seeds: int) -> list[Any]:
 
 
 def mixing_rows(seeds: int) -> Iterator[list[Any]]:
-    """Sorted rows, and one bad file, by the number of pieces."""
+    """The lines for sorted rows and for one bad file, one a number of pieces."""
     pieces = [None, 2, 4, 8, 20]
     found: dict[Any, list[list[float]]] = {n: [] for n in pieces}
     for seed in range(seeds):
@@ -225,7 +217,7 @@ def mixing_rows(seeds: int) -> Iterator[list[Any]]:
 
 
 def fit_of(frame: pd.DataFrame, n_pieces: int | None, seed: int) -> GaussianMixture:
-    """A fit of 20 partitions, mixed or not."""
+    """A fit of 20 partitions, mixed with ``n_pieces`` pieces or as they are (None)."""
     X = dd.from_pandas(frame, npartitions=20)
     X = X if n_pieces is None else mix_partitions(X, seed, n_pieces)
     return GaussianMixture(K, random_state=seed, on_failed="ignore").fit(X)
@@ -233,9 +225,7 @@ def fit_of(frame: pd.DataFrame, n_pieces: int | None, seed: int) -> GaussianMixt
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="where files are written, once")
     sizes = ["20x20x5000", "100x50x10000", "200x100x5000"]
     parser.add_argument("--cost", nargs="*", default=sizes, metavar="SENSORSxFILESxROWS")
@@ -244,30 +234,24 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.getLogger("distributed").setLevel(logging.ERROR)
-    print_machine()
-    if options.cost:
-        header = ["sensors", "files", "rows", "on", "fit, wall / CPU s", "read", "grouped"]
-        header += ["Dask's shuffle", "mixed", "grouping, of the fit's CPU"]
-        print_table(header, cost_rows(options.data, options.cost, options.repeats))
-    if options.seeds:
-        dask.config.set(scheduler="synchronous")
-        header = ["bad sensors", "how many of 20", "W1 of the oracle", "files, over it"]
-        header += [
-            "sensors, over it",
-            "files left out",
-            "bad sensors left out",
-            "good ones left out",
-        ]
-        cases = [(kind, n_bad) for kind in KINDS for n_bad in (1, 4, 8)]
-        print_table(header, [error_row(*case, options.seeds) for case in cases])
-        header = [
-            "pieces",
-            "sorted rows: W1 over unsorted",
-            "left out",
-            "one bad file: W1",
-            "left out",
-        ]
-        print_table(header, mixing_rows(options.seeds))
+    with recorded(options):
+        if options.cost:
+            header = ["sensors", "files", "rows", "on", "fit, wall / CPU s", "read", "grouped"]
+            header += ["Dask's shuffle", "mixed", "grouping, of the fit's CPU"]
+            print_table(header, cost_rows(options.data, options.cost, options.repeats))
+        if options.seeds:
+            dask.config.set(scheduler="synchronous")
+            print_errors(options.seeds)
+
+
+def print_errors(seeds: int) -> None:
+    """The tables of errors with bad sensors, and of mixing."""
+    header = ["bad sensors", "how many of 20", "W1 of the oracle", "files, over it"]
+    header += ["sensors, over it", "files left out", "bad sensors left out", "good ones left out"]
+    cases = [(kind, n_bad) for kind in KINDS for n_bad in (1, 4, 8)]
+    print_table(header, [error_row(*case, seeds) for case in cases])
+    header = ["pieces", "sorted rows: W1 over unsorted", "left out", "one bad file: W1", "left out"]
+    print_table(header, mixing_rows(seeds))
 
 
 if __name__ == "__main__":

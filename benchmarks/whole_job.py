@@ -1,24 +1,21 @@
-"""Claim: a whole job is fast beside EM on Dask, Spark or scikit-learn, and bad partitions do not spoil it.
+"""Claim: a whole job is fast beside EM on Dask, Spark or scikit-learn, and bad partitions do not spoil its result.
 
     python benchmarks/whole_job.py --data DIR [--cases moderate wide slow] [--corrupt 0.1 0.3]
 
-A job is parquet files on local disk to the parameters of a mixture; start of the process and of the
-cluster included. Every run is a fresh process (``peers.py``), measured from outside: wall seconds, CPU
-seconds of all processes, and the peak of their proportional set sizes (each shared page counted
-once), looked at every 50 ms. Runs alternate between contestants, every repetition has a seed of its
-own, and reported are medians.
+A job goes from parquet files on local disk to the parameters of a mixture; the start of the process and of the cluster
+is included. Every run is a fresh process (``peers.py``), measured from outside. Measured are wall seconds, CPU seconds
+of all processes, and the peak of their proportional set sizes (each shared page counts once), read every 50 ms. Runs
+alternate between contestants, every repetition has a seed of its own, and the tables show medians.
 
-Quality is the mean log-likelihood of 100,000 held-out rows, in nats per row below that of the
-true mixture; of "sklearn-partition", which gives a mixture a partition, the median over partitions.
+Quality is the mean log-likelihood of 100,000 held-out rows, in nats per row below that of the true mixture. The
+contestant "sklearn-partition" returns one mixture per partition; its quality is the median over partitions.
 
-Cases: "moderate", 10 million rows, K = 5, d = 10, overlap .1 (``--overlap`` for another); "wide", 2
-million rows, K = 10, d = 30, overlap .1; "slow", 5 million rows, K = 8 long components in d = 10. With
-``--corrupt`` the same shares of the partitions, seeded, are garbage, in a wrong unit (x 1000) or have
-their columns rolled by one.
+Cases: "moderate", 10 million rows, K = 5, d = 10, overlap .1 (``--overlap`` for another); "wide", 2 million rows,
+K = 10, d = 30, overlap .1; "slow", 5 million rows, K = 8 long components in d = 10. With ``--corrupt`` these shares of
+the partitions, seeded, are garbage, in a wrong unit (x 1000) or have their columns rolled by one.
 
-A run that is done is a line of ``--results``, and is not run again: an interrupted benchmark goes on
-where it was, and ``--table-only`` prints what there is. The files of a job are in the page cache in
-all runs but perhaps the first.
+A finished run is a line of ``--results`` and is not repeated: an interrupted benchmark continues where it stopped, and
+``--table-only`` prints the finished runs. The files of a job are in the page cache in all runs but perhaps the first.
 """
 
 from __future__ import annotations
@@ -36,8 +33,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import print_machine, print_table
 from jobs import CASES, KINDS, Job, ensure_corrupted, ensure_job, load_job, partitions_folder
+from output import benchmark_parser, print_progress, print_table, recorded
 from peers import CONTESTANTS, NEEDS
 from processes import JobFailedError, run_job
 
@@ -45,7 +42,7 @@ from dask_dfmr import Mixture
 
 DEFAULT_CONTESTANTS = [name for name in CONTESTANTS if name != "spark-defaults"]
 RUN_ONCE = ("dfmr-counted",)
-"""Contestants that are not there for their time."""
+"""Contestants whose time does not matter."""
 
 Run = dict[str, Any]
 
@@ -54,7 +51,7 @@ Run = dict[str, Any]
 
 
 def run_all(folders: Sequence[Path], options: argparse.Namespace) -> None:
-    """Run what has no line in the results yet, alternating between the contestants."""
+    """Run all that is not in the results yet, alternating between the contestants."""
     missing = {name: what_is_missing(name, options) for name in options.contestants}
     for name, reason in missing.items():
         if reason:
@@ -69,11 +66,11 @@ def run_all(folders: Sequence[Path], options: argparse.Namespace) -> None:
                     run = run_once(folder, job, name, repeat, options)
                     append_run(options.results, run)
                     seconds = run.get("failed") or f"{run['wall']:.1f} s"
-                    print(f"{job.name} {name} {repeat}: {seconds}", file=sys.stderr, flush=True)
+                    print_progress(f"{job.name} {name} {repeat}: {seconds}")
 
 
 def what_is_missing(name: str, options: argparse.Namespace) -> str:
-    """Why a contestant cannot run here; empty if it can."""
+    """Why a contestant cannot run here; empty if it can run."""
     if name.startswith("spark") and not shutil.which("java"):
         return "no Java"
     modules = NEEDS.get(name, ())
@@ -87,12 +84,12 @@ def what_is_missing(name: str, options: argparse.Namespace) -> str:
 
 
 def interpreter_of(name: str, options: argparse.Namespace) -> str:
-    """Contestants with dependencies of their own may have an environment of their own."""
+    """The interpreter of a contestant; those with dependencies of their own may have their own environment."""
     return str(options.peers_python) if name in NEEDS else sys.executable
 
 
 def run_once(folder: Path, job: Job, name: str, repeat: int, options: argparse.Namespace) -> Run:
-    """One contestant on one job."""
+    """Run one contestant on one job; return its measurements."""
     run: Run = {"job": job.name, "contestant": name, "repeat": repeat, "rows": job.n_rows}
     with tempfile.TemporaryDirectory(prefix="whole-job-") as temporary:
         out = Path(temporary)
@@ -111,7 +108,7 @@ def run_once(folder: Path, job: Job, name: str, repeat: int, options: argparse.N
 
 
 def below_truth(folder: Path, answer: Path) -> float:
-    """Held-out log-likelihood per row that is lost against the truth; the median over the answer's mixtures."""
+    """Held-out log-likelihood of the truth minus that of the answer, nats per row; median over its mixtures."""
     rows = np.load(folder / "held_out.npy")
     with np.load(folder / "truth.npz") as data:
         truth = Mixture(data["weights"], data["means"], data["covariances"]).score(rows)
@@ -119,7 +116,7 @@ def below_truth(folder: Path, answer: Path) -> float:
 
 
 def mixtures_in(answer: Path) -> Iterator[Mixture]:
-    """What a contestant fitted, in double precision, weights summing to one."""
+    """The mixtures of a contestant, in double precision, weights summing to one."""
     with np.load(answer) as data:
         stacks = [np.asarray(data[name], float) for name in ("weights", "means", "covariances")]
     for weights, means, covariances in zip(*stacks, strict=True):
@@ -128,13 +125,13 @@ def mixtures_in(answer: Path) -> Iterator[Mixture]:
 
 
 def append_run(path: Path, run: Run) -> None:
-    """Keep a run."""
+    """Add a run to the results."""
     with path.open("a") as lines:
         lines.write(json.dumps(run) + "\n")
 
 
 def load_runs(path: Path) -> list[Run]:
-    """All runs that are kept."""
+    """All runs of the results."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
@@ -147,7 +144,7 @@ def runs_of(runs: Sequence[Run], job: str, contestant: str) -> list[Run]:
 
 
 def print_job(runs: Sequence[Run], job: Job, contestants: Sequence[str]) -> None:
-    """Time, memory and quality on one job."""
+    """Print time, memory and quality on one job."""
     print(
         f"{job.name}: {job.n_rows:,} rows in {job.n_partitions} partitions, K = {job.n_components}\n"
     )
@@ -163,7 +160,7 @@ def print_job(runs: Sequence[Run], job: Job, contestants: Sequence[str]) -> None
 
 
 def job_row(name: str, runs: Sequence[Run]) -> list[str]:
-    """One contestant's line."""
+    """The line of one contestant: medians over its runs."""
     good = [run for run in runs if "failed" not in run]
     if not good:
         return [name, "0", "failed", "", "", "", ""]
@@ -187,7 +184,7 @@ def job_row(name: str, runs: Sequence[Run]) -> list[str]:
 
 
 def print_reads(counted: Sequence[Run]) -> None:
-    """How often the partitions were read by dfmr."""
+    """Print how often this package read the partitions."""
     for run in counted:
         if "reads" in run:
             reads = np.array(run["reads"])
@@ -196,7 +193,7 @@ def print_reads(counted: Sequence[Run]) -> None:
 
 
 def print_corrupted(runs: Sequence[Run], jobs: Sequence[Job], contestants: Sequence[str]) -> None:
-    """Quality by contestant and corruption, and what dfmr left out."""
+    """Print quality by contestant and corruption, and the partitions that dfmr excluded."""
     print(f"{jobs[0].case}, corrupted: held-out nats a row below the truth\n")
 
     def quality(job: Job, name: str) -> str:
@@ -221,7 +218,7 @@ def print_corrupted(runs: Sequence[Run], jobs: Sequence[Job], contestants: Seque
 
 
 def kept_counts(kept: Sequence[bool], job: Job) -> list[int]:
-    """Bad partitions, bad ones kept, good partitions, good ones left out."""
+    """Numbers of bad partitions, bad ones kept, good partitions, and good ones excluded."""
     is_bad = np.isin(np.arange(job.n_partitions), job.bad)
     was_kept = np.array(kept)
     return [is_bad.sum(), (is_bad & was_kept).sum(), (~is_bad).sum(), (~is_bad & ~was_kept).sum()]
@@ -231,7 +228,7 @@ def kept_counts(kept: Sequence[bool], job: Job) -> list[int]:
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """What every benchmark that runs contestants asks for."""
+    """Add the arguments of the benchmarks that run contestants."""
     parser.add_argument("--data", type=Path, required=True, help="where jobs are written, once")
     parser.add_argument("--results", type=Path, help="default: whole_job.jsonl in --data")
     parser.add_argument("--table-only", action="store_true", help="run nothing")
@@ -251,16 +248,14 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 
 
 def finish_options(options: argparse.Namespace) -> None:
-    """Fill in what depends on other options."""
+    """Set the options that depend on others."""
     options.data.mkdir(parents=True, exist_ok=True)
     options.results = options.results or options.data / "whole_job.jsonl"
 
 
 def main() -> None:
     """Write the jobs, run the contestants, print the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmark_parser(__doc__)
     add_run_options(parser)
     parser.add_argument("--cases", nargs="*", choices=CASES, default=["moderate"])
     parser.add_argument("--scale", type=float, default=1.0, help="of the number of rows")
@@ -268,21 +263,24 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="*", choices=KINDS, default=list(KINDS))
     options = parser.parse_args()
     finish_options(options)
-    print_machine()
-    for case in options.cases:
-        honest = ensure_job(options.data, case, options.scale, options.overlap)
-        folders = [
-            ensure_corrupted(honest, kind, share)
-            for kind in options.kinds
-            for share in options.corrupt
-        ] or [honest]
-        if not options.table_only:
-            run_all(folders, options)
-        runs, jobs = load_runs(options.results), [load_job(folder) for folder in folders]
-        if options.corrupt:
-            print_corrupted(runs, jobs, options.contestants)
-        else:
-            print_job(runs, jobs[0], options.contestants)
+    with recorded(options):
+        for case in options.cases:
+            run_case(case, options)
+
+
+def run_case(case: str, options: argparse.Namespace) -> None:
+    """Write the jobs of a case, run the contestants, print the table."""
+    clean = ensure_job(options.data, case, options.scale, options.overlap)
+    folders = [
+        ensure_corrupted(clean, kind, share) for kind in options.kinds for share in options.corrupt
+    ] or [clean]
+    if not options.table_only:
+        run_all(folders, options)
+    runs, jobs = load_runs(options.results), [load_job(folder) for folder in folders]
+    if options.corrupt:
+        print_corrupted(runs, jobs, options.contestants)
+    else:
+        print_job(runs, jobs[0], options.contestants)
 
 
 if __name__ == "__main__":

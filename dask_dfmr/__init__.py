@@ -8,9 +8,7 @@ import logging
 from importlib.metadata import PackageNotFoundError, version
 
 from dask_dfmr import attacks
-from dask_dfmr.aggregation.plan import aggregate
-from dask_dfmr.aggregation.rerun import ReAggregation
-from dask_dfmr.aggregation.result import Aggregate, FilterDecision
+from dask_dfmr.aggregation.result import FilterDecision
 from dask_dfmr.estimator import GaussianMixture
 from dask_dfmr.exceptions import (
     AggregationError,
@@ -32,10 +30,8 @@ from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.mixtures.metrics import mixing_distance
 from dask_dfmr.on_dask.mix_partitions import mix_partitions
 from dask_dfmr.parameters import dfmr
+from dask_dfmr.results import Aggregate, aggregate
 from dask_dfmr.select_components import Selection, select_components
-
-# What an aggregate can do beyond holding values takes modules above it.
-Aggregate.workshop = ReAggregation()
 
 logging.getLogger("dask_dfmr").addHandler(logging.NullHandler())
 

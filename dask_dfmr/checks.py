@@ -1,4 +1,4 @@
-"""Checks of scalar arguments: which one, what was expected, what came."""
+"""Checks of scalar arguments. An error names the argument, what was expected and what came."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ import numpy as np
 
 
 def one_of(name: str, value: Any, allowed: Sequence[Any]) -> None:
-    """Raise ValueError unless ``value`` is one of the allowed ones."""
-    is_text = isinstance(value, str)  # numpy's str_ too, as from an array of names
+    """Raise ValueError unless ``value`` is one of the allowed values."""
+    is_text = isinstance(value, str)  # also numpy.str_, as from an array of names
     if not any(value == a if is_text and isinstance(a, str) else value is a for a in allowed):
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}.")
 
 
 def integer(name: str, value: Any, least: int, *, alternative: str = "") -> None:
-    """Raise ValueError unless ``value`` is an integer of at least ``least``."""
+    """Raise ValueError unless ``value`` is an integer of at least ``least``.
+
+    ``alternative`` is put before "an integer" in the message, for example "None or ".
+    """
     is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not is_integer or value < least:
         raise ValueError(

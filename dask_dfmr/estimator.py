@@ -20,8 +20,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dask_dfmr import checks
-from dask_dfmr.aggregation.rerun import again, origin_of, short_findings
-from dask_dfmr.aggregation.result import FALSE_EXCLUSION_RATE, Aggregate, Note, Origin
+from dask_dfmr.aggregation.options import FALSE_EXCLUSION_RATE
+from dask_dfmr.aggregation.rerun import again, origin_of
+from dask_dfmr.aggregation.result import AggregationResult, Note, Origin
 from dask_dfmr.exceptions import AggregationError, PartitionError, PartitionWarning
 from dask_dfmr.explanation.report import (
     describe_failures,
@@ -29,6 +30,7 @@ from dask_dfmr.explanation.report import (
     failures,
     partition_report,
 )
+from dask_dfmr.explanation.table import short_findings
 from dask_dfmr.local.estimate import LocalEstimate, Outcome
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
@@ -43,6 +45,7 @@ from dask_dfmr.on_dask.scheduling.trusted_workers import trusting
 from dask_dfmr.on_dask.tasks import report_rows
 from dask_dfmr.parameters import build_pipeline
 from dask_dfmr.refinement.em_passes import RefinementOptions
+from dask_dfmr.results import Aggregate
 from dask_dfmr.seeds import SeedLike
 
 logger = logging.getLogger("dask_dfmr")
@@ -105,11 +108,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         every partition can be left out only so. The column is no feature, may be of any type that
         can be compared for equality, and is read first by itself; rows without a value are a machine
         of their own, and so is a partition that cannot be read. See the user guide for the cost.
-    method : {"dfmr", "mr", "coat", "trim", "hardened"}, default "dfmr"
+    method : {"dfmr", "mr", "coat", "hardened", "componentwise"}, default "dfmr"
         The filtered reduction; the reduction of all partitions; the estimate in the middle alone;
-        the reduction without the components, of half of the weight, that are farthest from their
-        centers; or the filtered reduction with further tests against estimates that collude, for up to
-        2,000 partitions. See :func:`aggregate`.
+        the filtered reduction with further tests against estimates that collude, for up to
+        2,000 partitions; or filter and reduction component by component with the mixing weights
+        profiled out, for sorted or stratified rows and for partitions of which only some components
+        are inconsistent: it does not protect against wrong weights. See :func:`aggregate`.
     rho : "auto" or float, default "auto"
         "auto": partitions are left out whose distance sampling explains with a probability below
         ``false_exclusion_rate``, given their rows and what the majority shows. A float: partitions
@@ -125,11 +129,6 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         How many partitions, drawn at random, all others are measured against to find candidates for
         the center; everything after that is exact. None measures all pairs. "auto" measures all
         pairs up to 2,000 partitions, and takes 512 references beyond. See :func:`aggregate`.
-    heterogeneity : {None, "weights"}, default None
-        "weights" filters component by component with the mixing weights profiled out: for sorted or
-        stratified rows, whose partitions differ in proportions honestly, and for partitions of
-        which only some components are bad. It does not protect against wrong weights. See
-        :func:`aggregate`.
     refit_excluded : bool, default True
         Partitions that ``rho="auto"`` left out, at most a tenth of all and those least far out, are read
         once more and fitted from the global mixture: a fit of good rows that ended in a wrong optimum looks
@@ -216,7 +215,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         ``log_likelihood`` (mean per row), ``distance`` (L2, to the center), ``distance_ratio`` (in
         radii), ``expected_distance`` (that sampling explains), ``z_score`` and ``p_value`` (of the
         distance to the consensus of those near the center), ``kept``, ``reason``, ``n_omitted``
-        (rows left out), ``start``. With ``heterogeneity="weights"`` also ``components_kept``, how
+        (rows left out), ``start``. With ``method="componentwise"`` also ``components_kept``, how
         many components went into the mixture; ``reason`` says which did not.
     estimates_ : sequence of LocalEstimate or None
         The local estimates, in the order of the partitions.
@@ -262,7 +261,6 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         false_exclusion_rate: float = FALSE_EXCLUSION_RATE,
         machine_weights: str = "rows",
         n_references: int | Literal["auto"] | None = "auto",
-        heterogeneity: Literal["weights"] | None = None,
         refit_excluded: bool = True,
         check_optimum: int | Literal["auto"] | None = "auto",
         refine: int | Literal["auto"] = 0,
@@ -295,7 +293,6 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.false_exclusion_rate = false_exclusion_rate
         self.machine_weights = machine_weights
         self.n_references = n_references
-        self.heterogeneity = heterogeneity
         self.refit_excluded = refit_excluded
         self.check_optimum = check_optimum
         self.refine = refine
@@ -402,10 +399,10 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             raise ValueError(
                 f"refine must be 0 with method='coat', which takes one estimate as it is; got {self.refine!r}."
             )
-        if options.most_passes and self.heterogeneity is not None:
+        if options.most_passes and self.method == "componentwise":
             raise ValueError(
-                f"refine must be 0 with heterogeneity={self.heterogeneity!r}, which keeps good components of "
-                f"partitions whose other rows are bad; got {self.refine!r}."
+                "refine must be 0 with method='componentwise', which keeps consistent components of partitions whose "
+                f"other rows are inconsistent; got {self.refine!r}."
             )
         return options
 
@@ -535,7 +532,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         decision, mixture = result.aggregate.decision, followed.aggregate.mixture
         report = self._explained(followed.apply_to(partition_report(result.rows, decision)), result)
         kept = report[decision.kept & followed.kept]
-        self.aggregate_: Aggregate = followed.aggregate
+        self.aggregate_ = Aggregate.of(followed.aggregate)
         self.mixture_: Mixture = mixture
         self.weights_, self.means_, self.covariances_ = (
             mixture.weights,
@@ -583,14 +580,14 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             said[i] = f"{said[i]}: {text}"
         return report.assign(reason=said)
 
-    def _tell(self, aggregate: Aggregate, notes: Sequence[Note] = ()) -> None:
+    def _tell(self, aggregate: AggregationResult, notes: Sequence[Note] = ()) -> None:
         """Log the verdict; warn or raise where the user asked for it."""
         report = self.partition_report_
         verdict = describe_verdict(report, aggregate.decision)
         logger.info(verdict)
         if self.verbose:
             print(verdict)
-        aggregate.warn(stacklevel=3)
+        Aggregate.of(aggregate).warn(stacklevel=3)
         for note in notes:
             logger.warning(note.message)
             warnings.warn(note.message, note.category, stacklevel=3)

@@ -1,4 +1,4 @@
-"""Errors and warnings by name, so that code can catch or silence exactly one kind."""
+"""Errors and warnings of the package, each of its own class, so that code can catch or silence exactly one kind."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ class AggregationError(ValueError):
     Attributes
     ----------
     reasons : dict of int to str
-        Why each estimate could not be used.
+        The reason why each estimate could not be used, by its index.
     report : pandas.DataFrame, list of dict or None
-        What was learned about each partition before it failed: the estimator's
-        ``partition_report_`` (from :func:`dfmr`, its rows).
+        The ``partition_report_`` that the estimator would have had; from :func:`dfmr`, its rows.
     """
 
     def __init__(
@@ -29,39 +28,39 @@ class AggregationError(ValueError):
 
 
 class PartitionError(ValueError):
-    """A partition could not be fitted, and ``on_failed="raise"`` asked to hear of it as an error."""
+    """A partition could not be fitted, and ``on_failed="raise"`` makes that an error."""
 
 
 class RefinementError(ValueError):
-    """A refinement found none of the kept partitions readable again."""
+    """None of the kept partitions could be read again in a refinement."""
 
 
 class ClusterError(RuntimeError):
-    """The cluster failed, not the data: its scheduler is gone, or workers keep dying under the aggregation.
+    """The cluster failed: its scheduler is gone, or workers die repeatedly during the aggregation.
 
-    A partition that takes down its worker is not this error but the outcome "lost" of that partition.
+    A partition that kills its worker does not raise this error. It has the outcome "lost".
     """
 
 
 class ClusterWarning(UserWarning):
-    """A cluster does not get on: nobody is there to compute what is waited for."""
+    """The cluster makes no progress, because no worker can compute the tasks that the client waits for."""
 
 
 class PartitionWarning(UserWarning):
-    """Partitions were left out because they could not be read, fitted or used."""
+    """Partitions were excluded because they could not be read, fitted or used."""
 
 
 class HeterogeneityWarning(UserWarning):
-    """Partitions differ by more than their numbers of rows explain: they are no samples of one population."""
+    """Partitions differ by more than sampling explains, so they are no samples of one population."""
 
 
 class NoMajorityWarning(HeterogeneityWarning):
-    """No majority of the estimates agrees, or hardly one: the result may be that of the wrong ones."""
+    """At most a narrow majority of the estimates agrees, so the result may be that of inconsistent estimates."""
 
 
 class FilterWarning(UserWarning):
-    """The filter cannot promise what it usually does: too few machines, or one that weighs too much."""
+    """The filter cannot keep its usual guarantees: there are too few sources, or one of them has too much weight."""
 
 
 class OptimumWarning(UserWarning):
-    """The optimum that all partitions share is not the best one: fits from fresh starts describe their rows better."""
+    """The common optimum is not the best one: fits from new starts give the rows of the partitions a higher density."""

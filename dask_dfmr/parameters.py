@@ -11,7 +11,7 @@ from dask.utils import parse_timedelta
 from numpy.typing import ArrayLike
 
 from dask_dfmr import checks
-from dask_dfmr.aggregation.result import FALSE_EXCLUSION_RATE, AggregationOptions
+from dask_dfmr.aggregation.options import FALSE_EXCLUSION_RATE, AggregationOptions
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.starts import NAMED_STARTS, GivenStart
 from dask_dfmr.mixtures.distances import block_size_for
@@ -23,6 +23,7 @@ from dask_dfmr.on_dask.fit import Pipeline, active_client
 from dask_dfmr.on_dask.scheduling.builder import SPLIT_EVERY
 from dask_dfmr.on_dask.scheduling.trusted_workers import TrustedWorkers
 from dask_dfmr.on_dask.tasks import FitSettings
+from dask_dfmr.results import Aggregate
 from dask_dfmr.seeds import SeedLike, seed_sequence
 
 START_NAMES = ("pilot", *NAMED_STARTS)
@@ -48,7 +49,6 @@ def dfmr(
     false_exclusion_rate: float = FALSE_EXCLUSION_RATE,
     machine_weights: str = "rows",
     n_references: int | Literal["auto"] | None = "auto",
-    heterogeneity: Literal["weights"] | None = None,
     n_starts: int = 1,
     refine: int = 0,
     penalty: float | Literal["auto"] = "auto",
@@ -105,7 +105,7 @@ def dfmr(
             "GaussianMixture(trusted_workers=...).fit(X), or send the whole graph to trusted workers: "
             "client.compute(dfmr(...), workers=[...])."
         )
-    return build_pipeline(X, **arguments, lazy=True).as_delayed()
+    return build_pipeline(X, **arguments, lazy=True).as_delayed(Aggregate.of)
 
 
 def build_pipeline(
@@ -128,7 +128,6 @@ def build_pipeline(
     false_exclusion_rate: float,
     machine_weights: str,
     n_references: int | str | None,
-    heterogeneity: str | None,
     n_starts: int,
     penalty: float | str,
     min_partition_rows: int | str,
@@ -161,7 +160,6 @@ def build_pipeline(
         n_starts,
         n_references=n_references,
         false_exclusion_rate=false_exclusion_rate,
-        heterogeneity=heterogeneity,
     )
     problem = LocalProblem(
         family=Gaussian(covariance_type),

@@ -1,4 +1,4 @@
-"""Seeds: entropy is drawn once per fit, and every partition has a stream of its own that depends on its index alone."""
+"""Seeds: a fit draws entropy once, and each partition has its own random stream, which depends only on its index."""
 
 from __future__ import annotations
 
@@ -26,13 +26,26 @@ from sklearn.utils import check_random_state
     ATTACK_SHARED,
     ATTACK_OWN,
 ) = range(17)
-"""First number of the spawn key of each stream; the second, where there is one, is the partition."""
+"""First number of the spawn key of each stream. The second number, if there is one, is the partition."""
 
 SeedLike = int | np.random.RandomState | np.random.Generator | np.random.SeedSequence | None
+"""Types of the parameter ``random_state``."""
 
 
 def seed_sequence(random_state: Any) -> np.random.SeedSequence:
-    """The seed sequence behind ``random_state`` (int, RandomState, Generator, SeedSequence or None)."""
+    """A seed sequence from the parameter ``random_state``.
+
+    Parameters
+    ----------
+    random_state : int, RandomState, Generator, SeedSequence or None
+        An int gives the same sequence at every call. A RandomState or Generator is advanced. None takes fresh entropy
+        from the operating system.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these.
+    """
     if isinstance(random_state, np.random.SeedSequence):
         return random_state
     if isinstance(random_state, np.random.Generator):
@@ -50,5 +63,5 @@ def seed_sequence(random_state: Any) -> np.random.SeedSequence:
 
 
 def stream(seed: np.random.SeedSequence, *key: int) -> np.random.SeedSequence:
-    """The child of ``seed`` with this key: the same one whoever asks for it, and however often."""
+    """The child of ``seed`` with a given key; unlike ``seed.spawn`` it does not depend on earlier calls."""
     return np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, *key))

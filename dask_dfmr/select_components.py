@@ -12,7 +12,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dask_dfmr import checks
-from dask_dfmr.aggregation.result import FALSE_EXCLUSION_RATE, Aggregate
+from dask_dfmr.aggregation.options import FALSE_EXCLUSION_RATE
+from dask_dfmr.aggregation.reasons import (
+    ExcludedByCandidates,
+    ExcludedWithReference,
+    NotCompared,
+    Reason,
+)
+from dask_dfmr.aggregation.result import AggregationResult
 from dask_dfmr.estimator import GaussianMixture, as_fitted
 from dask_dfmr.exceptions import AggregationError, PartitionError, PartitionWarning
 from dask_dfmr.explanation.report import describe_failures, failures, partition_report
@@ -25,8 +32,10 @@ from dask_dfmr.on_dask.rereading import Reader
 from dask_dfmr.on_dask.scheduling.trusted_workers import trusting
 from dask_dfmr.on_dask.tasks import FitSettings
 from dask_dfmr.parameters import START_NAMES, build_pipeline
+from dask_dfmr.results import Aggregate
 from dask_dfmr.seeds import SeedLike
-from dask_dfmr.selection.common_set import CRITERIA, find_common_set, pick
+from dask_dfmr.selection.common_set import find_common_set
+from dask_dfmr.selection.criteria import CRITERIA, pick
 
 Words = dict[str, Any]
 """A candidate as the user says it: n_components and covariance_type."""
@@ -249,7 +258,6 @@ def select_components(
         weights_init=None,
         means_init=None,
         precisions_init=None,
-        heterogeneity=None,
         n_starts=1,
         block_size=None,
     )
@@ -314,7 +322,9 @@ class _Run:
             reader.partitions, settings, pipeline.options, int(np.argmin(sizes)), verbose
         )
         self.reasons = {
-            c: str(a) for c, a in enumerate(self.fits.aggregates) if not isinstance(a, Aggregate)
+            c: str(a)
+            for c, a in enumerate(self.fits.aggregates)
+            if not isinstance(a, AggregationResult)
         }
         self._require_some()
         self.judged = self.fits.judged(self._n_features())
@@ -342,7 +352,7 @@ class _Run:
             )
 
     def _n_features(self) -> int:
-        first = next(a for a in self.fits.aggregates if isinstance(a, Aggregate))
+        first = next(a for a in self.fits.aggregates if isinstance(a, AggregationResult))
         return first.mixture.n_features
 
     def _rows_before(self) -> dict[int, int]:
@@ -350,27 +360,25 @@ class _Run:
         rows = self.fits.rows[self.common.reference]
         return {int(i): rows[i]["n_samples"] for i in np.flatnonzero(self.common.kept)}
 
-    def _refusals(self) -> dict[int, str]:
-        """Why partitions are not in the common set, in words."""
+    def _refusals(self) -> dict[int, Reason]:
+        """Why partitions are not in the common set."""
         common, own = self.common, self.fits.aggregates[self.common.reference]
-        assert isinstance(own, Aggregate)
+        assert isinstance(own, AggregationResult)
         said = _said(self.words[common.reference])
-        refusals = {}
+        refusals: dict[int, Reason] = {}
         for i in np.flatnonzero(~common.kept).tolist():
             if own.decision.kept[i]:
-                against = f"{common.n_against[i]} of {common.n_judges[i]}"
-                refusals[i] = f"left out by {against} candidates that judged it"
+                against = int(common.n_against[i]), int(common.n_judges[i])
+                refusals[i] = ExcludedByCandidates(*against)
             else:
-                refusals[i] = f"left out with {said}: {own.decision.reason(i)}"
+                refusals[i] = ExcludedWithReference(said, own.decision.reasons_for(i)[0])
         return refusals
 
     def choose(self, criterion: str, parameters: Words) -> Selection:
         """The table, and the candidate that the criterion says."""
         scores = self.scored.scores
         if scores is None:
-            examples = "; ".join(
-                f"{i}: it {what}" for i, what in list(self.scored.lost.items())[:3]
-            )
+            examples = "; ".join(f"{i}: {what}" for i, what in list(self.scored.lost.items())[:3])
             raise AggregationError(
                 f"none of the {self.common.kept.sum()} partitions to compare candidates on could be read again "
                 f"({examples}).",
@@ -396,7 +404,7 @@ class _Run:
             best,
             mixture,
             tuple(mixtures),
-            aggregate,
+            Aggregate.of(aggregate),
             estimator,
             used,
             estimator.partition_report_.assign(
@@ -408,8 +416,8 @@ class _Run:
             2 + self.refine,
         )
 
-    def _reasons_of_the_lost(self) -> dict[int, str]:
-        return {i: f"not compared on: it {what}" for i, what in self.scored.lost.items()}
+    def _reasons_of_the_lost(self) -> dict[int, Reason]:
+        return {i: NotCompared(reason) for i, reason in self.scored.lost.items()}
 
     def _table(self) -> pd.DataFrame:
         scores = self.scored.scores
@@ -484,7 +492,7 @@ def _tell(selection: Selection, scored: Scored, on_failed: str) -> None:
     report = selection.partition_report
     texts = [describe_failures(report)] if len(failures(report)) else []
     if scored.lost:
-        first = "; ".join(f"partition {i} {what}" for i, what in list(scored.lost.items())[:3])
+        first = "; ".join(f"partition {i}: {what}" for i, what in list(scored.lost.items())[:3])
         texts.append(f"candidates were not compared on {len(scored.lost)} partitions: {first}")
     if not texts or on_failed == "ignore":
         return

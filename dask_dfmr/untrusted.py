@@ -1,7 +1,7 @@
-"""Nothing but plain values: messages of machines and files of strangers, taken for what they hold and never run.
+"""Messages and files from untrusted senders, read as plain values and never executed.
 
-Whatever is not made of numbers, texts and numeric arrays is refused before anybody looks at it, and nothing larger
-than what is really there is made room for.
+Everything that is not made of numbers, texts and numeric arrays is refused before it is used. No more memory is
+allocated than the data that are really there need.
 """
 
 from __future__ import annotations
@@ -14,29 +14,39 @@ import re
 import stat
 import struct
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
 
 NUMERIC_KINDS = "biuf"
-"""Kinds of arrays that are bits of numbers: no objects, no texts, no dates."""
+"""Kinds of NumPy arrays that hold plain numbers: no objects, no texts, no dates."""
 
 MAX_TEXT = 100_000
-"""Characters of one text in a message."""
+"""Largest number of characters of one text in a message."""
+
+MAX_DEPTH = 3
+"""Largest depth of nested lists and dicts in a message."""
 
 PORTABLE_DTYPES = ("<f8", "<i8", "|b1")
-"""Arrays in files hold one of these."""
+"""The types of arrays in files."""
 
 
 # -- messages ---------------------------------------------------------------------------------------
 
 
 def not_plain(value: Any, name: str = "message") -> str | None:
-    """What in a value is no plain value; None if all of it is.
+    """The first part of a value that is not plain, in words; None if all of it is plain.
 
-    Plain are None, bool, int, float, str, numeric arrays, and dicts with str for keys, lists and tuples of
-    them: of exactly these types, since a subclass may do anything.
+    Plain values are None, bool, int, float, str, numeric arrays, and lists, tuples and dicts (with str keys) of plain
+    values. Their types must be exactly these, because a subclass can execute any code.
+
+    Parameters
+    ----------
+    value : object
+    name : str
+        The name of the value in the text.
     """
     kind = type(value)
     if value is None or kind in (bool, int, float) or isinstance(value, (np.number, np.bool_)):
@@ -45,10 +55,8 @@ def not_plain(value: Any, name: str = "message") -> str | None:
         too_long = len(value) > MAX_TEXT
         return f"{name} is a text of {len(value)} characters" if too_long else None
     if kind is np.ndarray:
-        found = value.dtype
-        return (
-            None if found.kind in NUMERIC_KINDS and not found.hasobject else f"{name} is of {found}"
-        )
+        is_numeric = value.dtype.kind in NUMERIC_KINDS and not value.dtype.hasobject
+        return None if is_numeric else f"{name} is of {value.dtype}"
     if kind is dict:
         odd = next((key for key in value if type(key) is not str), None)
         if odd is not None:
@@ -58,13 +66,13 @@ def not_plain(value: Any, name: str = "message") -> str | None:
         items = [(f"{name}[{i}]", item) for i, item in enumerate(value)]
     else:
         return f"{name} is of type {kind.__module__}.{kind.__qualname__}"
-    if name.count("[") > 3:
+    if name.count("[") > MAX_DEPTH:
         return f"{name} is nested too deeply"
     return next((text for key, item in items if (text := not_plain(item, key))), None)
 
 
 def plain_mapping(value: Any) -> Mapping[str, Any] | str:
-    """A message if it is a dict of plain values, else what is wrong with it."""
+    """The message itself if it is a dict of plain values, otherwise the reason in words why it is not."""
     wrong = not_plain(value)
     if wrong is None and type(value) is dict:
         return value
@@ -75,12 +83,12 @@ def plain_mapping(value: Any) -> Mapping[str, Any] | str:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """A JSON document as the standard has it: no NaN, and no name twice in an object.
+    """The value of a strict JSON document.
 
     Raises
     ------
     ValueError
-        If it is none, or nested too deeply to be read.
+        If it is no JSON document, contains NaN or infinity, has one name twice in an object, or is nested too deeply.
     """
     try:
         return json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
@@ -88,61 +96,67 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("nested too deeply") from error
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | float:
+    """The value of a JSON object; the inverse of :func:`as_json` for one object."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(
-            f"the name {next(n for n in names if names.count(n) > 1)!r} is there twice"
-        )
+        raise ValueError(f"the name {_repeated([name for name, _ in pairs])!r:.100} occurs twice")
     if list(found) == ["number"] and found["number"] in ("nan", "inf", "-inf"):
-        return float(found["number"])  # type: ignore[return-value]  # a number that JSON has no word for
+        return float(found["number"])  # written by `as_json`
     return found
 
 
-def _first_twice(names: Iterable[str]) -> str:
-    seen: set[str] = set()
-    return next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+def _repeated(names: Sequence[str]) -> str:
+    """The most frequent of several names."""
+    return Counter(names).most_common(1)[0][0]
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is no JSON number")
 
 
 def parse_array(name: str, content: bytes) -> Any:
-    """An array of the shape that its npy header says, if the content is as long as that says.
+    """The array in the content of an npy file.
+
+    Parameters
+    ----------
+    name : str
+        The name of the file in errors.
+    content : bytes
 
     Raises
     ------
     ValueError
-        If it is not, or is of a type other than ``PORTABLE_DTYPES``.
+        If the content has no header of the format npy 1.0, is not as long as its header says, or holds another type
+        than :data:`PORTABLE_DTYPES`.
     """
     buffer = io.BytesIO(content)
     if np.lib.format.read_magic(buffer) != (1, 0):
         raise ValueError(f"{name} must be an array in the format npy 1.0.")
     try:
         shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(buffer)
-    except (SyntaxError, TypeError, RecursionError, MemoryError) as error:  # of its literal
-        raise ValueError(f"{name} has no header of an array ({type(error).__name__}).") from error
+    except (SyntaxError, TypeError, RecursionError, MemoryError) as error:
+        # NumPy evaluates the header as a Python literal.
+        raise ValueError(f"{name} has no valid npy header ({type(error).__name__}).") from error
     if dtype.str not in PORTABLE_DTYPES or is_fortran:
         raise ValueError(
             f"{name} must hold one of {', '.join(PORTABLE_DTYPES)} in C order; got {dtype.str!r}."
         )
     rest = content[buffer.tell() :]
     if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(rest):
-        raise ValueError(f"{name} must hold {shape} numbers; it is {len(rest)} bytes long.")
+        raise ValueError(f"{name} must hold {shape} numbers; it has {len(rest)} bytes for them.")
     return np.frombuffer(rest, dtype).reshape(shape).astype(dtype.newbyteorder("="))
 
 
 def portable(array: Any) -> Any:
-    """The same numbers as little-endian float64, int64 or bool, in C order."""
+    """The numbers of an array as little-endian float64, int64 or bool, in C order."""
     array = np.ascontiguousarray(array)
     kind = {"f": "<f8", "i": "<i8", "u": "<i8", "b": "|b1"}[array.dtype.kind]
     return array.astype(kind)
 
 
 def as_json(value: Any) -> Any:
-    """Numbers as JSON has them: NaN and infinity become words."""
+    """The value with types that JSON has; NaN and infinity become ``{"number": "nan"}`` and the like."""
     if isinstance(value, Mapping):
         return {str(key): as_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -157,7 +171,18 @@ def as_json(value: Any) -> Any:
 def write_members(
     archive: zipfile.ZipFile, document_name: str, document: Any, arrays: Mapping[str, Any]
 ) -> None:
-    """A document of :func:`as_json` and portable arrays as members of an archive that does not compress."""
+    """Write a document and arrays as members of an archive without compression.
+
+    Parameters
+    ----------
+    archive : ZipFile
+    document_name : str
+        The name of the document's member.
+    document : object
+        As :func:`as_json` returns it.
+    arrays : mapping of str to ndarray
+        As :func:`portable` returns them, by name without the ending ``.npy``.
+    """
     archive.writestr(document_name, json.dumps(document, allow_nan=False, indent=1))
     for name, array in arrays.items():
         buffer = io.BytesIO()
@@ -168,28 +193,34 @@ def write_members(
 def read_members(
     path: str | os.PathLike[str], document_name: str, what: str, kind: type
 ) -> tuple[Any, dict[str, Any]]:
-    """The document and the arrays, by name without the ending, of an archive that was written so.
+    """Read an archive that :func:`write_members` wrote.
 
-    Nothing is unpacked or extracted: members lie in the file as they are, so that reading them takes no more memory
-    than the file is long, a few times over.
+    Members are not compressed and nothing is extracted to disk, so reading takes no more memory than a few times the
+    length of the file.
 
     Parameters
     ----------
     path : path-like
-        Of a regular file.
+        A regular file.
     document_name : str
-        The member that is the document.
+        The name of the document's member.
     what : str
-        What the file should be, for errors.
+        The description of such a file in errors.
     kind : type
-        Of the document: dict or list.
+        The type of the document: dict or list.
+
+    Returns
+    -------
+    document : dict or list
+    arrays : dict of str to ndarray
+        By name without the ending ``.npy``.
 
     Raises
     ------
     OSError
         If the file cannot be opened.
     ValueError
-        If it is anything else than such an archive, whatever that trips over.
+        If it is no such archive, whichever error its content causes.
     """
     name = os.fspath(path)
     with open_regular(path) as file:
@@ -201,6 +232,9 @@ def read_members(
             raise ValueError(f"{name} is not {what}: {text.rstrip('.')}.") from error
 
 
+_MEMBER = re.compile(r"[a-z0-9_-]{1,40}/[a-z0-9_]{1,40}\.npy")
+"""Names of the arrays' members."""
+
 _BROKEN = (
     ValueError,
     OSError,
@@ -210,16 +244,16 @@ _BROKEN = (
     zipfile.BadZipFile,
     struct.error,
 )
-"""What zipfile, json and numpy raise over broken files; NotImplementedError and RecursionError are RuntimeErrors."""
+"""Errors of zipfile, json and NumPy for broken files. NotImplementedError and RecursionError are RuntimeErrors."""
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a file, and not something that never ends or never begins, like a device or a pipe.
+    """Open a regular file for reading. A device or a pipe could block, or never end.
 
     Raises
     ------
     OSError
-        If there is no such file, or it may not be read.
+        If the file does not exist or cannot be read.
     ValueError
         If it is no regular file.
     """
@@ -231,10 +265,11 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
 def _members(
     archive: zipfile.ZipFile, size: int, document_name: str, kind: type
 ) -> tuple[Any, dict[str, Any]]:
+    """The document and the arrays of an archive of ``size`` bytes, after checks of its directory."""
     infos = archive.infolist()
     names = [info.filename for info in infos]
     if len(set(names)) < len(names):
-        raise ValueError(f"the member {_first_twice(names)!r:.100} is there twice")
+        raise ValueError(f"the member {_repeated(names)!r:.100} occurs twice")
     if document_name not in names:
         raise ValueError(f"it has no member {document_name!r}")
     if any(info.compress_type != zipfile.ZIP_STORED for info in infos):
@@ -243,7 +278,7 @@ def _members(
         raise ValueError("its members claim to be longer than the file")
     odd = [n for n in names if n != document_name and not _MEMBER.fullmatch(n)]
     if odd:
-        raise ValueError(f"{odd[0]!r:.100} is no name of a member")
+        raise ValueError(f"{odd[0]!r:.100} is no valid name of a member")
     try:
         document = parse_json(archive.read(document_name))
     except ValueError as error:
@@ -256,6 +291,3 @@ def _members(
         if info.filename != document_name
     }
     return document, arrays
-
-
-_MEMBER = re.compile(r"[a-z0-9_-]{1,40}/[a-z0-9_]{1,40}\.npy")

@@ -1,7 +1,7 @@
 """Another component family in one file: independent Poisson columns, as a user would add it.
 
 phi(x; lambda) = prod_j exp(-lambda_j) lambda_j^x_j / x_j!: an exponential family with mean parameters
-E[T] = lambda, so the KL barycentre is the mean of the rates.
+E[T] = lambda, so the KL barycenter is the mean of the rates.
 """
 
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import gammaln, logsumexp, softmax, xlogy
 
 from dask_dfmr.mixtures.family import as_block
+from dask_dfmr.mixtures.mixture import FiniteMixture, as_floats, check_weights
 
 
 @dataclass(frozen=True)
@@ -144,42 +145,30 @@ class Poisson:
         return PoissonMixture(weights, *components, feature_names)
 
     def mixture_from_arrays(self, parameters):
-        return PoissonMixture(**parameters)
+        return PoissonMixture.from_arrays(parameters)
 
 
-class PoissonMixture:
+class PoissonMixture(FiniteMixture):
     """Weights (n_components,) and rates (n_components, n_features)."""
 
-    family = Poisson()
-
     def __init__(self, weights, rates, feature_names=None):
-        self.weights, self.rates = np.array(weights, float), np.array(rates, float)
+        self.weights, self.rates = as_floats("weights", weights), as_floats("rates", rates)
         self.feature_names = None if feature_names is None else tuple(feature_names)
-        weights_fit = np.isfinite(self.weights).all() and abs(self.weights.sum() - 1) < 1e-8
-        if not weights_fit or (self.weights < 0).any():
-            raise ValueError("weights must be non-negative and sum to 1")
+        check_weights(self.weights)
         if not (self.rates.ndim == 2 and self.family.is_proper((self.rates,))):
             raise ValueError("rates must be positive")
+
+    @property
+    def family(self):
+        return Poisson()
 
     @property
     def components(self):
         return (self.rates,)
 
-    @property
-    def n_components(self):
-        return len(self.weights)
-
-    @property
-    def n_features(self):
-        return self.rates.shape[1]
-
     def to_arrays(self):
         return {"weights": self.weights, "rates": self.rates, "feature_names": self.feature_names}
 
-    def reordered(self, order):
-        return PoissonMixture(self.weights[order], self.rates[order], self.feature_names)
-
-    def sample(self, n_samples, seed):
-        rng = np.random.default_rng(seed)
-        labels = rng.choice(self.n_components, n_samples, p=self.weights)
-        return rng.poisson(self.rates[labels])
+    @classmethod
+    def from_arrays(cls, parameters):
+        return cls(**parameters)

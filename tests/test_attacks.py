@@ -64,7 +64,7 @@ def test_a_seed_decides_everything(name):
 
 @pytest.mark.parametrize("name", ON_ESTIMATES)
 @pytest.mark.smoke
-def test_an_attack_changes_every_bad_machine(name):
+def test_an_attack_changes_every_bad_source(name):
     estimates = ESTIMATES["full"]
     found = corrupt(estimates, name, 0.4, random_state=1)
     for before, after, bad in zip(estimates, found.estimates, found.is_bad, strict=True):
@@ -92,7 +92,7 @@ def test_other_families_are_attacked_too(name):
 def test_attacks_on_covariances_name_the_family_that_has_none():
     estimates = [LocalEstimate(PoissonMixture([1.0], [[2.0 + i]]), 100) for i in range(4)]
     with pytest.raises(
-        ValueError, match=r"'covariance' is one on means and covariances.*'poisson'"
+        ValueError, match=r"'covariance' needs means and covariances.*'poisson'"
     ):
         corrupt(estimates, "covariance", 0.3)
 
@@ -104,7 +104,7 @@ def test_attacks_on_covariances_name_the_family_that_has_none():
     ("rate", "n", "expected"),
     [(0, 10, 0), (0.1, 19, 1), (0.29, 100, 29), (0.4, 12, 4), (0.7, 10, 7)],
 )
-def test_the_number_of_bad_machines_is_rounded_down(rate, n, expected):
+def test_the_number_of_bad_sources_is_rounded_down(rate, n, expected):
     mixture = Mixture([1.0], [[0.0]], [[[1.0]]])
     found = corrupt([LocalEstimate(mixture, 10)] * n, "mean", rate, random_state=0)
     assert found.is_bad.sum() == expected
@@ -136,7 +136,7 @@ def test_the_honest_of_a_corruption_are_the_untouched():
 
 
 def bad_pairs(name, covariance_type="full", strength=None, rate=0.4):
-    """Mixtures of the bad machines before and after."""
+    """Mixtures of the bad sources before and after."""
     estimates = ESTIMATES[covariance_type]
     found = corrupt(estimates, name, rate, strength=strength, random_state=1)
     return [
@@ -223,13 +223,13 @@ def test_needles_in_fifty_columns_do_not_hide_the_others_from_each_other():
     decision = aggregate(found.estimates, rho=1.3).decision
     assert not decision.kept[found.is_bad].any()
     alone = aggregate(found.honest, rho=1.3).decision
-    # The unit of distances is that of the median machine.
+    # The unit of distances is that of the median estimate.
     ratios = decision.distance_ratios[~found.is_bad]
     assert (ratios > 0).sum() == len(ratios) - 1
     assert np.isfinite(ratios).all()
     assert (
         alone.kept.sum() <= decision.kept.sum()
-    )  # a wider ball holds more than half of more machines
+    )  # a wider ball holds more than half of more estimates
 
 
 @pytest.mark.parametrize("name", ["alie", "ipm", "min_max", "min_max_component", "mimic"])
@@ -419,8 +419,8 @@ def test_unknown_attacks_are_named():
         corrupt(ESTIMATES["full"], "meen", 0.2)
 
 
-def test_two_honest_machines_must_be_left():
-    with pytest.raises(ValueError, match=r"at least 2 honest machines at rate 0\.95"):
+def test_two_honest_sources_must_be_left():
+    with pytest.raises(ValueError, match=r"at least 2 honest sources at rate 0\.95"):
         corrupt(ESTIMATES["full"], "mean", 0.95)
 
 

@@ -1,4 +1,4 @@
-"""Why a partition was left out: golden sentences for what can be done to it, and no stories about honest ones."""
+"""Why a partition was excluded: golden sentences for what can be done to it, and no cause for consistent ones."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import pytest
 from sklearn.exceptions import NotFittedError
 
 from dask_dfmr import GaussianMixture, LocalEstimate, Mixture, aggregate, fit_local
-from dask_dfmr.aggregation.rerun import with_estimate
 from dask_dfmr.explanation.causes import compare_refit, explain_estimate
 from dask_dfmr.explanation.column_changes import ColumnChange, round_factor
 from dask_dfmr.explanation.standard_errors import make_standard_errors
+from dask_dfmr.explanation.table import with_estimate
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES
 from dask_dfmr.mixtures.metrics import mixing_distance
 from tests.data_makers import Reader, make_ddf, make_frame, other_unit, rolled
@@ -39,18 +39,18 @@ def fit(rows, start=TRUTH, **kwargs):
 
 
 @pytest.fixture(scope="module")
-def honest():
+def consistent():
     return [fit(rows_of(seed)) for seed in range(16)]
 
 
 @pytest.fixture(scope="module")
-def yardstick(honest):
-    mixture = aggregate(honest).mixture
-    return make_standard_errors(mixture, N * len(honest), honest)
+def errors(consistent):
+    mixture = aggregate(consistent).mixture
+    return make_standard_errors(mixture, N * len(consistent), consistent)
 
 
 def spoilt(change, seed=100):
-    """The estimate of rows that something was done to, as a fit with starts of its own finds it."""
+    """The estimate of rows whose columns were changed, as a fit with starts of its own finds it."""
     return fit(change(rows_of(seed)), "k-means++", n_init=5, random_state=0)
 
 
@@ -79,8 +79,8 @@ GOLDEN = [
 
 
 @pytest.mark.parametrize(("change", "kind", "columns", "text"), GOLDEN)
-def test_what_was_done_to_columns_is_named(yardstick, change, kind, columns, text):
-    finding = explain_estimate(spoilt(change), yardstick)
+def test_changes_of_columns_are_named(errors, change, kind, columns, text):
+    finding = explain_estimate(spoilt(change), errors)
     assert finding.kind == kind
     assert finding.columns == columns
     assert text in finding.text
@@ -90,67 +90,67 @@ def test_what_was_done_to_columns_is_named(yardstick, change, kind, columns, tex
 
 
 @pytest.mark.smoke
-def test_two_columns_in_two_units_are_both_named(yardstick):
-    finding = explain_estimate(spoilt(lambda rows: rows * [10, 1, 1000]), yardstick)
+def test_two_columns_in_two_units_are_both_named(errors):
+    finding = explain_estimate(spoilt(lambda rows: rows * [10, 1, 1000]), errors)
     assert finding.kind == "unit"
     assert finding.columns == (0, 2)
     assert "column 'FSC' is 10 times" in finding.text
     assert "column 'B1' is 1000 times" in finding.text
 
 
-def test_an_offset_is_named_with_its_size(yardstick):
-    finding = explain_estimate(spoilt(scaled(2, 1, 3.0)), yardstick)
+def test_an_offset_is_named_with_its_size(errors):
+    finding = explain_estimate(spoilt(scaled(2, 1, 3.0)), errors)
     assert (finding.kind, finding.columns) == ("offset", (2,))
     assert float(finding.text.split("shifted by ")[1].split()[0]) == pytest.approx(3, abs=0.2)
 
 
-def test_a_unit_is_seen_through_another_optimum(yardstick):
+def test_a_unit_is_found_in_another_optimum(errors):
     bad = Mixture([1 / 3] * 3, [[0, 0, 0], [1, 40, 1], [9, 90, 9]], [np.eye(3) * 99] * 3)
     estimate = fit(scaled(1, 10)(rows_of(100)), bad)
-    finding = explain_estimate(estimate, yardstick)
+    finding = explain_estimate(estimate, errors)
     assert (finding.kind, finding.columns) == ("unit", (1,))
 
 
-def test_other_proportions_are_named(yardstick):
+def test_other_proportions_are_named(errors):
     other = Mixture([0.2, 0.3, 0.5], TRUTH.means, TRUTH.covariances)
-    finding = explain_estimate(fit(rows_of(7, other)), yardstick)
+    finding = explain_estimate(fit(rows_of(7, other)), errors)
     assert finding.kind == "weights"
     assert finding.text.startswith("other proportions: weights 0.2")
     assert "instead of 0.5" in finding.text
 
 
 @pytest.mark.smoke
-def test_one_component_is_named(yardstick):
+def test_one_component_is_named(errors):
     means = TRUTH.means.copy()
     means[1] += [0.5, -0.5, 0.4]
     other = Mixture(TRUTH.weights, means, TRUTH.covariances)
-    finding = explain_estimate(fit(rows_of(8, other), other), yardstick)
+    finding = explain_estimate(fit(rows_of(8, other), other), errors)
     assert (finding.kind, finding.component) == ("component", 1)
     assert finding.text.startswith("component 1 only: mean of ")
     assert finding.text.endswith(" se; the others agree")
 
 
-def test_one_column_of_one_component_is_named(yardstick):
+def test_one_column_of_one_component_is_named(errors):
     means = TRUTH.means.copy()
     means[1, 2] += 0.5
     other = Mixture(TRUTH.weights, means, TRUTH.covariances)
-    finding = explain_estimate(fit(rows_of(8, other), other), yardstick)
+    finding = explain_estimate(fit(rows_of(8, other), other), errors)
     assert (finding.kind, finding.component, finding.column) == ("component", 1, 2)
     assert "mean of 'B1' in component 1 +" in finding.text
     expected = 0.5 / np.sqrt(0.3 / (0.3 * N))  # were it known which rows are the component's
     assert 0.6 * expected < finding.z < 1.2 * expected
 
 
-def test_another_population_is_no_simple_cause(yardstick):
+def test_another_population_is_no_simple_cause(errors):
     other = Mixture([0.4, 0.3, 0.3], TRUTH.means[:, ::-1] * 0.8 + 1, TRUTH.covariances * 1.7)
-    finding = explain_estimate(fit(rows_of(9, other), other), yardstick)
+    finding = explain_estimate(fit(rows_of(9, other), other), errors)
     assert finding.kind == "unexplained"
     assert finding.text.startswith("no single cause: all components differ, most ")
     assert finding.p_value < 1e-3
 
 
-def test_honest_estimates_get_no_stories(yardstick):
-    kinds = [explain_estimate(fit(rows_of(seed)), yardstick).kind for seed in range(200, 260)]
+def test_consistent_estimates_get_no_cause(errors):
+    kinds = [explain_estimate(fit(rows_of(seed)), errors).kind for seed in range(200, 260)]
     assert kinds.count("nothing") >= 59
 
 
@@ -162,78 +162,75 @@ def test_every_covariance_type(covariance_type):
 
     truth = Mixture([0.6, 0.4], [[0.0, 1.0, 2.0], [4.0, 5.0, 0.0]], [np.eye(3)] * 2)
     first = fitted(rows_of(0, truth)).mixture
-    honest = [fitted(rows_of(s, truth), start=first) for s in range(8)]
-    yardstick = make_standard_errors(aggregate(honest).mixture, 8 * N, honest)
-    assert explain_estimate(fitted(rows_of(50, truth)), yardstick).kind == "nothing"
-    finding = explain_estimate(fitted(rows_of(51, truth) * 10), yardstick)
+    consistent = [fitted(rows_of(s, truth), start=first) for s in range(8)]
+    errors = make_standard_errors(aggregate(consistent).mixture, 8 * N, consistent)
+    assert explain_estimate(fitted(rows_of(50, truth)), errors).kind == "nothing"
+    finding = explain_estimate(fitted(rows_of(51, truth) * 10), errors)
     assert (finding.kind, finding.columns) == ("unit", (0, 1, 2))
-    finding = explain_estimate(fitted(rows_of(51, truth)[:, [0, 2, 1]]), yardstick)
+    finding = explain_estimate(fitted(rows_of(51, truth)[:, [0, 2, 1]]), errors)
     assert (finding.kind, finding.columns) == ("swapped columns", (1, 2))
     assert "columns 1 and 2 are swapped" in finding.text
 
 
 def test_one_component_in_one_column():
     truth = Mixture([1.0], [[3.0]], [[[1.0]]])
-    honest = [fit_local(rows_of(s, truth, 200), 1) for s in range(8)]
-    yardstick = make_standard_errors(aggregate(honest).mixture, 1600, honest)
-    assert explain_estimate(honest[0], yardstick).kind == "nothing"
-    assert explain_estimate(fit_local(rows_of(9, truth, 200) * 10, 1), yardstick).kind == "unit"
+    consistent = [fit_local(rows_of(s, truth, 200), 1) for s in range(8)]
+    errors = make_standard_errors(aggregate(consistent).mixture, 1600, consistent)
+    assert explain_estimate(consistent[0], errors).kind == "nothing"
+    assert explain_estimate(fit_local(rows_of(9, truth, 200) * 10, 1), errors).kind == "unit"
 
 
-def test_enormous_values_are_no_trouble(yardstick):
-    m = yardstick.mixture
+def test_enormous_values_give_finite_statistics(errors):
+    m = errors.mixture
     far = LocalEstimate(Mixture(m.weights, m.means + 1e120, m.covariances), N)
-    finding = explain_estimate(far, yardstick)
+    finding = explain_estimate(far, errors)
     assert np.isfinite(finding.statistic)
     assert finding.kind != "nothing"
 
 
-def test_it_is_deterministic(yardstick):
+def test_it_is_deterministic(errors):
     estimate = spoilt(scaled(1, 10))
-    assert explain_estimate(estimate, yardstick).text == explain_estimate(estimate, yardstick).text
+    assert explain_estimate(estimate, errors).text == explain_estimate(estimate, errors).text
 
 
-def test_the_order_of_components_does_not_matter(yardstick):
+def test_the_order_of_components_does_not_matter(errors):
     estimate = spoilt(scaled(1, 10))
     turned = LocalEstimate(estimate.mixture.reordered([2, 0, 1]), N)
-    one, other = (explain_estimate(e, yardstick) for e in (estimate, turned))
+    one, other = (explain_estimate(e, errors) for e in (estimate, turned))
     assert one.text == other.text
     assert one.statistic == pytest.approx(other.statistic)
 
 
-def test_what_cannot_be_audited_is_named(yardstick):
+def test_what_cannot_be_explained_is_named(errors):
     with pytest.raises(ValueError, match="must have a mixture"):
-        explain_estimate(fit_local(rows_of(0)[:3], 3), yardstick)
+        explain_estimate(fit_local(rows_of(0)[:3], 3), errors)
     with pytest.raises(ValueError, match="must agree with the global mixture"):
-        explain_estimate(fit_local(rows_of(0), 2), yardstick)
+        explain_estimate(fit_local(rows_of(0), 2), errors)
 
 
-def test_statistics_of_honest_estimates_follow_the_law(yardstick):
-    p = [
-        yardstick.p_value(yardstick.statistic(fit(rows_of(s)).mixture, N), 29)
-        for s in range(300, 340)
-    ]
+def test_statistics_of_consistent_estimates_follow_the_law(errors):
+    p = [errors.p_value(errors.statistic(fit(rows_of(s)).mixture, N), 29) for s in range(300, 340)]
     assert 0.3 < np.mean(p) < 0.7
 
 
-def test_standard_errors_are_those_of_repeated_fits(yardstick):
-    means = np.array([yardstick.aligned(fit(rows_of(s)).mixture).means for s in range(400, 440)])
-    ratio = means.std(axis=0, ddof=1) / (yardstick.standard_errors[1] / np.sqrt(N))
+def test_standard_errors_are_those_of_repeated_fits(errors):
+    means = np.array([errors.aligned(fit(rows_of(s)).mixture).means for s in range(400, 440)])
+    ratio = means.std(axis=0, ddof=1) / (errors.of_one_row.means / np.sqrt(N))
     assert 0.85 < np.exp(np.log(ratio).mean()) < 1.15
 
 
-def test_factors_between_units_are_known():
+def test_factors_are_rounded_to_known_ones():
     assert round_factor(9.93) == 10
     assert round_factor(0.00101) == pytest.approx(0.001)
     assert round_factor(2.53) == 2.54
     assert round_factor(1 / 25.2) == pytest.approx(1 / 25.4)
 
 
-def test_a_deed_undone_is_the_mixture_before():
-    deed = ColumnChange("unit and offset", (1,), 1.8, 32.0)
+def test_undoing_a_change_gives_the_mixture_before():
+    change = ColumnChange("unit and offset", (1,), 1.8, 32.0)
     rows = rows_of(0)
     done = fit(scaled(1, 1.8, 32)(rows.copy()), TRUTH, max_iter=1).mixture
-    assert deed.undone(done).means[:, 1] == pytest.approx((done.means[:, 1] - 32) / 1.8)
+    assert change.undone(done).means[:, 1] == pytest.approx((done.means[:, 1] - 32) / 1.8)
     order = (2, 0, 1)
     turned = Mixture(
         TRUTH.weights,
@@ -247,24 +244,22 @@ def test_a_deed_undone_is_the_mixture_before():
 
 
 @pytest.mark.smoke
-def test_another_optimum_is_known_by_its_refit(yardstick):
+def test_another_optimum_is_found_by_a_refit(errors):
     rows = rows_of(77)
     bad_start = Mixture([1 / 3] * 3, [[2, 1, 4], [2, 1.5, 4.5], [4, 4, 1.5]], [np.eye(3)] * 3)
     own = fit(rows, bad_start)
-    finding = explain_estimate(own, yardstick)
+    finding = explain_estimate(own, errors)
     assert finding.kind == "optimum"
     assert "another optimum of the same data?" in finding.text
-    better = compare_refit(finding, own, fit(rows, yardstick.mixture), yardstick)
+    better = compare_refit(finding, own, fit(rows, errors.mixture), errors)
     assert better.kind == "other optimum"
     assert better.text.startswith(
         "another optimum of the same data: refitted from the global mixture it agrees (p = "
     )
-    # A refit that explains the rows worse is no excuse, and one that disagrees is none either.
+    # A refit that explains the rows worse leaves the finding as it is, and so does one that disagrees.
     best = LocalEstimate(own.mixture, N, log_likelihood=own.log_likelihood + 1)
-    assert (
-        compare_refit(finding, best, fit(rows, yardstick.mixture), yardstick).kind == finding.kind
-    )
-    assert compare_refit(finding, own, own, yardstick).kind == finding.kind
+    assert compare_refit(finding, best, fit(rows, errors.mixture), errors).kind == finding.kind
+    assert compare_refit(finding, own, own, errors).kind == finding.kind
 
 
 BAD = {2: lambda frame: frame.assign(y=frame["y"] * 10), 5: rolled, 7: other_unit}
@@ -326,8 +321,8 @@ class TestTable:
         assert (kept["w1_with"] == 0).all()
         assert (kept["kind"] == "nothing").sum() >= 12
 
-    def test_a_refitted_partition_is_excused(self):
-        """Fits with starts of their own end in different optima; the refit says so."""
+    def test_a_refit_shows_another_optimum(self):
+        """Fits with starts of their own end in different optima; refits agree."""
         rows = np.concatenate([rows_of(seed, n=400) for seed in range(16)])
         gm = GaussianMixture(
             3,
@@ -344,7 +339,7 @@ class TestTable:
         assert (table["kind"] == "other optimum").all()
         assert (table["log_likelihood"] > table["kept_log_likelihood"] - 0.3).all()
 
-    def test_nothing_left_out_is_an_empty_table(self):
+    def test_nothing_excluded_is_an_empty_table(self):
         with dask.config.set(scheduler="synchronous"):
             gm = GaussianMixture(2, random_state=0, rho=np.inf).fit(make_ddf(6))
             table, with_rows = gm.explain(), gm.explain(make_ddf(6))

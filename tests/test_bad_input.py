@@ -119,7 +119,7 @@ class TestOutcomes:
         assert fit_with(short, min_partition_rows=2)["outcome"] == "fitted"
         row = fit_with(lambda frame: frame.iloc[:50], min_partition_rows=51)
         assert (row["outcome"], row["n_samples"]) == ("too few rows", 50)
-        assert "fewer than the 51 asked for" in row["reason"]
+        assert "fewer than the 51 required by min_rows" in row["reason"]
 
 
 def interrupt(frame):

@@ -81,7 +81,7 @@ class TestLanes:
 
 
 class TestCompilation:
-    """A second type of argument would be compiled for seconds, in the middle of somebody's work."""
+    """A second type of argument would compile every kernel again, which takes seconds."""
 
     @every_type
     def test_every_kernel_is_compiled_for_one_type(self, covariance_type):
@@ -103,9 +103,9 @@ class TestCompilation:
             mixture.family.log_product_integral(writable, mixture.components, floor)
         is_matrix = covariance_type in ("full", "tied")
         kernels = (
-            (em._matrix_pass, integrals._matrix_pairs)
+            (em.matrix_pass, integrals.matrix_pairs)
             if is_matrix
-            else (em._vector_pass, integrals._vector_pairs)
+            else (em.vector_pass, integrals.vector_pairs)
         )
         assert [len(kernel.signatures) for kernel in kernels] == [1, 1]
 
@@ -238,7 +238,8 @@ features = llvm.get_host_cpu_features()
 features.update({name: False for name in features if name.startswith("avx512")})
 llvm.get_host_cpu_features = lambda: features
 import numpy as np
-from dask_dfmr import Mixture, engine
+from dask_dfmr import Mixture
+from dask_dfmr.mixtures import engine
 from dask_dfmr.mixtures.compiled import lanes
 assert lanes.LANES == 4
 rng = np.random.default_rng(0)

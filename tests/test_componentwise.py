@@ -23,17 +23,17 @@ from dask_dfmr import (
 )
 from dask_dfmr.aggregation import componentwise
 from dask_dfmr.aggregation.componentwise import (
-    LEAST_SCALE,
-    LEVEL,
-    Machines,
-    as_machines,
+    COMPONENT_LEVEL,
+    LEAST_CENTER_SCALE,
+    ComponentEstimates,
     calibrate,
+    component_estimates,
     dissimilarities,
     distances_in_errors,
     fill_in,
+    filter_component,
     filter_components,
     find_template,
-    judge,
     match,
     profiled_weights,
 )
@@ -93,7 +93,7 @@ def sources_of(estimates):
     stack = stack_mixtures([e.mixture for e in estimates])
     n_samples = np.array([e.n_samples for e in estimates], dtype=float)
     parameters = np.hstack([stack.weights, *(p.reshape(len(p), -1) for p in stack.components)])
-    return as_machines(estimates[0].mixture.family, stack, n_samples, parameters)
+    return component_estimates(estimates[0].mixture.family, stack, n_samples, parameters)
 
 
 def filtered(estimates, rho=1.3, n_candidates=None, seed=0):
@@ -103,7 +103,7 @@ def filtered(estimates, rho=1.3, n_candidates=None, seed=0):
 
 
 def by_weights(estimates, **options):
-    return aggregate(estimates, heterogeneity="weights", **options)
+    return aggregate(estimates, method="componentwise", **options)
 
 
 def assert_same_mixture(a, b, tolerance=1e-9):
@@ -249,7 +249,9 @@ class TestCalibration:
     def test_the_limit_is_what_sampling_explains_of_the_radius(self):
         radius, limit = calibrate(10.0, 9, 1.0)
         assert radius == 10.0
-        assert_allclose(limit, 10 * np.sqrt(chi2.ppf(1 - LEVEL, 9) / chi2.median(9)), rtol=1e-9)
+        assert_allclose(
+            limit, 10 * np.sqrt(chi2.ppf(1 - COMPONENT_LEVEL, 9) / chi2.median(9)), rtol=1e-9
+        )
 
     def test_or_rho_radii_if_that_is_more(self):
         assert calibrate(10.0, 9, 5.0) == (10.0, 50.0)
@@ -257,8 +259,10 @@ class TestCalibration:
 
     def test_copies_of_the_center_do_not_shrink_it_to_nothing(self):
         radius, limit = calibrate(0.0, 9, 1.3)
-        assert_allclose(radius, np.sqrt(LEAST_SCALE * chi2.median(9)), rtol=1e-9)
-        assert_allclose(limit, np.sqrt(LEAST_SCALE * chi2.ppf(1 - LEVEL, 9)), rtol=1e-9)
+        assert_allclose(radius, np.sqrt(LEAST_CENTER_SCALE * chi2.median(9)), rtol=1e-9)
+        assert_allclose(
+            limit, np.sqrt(LEAST_CENTER_SCALE * chi2.ppf(1 - COMPONENT_LEVEL, 9)), rtol=1e-9
+        )
 
 
 @pytest.mark.smoke
@@ -277,7 +281,7 @@ class TestJudgement:
                 rows = [e.n_samples * e.mixture.weights[k] for e in (estimates[i], estimates[j])]
                 distances[i, j] = np.sqrt(2 * divergence / (1 / rows[0] + 1 / rows[1]))
             center = np.median(distances, axis=1).argmin()
-            found = judge(machines, k, 1.0, None, np.random.default_rng(0))
+            found = filter_component(machines, k, 1.0, None, np.random.default_rng(0))
             assert found.center == center
             assert_allclose(found.distances, distances[center], rtol=1e-6)
             assert found.radius == max(np.sort(found.distances)[2], calibrate(0, 5, 1.0)[0])
@@ -285,22 +289,24 @@ class TestJudgement:
 
     def test_too_few_rows_have_no_vote_and_no_verdict(self):
         estimates = [*estimates_of(TRUTH, 5), drawn(TRUTH, 12, 1)]
-        found = judge(sources_of(estimates), 2, 1.3, None, np.random.default_rng(0))
+        found = filter_component(sources_of(estimates), 2, 1.3, None, np.random.default_rng(0))
         assert_array_equal(np.isnan(found.distances), [False] * 5 + [True])
         assert_array_equal(found.kept, [True] * 5 + [False])
 
     def test_where_nobody_has_enough_rows_all_vote(self):
-        found = judge(
+        found = filter_component(
             sources_of(estimates_of(TRUTH, 5, 12)), 2, 1.3, None, np.random.default_rng(0)
         )
         assert not np.isnan(found.distances).any()
 
     def test_blocks_of_candidates_find_the_same_center(self, monkeypatch):
         machines = sources_of(estimates_of(TRUTH, 9))
-        whole = [judge(machines, k, 1.3, None, np.random.default_rng(0)) for k in range(3)]
-        monkeypatch.setattr(componentwise, "BLOCK_FLOATS", 2 * 9 * 2)
+        whole = [
+            filter_component(machines, k, 1.3, None, np.random.default_rng(0)) for k in range(3)
+        ]
+        monkeypatch.setattr(componentwise, "DISTANCE_FLOATS", 2 * 9 * 2)
         for k in range(3):
-            block = judge(machines, k, 1.3, None, np.random.default_rng(0))
+            block = filter_component(machines, k, 1.3, None, np.random.default_rng(0))
             assert block.center == whole[k].center
             assert_allclose(block.distances, whole[k].distances, rtol=1e-9)
 
@@ -356,7 +362,7 @@ class TestWeights:
             TRUTH.covariances * np.array([1.0, 1.0, 0.5])[:, None, None],
         )
         machines = sources_of([LocalEstimate(m, N_ROWS) for m in (TRUTH, split)])
-        machines = Machines(*machines[:-1], np.ones((2, 3), dtype=bool))
+        machines = ComponentEstimates(*machines[:-1], np.ones((2, 3), dtype=bool))
         kept = np.array([[True, True, True], [True, True, False]])
         found = profiled_weights(TRUTH.family, machines, np.ones(2), kept, TRUTH.components)
         assert_allclose(found, [0.55, 0.35, 0.1])
@@ -538,7 +544,7 @@ class TestInvariance:
         there = by_weights([estimates[0], {"n_samples": 3}, *estimates[1:]])
         assert there.mixture == here.mixture
         assert there.decision.refused.keys() == {1}
-        assert there.decision.reason(1) == there.decision.refused[1]
+        assert there.decision.reason(1) == str(there.decision.refused[1])
         assert not there.decision.kept_components[1].any()
         assert_array_equal(
             np.delete(there.decision.kept_components, 1, axis=0), here.decision.kept_components
@@ -577,18 +583,6 @@ class TestInvariance:
 
 
 class TestOptions:
-    def test_a_wrong_word(self, ddf):
-        expected = "heterogeneity must be one of None, 'weights'; got 'means'"
-        with pytest.raises(ValueError, match=expected):
-            aggregate(estimates_of(TRUTH, 5), heterogeneity="means")
-        with pytest.raises(ValueError, match=expected):
-            dfmr(ddf, 2, heterogeneity="means")
-
-    @pytest.mark.parametrize("method", ["mr", "coat"])
-    def test_it_is_a_filter(self, method):
-        with pytest.raises(ValueError, match="needs method='dfmr'; got method='"):
-            by_weights(estimates_of(TRUTH, 5), method=method)
-
     def test_rho_widens_the_limit(self):
         estimates = estimates_of(TRUTH, 9)
         estimates[0] = edited(estimates[0], with_component, 0, [0.5, 0.5])
@@ -691,13 +685,13 @@ def sorted_rows(n=400):
 class TestGraph:
     def fit(self, **options):
         gm = GaussianMixture(
-            3, random_state=0, n_partitions=N_PARTITIONS, heterogeneity="weights", **options
+            3, random_state=0, n_partitions=N_PARTITIONS, method="componentwise", **options
         )
         return gm.fit(sorted_rows())
 
     def test_memory_graph_and_estimator_give_the_same_bits(self):
         gm = self.fit()
-        expected = aggregate(gm.estimates_, heterogeneity="weights")
+        expected = aggregate(gm.estimates_, method="componentwise")
         assert same_bits(gm.mixture_, expected.mixture)
         for block_size in (1, 3, 50):
             result = dfmr(
@@ -705,7 +699,7 @@ class TestGraph:
                 3,
                 n_partitions=N_PARTITIONS,
                 random_state=0,
-                heterogeneity="weights",
+                method="componentwise",
                 block_size=block_size,
             ).compute(scheduler="synchronous")
             assert same_bits(result.mixture, expected.mixture)

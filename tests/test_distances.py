@@ -122,9 +122,9 @@ class TestTiles:
 @pytest.mark.smoke
 class TestExtremes:
     def test_a_spike_in_fifty_columns_is_infinitely_far_and_moves_no_one_else(self):
-        honest = several(8, n_features=50)
-        alone = pairwise_l2(honest)
-        distances = pairwise_l2([*honest, spike(50, 1e-13)])
+        consistent = several(8, n_features=50)
+        alone = pairwise_l2(consistent)
+        distances = pairwise_l2([*consistent, spike(50, 1e-13)])
         assert not np.isnan(distances).any()
         assert_allclose(distances[:8, :8], alone, rtol=1e-9)
         assert (alone[~np.eye(8, dtype=bool)] > 0).all()

@@ -1,13 +1,20 @@
-"""Which engine runs: who decides, and that it is said."""
+"""Which engine runs, what selects it, and the line in the log that names it."""
 
 import logging
 import os
+import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from numba.core import errors
 
+from dask_dfmr import fit_local
 from dask_dfmr.mixtures import engine
+from dask_dfmr.mixtures.compiled import kernels, lanes
+
+ROWS = np.random.default_rng(0).normal(size=(200, 2))
 
 
 def run_python(code, **environment):
@@ -56,26 +63,65 @@ def test_asked_for_and_not_there(monkeypatch):
     assert engine.name() == before
 
 
-def broken_numba(monkeypatch):
-    def refuse(name):
-        raise ImportError("Numba needs NumPy 1.0 or less. Got NumPy 2.4.")
+@pytest.fixture(params=["no import", "other internals", "no compilation", "other results"])
+def unusable_numba(request, monkeypatch):
+    """A numba that cannot run the kernels, for each of the reasons that there may be; yields the message."""
 
-    monkeypatch.setattr(engine.importlib, "import_module", refuse)
+    def refuse(error):
+        def function(*args):
+            raise error
+
+        return function
+
+    if request.param == "no import":
+        error = ImportError("Numba needs NumPy 1.0 or less. Got NumPy 2.4.")
+        monkeypatch.setattr(engine.importlib, "import_module", refuse(error))
+    elif request.param == "other internals":
+        error = AttributeError("module 'numba.core.cgutils' has no attribute 'get_or_insert'")
+        monkeypatch.setattr(engine.importlib, "import_module", refuse(error))
+    elif request.param == "no compilation":
+        error = errors.LoweringError("Failed in nopython mode pipeline")
+        monkeypatch.setattr(kernels, "check_lanes", refuse(error))
+    else:
+        error = ArithmeticError("compiled vectors do not compute what NumPy computes")
+        monkeypatch.setattr(lanes.np, "allclose", lambda *args, **kwargs: False)
+    return str(error).splitlines()[0]
 
 
-def test_a_numba_that_does_not_work_is_said_and_done_without(monkeypatch, caplog):
-    broken_numba(monkeypatch)
+def test_kernels_that_cannot_be_compiled_leave_numpy_and_a_warning(unusable_numba, caplog):
     with caplog.at_level(logging.INFO, "dask_dfmr"), engine.use("auto"):
         assert engine.name() == "numpy"
+        assert fit_local(ROWS, 2, random_state=0).is_usable
     (record,) = caplog.records
     assert record.levelname == "WARNING"
-    assert "cannot be imported: Numba needs NumPy 1.0 or less" in record.getMessage()
+    assert "the kernels cannot be compiled with it" in record.getMessage()
+    assert unusable_numba in record.getMessage()
 
 
-def test_a_numba_that_does_not_work_and_was_asked_for(monkeypatch):
-    broken_numba(monkeypatch)
-    with pytest.raises(ImportError, match="Numba needs NumPy"), engine.use("numba"):
+def test_kernels_that_cannot_be_compiled_and_were_requested(unusable_numba):
+    with pytest.raises(Exception, match=re.escape(unusable_numba)), engine.use("numba"):
         pass
+
+
+OTHER_NUMBA = """
+import logging, sys
+logging.basicConfig(stream=sys.stdout, format="%(levelname)s %(message)s")
+from numba.core import cgutils
+del cgutils.get_or_insert_function
+import numpy as np
+from dask_dfmr import fit_local
+rows = np.random.default_rng(0).normal(size=(200, 2))
+print(fit_local(rows, 2, random_state=0).outcome)
+"""
+
+
+def test_a_numba_without_a_function_that_the_lanes_use(tmp_path):
+    """A release of numba whose internals differ: fits go on with NumPy, as the log says."""
+    run = run_python(OTHER_NUMBA, NUMBA_CACHE_DIR=str(tmp_path), DASK_DFMR_ENGINE="auto")
+    first, *_, last = run.stdout.splitlines()
+    assert first.startswith("WARNING engine: NumPy (numba is installed, but the kernels cannot")
+    assert "get_or_insert_function" in run.stdout
+    assert last == "fitted"
 
 
 def test_uses_nest():

@@ -85,10 +85,6 @@ class TestConstruction:
             "LocalEstimate('lost', n_samples=0, reason='worker gone')"
         )
 
-    def test_at_adds_the_place_only(self):
-        e = LocalEstimate(M, 9).at(4, "part.4.parquet")
-        assert (e.partition, e.source, e.mixture, e.n_samples) == (4, "part.4.parquet", M, 9)
-
 
 class TestMessage:
     @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
@@ -133,9 +129,7 @@ class TestMessage:
             LocalEstimate.from_arrays(LocalEstimate(M, 9).to_arrays() | change)
 
     def test_a_message_without_row_count_says_so(self):
-        with pytest.raises(
-            ValueError, match=r"must say its n_samples; got only \['covariance_type"
-        ):
+        with pytest.raises(ValueError, match=r"must have n_samples; got only \['covariance_type"):
             LocalEstimate.from_arrays(M.to_arrays())
 
     def test_it_pickles_to_itself(self):

@@ -703,7 +703,7 @@ class TestTelling:
         text = capsys.readouterr().out
         assert "100% Completed" in text
         assert "of 9 partitions kept" in text
-        assert "left out as too far from the center: 2 (x" in text or ", 2 (x" in text
+        assert "excluded as too far from the center: 2 (x" in text or ", 2 (x" in text
 
     def test_verbose_on_a_client(self, capsys, client):
         make(verbose=1).fit(self.X)

@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import poisson
 
-from dask_dfmr import LocalEstimate, Outcome, aggregate, pairwise_l2
+from dask_dfmr import LocalEstimate, Mixture, Outcome, aggregate, pairwise_l2
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.pilots import (
     choose_start,
@@ -16,11 +16,12 @@ from dask_dfmr.local.pilots import (
     read_pilot,
 )
 from dask_dfmr.mixtures.family import Family
+from dask_dfmr.mixtures.mixture import FiniteMixture
 from dask_dfmr.on_dask.estimate_store import StoredEstimates, write_block
 from dask_dfmr.seeds import stream
 from tests.poisson import Poisson, PoissonMixture
 
-# Bad machines that agree are a group: tests/test_judging.py has the warning.
+# Inconsistent estimates that agree form a group; tests/test_judging.py tests the warning.
 pytestmark = pytest.mark.filterwarnings("ignore::dask_dfmr.HeterogeneityWarning")
 
 TRUTH = PoissonMixture([0.5, 0.3, 0.2], [[2.0, 9.0], [12.0, 3.0], [25.0, 25.0]])
@@ -32,6 +33,10 @@ def jiggled(seed, scale=0.03):
     return PoissonMixture(TRUTH.weights, rates)
 
 
+def rows_of(n_rows, seed):
+    return TRUTH.sample(n_rows, seed)[0]
+
+
 def naive_density(m, x):
     columns = [poisson(m.rates[:, j]).pmf(x[:, [j]]) for j in range(m.n_features)]
     return np.prod(columns, axis=0) @ m.weights
@@ -39,17 +44,45 @@ def naive_density(m, x):
 
 @pytest.fixture(scope="module")
 def estimates():
-    """Eight honest fits and two of another unit."""
-    good = [PROBLEM.fit(TRUTH.sample(2000, i), "k-means++", random_state=i) for i in range(8)]
-    bad = [
-        PROBLEM.fit(10 * TRUTH.sample(2000, 99 + i), "k-means++", random_state=i) for i in (0, 1)
+    """Eight consistent fits, and two of rows in another unit."""
+    same_unit = [PROBLEM.fit(rows_of(2000, i), "k-means++", random_state=i) for i in range(8)]
+    other_unit = [
+        PROBLEM.fit(10 * rows_of(2000, 99 + i), "k-means++", random_state=i) for i in (0, 1)
     ]
-    return [*good, *bad]
+    return [*same_unit, *other_unit]
 
 
 @pytest.mark.smoke
 def test_it_is_a_family():
     assert isinstance(Poisson(), Family)
+
+
+def test_the_mixture_value_has_densities_labels_and_samples():
+    X, labels = TRUTH.sample(500, 0)
+    assert X.shape == (500, 2)
+    assert (TRUTH.n_components, TRUTH.n_features, TRUTH.n_parameters) == (3, 2, 8)
+    assert_allclose(TRUTH.score_samples(X), np.log(naive_density(TRUTH, X)))
+    assert_allclose(TRUTH.predict_proba(X).sum(axis=1), 1.0)
+    assert (TRUTH.predict(X) == labels).mean() > 0.9
+
+
+def test_the_mixture_value_can_be_reordered_aligned_and_saved(tmp_path):
+    moved = TRUTH.reordered([2, 0, 1])
+    assert_array_equal(moved.rates, TRUTH.rates[[2, 0, 1]])
+    assert_array_equal(moved.align_to(TRUTH).weights, TRUTH.weights)
+    TRUTH.save(tmp_path / "m.json")
+    read = PoissonMixture.load(tmp_path / "m.json")
+    assert_array_equal(read.rates, TRUTH.rates)
+    with pytest.raises(ValueError, match=r"m\.json: a mixture must have weights, means"):
+        Mixture.load(tmp_path / "m.json")
+
+
+def test_a_mixture_value_must_keep_the_contract():
+    class Incomplete(FiniteMixture):
+        pass
+
+    with pytest.raises(TypeError, match="abstract"):
+        Incomplete()
 
 
 @pytest.mark.smoke
@@ -70,7 +103,7 @@ def test_local_fits_recover_the_rates(estimates):
 
 @pytest.mark.parametrize("accelerate", [True, False])
 def test_the_penalised_objective_never_falls(accelerate):
-    X, start = TRUTH.sample(500, 0), jiggled(2, 0.5)
+    X, start = rows_of(500, 0), jiggled(2, 0.5)
     prior = PROBLEM.prior(X)
     climb = []
     for i in range(1, 20):
@@ -79,7 +112,7 @@ def test_the_penalised_objective_never_falls(accelerate):
     assert (np.diff(climb) > -1e-8).all()
 
 
-def test_the_aggregate_leaves_bad_machines_out_and_recovers_the_rates(estimates):
+def test_the_aggregate_excludes_inconsistent_estimates_and_recovers_the_rates(estimates):
     result = aggregate(estimates, rho=3.0)
     assert isinstance(result.mixture, PoissonMixture)
     assert_array_equal(result.decision.kept, [True] * 8 + [False] * 2)
@@ -101,7 +134,7 @@ def test_a_malformed_message_is_refused(estimates):
 
 
 def test_pilots_find_a_shared_start():
-    partitions = [TRUTH.sample(1000, i) for i in range(6)]
+    partitions = [rows_of(1000, i) for i in range(6)]
     seed = np.random.SeedSequence(0)
     pilots = [read_pilot(PROBLEM, partitions[i], stream(seed, i)) for i in draw_pilots(6, seed)]
     scale = pilot_scale(pilots)
@@ -123,7 +156,7 @@ def test_estimates_are_stored_and_read(estimates):
 
 
 def test_a_column_without_counts_is_degenerate():
-    X = TRUTH.sample(100, 0) * [1, 0]
+    X = rows_of(100, 0) * [1, 0]
     result = PROBLEM.fit(X, "k-means++", feature_names=["a", "b"])
     assert (result.outcome, result.reason) == (Outcome.DEGENERATE, "'b' has no counts")
 

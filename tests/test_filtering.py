@@ -32,7 +32,7 @@ def random_distances(seed, m, decimals=None):
 
 class TestCenter:
     def test_of_three_points_on_a_line_the_middle_one(self):
-        assert center_of(on_a_line(0, 1, 10)).machine == 1
+        assert center_of(on_a_line(0, 1, 10)).estimate == 1
 
     @given(seeds, st.integers(1, 12))
     def test_it_has_the_least_interpolated_median_with_itself_included(self, seed, m):
@@ -62,35 +62,35 @@ class TestCenter:
         parameters = np.arange(m, dtype=float)[:, None]
         rows = row_candidates(distances, range(m), [1] * m, parameters)
         best_of_each = [best_candidate(rows[: m // 2]), best_candidate(rows[m // 2 :])]
-        assert best_candidate(best_of_each).machine == best_candidate(rows).machine
+        assert best_candidate(best_of_each).estimate == best_candidate(rows).estimate
 
     def test_machines_at_infinite_distance_do_not_disturb(self):
         distances = on_a_line(0, 1, 2, 3, 4)
         distances[4, :4] = distances[:4, 4] = np.inf
         center = center_of(distances)
-        assert center.machine in (1, 2)
+        assert center.estimate in (1, 2)
         assert np.isfinite(center.median)
 
     def test_all_at_infinite_distance_still_have_a_center(self):
         distances = np.where(np.eye(4, dtype=bool), 0.0, np.inf)
-        assert center_of(distances).machine == 0
+        assert center_of(distances).estimate == 0
 
 
 class TestTies:
     """Smaller median, then half distance, then mean, then more rows, then the parameters."""
 
     def test_of_two_machines_the_one_with_more_rows(self):
-        assert center_of(on_a_line(0, 1), [100, 101]).machine == 1
-        assert center_of(on_a_line(0, 1), [101, 100]).machine == 0
+        assert center_of(on_a_line(0, 1), [100, 101]).estimate == 1
+        assert center_of(on_a_line(0, 1), [101, 100]).estimate == 0
 
     def test_of_two_with_as_many_rows_the_smaller_parameters(self):
         assert (
-            center_of(on_a_line(0, 1), parameters=np.array([[2.0, 0.0], [1.0, 9.0]])).machine == 1
+            center_of(on_a_line(0, 1), parameters=np.array([[2.0, 0.0], [1.0, 9.0]])).estimate == 1
         )
 
     def test_of_three_with_equal_medians_the_one_between(self):
         # 0 and 1 share the median 1 and the half distance 1; 0 has the smaller mean.
-        assert center_of(on_a_line(0, 1, -3)).machine == 0
+        assert center_of(on_a_line(0, 1, -3)).estimate == 0
 
     def test_the_half_distance_comes_before_the_mean(self):
         distances = np.array(
@@ -106,17 +106,17 @@ class TestTies:
         rows = row_candidates(np.array([distances[0], other[1]]), [0, 1], [1, 1], np.zeros((2, 1)))
         assert rows[0].median == rows[1].median == 2.0
         assert rows[0].mean < rows[1].mean
-        assert best_candidate(rows).machine == 1
+        assert best_candidate(rows).estimate == 1
 
     def test_rounding_makes_no_difference_between_tied_medians(self):
         distances = on_a_line(0, 1)
         distances[0, 1] *= 1 + 1e-14
-        assert center_of(distances, [100, 101]).machine == 1
+        assert center_of(distances, [100, 101]).estimate == 1
         distances[1, 0] *= 1 + 1e-14
-        assert center_of(distances, [101, 100]).machine == 0
+        assert center_of(distances, [101, 100]).estimate == 0
 
     def test_of_duplicates_the_one_with_more_rows(self):
-        assert center_of(on_a_line(0, 0, 0, 5), [7, 9, 8, 999]).machine == 1
+        assert center_of(on_a_line(0, 0, 0, 5), [7, 9, 8, 999]).estimate == 1
 
 
 class TestKept:
@@ -125,7 +125,7 @@ class TestKept:
         distances = random_distances(seed, m)
         center = center_of(distances)
         near = keep_near(center, 1.0)
-        assert near.radius == np.sort(distances[center.machine])[m // 2]
+        assert near.radius == np.sort(distances[center.estimate])[m // 2]
         assert near.kept.sum() > m / 2
 
     @given(seeds, st.integers(1, 12), st.floats(1.0, 100.0))
@@ -133,7 +133,7 @@ class TestKept:
         center = center_of(random_distances(seed, m))
         near = keep_near(center, rho)
         assert_array_equal(near.kept, center.distances <= rho * near.radius)
-        assert near.kept[center.machine]
+        assert near.kept[center.estimate]
 
     def test_the_border_is_kept(self):
         center = center_of(on_a_line(0, 1, -1, 2, -2))

@@ -25,7 +25,7 @@ from dask_dfmr import (
     PartitionWarning,
     aggregate,
 )
-from dask_dfmr.aggregation.result import METHODS
+from dask_dfmr.aggregation.options import METHODS
 from tests.strategies import covariance_types, jiggled, random_mixture, seeds, shuffled
 
 pytestmark = pytest.mark.usefixtures("coarse_laws")
@@ -42,7 +42,6 @@ OPTIONS = [
     *({"method": method} for method in METHODS),
     {"rho": 1.3},
     {"rho": np.inf},
-    {"heterogeneity": "weights"},
     {"n_references": 3},
     {"n_starts": 3},
     {"machine_weights": "equal"},
@@ -185,7 +184,7 @@ def test_refused_estimates_leave_no_trace(messages, chosen):
 
 
 def scenario(seed, covariance_type, n_features=2, m=9):
-    """Honest machines, two far ones, rows that differ a little."""
+    """Consistent estimates and two far ones, with different numbers of rows."""
     rng = np.random.default_rng(seed)
     truth = random_mixture(rng.integers(2**32), 2, n_features, covariance_type, spread=5.0)
     mixtures = [jiggled(truth, int(s), 0.03) for s in rng.integers(2**32, size=m)]
@@ -195,8 +194,8 @@ def scenario(seed, covariance_type, n_features=2, m=9):
 
 
 @given(seeds, covariance_types, options)
-def test_neither_order_of_machines_nor_of_components_matters(seed, covariance_type, chosen):
-    if "n_references" in chosen:  # which machines are drawn depends on their order
+def test_neither_the_order_of_sources_nor_of_components_matters(seed, covariance_type, chosen):
+    if "n_references" in chosen:  # the draw depends on the order of the sources
         return
     estimates = scenario(seed, covariance_type)
     order = np.random.default_rng(seed).permutation(len(estimates))

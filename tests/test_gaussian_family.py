@@ -9,8 +9,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import logsumexp
 
 from dask_dfmr import Mixture
+from dask_dfmr.mixtures import gaussian as module
 from dask_dfmr.mixtures.family import Family, Prior, canonical_order
-from dask_dfmr.mixtures.family import gaussian as module
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian
 from tests import naive
 from tests.strategies import covariance_types, jiggled, random_mixture, seeds
@@ -110,9 +110,9 @@ class TestDivergence:
         assert (kl[~np.eye(3, dtype=bool)] > 1e-3).all()
 
 
-class TestBarycentre:
+class TestBarycenter:
     @staticmethod
-    def barycentre(m, weights):
+    def barycenter(m, weights):
         family = m.family
         labels = np.zeros(m.n_components, dtype=np.intp)
         reference = tuple(parameter[:1] for parameter in m.components)
@@ -123,7 +123,7 @@ class TestBarycentre:
     def test_no_point_nearby_has_a_smaller_weighted_divergence(self, covariance_type, seed):
         m, rng = random_mixture(seed, 4, 2, covariance_type), np.random.default_rng(seed)
         weights = rng.dirichlet(np.ones(4))
-        means, covariances = self.barycentre(m, weights)
+        means, covariances = self.barycenter(m, weights)
         best = m.family.mixture(np.ones(1), (means, covariances))
 
         def cost(center):
@@ -139,12 +139,12 @@ class TestBarycentre:
         shifts = means - mu
         second = covariances + shifts[:, :, None] * shifts[:, None, :]
         sigma = np.einsum("k,kij->ij", m.weights, second)[None]
-        got_mean, got_covariance = self.barycentre(m, m.weights)
+        got_mean, got_covariance = self.barycenter(m, m.weights)
         assert_allclose(got_mean[0], mu, rtol=1e-12)
         expected = naive.in_structure(covariance_type, sigma, np.ones(1))
         assert_allclose(got_covariance, np.reshape(expected, got_covariance.shape), rtol=1e-12)
 
-    def test_tied_centres_share_one_covariance(self):
+    def test_tied_centers_share_one_covariance(self):
         m = random_mixture(3, 4, 2, "tied")
         labels, reference = np.array([0, 0, 1, 1]), tuple(p[:2] for p in m.components)
         moments = m.family.pooled_moments(m.weights, m.components, labels, reference)
@@ -219,7 +219,7 @@ class TestEm:
     def test_blocks_of_pairs_do_not_show(self, covariance_type, monkeypatch):
         f, g = (random_mixture(s, 9, 2, covariance_type) for s in (1, 2))
         whole = f.family.log_product_integral(f.components, g.components)
-        monkeypatch.setattr(module, "BLOCK_FLOATS", 1)
+        monkeypatch.setattr(module, "PAIR_FLOATS", 1)
         pieces = f.family.log_product_integral(f.components, g.components)
         assert_allclose(pieces, whole, rtol=1e-12)
 
@@ -270,52 +270,54 @@ class TestEm:
 
 class TestDegeneracy:
     @staticmethod
-    def verdict(covariance_type, X):
+    def degeneracy(covariance_type, X):
         family = Gaussian(covariance_type)
         return family.degeneracy(family.prior_target(X))
 
     @every_type
     def test_ordinary_rows_are_fine(self, covariance_type):
-        assert self.verdict(covariance_type, rows()) is None
+        assert self.degeneracy(covariance_type, rows()) is None
 
     @every_type
     @pytest.mark.parametrize("unit", [1e-6, 1e6])
     def test_the_unit_of_a_column_does_not_matter(self, covariance_type, unit):
-        assert self.verdict(covariance_type, rows() * [1.0, unit]) is None
+        assert self.degeneracy(covariance_type, rows() * [1.0, unit]) is None
 
     @pytest.mark.parametrize("covariance_type", ["full", "diag", "tied"])
     @pytest.mark.parametrize("value", [0.0, 0.1, 1e9])
     def test_a_constant_column_is_named(self, covariance_type, value):
         X = rows(d=3)
         X[:, 1] = value
-        assert self.verdict(covariance_type, X) == "{column 1} is constant"
+        assert self.degeneracy(covariance_type, X) == "{column 1} is constant"
 
     def test_several_constant_columns_are_named(self):
         X = rows(d=3)
         X[:, 1:] = 5.0
-        assert self.verdict("full", X) == "{column 1}, {column 2} are constant"
+        assert self.degeneracy("full", X) == "{column 1}, {column 2} are constant"
 
     def test_spherical_rows_degenerate_only_where_all_columns_are_constant(self):
         X = rows()
         X[:, 1] = 5.0
-        assert self.verdict("spherical", X) is None
-        assert self.verdict("spherical", np.full((9, 2), 0.1)) == "all columns are constant"
+        assert self.degeneracy("spherical", X) is None
+        assert self.degeneracy("spherical", np.full((9, 2), 0.1)) == "all columns are constant"
 
     @pytest.mark.parametrize("covariance_type", ["full", "tied"])
     def test_linearly_dependent_columns_are_named(self, covariance_type):
         X = rows(d=4)
         X[:, 3] = 2 * X[:, 0] - 7
-        assert self.verdict(covariance_type, X) == "{column 0}, {column 3} are linearly dependent"
+        assert (
+            self.degeneracy(covariance_type, X) == "{column 0}, {column 3} are linearly dependent"
+        )
 
     @pytest.mark.parametrize("covariance_type", ["diag", "spherical"])
     def test_other_structures_bear_dependent_columns(self, covariance_type):
         X = rows(d=2)
         X[:, 1] = X[:, 0]
-        assert self.verdict(covariance_type, X) is None
+        assert self.degeneracy(covariance_type, X) is None
 
     def test_columns_in_very_different_units_are_not_dependent(self):
         X = rows(d=3) * [1e-8, 1.0, 1e8]
-        assert self.verdict("full", X) is None
+        assert self.degeneracy("full", X) is None
 
 
 class TestIsProper:

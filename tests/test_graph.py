@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from functools import cache
 
@@ -15,8 +16,14 @@ import pytest
 from dask.delayed import Delayed
 from dask.utils import key_split
 
-from dask_dfmr import AggregationError, GaussianMixture, aggregate, dfmr
+from dask_dfmr import AggregationError, GaussianMixture, Mixture, aggregate, dfmr
+from dask_dfmr.aggregation.options import AggregationOptions
+from dask_dfmr.aggregation.plan import CallNow, Setting, plan_aggregation
+from dask_dfmr.local.fit import LocalProblem
+from dask_dfmr.mixtures.gaussian import Gaussian
 from dask_dfmr.on_dask import graph
+from dask_dfmr.on_dask.scheduling.builder import GraphBuilder
+from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from tests.conftest import local_cluster
 from tests.data_makers import (
     META,
@@ -159,16 +166,15 @@ ONE_BLOCK = {
     *("l2_tile", "coat_candidate", "coat_min", "l2_filter"),
     *("draw_estimates", "take_estimates", "join_estimates"),
     *("consensus", "consensus_distances", "judge"),
-    *("offer_start", "pick_start", "reduce", "finish"),
+    *("offer_start", "pick_start", "reduce", "finish", "aggregate"),
 }
 MANY_BLOCKS = ONE_BLOCK - {"reduce"} | {"assign_block", "tree_sum", "recenter"}
 REFERENCES = {"l2_rows", "reference_medians"}
 COMPONENTWISE = {
     *("read_pilot", "pilot_scale", "fit_pilot", "shortlist", "fit_partition"),
-    *("stack_estimates", "summary", "admit", "report_rows", "componentwise"),
+    *("stack_estimates", "summary", "admit", "report_rows", "componentwise", "aggregate"),
 }
 
-TRIM = ONE_BLOCK - {"reduce", "finish"} | {"trim"}
 HARDENED = ONE_BLOCK | {"harden"}
 
 
@@ -189,10 +195,7 @@ class TestStages:
         assert found == prefixed(ONE_BLOCK - {"l2_tile"} | REFERENCES)
 
     def test_component_by_component(self, ddf):
-        assert stage_names(dfmr(ddf, 2, heterogeneity="weights")) == prefixed(COMPONENTWISE)
-
-    def test_trim(self, ddf):
-        assert stage_names(dfmr(ddf, 2, method="trim")) == prefixed(TRIM)
+        assert stage_names(dfmr(ddf, 2, method="componentwise")) == prefixed(COMPONENTWISE)
 
     def test_hardened(self, ddf):
         assert stage_names(dfmr(ddf, 2, method="hardened")) == prefixed(HARDENED)
@@ -212,7 +215,7 @@ class TestStages:
 
     def test_every_stage_is_documented(self):
         documented = set(re.findall(r"dfmr_\w+", graph.__doc__))
-        built = MANY_BLOCKS | REFERENCES | COMPONENTWISE | TRIM | HARDENED | {"describe", "schema"}
+        built = MANY_BLOCKS | REFERENCES | COMPONENTWISE | HARDENED | {"describe", "schema"}
         assert documented >= prefixed(built)
         assert documented <= prefixed(built | {"results", "store", "lost_partition", "rows"})
 
@@ -246,6 +249,60 @@ class TestStages:
 # -- what it gives -------------------------------------------------------------------------------
 
 
+OPTIONS = [
+    {},
+    {"method": "mr"},
+    {"method": "coat"},
+    {"method": "hardened"},
+    {"method": "hardened", "rho": 1.3, "n_starts": 3},
+    {"method": "componentwise"},
+    {"method": "componentwise", "rho": 2.0, "n_references": 4},
+    {"n_starts": 3},
+    {"n_starts": 100},
+    {"rho": 1.0},
+    {"rho": 1.3, "n_references": 4},
+    {"rho": np.inf},
+    {"n_references": 4},
+    {"machine_weights": "equal"},
+    {"max_rounds": 1, "rho": np.inf},
+]
+
+
+def numbers_in(thing, path=()):
+    """All arrays and numbers of a result, by their place in it."""
+    if dataclasses.is_dataclass(thing):
+        for field in dataclasses.fields(thing):
+            yield from numbers_in(getattr(thing, field.name), (*path, field.name))
+    elif isinstance(thing, Mixture):
+        for name in ("weights", "means", "covariances"):
+            yield (*path, name), getattr(thing, name)
+    elif isinstance(thing, np.ndarray):
+        yield path, thing
+    else:
+        yield path, np.array(repr(thing))
+
+
+@pytest.mark.parametrize("block_size", [1, 4, 50])
+@pytest.mark.parametrize("options", OPTIONS, ids=repr)
+def test_both_builders_give_the_same_bits(options, block_size):
+    messages = [e.to_arrays() for e in local_estimates()]
+    problem = LocalProblem(Gaussian("full"), 2, n_sources=M)
+    seed = np.random.SeedSequence(3)
+    setting = Setting(AggregationOptions(**options), seed, problem.family, problem)
+    layout = graph.layout_of(M, block_size, split_every=2)
+    with single_threaded_blas():
+        now = plan_aggregation(CallNow(), messages, setting, layout)
+    g = GraphBuilder()
+    result = plan_aggregation(graph.StageTasks(g), messages, setting, layout)
+    later = graph.as_delayed(g, result).compute(scheduler="synchronous")
+    expected = dict(numbers_in(now))
+    found = dict(numbers_in(later))
+    assert found.keys() == expected.keys()
+    assert len(found) > 10
+    for path, values in expected.items():
+        np.testing.assert_array_equal(found[path], values, err_msg=str(path))
+
+
 class TestEqualToMemory:
     @pytest.mark.parametrize(
         ("block_size", "split_every"),
@@ -254,28 +311,6 @@ class TestEqualToMemory:
     def test_blocks_and_trees(self, block_size, split_every):
         result = compute(block_size=block_size, split_every=split_every)
         assert_equal_aggregates(result, aggregate(local_estimates()))
-
-    @pytest.mark.parametrize("block_size", [4, 50])
-    @pytest.mark.parametrize(
-        "options",
-        [
-            {"method": "mr"},
-            {"method": "coat"},
-            {"method": "trim"},
-            {"method": "trim", "n_starts": 3},
-            {"method": "hardened"},
-            {"method": "hardened", "rho": 1.3, "n_starts": 3},
-            {"n_starts": 3},
-            {"n_starts": 100},
-            {"rho": 1.0},
-            {"rho": np.inf},
-            {"machine_weights": "equal"},
-        ],
-        ids=repr,
-    )
-    def test_options(self, options, block_size):
-        expected = aggregate(local_estimates(), **options)
-        assert_equal_aggregates(compute(block_size=block_size, **options), expected)
 
     def test_unknown_columns(self):
         reader = Reader({3: other_unit, 5: broken, 11: other_unit})
@@ -385,6 +420,6 @@ class TestBits:
 
 
 def test_a_list_of_one_list_stays_one():
-    g = graph.GraphBuilder()
+    g = GraphBuilder()
     for i, value in enumerate(([[1, 2]], [[]], [], [1, [2]])):
         assert graph.as_delayed(g, g.add("values", i, list, value)).compute() == value

@@ -27,8 +27,8 @@ from dask_dfmr.aggregation.hardened.spectral import (
     pair_squares,
     typical_pair,
 )
+from dask_dfmr.aggregation.options import AggregationOptions
 from dask_dfmr.aggregation.rerun import in_order_of
-from dask_dfmr.aggregation.result import AggregationOptions
 from dask_dfmr.attacks import ATTACKS, corrupt
 from dask_dfmr.mixtures.distances import stack_mixtures
 from dask_dfmr.mixtures.gaussian import Gaussian
@@ -404,7 +404,7 @@ class TestAttacks:
         # Sixty percent send one and the same: they are one vote, and it is said.
         means = TRUTH.means + np.array([0.5, 0.0, 0.0])
         bad = LocalEstimate(Mixture(TRUTH.weights, means, TRUTH.covariances), 2000)
-        with pytest.warns(NoMajorityWarning, match="those kept stand for no majority"):
+        with pytest.warns(NoMajorityWarning, match="the kept estimates represent no majority"):
             result = hardened([*honest(8), *[bad] * 12])
         assert not result.decision.kept[8:].any()
         assert result.decision.kept[:8].sum() >= 7
@@ -577,7 +577,7 @@ class TestBounds:
         assert result.decision.kept.sum() > 15
 
     def test_too_many_estimates_are_an_error(self, monkeypatch):
-        monkeypatch.setattr("dask_dfmr.aggregation.result.ALL_PAIRS_UP_TO", 10)
+        monkeypatch.setattr("dask_dfmr.aggregation.options.ALL_PAIRS_UP_TO", 10)
         with pytest.raises(ValueError, match="method='hardened' compares up to 10 estimates"):
             hardened(honest(12))
         with pytest.raises(ValueError, match="compares up to 10 estimates"):
@@ -587,10 +587,6 @@ class TestBounds:
     def test_references_are_an_error(self):
         with pytest.raises(ValueError, match="n_references must be 'auto' or None"):
             AggregationOptions("hardened", n_references=100)
-
-    def test_no_heterogeneity(self):
-        with pytest.raises(ValueError, match="needs method='dfmr'"):
-            AggregationOptions("hardened", heterogeneity="weights")
 
     def test_a_given_rho_is_the_radius_of_its_distances(self):
         estimates = honest(30)

@@ -1,4 +1,4 @@
-"""Files of strangers: whatever is in them, loading gives a value or says what is wrong, soon and in little room."""
+"""Files from untrusted senders: loading gives a value or an error that names the fault, fast and in little memory."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ class TestNoFile:
         with pytest.raises(ValueError, match="no regular file"):
             KINDS[name].read(tmp_path)
 
-    def test_a_pipe_that_nobody_writes_to(self, name, tmp_path):
+    def test_a_pipe_without_a_writer(self, name, tmp_path):
         os.mkfifo(tmp_path / "pipe")
         with pytest.raises(ValueError, match="no regular file"):
             KINDS[name].read(tmp_path / "pipe")
@@ -276,7 +276,7 @@ class TestDocuments:
             text = text.replace('"reason":', '"reason": "x", "reason":')
         else:
             text = '{"version": 1, ' + text[1:]
-        refused(name, place, with_document(name, good[name], text), "is there twice")
+        refused(name, place, with_document(name, good[name], text), "occurs twice")
 
     @pytest.mark.parametrize("version", [2, "1", None, True, 1e999, [1]])
     def test_another_version(self, name, good, place, version):
@@ -331,14 +331,14 @@ class TestArchives:
     )
     def test_members_that_do_not_belong_here(self, name, good, place, member):
         members = members_of(good[name]) | {member: npy(header((0,)))}
-        refused(name, place, zipped(members), "is no name of a member")
+        refused(name, place, zipped(members), "is no valid name of a member")
         assert [path.name for path in place.parent.iterdir()] == ["file"]
 
     def test_a_member_that_is_there_twice(self, name, good, place):
         members = list(members_of(good[name]).items())
         with pytest.warns(UserWarning, match="Duplicate name"):
             content = zipped([*members, members[-1]])
-        refused(name, place, content, "is there twice")
+        refused(name, place, content, "occurs twice")
 
     def test_a_bomb(self, name, good, place):
         """A gigabyte in a megabyte."""
@@ -464,7 +464,7 @@ for path in sys.argv[1:]:
 """
 
 
-def test_what_is_not_there_takes_no_room(good, tmp_path):
+def test_data_that_are_not_there_take_no_memory(good, tmp_path):
     """A bomb, a megabyte of names, a shape of terabytes, and nesting: in a process whose memory is measured."""
     members = members_of(good["aggregate"])
     means = npy(header((2**40, 2)), bytes(32))

@@ -130,10 +130,10 @@ class TestVerdict:
         assert_array_equal(there.kept, here.kept)
         assert_allclose(there.z_scores, here.z_scores, rtol=1e-5, atol=1e-5)
 
-    def test_more_machines_than_witnesses(self, monkeypatch):
+    def test_more_estimates_than_the_sample_takes(self, monkeypatch):
         some = [*fits([300] * 40), *(moved(e, 1.0) for e in fits([300] * 5, 1))]
         whole = aggregate(some).decision
-        monkeypatch.setattr(judging, "MOST_WITNESSES", 20)
+        monkeypatch.setattr(judging, "MOST_IN_SAMPLE", 20)
         monkeypatch.setattr(judging, "MOST_COMPARED", 10)
         part = aggregate(some, random_state=0).decision
         assert not part.kept[40:].any()
@@ -153,8 +153,8 @@ class TestHeterogeneity:
             decision = aggregate(some).decision
         assert decision.groups == (tuple(range(14)), tuple(range(14, 20)))
         message = str(caught[0].message)
-        assert "30% of the rows are left out" in message
-        for remedy in ("shuffle", "n_components", "n_init", "heterogeneity='weights'"):
+        assert "30% of the rows are excluded" in message
+        for remedy in ("shuffle", "n_components", "n_init", "method='componentwise'"):
             assert remedy in message
 
     def test_a_few_bad_ones_are_the_filters_business(self):

@@ -23,20 +23,20 @@ from dask_dfmr import (
     pairwise_l2,
 )
 from dask_dfmr.aggregation import references
+from dask_dfmr.aggregation.options import AggregationOptions
 from dask_dfmr.aggregation.references import (
     ALL_PAIRS_UP_TO,
     N_CANDIDATES,
     N_REFERENCES,
     N_SCOUTS,
     best_medians,
-    chance_all_scouts_bad,
-    chance_bad_majority,
+    chance_of_inconsistent_majority,
+    chance_of_no_consistent_scout,
     draw_references,
     draw_scouts,
     quantile_error,
 )
-from dask_dfmr.aggregation.result import AggregationOptions
-from dask_dfmr.aggregation.stages import intake as stages
+from dask_dfmr.aggregation.stages import center as stages
 from dask_dfmr.mixtures.distances import block_size_for, tile_blocks
 from dask_dfmr.seeds import SCOUT_DRAW, seed_sequence, stream
 from tests.data_makers import make_ddf, make_rows, same_bits
@@ -259,14 +259,14 @@ class TestGuarantee:
         observed = np.mean(
             [is_bad[draw_references(rng.random(m), n, rng)].mean() >= 0.5 for _ in range(repeats)]
         )
-        assert observed <= chance_bad_majority(share_bad, n)
-        assert observed > 0.02 * chance_bad_majority(share_bad, n)
+        assert observed <= chance_of_inconsistent_majority(share_bad, n)
+        assert observed > 0.02 * chance_of_inconsistent_majority(share_bad, n)
 
     def test_scouts_are_rarely_all_bad(self, monkeypatch):
         monkeypatch.setattr(references, "N_SCOUTS", 4)
         rng, m, repeats = np.random.default_rng(0), 1000, 20_000
         observed = np.mean([(draw_scouts(m, rng) < 0.45 * m).all() for _ in range(repeats)])
-        expected = chance_all_scouts_bad(0.45, 4)
+        expected = chance_of_no_consistent_scout(0.45, 4)
         assert abs(observed - expected) < 5 * np.sqrt(expected / repeats)
 
     def test_a_draw_of_bad_references_only_is_survived(self, monkeypatch):

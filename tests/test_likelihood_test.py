@@ -1,4 +1,4 @@
-"""Small partitions judged by the likelihood of their rows."""
+"""Small partitions, tested by the likelihood of their rows."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 from dask_dfmr import Mixture, fit_local
 from dask_dfmr.refinement.likelihood_test import (
     as_likelihoods,
-    judge_by_likelihood,
-    likelihood_in_words,
+    compare_likelihoods,
+    likelihood_reason,
 )
 from tests.data_makers import TRUTH, make_rows
 
@@ -26,15 +26,15 @@ def thirty_kept():
     return kept_of()
 
 
-def judge(parts, kept, mixture=TRUTH):
+def compared(parts, kept, mixture=TRUTH):
     small = as_likelihoods([(mixture.score(X), len(X)) for X in parts])
-    return judge_by_likelihood(mixture, kept, small, np.random.default_rng(0))
+    return compare_likelihoods(mixture, kept, small, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("n", [1, 3, 10, 50])
-def test_honest_partitions_have_uniform_p_values(kept, n):
+def test_consistent_partitions_have_uniform_p_values(kept, n):
     X = np.random.default_rng(1).permutation(TRUTH.sample(3000 * n, 1)[0])
-    p = judge(np.array_split(X, 3000), kept).p_values
+    p = compared(np.array_split(X, 3000), kept).p_values
     for level in (0.5, 0.1, 0.01):
         error = np.sqrt(level * (1 - level) / 3000)
         assert abs((p < level).mean() - level) < 0.3 * level + 4 * error
@@ -44,7 +44,7 @@ def test_of_one_normal_the_law_of_any_number_of_rows_is_a_chi_square():
     """The log-density of n rows is a chi-square of n degrees of freedom: its three moments say all."""
     many = as_likelihoods([(-0.5 * np.log(2 * np.pi) - 0.5, 10**6)] * 40)
     X = np.random.default_rng(1).normal(size=(4000, 2, 1))
-    p = judge(list(X), many, LINE).p_values
+    p = compared(list(X), many, LINE).p_values
     assert (p < 0.1).mean() == pytest.approx(0.1, abs=0.02)
     assert (p < 0.01).mean() == pytest.approx(0.01, abs=0.006)
 
@@ -52,15 +52,15 @@ def test_of_one_normal_the_law_of_any_number_of_rows_is_a_chi_square():
 def test_far_rows_are_unlikely_and_likely_ones_are_not(kept):
     far = make_rows(100, 5) + np.array([0.0, 20.0])
     copies = np.repeat(TRUTH.means[:1], 10, axis=0)
-    verdict = judge([far, copies], kept)
-    assert verdict.p_values[0] < 1e-9
-    assert verdict.z_scores[0] < -6
-    assert verdict.z_scores[1] > 0
-    assert verdict.p_values[1] > 0.9
+    found = compared([far, copies], kept)
+    assert found.p_values[0] < 1e-9
+    assert found.z_scores[0] < -6
+    assert found.z_scores[1] > 0
+    assert found.p_values[1] > 0.9
 
 
 def test_z_scores_go_on_where_probabilities_end(kept):
-    z = judge([make_rows(100, 5) * 100, make_rows(100, 5) * 1000], kept).z_scores
+    z = compared([make_rows(100, 5) * 100, make_rows(100, 5) * 1000], kept).z_scores
     assert np.isfinite(z).all()
     assert z[1] < z[0] < -100
 
@@ -69,7 +69,7 @@ def test_if_the_kept_scatter_more_small_ones_may_too(kept):
     """Real rows are no mixture: the majority says how much partitions differ."""
     scattered = kept._replace(means=kept.means + np.linspace(-0.5, 0.5, len(kept.means)))
     odd = [make_rows(100, 9) + 1.5]
-    assert judge(odd, scattered).p_values[0] > 10 * judge(odd, kept).p_values[0]
+    assert compared(odd, scattered).p_values[0] > 10 * compared(odd, kept).p_values[0]
 
 
 @pytest.mark.parametrize(
@@ -80,5 +80,5 @@ def test_if_the_kept_scatter_more_small_ones_may_too(kept):
         (0.0, -99.0, "its rows are unlikely under the global mixture: z = -99 (p < 1e-300)"),
     ],
 )
-def test_the_verdict_in_words(p, z, words):
-    assert likelihood_in_words(p, z, 1e-3) == words
+def test_the_reason_in_words(p, z, words):
+    assert str(likelihood_reason(p, z, 1e-3)) == words

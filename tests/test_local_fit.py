@@ -1,4 +1,4 @@
-"""The fit of one machine: the objective it climbs, what stops it, where it starts, how it fails."""
+"""The local fit: its objective, stopping rules, starts, outcomes and arguments."""
 
 import warnings
 from functools import cache
@@ -160,7 +160,7 @@ class TestStopping:
         assert stopped.outcome is Outcome.FITTED
         assert remaining < TIGHT * start.n_parameters / n_sources
 
-    def test_more_machines_ask_for_more_passes(self):
+    def test_more_sources_take_more_passes(self):
         X, start = problem(5, n=2000, spread=4.0)
         passes = [fit(X, start, n_sources=m).n_iter for m in (1, 10_000)]
         assert passes[0] < passes[1]
@@ -330,7 +330,7 @@ class TestRows:
 
 @pytest.mark.smoke
 class TestOutcomes:
-    """Bad rows never raise."""
+    """Rows that cannot be fitted never raise an error."""
 
     def test_too_few_rows_for_the_parameters(self):
         result = fit_local(np.random.default_rng(0).normal(size=(16, 2)), 3)
@@ -341,7 +341,9 @@ class TestOutcomes:
     def test_min_rows_is_the_callers_choice(self):
         X = np.random.default_rng(0).normal(size=(16, 2))
         assert fit_local(X, 3, min_rows=10, random_state=0).is_usable
-        assert fit_local(X, 3, min_rows=20).reason == "16 rows, fewer than the 20 asked for"
+        assert (
+            fit_local(X, 3, min_rows=20).reason == "16 rows, fewer than the 20 required by min_rows"
+        )
 
     def test_no_rows_at_all(self):
         assert fit_local(np.empty((0, 2)), 3).outcome is Outcome.TOO_FEW_ROWS
@@ -352,7 +354,7 @@ class TestOutcomes:
         X[[1, 7], 1] = value
         result = fit_local(X, 3, feature_names=["a", "b"])
         assert result.outcome is Outcome.NOT_FINITE
-        assert "in 'b' (2 rows); nan_policy='omit' leaves such rows out" in result.reason
+        assert "in 'b' (2 rows); nan_policy='omit' omits such rows" in result.reason
 
     def test_omitted_rows_are_counted_and_not_seen(self):
         X, start = problem()

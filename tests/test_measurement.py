@@ -56,9 +56,8 @@ def pipeline_of(X, **kwargs):
         "rho": 1.3,
         "machine_weights": "rows",
         "n_references": "auto",
-        "machines": "partition",
+        "source": None,
         "false_exclusion_rate": 1e-3,
-        "heterogeneity": None,
         "n_starts": 1,
         "penalty": "auto",
         "min_partition_rows": "auto",
@@ -77,7 +76,7 @@ def reader_of(X, **kwargs):
 
 
 def same(a, b):
-    """Whether two readings are equal to the last bit."""
+    """Whether the statistics of two partitions are equal to the last bit."""
     if (a.partition, a.n_samples, a.n_omitted, a.outcome, a.reason) != (
         b.partition,
         b.n_samples,
@@ -135,12 +134,14 @@ class TestMeasure:
                 np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
 
     def test_sums_of_sums_and_of_nothing(self):
-        reading = PartitionStatistics(0, 200, measurements=measure(make_rows(), [TRUTH], Wanted()))
+        statistics = PartitionStatistics(
+            0, 200, measurements=measure(make_rows(), [TRUTH], Wanted())
+        )
         lost = PartitionStatistics(1, outcome=Outcome.LOST)
         assert total_of([]) == ()
         assert total_of([lost, total_of([lost])]) == ()
-        once = total_of([reading])
-        (twice,) = total_of([once, reading, lost])
+        once = total_of([statistics])
+        (twice,) = total_of([once, statistics, lost])
         assert twice.log_likelihood == 2 * once[0].log_likelihood
 
     def test_without_moments_a_sum_has_none(self):
@@ -164,15 +165,15 @@ def test_prior_targets_of_parts_pool_to_that_of_all_rows(covariance_type):
 class TestReader:
     @pytest.mark.smoke
     def test_measures_the_partitions_asked_for_in_their_order(self):
-        readings = reader_of(make_ddf()).measure([4, 1], [TRUTH, OTHER], EVERYTHING)
-        assert [r.partition for r in readings] == [4, 1]
-        for reading in readings:
-            X = make_rows(reading.partition)
+        found = reader_of(make_ddf()).measure([4, 1], [TRUTH, OTHER], EVERYTHING)
+        assert [r.partition for r in found] == [4, 1]
+        for statistics in found:
+            X = make_rows(statistics.partition)
             expected = PartitionStatistics(
-                reading.partition, 200, measurements=measure(X, [TRUTH, OTHER], EVERYTHING)
+                statistics.partition, 200, measurements=measure(X, [TRUTH, OTHER], EVERYTHING)
             )
-            assert same(reading, expected)
-            np.testing.assert_allclose(reading.target[1], X.mean(axis=0))
+            assert same(statistics, expected)
+            np.testing.assert_allclose(statistics.target[1], X.mean(axis=0))
 
     @pytest.mark.parametrize("make", [make_ddf, make_array, make_delayed])
     def test_same_bits_on_every_scheduler(self, make):
@@ -195,34 +196,34 @@ class TestReader:
         in_memory = reader_of(make_array().compute(), n_partitions=6).measure(range(6), [TRUTH])
         assert all(same(a, b) for a, b in zip(in_memory, expected[:-1], strict=True))
 
-    def test_what_goes_wrong_in_a_partition_is_its_own_reading(self):
+    def test_a_failure_in_one_partition_is_in_its_own_statistics(self):
         reader = BadReader({0: broken, 1: with_nan, 2: renamed, 3: sleeping})
         with dask.config.set(scheduler="threads"):
-            readings = reader_of(make_ddf(reader=reader), partition_timeout=1).measure(
+            found = reader_of(make_ddf(reader=reader), partition_timeout=1).measure(
                 range(5), [TRUTH]
             )
-        assert [r.outcome for r in readings] == [
+        assert [r.outcome for r in found] == [
             Outcome.FAILED,
             Outcome.NOT_FINITE,
             Outcome.BAD_COLUMNS,
             Outcome.TIMED_OUT,
             None,
         ]
-        assert readings[0].reason == "OSError: the disk is gone"
-        assert "y (3 rows)" in readings[1].reason
-        assert [r.is_measured for r in readings] == [False] * 4 + [True]
+        assert found[0].reason == "OSError: the disk is gone"
+        assert "y (3 rows)" in found[1].reason
+        assert [r.is_measured for r in found] == [False] * 4 + [True]
 
-    def test_rows_with_nan_are_left_out_if_the_fit_left_them_out(self):
-        (reading,) = reader_of(
+    def test_rows_with_nan_are_omitted_if_the_fit_omits_them(self):
+        (statistics,) = reader_of(
             make_ddf(reader=BadReader({0: with_nan})), nan_policy="omit"
         ).measure([0], [TRUTH])
-        assert (reading.n_samples, reading.n_omitted) == (197, 3)
+        assert (statistics.n_samples, statistics.n_omitted) == (197, 3)
 
     def test_another_number_of_columns_is_a_reason(self):
         parts = [dask.delayed(make_rows(0)), dask.delayed(make_rows(1)[:, :1])]
-        readings = reader_of(parts).measure([0, 1], [TRUTH])
-        assert readings[0].is_measured
-        assert readings[1].reason == "1 columns, expected 2"
+        found = reader_of(parts).measure([0, 1], [TRUTH])
+        assert found[0].is_measured
+        assert found[1].reason == "1 columns, expected 2"
 
     @pytest.mark.smoke
     def test_each_partition_is_read_once_and_no_other(self, tmp_path):
@@ -235,9 +236,9 @@ class TestReader:
         assert mine.n_reads == 2
 
     def test_numbers_come_without_moments(self):
-        for reading in reader_of(make_ddf()).hold([0], [TRUTH]).numbers():
-            assert reading.measurements[0].moments is None
-            assert np.isfinite(reading.measurements[0].log_likelihood)
+        for statistics in reader_of(make_ddf()).hold([0], [TRUTH]).numbers():
+            assert statistics.measurements[0].moments is None
+            assert np.isfinite(statistics.measurements[0].log_likelihood)
 
     def test_a_reduced_reader_holds_only_the_data_it_needs(self):
         pipeline = pipeline_of(make_array().compute(), n_partitions=6)
@@ -251,6 +252,6 @@ class TestReader:
             "distributed.deploy.lost-worker-timeout": "1 hour",
         }
         with dask.config.set(config), local_cluster(2) as cluster, distributed.Client(cluster):
-            readings = reader_of(make_ddf(4, BadReader({2: deadly}))).measure(range(4), [TRUTH])
-        assert [r.is_measured for r in readings] == [True, True, False, True]
-        assert readings[2].outcome is Outcome.LOST
+            found = reader_of(make_ddf(4, BadReader({2: deadly}))).measure(range(4), [TRUTH])
+        assert [r.is_measured for r in found] == [True, True, False, True]
+        assert found[2].outcome is Outcome.LOST

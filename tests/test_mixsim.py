@@ -1,24 +1,17 @@
 """The generator of populations for the benchmarks: overlaps by formula, by counting, and of published populations."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from scipy.stats import multivariate_normal, norm
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+from tests.benchmark_scripts import BENCHMARKS, benchmark_script
 
 
 @pytest.fixture(scope="module")
 def mixsim():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
-        import mixsim
-
-        yield mixsim
-        sys.modules.pop("mixsim")
+    with benchmark_script("mixsim") as script:
+        yield script
 
 
 def overlap(mixsim, weights, means, covariances):

@@ -1,4 +1,4 @@
-"""Pilots: drawn by seed, fitted from many starts, and a shortlist that one honest pilot decides."""
+"""Pilots: drawn by seed, fitted from many starts, with a short list for which one consistent pilot is enough."""
 
 import numpy as np
 import pytest
@@ -169,7 +169,7 @@ class TestShortlist:
         assert len(shortlist.starts) == len(shortlist.support) == min(n_populations, MAX_SHORTLIST)
 
     @pytest.mark.parametrize("seed", range(20))
-    def test_every_honest_partition_chooses_an_honest_candidate(self, seed):
+    def test_every_consistent_partition_chooses_a_consistent_candidate(self, seed):
         """With 40 % of the pilots from another population."""
         good, bad = random_mixture([seed, 0], 3, 3), random_mixture([seed, 1], 3, 3)
         partitions = [*partitions_of(bad, 4, 100, 300), *partitions_of(good, 6, 200, 300)]
@@ -180,7 +180,7 @@ class TestShortlist:
         ]
         assert all(describes(good, shortlist.starts[c]) for c in choices[4:])
 
-    def test_one_honest_pilot_is_enough(self):
+    def test_one_consistent_pilot_is_enough(self):
         good, bad = random_mixture(1, 3, 3), random_mixture(2, 3, 3)
         fits = pilots_of([*partitions_of(bad, 7, 0), *partitions_of(good, 1, 50)])
         shortlist = make_shortlist(PROBLEM, fits)

@@ -121,17 +121,6 @@ class TestReduction:
         w1 = mixing_distance(aggregate_case(case, 1.3, method="mr").mixture, TRUTH)
         assert_allclose(w1, reference(case, "vanilla_coatinit_W1"), rtol=1e-3)
 
-    @every_case
-    def test_trimmed_reduction(self, case):
-        result = aggregate_case(case, 1.3, method="trim")
-        assert result.converged
-        trimmed = reference(case, "trim_coatinit_trimmed_label").reshape(20, 5) == 1
-        assert_array_equal(result.decision.kept, ~trimmed.all(axis=1))
-        # The scripts stop at an absolute change of 1e-5.
-        assert_allclose(result.objective, reference(case, "trim_coatinit_obj"), rtol=1e-3)
-        w1 = mixing_distance(result.mixture, TRUTH)
-        assert_allclose(w1, reference(case, "trim_coatinit_W1"), rtol=1e-3)
-
     @pytest.mark.parametrize("attack", ["mean", "cov"])
     def test_the_filter_beats_plain_reduction_under_attack(self, attack):
         filtered, plain = (

@@ -187,14 +187,14 @@ class TestLeftOut:
         return make(rho=np.inf, **kwargs).fit(make_ddf(m, Reader({3: what})))
 
     @pytest.mark.smoke
-    def test_a_partition_that_contradicts_is_left_out_and_named(self):
+    def test_a_partition_that_contradicts_is_excluded_and_named(self):
         gm = self.bad(heavy_tail, refine=3)
         assert gm.aggregate_.decision.kept[3]
         assert not gm.support_[3]
         assert gm.support_.sum() == 19
         row = gm.partition_report_.loc[3]
         assert not row["kept"]
-        assert row["reason"].startswith("left out in refinement pass 1: its rows contradict")
+        assert row["reason"].startswith("excluded in refinement pass 1: its rows contradict")
         assert "z = " in row["reason"]
         assert "p = " in row["reason"]
         assert gm.refinement_["excluded"].tolist() == [(3,), (), ()]
@@ -205,12 +205,12 @@ class TestLeftOut:
         expected = pooled_fit([i for i in range(20) if i != 3], gm.mixture_)
         assert mixing_distance(gm.mixture_, expected) < 1e-3
 
-    def test_three_partitions_cannot_judge_each_other(self):
-        with pytest.warns(UserWarning, match="of three estimates"):
+    def test_three_partitions_are_not_tested(self):
+        with pytest.warns(UserWarning, match="three estimates survive"):
             gm = make(rho=np.inf, refine=2).fit(make_ddf(3, Reader({1: heavy_tail})))
         assert gm.support_.all()
 
-    def test_honest_partitions_stay(self):
+    def test_consistent_partitions_stay(self):
         gm = make(rho=np.inf, refine=3).fit(make_ddf(60))
         assert gm.support_.sum() >= 59
 
@@ -222,7 +222,7 @@ class TestSmallPartitions:
         return make(**kwargs).fit(make_ddf(20, Reader(self.SMALL)))
 
     @pytest.mark.smoke
-    def test_they_are_judged_without_refinement_too(self):
+    def test_they_are_tested_without_refinement_too(self):
         report = self.fit().partition_report_
         assert (report.loc[[2, 5, 7], "outcome"] == "too few rows").all()
         assert not report.loc[[2, 5, 7], "kept"].any()
@@ -264,9 +264,9 @@ class TestSmallPartitions:
         with dask.config.set(scheduler="threads"):
             gm = make(init_params="kmeans").fit(make_ddf(M, read))
         assert reader.count() == dict.fromkeys(range(M), 1)
-        assert "judge" not in gm.partition_report_.loc[6, "reason"]
+        assert "its rows" not in gm.partition_report_.loc[6, "reason"]
 
-    def test_likelihoods_of_honest_small_partitions_are_rarely_odd(self):
+    def test_likelihoods_of_consistent_small_partitions_are_rarely_odd(self):
         small = {i: (lambda frame, n=1 + i % 10: frame.iloc[:n]) for i in range(30, 130)}
         with pytest.warns(PartitionWarning):
             report = make().fit(make_ddf(130, Reader(small))).partition_report_
@@ -275,7 +275,7 @@ class TestSmallPartitions:
 
 
 class TestWhatGoesWrong:
-    def test_a_partition_that_cannot_be_read_again_is_left_out(self):
+    def test_a_partition_that_cannot_be_read_again_is_excluded(self):
         with (
             dask.config.set(scheduler="synchronous"),
             pytest.warns(PartitionWarning, match="could not be read again"),
@@ -283,7 +283,7 @@ class TestWhatGoesWrong:
             gm = make(rho=np.inf, init_params="kmeans", refine=3).fit(make_ddf(M, Failing(2, 2)))
         assert not gm.support_[2]
         assert gm.partition_report_.loc[2, "reason"] == (
-            "left out in refinement pass 1: OSError: the disk is gone"
+            "excluded in refinement pass 1: it could not be read again: OSError: the disk is gone"
         )
 
     @pytest.mark.parametrize("kind", [Failing, Growing])
@@ -325,8 +325,8 @@ class TestWhatGoesWrong:
             make(method="coat", refine=1).fit(make_ddf())
 
     def test_components_kept_one_by_one_are_not_refined(self):
-        with pytest.raises(ValueError, match="heterogeneity='weights'"):
-            make(heterogeneity="weights", refine=1).fit(make_ddf())
+        with pytest.raises(ValueError, match="method='componentwise'"):
+            make(method="componentwise", refine=1).fit(make_ddf())
 
 
 class CountingOnce:

@@ -237,8 +237,8 @@ def test_columns_that_are_not_there_are_named():
 
 def test_an_attack_that_needs_columns_says_so():
     with pytest.raises(
-        ValueError, match="'swapped_columns' takes at least 2 numerical columns; got 1"
+        ValueError, match="'swapped_columns' needs at least 2 numerical columns; got 1"
     ):
         corrupt_rows(ROWS[:, :1], "swapped_columns")
-    with pytest.raises(ValueError, match="'wrong_unit' takes at least 1 numerical columns; got 0"):
+    with pytest.raises(ValueError, match="'wrong_unit' needs at least 1 numerical columns; got 0"):
         corrupt_rows(pd.DataFrame({"a": ["x"]}), "wrong_unit")

@@ -31,8 +31,7 @@ OPTIONS = [
     {},
     {"rho": 1.3},
     {"method": "mr"},
-    {"method": "trim"},
-    {"heterogeneity": "weights"},
+    {"method": "componentwise"},
 ]
 
 

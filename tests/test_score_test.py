@@ -65,7 +65,7 @@ class TestLaw:
         assert matched[0] < matched[1] < matched[2]
 
     @pytest.mark.parametrize(("mixture", "n"), [(LINE, 30), (LINE, 200), (TRUTH, 30), (TRUTH, 100)])
-    def test_honest_partitions_have_uniform_p_values(self, mixture, n):
+    def test_consistent_partitions_have_uniform_p_values(self, mixture, n):
         """Or rather large ones, where rows are few."""
         rng = np.random.default_rng(3)
         X, _ = mixture.sample(4000 * n, rng)

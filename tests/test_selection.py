@@ -18,17 +18,10 @@ from dask_dfmr import (
     PartitionWarning,
     select_components,
 )
-from dask_dfmr.local.holdout import split_rows
-from dask_dfmr.local.row_statistics import Measurement, PartitionStatistics
+from dask_dfmr.local.row_statistics import Measurement, PartitionStatistics, split_rows
 from dask_dfmr.parameters import START_NAMES
-from dask_dfmr.selection.common_set import (
-    Judged,
-    bic_excess,
-    find_common_set,
-    mean_and_error,
-    pick,
-    score_all,
-)
+from dask_dfmr.selection.common_set import Judged, bic_excess, find_common_set
+from dask_dfmr.selection.criteria import mean_and_error, pick, score_all
 from tests.data_makers import (
     TRUTH,
     CountingReader,
@@ -296,7 +289,7 @@ class TestEstimator:
         own = {"X", "criterion", "test_share"}
         starts = {"weights_init", "means_init", "precisions_init", "warm_start"}
         read_again = {"refit_excluded", "check_optimum"}
-        assert mine - own == theirs - starts - read_again - {"heterogeneity", "keep_estimates"}
+        assert mine - own == theirs - starts - read_again - {"keep_estimates"}
         assert "pilot" in START_NAMES
 
 
@@ -329,7 +322,7 @@ class TestBadPartitions:
         with pytest.raises(PartitionError, match="the disk is gone"):
             choose(make_ddf(M, Reader(bad)), on_failed="raise")
 
-    def test_rows_with_nan_are_left_out_and_counted(self):
+    def test_rows_with_nan_are_omitted_and_counted(self):
         found = choose(make_ddf(M, Reader({4: with_nan})), nan_policy="omit")
         assert found.partition_report["n_omitted"][4] == 3
         assert found.kept.all()
@@ -342,12 +335,12 @@ class TestBadPartitions:
 
     def test_that_change_between_reads_are_named(self, tmp_path):
         reader = Changing(tmp_path)
-        with pytest.warns(PartitionWarning, match="partition 3 has 90 rows to fit now and had 180"):
+        with pytest.warns(PartitionWarning, match="partition 3: it has 90 rows now and had 180"):
             found = choose(make_ddf(M, reader))
         assert np.flatnonzero(~found.kept).tolist() == [3]
         assert "not compared on" in found.partition_report["reason"][3]
 
-    def test_nobody_can_be_read_again(self, tmp_path):
+    def test_none_can_be_read_again(self, tmp_path):
         with pytest.raises(AggregationError, match="could be read again"):
             choose(make_ddf(M, Until(dict.fromkeys(range(M), 1), tmp_path)))
 

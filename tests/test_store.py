@@ -9,7 +9,7 @@ import pytest
 
 from dask_dfmr import LocalEstimate, Outcome
 from dask_dfmr.local.estimate import without_estimate
-from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES
+from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian
 from dask_dfmr.on_dask.estimate_store import PLAIN, StoredEstimates, read_block, write_block
 from tests.strategies import random_mixture
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.smoke
 
 
 def some(n=7):
-    """Estimates of every covariance type, and in between machines that have none."""
+    """Estimates of every covariance type, and one outcome without a mixture."""
     fitted = [
         LocalEstimate(
             random_mixture(i, covariance_type=COVARIANCE_TYPES[i % 4], names=["ä", "b/c"]),
@@ -34,7 +34,7 @@ def some(n=7):
 
 
 def stored(estimates, block_size):
-    on_disk = StoredEstimates(len(estimates), block_size)
+    on_disk = StoredEstimates(len(estimates), block_size, Gaussian())
     for block, start in enumerate(range(0, len(estimates), block_size)):
         messages = [e.to_arrays() for e in estimates[start : start + block_size]]
         write_block(messages, on_disk.path(block))

@@ -12,9 +12,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from dask_dfmr import LocalEstimate, aggregate, mixing_distance
-from dask_dfmr.aggregation.result import METHODS
+from dask_dfmr.aggregation.options import METHODS
 from dask_dfmr.attacks import ATTACKS, corrupt, default_methods, stress_test
-from dask_dfmr.attacks.stress import COLUMNS
+from dask_dfmr.attacks.stress import STRESS_COLUMNS
 from dask_dfmr.seeds import seed_sequence, stream
 from tests.data_makers import TRUTH, make_ddf
 from tests.strategies import jiggled, random_mixture
@@ -32,7 +32,7 @@ def tested():
 
 
 def test_there_is_a_row_per_rate_repeat_and_method(tested):
-    assert tuple(tested.table.columns) == COLUMNS
+    assert tuple(tested.table.columns) == STRESS_COLUMNS
     assert len(tested.table) == 5 * 2 * 2
     assert not tested.table.duplicated(["rate", "repeat", "method"]).any()
     assert (tested.table["raised"] == "").all()
@@ -71,11 +71,11 @@ def test_a_seed_decides_everything(tested):
     pd.testing.assert_frame_equal(again.table, tested.table)
 
 
-def test_without_truth_one_is_as_bad_as_a_single_machine():
+def test_without_truth_one_is_as_bad_as_a_single_source():
     tested = stress_test(ESTIMATES, "mean", (0.0, 0.4), methods=["coat", "mr"], random_state=0)
     error = tested.curve
     assert error.loc[0.0, "mr"] == 0
-    assert 0.3 < error.loc[0.4, "coat"] < 3  # the center is a single machine
+    assert 0.3 < error.loc[0.4, "coat"] < 3  # the center is a single source
     assert error.loc[0.4, "mr"] > 100
     assert tested.table["truth_ratio"].isna().all()
     assert "single" in tested.yardstick
@@ -121,7 +121,7 @@ def test_warnings_are_named_and_not_issued():
 
 
 def test_an_aggregation_that_raises_is_a_row():
-    # One bad machine so far off that the center next to it is a line to rounding.
+    # One bad source so far off that the center next to it is a line to rounding.
     tested = stress_test(
         ESTIMATES, "mean", (0.0, 0.1), methods=SOME, strength=1e100, random_state=0
     )
@@ -213,7 +213,7 @@ def test_without_matplotlib_the_plot_says_what_to_install(tested, monkeypatch):
         ({"n_repeats": 0}, "n_repeats must be"),
         ({"breakdown_at": -1}, "breakdown_at must be"),
         ({"strength": -1}, "strength must be"),
-        ({"search": True, "strength": 1.0}, "strength must not be given where search=True"),
+        ({"search": True, "strength": 1.0}, "strength must not be given with search=True"),
         ({"search": "yes"}, "search must be one of"),
         ({"n_components": 3}, "parameters of a fit need data to fit"),
         ({"attack": "wrong_unit"}, "'wrong_unit' is one on rows; got estimates"),

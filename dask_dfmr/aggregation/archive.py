@@ -1,7 +1,7 @@
-"""Aggregates in files: a zip of one JSON document and plain arrays. Nothing in it is executable, or believed unseen.
+"""Results in files: a zip of one JSON document and plain arrays. Nothing in it is executable, and all of it is checked.
 
-The format is described in ``docs/file-format.md``. Members are stored uncompressed, so that a file never
-becomes larger in memory than it is on disk.
+``docs/reference/file-format.md`` describes the format. Members are stored uncompressed, so that a file never becomes
+larger in memory than it is on disk.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from dask_dfmr import exceptions
+from dask_dfmr.aggregation.options import AggregationOptions
+from dask_dfmr.aggregation.reasons import from_plain, to_plain
 from dask_dfmr.aggregation.result import (
-    Aggregate,
-    AggregationOptions,
+    AggregationResult,
     ComponentDecision,
     FilterDecision,
     Note,
@@ -64,31 +65,31 @@ _PARAMETERS = ("weights", "means", "covariances")
 # -- writing ---------------------------------------------------------------------------------------
 
 
-def save_aggregate(aggregate: Aggregate, path: str | os.PathLike[str], estimates: bool) -> None:
-    """Write an aggregate, and the estimates behind it if they are there and wanted."""
+def save_result(result: AggregationResult, path: str | os.PathLike[str], estimates: bool) -> None:
+    """Write a result, and with ``estimates`` also the estimates that it was made of, if they were kept."""
     arrays: dict[str, Any] = {}
     document = {
         "format": FORMAT,
         "version": FORMAT_VERSION,
-        "method": aggregate.method,
-        "objective": aggregate.objective,
-        "n_iter": aggregate.n_iter,
-        "converged": aggregate.converged,
-        "notes": [[note.category.__name__, note.message] for note in aggregate.notes],
-        "mixture": _put_mixture(aggregate.mixture, "mixture", arrays),
+        "method": result.method,
+        "objective": result.objective,
+        "n_iter": result.n_iter,
+        "converged": result.converged,
+        "notes": [[note.category.__name__, note.message] for note in result.notes],
+        "mixture": _put_mixture(result.mixture, "mixture", arrays),
         "unrefined": None
-        if aggregate.unrefined is None
-        else _put_mixture(aggregate.unrefined, "unrefined", arrays),
-        "decision": _put_decision(aggregate.decision, arrays),
+        if result.unrefined is None
+        else _put_mixture(result.unrefined, "unrefined", arrays),
+        "decision": _put_decision(result.decision, arrays),
         "origin": None,
     }
-    if estimates and aggregate.origin is not None:
-        document["origin"] = _put_origin(aggregate.origin, arrays)
+    if estimates and result.origin is not None:
+        document["origin"] = _put_origin(result.origin, arrays)
     _write(Path(path), document, arrays)
 
 
 def _write(path: Path, document: dict[str, Any], arrays: dict[str, Any]) -> None:
-    """To a file beside the target, renamed when it is complete."""
+    """Write to a file beside the target, and rename it when it is complete."""
     handle, beside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w") as archive:
@@ -119,8 +120,8 @@ def _put_decision(decision: FilterDecision, arrays: dict[str, Any]) -> dict[str,
         "center": decision.center,
         "radius": decision.radius,
         "rho": decision.rho,
-        "refused": decision.refused,
-        "reasons": decision.reasons,
+        "refused": {i: to_plain(reason) for i, reason in decision.refused.items()},
+        "reasons": {i: to_plain(reason) for i, reason in decision.reasons.items()},
         "false_exclusion_rate": decision.false_exclusion_rate,
         "scale": decision.scale,
         "groups": decision.groups,
@@ -132,9 +133,9 @@ def _put_decision(decision: FilterDecision, arrays: dict[str, Any]) -> dict[str,
 
 def _put_origin(origin: Origin, arrays: dict[str, Any]) -> dict[str, Any]:
     groups: dict[Any, list[Mixture]] = {}
-    told: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     for estimate in origin.estimates:
-        entry, mixture = _told(estimate, origin.family)
+        entry, mixture = _put_estimate(estimate, origin.family)
         if mixture is not None:
             key = (
                 mixture.covariance_type,
@@ -145,7 +146,7 @@ def _put_origin(origin: Origin, arrays: dict[str, Any]) -> dict[str, Any]:
             members = groups.setdefault(key, [])
             entry |= {"group": list(groups).index(key), "row": len(members)}
             members.append(mixture)
-        told.append(entry)
+        entries.append(entry)
     for g, members in enumerate(groups.values()):
         for p in _PARAMETERS:
             arrays[f"estimates-{g}/{p}"] = np.array([getattr(m, p) for m in members])
@@ -157,12 +158,12 @@ def _put_origin(origin: Origin, arrays: dict[str, Any]) -> dict[str, Any]:
         "removed": sorted(origin.removed),
         "problem": None if origin.problem is None else _put_problem(origin.problem),
         "groups": [{"covariance_type": key[0], "feature_names": key[3]} for key in groups],
-        "estimates": told,
+        "estimates": entries,
     }
 
 
-def _told(estimate: Any, family: Family) -> tuple[dict[str, Any], Mixture | None]:
-    """What an estimate says of itself, and its mixture; a malformed one is kept as malformed."""
+def _put_estimate(estimate: Any, family: Family) -> tuple[dict[str, Any], Mixture | None]:
+    """The fields of an estimate, and its mixture; a malformed one stays malformed."""
     if not isinstance(estimate, LocalEstimate):
         try:
             estimate = LocalEstimate.from_arrays(estimate, family)
@@ -184,15 +185,15 @@ def _fields(kind: Any) -> list[str]:
 # -- reading ---------------------------------------------------------------------------------------
 
 
-def load_aggregate(path: str | os.PathLike[str]) -> Aggregate:
-    """Read what :func:`save_aggregate` wrote.
+def load_result(path: str | os.PathLike[str]) -> AggregationResult:
+    """Read a file of :func:`save_result`.
 
     Raises
     ------
     OSError
         If the file is not there, or may not be read.
     ValueError
-        If it is no such file, is of another version, or does not hold what it says.
+        If it is no such file, has another version, or contradicts itself.
     """
     name = os.fspath(path)
     document, arrays = read_members(path, DOCUMENT, "a saved aggregate", dict)
@@ -222,10 +223,10 @@ _OTHERWISE = (
     RuntimeError,
     AssertionError,
 )
-"""What values of other types and shapes than ours trip over."""
+"""Errors that values of wrong types or shapes cause."""
 
 
-def _read(document: dict[str, Any], arrays: dict[str, Any]) -> Aggregate:
+def _read(document: dict[str, Any], arrays: dict[str, Any]) -> AggregationResult:
     decision = _get_decision(document["decision"], arrays)
     origin = None if document["origin"] is None else _get_origin(document["origin"], arrays)
     if origin is not None and len(origin.estimates) != decision.n_estimates:
@@ -236,7 +237,7 @@ def _read(document: dict[str, Any], arrays: dict[str, Any]) -> Aggregate:
     if unknown:
         raise ValueError(f"notes must be of {sorted(CATEGORIES)}; got {sorted(unknown)}.")
     unrefined = document["unrefined"]
-    return Aggregate(
+    return AggregationResult(
         _get_mixture(document["mixture"], "mixture", arrays),
         decision,
         float(document["objective"]),
@@ -249,15 +250,28 @@ def _read(document: dict[str, Any], arrays: dict[str, Any]) -> Aggregate:
     )
 
 
-def _get_mixture(told: dict[str, Any], name: str, arrays: dict[str, Any]) -> Mixture:
+def _get_mixture(given: dict[str, Any], name: str, arrays: dict[str, Any]) -> Mixture:
     parameters = {p: arrays[f"{name}/{p}"] for p in _PARAMETERS}
-    return Mixture.from_arrays(parameters | told)
+    return Mixture.from_arrays(parameters | given)
 
 
-def _get_decision(told: dict[str, Any], arrays: dict[str, Any]) -> FilterDecision:
-    own: dict[str, Any] = {name: arrays.get(f"decision/{name}") for name in _DECISION_ARRAYS}
-    n = len(own["kept"])
-    for name, array in own.items():
+def _get_decision(given: dict[str, Any], arrays: dict[str, Array]) -> FilterDecision:
+    given = dict(given)
+    own = _decision_arrays(arrays)
+    components = _get_components(given.pop("least_rows"), len(own["kept"]), arrays)
+    _check_types(given)
+    refused = {int(i): from_plain(reason) for i, reason in given.pop("refused").items()}
+    reasons = {int(i): from_plain(reason) for i, reason in given.pop("reasons").items()}
+    groups = tuple(tuple(int(i) for i in group) for group in given.pop("groups"))
+    return FilterDecision(
+        **own, **given, refused=refused, reasons=reasons, groups=groups, components=components
+    )
+
+
+def _decision_arrays(arrays: dict[str, Array]) -> dict[str, Any]:
+    found: dict[str, Any] = {name: arrays.get(f"decision/{name}") for name in _DECISION_ARRAYS}
+    n = len(found["kept"])
+    for name, array in found.items():
         if array is None:
             continue
         kind = "b" if name == "kept" else "f"
@@ -265,26 +279,21 @@ def _get_decision(told: dict[str, Any], arrays: dict[str, Any]) -> FilterDecisio
             raise ValueError(
                 f"decision/{name} must have one entry per estimate, {n}; got {array.shape}."
             )
-    told = dict(told)
-    least_rows = told.pop("least_rows")
-    components = None
-    if least_rows is not None:
-        parts = {name: arrays[f"components/{name}"] for name in _COMPONENT_ARRAYS}
-        k = len(parts["radii"])
-        for name, array in parts.items():
-            expected = (k,) if name in ("radii", "limits", "centers") else (n, k)
-            if array.shape != expected:
-                raise ValueError(
-                    f"components/{name} must have the shape {expected}; got {array.shape}."
-                )
-        components = ComponentDecision(**parts, least_rows=int(least_rows))
-    _check_types(told)
-    refused = {int(i): str(reason) for i, reason in told.pop("refused").items()}
-    reasons = {int(i): str(reason) for i, reason in told.pop("reasons", {}).items()}
-    groups = tuple(tuple(int(i) for i in group) for group in told.pop("groups"))
-    return FilterDecision(
-        **own, **told, refused=refused, reasons=reasons, groups=groups, components=components
-    )
+    return found
+
+
+def _get_components(least_rows: Any, n: int, arrays: dict[str, Any]) -> ComponentDecision | None:
+    if least_rows is None:
+        return None
+    parts = {name: arrays[f"components/{name}"] for name in _COMPONENT_ARRAYS}
+    k = len(parts["radii"])
+    for name, array in parts.items():
+        expected = (k,) if name in ("radii", "limits", "centers") else (n, k)
+        if array.shape != expected:
+            raise ValueError(
+                f"components/{name} must have the shape {expected}; got {array.shape}."
+            )
+    return ComponentDecision(**parts, least_rows=int(least_rows))
 
 
 _DECISION_TYPES: dict[str, tuple[type, ...]] = {
@@ -296,32 +305,33 @@ _DECISION_TYPES: dict[str, tuple[type, ...]] = {
     "n_candidates": (int, type(None)),
     "n_references": (int, type(None)),
     "refused": (dict,),
+    "reasons": (dict,),
 }
 
 
-def _check_types(told: dict[str, Any]) -> None:
+def _check_types(given: dict[str, Any]) -> None:
     for name, types in _DECISION_TYPES.items():
-        if not isinstance(told[name], types) or isinstance(told[name], bool):
+        if not isinstance(given[name], types) or isinstance(given[name], bool):
             raise ValueError(
-                f"{name} of the decision must be of type {types[0].__name__}; got {told[name]!r:.100}."
+                f"{name} of the decision must be of type {types[0].__name__}; got {given[name]!r:.100}."
             )
 
 
-def _get_origin(told: dict[str, Any], arrays: dict[str, Any]) -> Origin:
+def _get_origin(given: dict[str, Any], arrays: dict[str, Any]) -> Origin:
     stacks = [
         (group, [arrays[f"estimates-{g}/{p}"] for p in _PARAMETERS])
-        for g, group in enumerate(told["groups"])
+        for g, group in enumerate(given["groups"])
     ]
-    estimates = [_get_estimate(dict(entry), stacks) for entry in told["estimates"]]
-    removed = frozenset(int(i) for i in told["removed"])
+    estimates = [_get_estimate(dict(entry), stacks) for entry in given["estimates"]]
+    removed = frozenset(int(i) for i in given["removed"])
     if not removed <= set(range(len(estimates))):
         raise ValueError(f"removed must be indices of estimates; got {sorted(removed)}.")
-    problem = told["problem"]
-    spawn_key = tuple(int(i) for i in told["spawn_key"])
+    problem = given["problem"]
+    spawn_key = tuple(int(i) for i in given["spawn_key"])
     return Origin(
         estimates,
-        AggregationOptions(**told["options"]),
-        np.random.SeedSequence(told["entropy"], spawn_key=spawn_key),
+        AggregationOptions(**given["options"]),
+        np.random.SeedSequence(given["entropy"], spawn_key=spawn_key),
         None if problem is None else _get_problem(dict(problem)),
         removed=removed,
     )
@@ -332,13 +342,13 @@ def _get_estimate(entry: dict[str, Any], stacks: list[tuple[Any, list[Array]]]) 
         return entry  # refused again, for what it lacks
     if "group" not in entry:
         return LocalEstimate(None, **entry)
-    told, parameters = stacks[entry.pop("group")]
+    given, parameters = stacks[entry.pop("group")]
     row = entry.pop("row")
     own = dict(zip(_PARAMETERS, (array[row] for array in parameters), strict=True))
-    mixture = Mixture.from_arrays(own | told)
+    mixture = Mixture.from_arrays(own | given)
     return LocalEstimate(mixture, **entry)
 
 
-def _get_problem(told: dict[str, Any]) -> LocalProblem:
-    family = str(told.pop("family")).removeprefix("gaussian-")
-    return LocalProblem(Gaussian(family), **told)
+def _get_problem(given: dict[str, Any]) -> LocalProblem:
+    family = str(given.pop("family")).removeprefix("gaussian-")
+    return LocalProblem(Gaussian(family), **given)

@@ -1,8 +1,8 @@
-"""Distances -> who is in the middle, how far the majority reaches, who is kept. Knows arrays only.
+"""Distances -> the center, its radius, and the estimates within so many radii. The module needs arrays only.
 
-COAT, the center of attention, is the machine with the smallest median distance to all machines
-(itself included). The radius is the smallest one whose closed ball round the center holds more than
-half of the machines. Kept is what lies within rho radii.
+The center (COAT, center of attention, in the paper) is the estimate with the smallest median distance to all
+estimates, itself included. The radius is the smallest one whose closed ball around the center holds more than half of
+the estimates.
 """
 
 from __future__ import annotations
@@ -20,10 +20,23 @@ TIE = 1e-12
 
 
 class Candidate(NamedTuple):
-    """A machine that may be the center, with what decides between candidates, most important first.
+    """A candidate for the center, with the values that decide between candidates, most important first.
 
-    ``distances`` is its row, to every machine; ``parameters`` its flattened parameters, the last
-    resort of a tie.
+    Attributes
+    ----------
+    median : float
+        Median distance to all estimates.
+    half_distance : float
+        The (m // 2)-th smallest distance: the radius, if this is the center.
+    mean : float
+        Mean distance.
+    n_samples : int
+    parameters : ndarray of shape (n_parameters,)
+        They decide if everything before is tied.
+    estimate : int
+        Index of the estimate.
+    distances : ndarray of shape (m,)
+        To all estimates.
     """
 
     median: float
@@ -31,18 +44,26 @@ class Candidate(NamedTuple):
     mean: float
     n_samples: int
     parameters: Array
-    machine: int
+    estimate: int
     distances: Array
 
 
 def row_candidates(
     distances: Array, indices: Sequence[int], n_samples: Sequence[int], parameters: Array
 ) -> list[Candidate]:
-    """Candidates for some rows (n_rows, n_sources) of the distance matrix; parameters (n_rows, n_parameters)."""
-    n_sources = distances.shape[1]
+    """Candidates for some rows of the distance matrix.
+
+    Parameters
+    ----------
+    distances : ndarray of shape (n_rows, n_estimates)
+    indices : sequence of int, length n_rows
+    n_samples : sequence of int, length n_rows
+    parameters : ndarray of shape (n_rows, n_parameters)
+    """
+    n_estimates = distances.shape[1]
     with np.errstate(invalid="ignore"):
         medians = np.median(distances, axis=1)
-    halves = np.partition(distances, n_sources // 2, axis=1)[:, n_sources // 2]
+    halves = np.partition(distances, n_estimates // 2, axis=1)[:, n_estimates // 2]
     columns = zip(
         medians,
         halves,
@@ -60,21 +81,29 @@ def row_candidates(
 
 
 def best_candidate(candidates: Sequence[Candidate]) -> Candidate:
-    """COAT among the candidates.
+    """The center among the candidates: the one with the smallest median.
 
-    The smallest median; ties (within 1e-12 relative) by the smaller (m // 2)-th distance, the
-    smaller mean distance, more rows, and last the parameters themselves: so the center does not
-    depend on the order of the machines.
+    Ties, within 1e-12 relative, are decided by the smaller (m // 2)-th distance, the smaller mean distance, more
+    rows, and at last by the parameters themselves. So the center does not depend on the order of the estimates.
     """
     left = list(candidates)
     for key in ("median", "half_distance", "mean"):
         least = min(getattr(c, key) for c in left)
         left = [c for c in left if getattr(c, key) <= least * (1 + TIE)]
-    return min(left, key=lambda c: (-c.n_samples, c.parameters.tolist(), c.machine))
+    return min(left, key=lambda c: (-c.n_samples, c.parameters.tolist(), c.estimate))
 
 
 class Kept(NamedTuple):
-    """The verdict over all machines that took part, in the units of their distances."""
+    """The estimates near the center.
+
+    Attributes
+    ----------
+    radius : float
+        In the unit of the distances.
+    kept : ndarray of bool, shape (m,)
+    distance_ratios : ndarray of shape (m,)
+        Distances to the center in radii.
+    """
 
     radius: float
     kept: NDArray[np.bool_]
@@ -82,7 +111,7 @@ class Kept(NamedTuple):
 
 
 def keep_near(center: Candidate, rho: float) -> Kept:
-    """Keep the machines within rho radii of the center; rho = inf keeps all."""
+    """Keep the estimates within ``rho`` radii of the center; ``rho = inf`` keeps all."""
     distances = center.distances
     radius = center.half_distance
     with np.errstate(divide="ignore", invalid="ignore"):

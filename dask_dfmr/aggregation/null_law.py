@@ -1,8 +1,8 @@
-"""How large a squared distance sampling explains, and whether what many machines show is more than that.
+"""The null law: how large squared distances are if sampling alone explains them.
 
-The squared length of a nearly normal vector follows a weighted chi-square law. Its mean and shape come from the
-model (:func:`l2_law`), and are corrected by what the majority of machines shows (:func:`settle`):
-real rows are no mixture, and few rows are not infinitely many. Knows arrays and the family.
+The squared length of a nearly normal vector has a weighted chi-square law. Its mean and shape come from the model, see
+:func:`l2_law`. :func:`settle` corrects them by the distances of the majority, because real rows are no mixture, and few
+rows do not have the law of many. The module needs arrays and a family only.
 """
 
 from __future__ import annotations
@@ -12,36 +12,44 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import gamma
+from sklearn.utils import gen_batches
 
 from dask_dfmr.mixtures.distances import Stack, l2_tile, log_self_products
 from dask_dfmr.mixtures.family import Array, Family
 from dask_dfmr.mixtures.information import Information
 
 MOST_DRAWS, FEWEST_DRAWS, DRAWN_NUMBERS = 2**11, 2**10, 2**18
-"""Errors drawn for the law of a distance, by the number of coordinates: few coordinates have the longer tail."""
+"""Errors drawn for the law of a distance: DRAWN_NUMBERS over the number of coordinates, within these bounds. Few
+coordinates have the longer tail."""
 
 STEP = 0.01
 """Errors are shrunk to this relative change of the lightest component: the law is that of many rows."""
 
 TRIM = 1e-3
-"""Statistics that less than this share of honest machines exceed have no say in scale and spread."""
+"""Scale and spread are computed without statistics that are exceeded by chance less often than this."""
 
 LEAST_SCALE = 0.9
-"""Machines that agree more closely than sampling allows do not narrow the law by more than this."""
+"""The correction narrows the law by this factor at most, even if estimates agree more closely than sampling allows."""
 
 MAX_SPREAD = 2.5
-"""Nor do machines that scatter widely widen it, relative to its mean, by more than this."""
+"""The correction widens the law, relative to its mean, by this factor at most."""
 
-MAX_ROUNDS = 6
+MAX_CORRECTIONS = 6
+
 GRID = (np.arange(400) + 0.5) / 400
 """Probabilities at which moments of a law are summed."""
 
 
 class Law(NamedTuple):
-    """Law of a squared distance per unit of variance: a shifted gamma with the first three moments given.
+    """Law of a squared distance per unit of variance: a shifted gamma law with given first three moments.
 
-    ``mean``; ``df``, for which the variance is ``2 mean**2 / df``; ``skew``, the skewness relative to that of
-    a chi-square with ``df`` degrees of freedom.
+    Attributes
+    ----------
+    mean : float
+    df : float
+        Degrees of freedom: the variance is ``2 mean**2 / df``.
+    skew : float
+        Skewness relative to that of a chi-square law with ``df`` degrees of freedom.
     """
 
     mean: float
@@ -49,7 +57,7 @@ class Law(NamedTuple):
     skew: float = 1.0
 
     def scaled(self, scale: float, spread: float = 1.0) -> Law:
-        """With the mean times ``scale`` and the standard deviation, relative to the mean, times ``spread``."""
+        """The law with the mean times ``scale`` and the standard deviation over the mean times ``spread``."""
         return Law(self.mean * scale, self.df / spread**2, self.skew)
 
     def sf(self, values: Array) -> Array:
@@ -63,7 +71,7 @@ class Law(NamedTuple):
     def z_scores(self, values: Array) -> Array:
         """Standard normal scores of the cube root, which is nearly normal (Wilson & Hilferty 1931).
 
-        They go on where probabilities are 0 to floating point.
+        They have finite values even if probabilities are 0 in floating point.
         """
         mean, sd = _moments(np.cbrt(self.ppf(GRID)))
         return (np.cbrt(values) - mean) / sd
@@ -74,7 +82,7 @@ class Law(NamedTuple):
         return np.maximum(mean + sd * z_scores, 0.0) ** 3
 
     def _gamma(self) -> tuple[float, float, float]:
-        """Shape, location and scale."""
+        """Shape, location and scale of the gamma law."""
         skewness = self.skew * np.sqrt(8.0 / self.df)
         shape = 4.0 / skewness**2
         scale = self.mean * np.sqrt(2.0 / self.df / shape)
@@ -82,10 +90,16 @@ class Law(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """What statistics say after all machines were heard.
+    """A law that is corrected by statistics, and the statistics under it.
 
-    ``law`` has the scale and spread that the majority shows; ``scale`` is that relative to the law that
-    was expected, and ``p_values`` and ``z_scores`` have one entry per statistic.
+    Attributes
+    ----------
+    law : Law
+        With the scale and spread of the majority.
+    scale, spread : float
+        Those of the corrected law relative to the expected one.
+    p_values, z_scores : ndarray of shape (n_statistics,)
+        Under the corrected law.
     """
 
     law: Law
@@ -98,7 +112,7 @@ class Settled(NamedTuple):
 def l2_law(family: Family, about: Information, rng: np.random.Generator) -> tuple[Law, float]:
     """Law of n D^2 between a mixture and its estimate from n rows, for large n.
 
-    Returned is the law in units of <f, f>, and log <f, f>.
+    The first value is the law in units of <f, f>, the second one log <f, f>.
     """
     n_draws = int(np.clip(DRAWN_NUMBERS // len(about.normal), FEWEST_DRAWS, MOST_DRAWS))
     v = about.errors(rng.standard_normal((n_draws, len(about.normal))))
@@ -108,8 +122,7 @@ def l2_law(family: Family, about: Information, rng: np.random.Generator) -> tupl
     log_self = log_self_products(family, origin)
     squares = np.empty(n_draws)
     size = max(1, 2**20 // max(p.size for p in about.components))
-    for i in range(0, n_draws, size):
-        s = slice(i, i + size)
+    for s in gen_batches(n_draws, size):
         near = Stack(*family.displaced(steps[s, None] * v[s], (about.weights, about.components)))
         tile = l2_tile(
             family, origin, near, log_self, log_self_products(family, near), float(log_self[0])
@@ -123,7 +136,7 @@ def fitted_law(draws: Array) -> Law:
     mean, sd = _moments(draws)
     df = 2.0 * (mean / sd) ** 2
     skewness = float(np.mean(((draws - mean) / sd) ** 3))
-    # Below that of a chi-square is noise of the draws; far above it, a single one of them.
+    # A skewness below that of a chi-square law is noise of the draws; one far above it comes from a single draw.
     return Law(mean, df, float(np.clip(skewness / np.sqrt(8.0 / df), 1.0, 3.0)))
 
 
@@ -132,31 +145,32 @@ def chi_square_law(n_parameters: int) -> Law:
     return Law(float(n_parameters), float(n_parameters))
 
 
-def settle(statistics: Array, law: Law, judges: NDArray[np.bool_] | None = None) -> Settled:
-    """Hold the statistics of machines against a law, corrected by what the majority of them shows.
+def settle(statistics: Array, law: Law, correcting: NDArray[np.bool_] | None = None) -> Settled:
+    """Compare statistics with a law that is corrected by the majority of them.
 
-    Scale and spread of the law are those of the statistics that it does not call outliers, weighed against
-    their own uncertainty: a few machines, or statistics of few degrees of freedom, change it little.
+    Scale and spread of the law become those of the statistics that it does not make outliers, shrunk by their own
+    uncertainty: a few statistics, or statistics of few degrees of freedom, change the law little.
 
     Parameters
     ----------
-    statistics : ndarray of shape (n_sources,)
+    statistics : ndarray of shape (n_statistics,)
         Squared distances per unit of variance.
     law : Law
-        What sampling explains.
-    judges : ndarray of bool, optional
-        The machines that have a say, by default all.
+        The expected law.
+    correcting : ndarray of bool, shape (n_statistics,), optional
+        The statistics that correct the law, by default all.
     """
-    heard = statistics if judges is None else statistics[judges]
+    used = statistics if correcting is None else statistics[correcting]
     corrected, scale, spread = law, 1.0, 1.0
-    if len(heard):
-        scale = _shrunk(float(np.median(heard)) / float(law.ppf(np.array(0.5))), _noise(law, heard))
+    if len(used):
+        ratio = float(np.median(used)) / float(law.ppf(np.array(0.5)))
+        scale = _shrunk(ratio, _noise(law, used))
         corrected = law.scaled(scale)
-    # The trimmed law is summed over the same part as the statistics are.
+    # The moments of the law are summed over the same part as those of the trimmed statistics.
     expected_mean, expected_sd = _moments(np.cbrt(law.ppf(GRID * (1 - TRIM))))
-    for _ in range(MAX_ROUNDS):
-        roots = np.cbrt(heard[corrected.sf(heard) > TRIM])
-        if len(roots) <= max(2, len(heard) // 2):
+    for _ in range(MAX_CORRECTIONS):
+        roots = np.cbrt(used[corrected.sf(used) > TRIM])
+        if len(roots) <= max(2, len(used) // 2):
             break
         mean, sd = _moments(roots, ddof=1)
         if mean == 0:  # copies of one another
@@ -175,13 +189,13 @@ def settle(statistics: Array, law: Law, judges: NDArray[np.bool_] | None = None)
     )
 
 
-def _noise(law: Law, machines: Array) -> float:
-    """Standard error of the logarithm of a mean over machines."""
-    return float(np.sqrt(2.0 / law.df / len(machines)))
+def _noise(law: Law, statistics: Array) -> float:
+    """Standard error of the logarithm of the mean of the statistics."""
+    return float(np.sqrt(2.0 / law.df / len(statistics)))
 
 
 def _shrunk(ratio: float, standard_error: float) -> float:
-    """A ratio that is 1 unless there is evidence: shrunk towards 1, on a logarithmic scale, by its own error."""
+    """A ratio shrunk towards 1, on a logarithmic scale, by its standard error; 1 if it is no more than noise."""
     if not ratio > 0:
         return 1.0
     log_ratio = np.log(ratio)
@@ -190,4 +204,5 @@ def _shrunk(ratio: float, standard_error: float) -> float:
 
 
 def _moments(values: Array, ddof: int = 0) -> tuple[float, float]:
+    """Mean and standard deviation."""
     return float(values.mean()), float(values.std(ddof=ddof))

@@ -1,275 +1,381 @@
-"""Local estimates -> one global mixture: the method, one line a stage, in memory. The graph is tested against it."""
+"""The method, one line a stage: messages of local estimates -> one global mixture.
+
+The plan is written once, against a builder. :class:`CallNow` calls each stage at once. The builder of
+:mod:`dask_dfmr.on_dask.graph` adds each stage as a task to a Dask graph. The arguments of a stage are values with
+:class:`CallNow`, and references to the results of earlier stages with the other builder.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from dask_dfmr.aggregation.reduction import MAX_ROUNDS
-from dask_dfmr.aggregation.result import FALSE_EXCLUSION_RATE, Aggregate, AggregationOptions, Origin
-from dask_dfmr.aggregation.stages import consensus as judging
-from dask_dfmr.aggregation.stages import intake as stages
-from dask_dfmr.aggregation.stages.consensus import Consensus
-from dask_dfmr.aggregation.stages.hardened import harden_verdict
-from dask_dfmr.aggregation.stages.intake import Block, CenterCandidate, Participants
-from dask_dfmr.aggregation.trimmed_reduction import trim
+from dask_dfmr.aggregation.options import AggregationOptions
+from dask_dfmr.aggregation.reduction import add_assignments
+from dask_dfmr.aggregation.result import AggregationResult
+from dask_dfmr.aggregation.stages import center, componentwise, consensus, hardened, intake, keep
+from dask_dfmr.aggregation.stages import reduce as reducing
+from dask_dfmr.aggregation.stages.intake import Schema
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.mixtures.distances import tile_blocks, upper_tiles
-from dask_dfmr.mixtures.family import Array, Family
-from dask_dfmr.mixtures.gaussian import Gaussian
-from dask_dfmr.seeds import SeedLike, seed_sequence
+from dask_dfmr.mixtures.family import Family
 
 
-def aggregate(
-    estimates: Sequence[LocalEstimate | Mapping[str, Any]],
-    *,
-    method: Literal["dfmr", "mr", "coat", "trim", "hardened"] = "dfmr",
-    rho: float | Literal["auto"] = "auto",
-    false_exclusion_rate: float = FALSE_EXCLUSION_RATE,
-    machine_weights: Literal["rows", "equal"] = "rows",
-    n_starts: int = 1,
-    max_rounds: int = MAX_ROUNDS,
-    n_references: int | Literal["auto"] | None = "auto",
-    random_state: SeedLike = None,
-    heterogeneity: Literal["weights"] | None = None,
-) -> Aggregate:
-    """Combine local estimates into one global mixture, leaving out those far from where the majority sits.
+class Builder(Protocol):
+    """Runs the stages of a plan, now or later."""
 
-    Parameters
+    def add(self, stage: str, index: Any, function: Callable[..., Any], *args: Any) -> Any:
+        """The result of ``function(*args)``, or a reference to it; ``stage`` and ``index`` name it."""
+
+    def tree(
+        self,
+        stage: str,
+        index: tuple[int, ...],
+        function: Callable[..., Any],
+        leaves: list[Any],
+        split_every: int,
+    ) -> Any:
+        """The leaves combined by ``function``, ``split_every`` at a time, level by level."""
+
+
+class CallNow:
+    """The builder that calls every stage at once, in this thread."""
+
+    def add(self, stage: str, index: Any, function: Callable[..., Any], *args: Any) -> Any:
+        """The result of ``function(*args)``."""
+        return function(*args)
+
+    def tree(
+        self,
+        stage: str,
+        index: tuple[int, ...],
+        function: Callable[..., Any],
+        leaves: list[Any],
+        split_every: int,
+    ) -> Any:
+        """The leaves combined by ``function``, in the same shape as any other builder's: sums have the same bits."""
+        while True:
+            groups = (leaves[s] for s in tile_blocks(len(leaves), split_every))
+            leaves = [function(group) for group in groups]
+            if len(leaves) == 1:
+                return leaves[0]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How an aggregation computes, whatever the estimates are.
+
+    Attributes
     ----------
-    estimates : sequence of LocalEstimate or mapping
-        A mapping holds the arrays of a mixture and ``n_samples``, as
-        :meth:`LocalEstimate.to_arrays` makes it. A malformed one is refused, with its reason in
-        ``decision.refused``; so is one whose family or shape differs from the majority's.
-    method : {"dfmr", "mr", "coat", "trim", "hardened"}, default "dfmr"
-        Distance filtered mixture reduction; mixture reduction of everything, unfiltered; the center
-        itself; mixture reduction without the components, of half of the weight, that are farthest
-        from their centers (the paper's baseline); or distance filtered mixture reduction with further
-        tests against machines that collude or move what L2 distances hardly see: copies count as one,
-        and no part of an estimate, and no direction that several move along together, may be farther
-        off than sampling explains. Up to 2,000 estimates (``n_references=None`` for more), and not for
-        honestly heterogeneous ones: it leaves minorities out. See ``docs/method.md``.
-    rho : "auto" or float, default "auto"
-        "auto": left out are the estimates whose distance sampling explains with a probability below
-        ``false_exclusion_rate``, given their numbers of rows and what the majority shows. A float: kept
-        are the estimates within ``rho`` times the radius of the center (1.3 is the paper's). That is
-        not a significance level: of clean machines 0 to 35 % lie outside 1.3, most where the mixture
-        has few parameters.
-    false_exclusion_rate : float, default 0.001
-        Share of honest estimates that ``rho="auto"`` leaves out.
-    machine_weights : {"rows", "equal"}, default "rows"
-        Weight of an estimate in the reduction: its number of rows, or one for all (the paper's).
-        Nobody counts for more than ten times the rows of the median estimate, here and wherever
-        rows matter: they are a claim.
-    n_starts : int, default 1
-        Reductions are started at the center, and with more starts also at the kept estimates
-        nearest to it; the best one wins.
-    max_rounds : int, default 20
-        Rounds of a reduction.
-    n_references : "auto", int or None, default "auto"
-        How many of the estimates, drawn at random, all others are measured against to find
-        candidates for the center; the candidates, and everything after, are measured exactly. More
-        estimates are safer and slower; the guarantee is in ``docs/method.md``. None measures all
-        pairs, and so does a number of estimates that is not above ``n_references``. "auto" measures
-        all pairs up to 2,000 estimates, and takes 512 references beyond.
-    random_state : int, RandomState, Generator, SeedSequence or None, default None
-        Seed of that draw, and of nothing else. None is fresh every time: who sends estimates should
-        not know the references.
-    heterogeneity : {None, "weights"}, default None
-        "weights" filters component by component with the mixing weights profiled out: estimates
-        with other weights are kept, and of an estimate with a bad component the good ones. Nobody
-        is then left out for its weights, whatever they are. Components are kept within ``rho``
-        radii or what sampling explains; ``n_starts`` and ``max_rounds`` have no effect, and
-        ``n_references`` is the number of candidates for the centers. See ``docs/method.md``.
-
-    Returns
-    -------
-    Aggregate
-
-    Raises
-    ------
-    ValueError
-        If there is no estimate or an option is wrong.
-    AggregationError
-        If no estimate is usable.
-
-    Warns
-    -----
-    PartitionWarning
-        If estimates were refused and fewer than half are usable.
-    HeterogeneityWarning
-        If estimates differ by several times what sampling explains, or fall into groups.
-    FilterWarning
-        If there are too few machines to filter, one holds most of the kept rows, or one claims more
-        than ten times the rows of the median one.
-    ConvergenceWarning
-        If the reduction did not settle.
-
-    References
-    ----------
-    Zhang, Tan & Chen, Byzantine-tolerant distributed learning of finite mixture models, JRSS-B
-    2026, section 3.
+    options : AggregationOptions
+    seed : SeedSequence
+        Of all draws.
+    family : Family
+        That messages are read as.
+    problem : LocalProblem or None
+        How the estimates were fitted. None: as by default, see :func:`~.stages.consensus.problem_of`.
+    schema : Schema or None
+        Shape of the estimates, if it is known before the majority is.
     """
-    options = AggregationOptions(
-        method,
-        rho,
-        machine_weights,
-        n_starts,
-        max_rounds,
-        n_references,
-        false_exclusion_rate,
-        heterogeneity,
-    )
-    seed = seed_sequence(random_state)
-    if not estimates:
-        raise ValueError("estimates must hold at least one LocalEstimate; got none.")
-    family = _family(estimates)
-    messages = [_as_message(e) for e in estimates]
-    result = aggregate_in_memory(messages, options, seed, family)
-    result.warn()
-    origin = Origin(list(estimates), options, seed, family=family)
-    return replace(result, origin=origin)
+
+    options: AggregationOptions
+    seed: np.random.SeedSequence
+    family: Family
+    problem: LocalProblem | None = None
+    schema: Schema | None = None
 
 
-def aggregate_in_memory(
-    messages: list[Mapping[str, Any]],
+class Layout(NamedTuple):
+    """How the estimates are divided.
+
+    Attributes
+    ----------
+    slices : list of slice
+        Consecutive blocks of estimates.
+    split_every : int
+        Blocks that one call of a tree combines.
+    indices : sequence of int, length n_estimates
+        What the estimates are numbered by.
+    in_rounds : bool
+        Whether each round of a reduction goes block by block. Otherwise one call makes all rounds over all blocks.
+    """
+
+    slices: list[slice]
+    split_every: int
+    indices: Sequence[int]
+    in_rounds: bool = False
+
+    @property
+    def n_estimates(self) -> int:
+        """Number of estimates, refused ones included."""
+        return len(self.indices)
+
+
+def layout_in_memory(n_estimates: int, indices: Sequence[int] | None = None) -> Layout:
+    """Blocks of the usual size, which every stage combines at once; by default numbered from 0."""
+    slices = tile_blocks(n_estimates)
+    return Layout(slices, max(2, len(slices)), range(n_estimates) if indices is None else indices)
+
+
+class Measured(NamedTuple):
+    """The values that a decision needs, whatever ``rho`` is.
+
+    Attributes
+    ----------
+    center : CenterCandidate
+    near : Selected
+        The decision by distances to the center.
+    consensus : Consensus
+    distances : list of ndarray
+        Distances of all estimates to the consensus, block by block.
+    tiles : list of ndarray
+        Distances of all pairs, in the order of :func:`~dask_dfmr.mixtures.distances.upper_tiles`; empty unless the
+        method needs them.
+    problem : LocalProblem
+    """
+
+    center: Any
+    near: Any
+    consensus: Any
+    distances: list[Any]
+    tiles: list[Any]
+    problem: Any
+
+
+# -- the plan --------------------------------------------------------------------------------------
+
+
+def aggregate_now(
+    messages: Sequence[Mapping[str, Any] | LocalEstimate],
     options: AggregationOptions,
     seed: np.random.SeedSequence,
     family: Family,
     problem: LocalProblem | None = None,
-) -> Aggregate:
-    """The method, one line a stage. The graph computes the same, and is tested against this.
+) -> AggregationResult:
+    """Aggregate in this thread.
 
-    ``problem`` is how the estimates were fitted, where that is known.
+    Parameters
+    ----------
+    messages : sequence of mapping or LocalEstimate
+        At least one.
+    options : AggregationOptions
+    seed : SeedSequence
+    family : Family
+        That messages are read as.
+    problem : LocalProblem or None
+        How the estimates were fitted, if that is known.
+
+    Raises
+    ------
+    AggregationError
+        If no estimate is usable.
     """
-    schema = stages.agree_on_schema([stages.describe_estimates(messages, family)])
-    blocks = [
-        stages.stack_estimates(messages[s], s.start, schema) for s in tile_blocks(len(messages))
-    ]
-    participants = stages.admit([block.summary for block in blocks], schema, options)
-    if options.heterogeneity == "weights":
-        return stages.componentwise(blocks, participants, options, seed)
-    problem = judging.problem_of(participants) if problem is None else problem
-    measured = measure_blocks(blocks, participants, options, seed, problem)
-    return decide(blocks, participants, measured, options)
-
-
-class Measured(NamedTuple):
-    """The center, the consensus and everybody's distance to it: all that a decision needs, whatever ``rho`` is.
-
-    ``tiles`` are all distances, where a method needs them.
-    """
-
-    center: CenterCandidate
-    consensus: Consensus
-    distances: list[Array]
-    tiles: list[Array]
-    problem: LocalProblem
-
-
-def measure_blocks(
-    blocks: list[Block],
-    participants: Participants,
-    options: AggregationOptions,
-    seed: np.random.SeedSequence,
-    problem: LocalProblem,
-) -> Measured:
-    """Who is in the middle, and how far everybody is from where the majority sits."""
-    n_references = options.references_among(sum(b.summary.n_estimates for b in blocks))
-    tiles = _tiles(blocks, participants) if n_references is None else {}
-    center = (
-        _center_of_all_pairs(blocks, tiles)
-        if n_references is None
-        else _center_by_references(blocks, participants, n_references, seed)
+    setting = Setting(options, seed, family, problem)
+    result: AggregationResult = plan_aggregation(
+        CallNow(), messages, setting, layout_in_memory(len(messages))
     )
-    verdict = stages.l2_filter(center, participants, options)
-    chosen = judging.draw_witnesses(verdict, participants, seed)
-    witnesses = stages.join_estimates([stages.take_estimates(block, chosen) for block in blocks])
-    consensus = judging.form_consensus(witnesses, verdict, participants, problem)
-    distances = [judging.consensus_distances(block, consensus, participants) for block in blocks]
-    needed = list(tiles.values()) if options.method == "hardened" else []
-    return Measured(center, consensus, distances, needed, problem)
+    return result
 
 
-def decide(
-    blocks: list[Block],
-    participants: Participants,
-    measured: Measured,
-    options: AggregationOptions,
-) -> Aggregate:
-    """Who is kept, and the reduction of those."""
-    verdict = stages.l2_filter(measured.center, participants, options)
-    verdict = judging.judge(verdict, measured.consensus, measured.distances, participants, options)
-    if options.method == "hardened":
-        _, consensus, _, tiles, problem = measured
-        verdict = harden_verdict(verdict, consensus, blocks, tiles, participants, problem, options)
-    starts = [
-        stages.pick_start([stages.offer_start(block, verdict, s) for block in blocks])
-        for s in range(options.n_starts)
+def plan_aggregation(
+    builder: Builder,
+    messages: Sequence[Any],
+    setting: Setting,
+    layout: Layout,
+    report: Sequence[Any] = (),
+) -> Any:
+    """The :class:`AggregationResult` of all messages; an error carries the rows of the ``report``."""
+    blocks, participants = plan_intake(builder, messages, setting, layout, report)
+    return plan_result(builder, blocks, participants, setting, layout)
+
+
+def plan_result(
+    builder: Builder, blocks: list[Any], participants: Any, setting: Setting, layout: Layout
+) -> Any:
+    """The :class:`AggregationResult` of the participants."""
+    if setting.options.method == "componentwise":
+        arguments = (blocks, participants, setting.options, setting.seed)
+        return builder.add("componentwise", 0, componentwise.componentwise, *arguments)
+    measured = plan_measures(builder, blocks, participants, setting, layout)
+    return plan_decision(builder, blocks, participants, measured, setting, layout)
+
+
+def plan_intake(
+    builder: Builder,
+    messages: Sequence[Any],
+    setting: Setting,
+    layout: Layout,
+    report: Sequence[Any] = (),
+) -> tuple[list[Any], Any]:
+    """Blocks of estimates, and the participants."""
+    add, schema = builder.add, setting.schema
+    groups = [list(messages[s]) for s in layout.slices]
+    if schema is None:
+        counts = [
+            add("describe", b, intake.describe_estimates, group, setting.family)
+            for b, group in enumerate(groups)
+        ]
+        schema = add("schema", 0, intake.agree_on_schema, counts)
+    blocks = [
+        add("stack_estimates", b, intake.stack_estimates, group, layout.indices[s], schema)
+        for b, (s, group) in enumerate(zip(layout.slices, groups, strict=True))
     ]
-    if options.method == "trim":
-        return trim(blocks, verdict, starts, options)
-    reduced = [stages.reduce_blocks(blocks, verdict, start, options) for start in starts]
-    return stages.finish(reduced, verdict, options)
+    summaries = [add("summary", b, intake.summary_of, block) for b, block in enumerate(blocks)]
+    participants = add("admit", 0, intake.admit, summaries, schema, setting.options, list(report))
+    return blocks, participants
 
 
-def _tiles(blocks: list[Block], participants: Participants) -> dict[tuple[int, int], Array]:
-    return {
-        (i, j): stages.l2_tile(blocks[i], blocks[j], participants)
-        for i, j in upper_tiles(len(blocks))
-    }
+def plan_measures(
+    builder: Builder, blocks: list[Any], participants: Any, setting: Setting, layout: Layout
+) -> Measured:
+    """The center, the consensus near it, and the distances of all estimates to both."""
+    add, options, seed = builder.add, setting.options, setting.seed
+    problem = setting.problem or add("problem", 0, consensus.problem_of, participants)
+    n_references = options.references_among(layout.n_estimates)
+    tiles: list[Any] = []
+    if n_references is None:
+        middle, tiles = _center_of_all_pairs(builder, blocks, participants, layout)
+    else:
+        middle = _center_by_references(builder, blocks, participants, n_references, seed)
+    near = add("l2_filter", 0, keep.l2_filter, middle, participants, options)
+    _, sample = _take(builder, "witnesses", blocks, consensus.draw_sample, near, participants, seed)
+    formed = add("consensus", 0, consensus.form_consensus, sample, near, participants, problem)
+    distances = [
+        add("consensus_distances", b, consensus.consensus_distances, block, formed, participants)
+        for b, block in enumerate(blocks)
+    ]
+    needed = tiles if options.method == "hardened" else []
+    return Measured(middle, near, formed, distances, needed, problem)
+
+
+def plan_decision(
+    builder: Builder,
+    blocks: list[Any],
+    participants: Any,
+    measured: Measured,
+    setting: Setting,
+    layout: Layout,
+) -> Any:
+    """Which estimates are kept, and the reduction of these: the :class:`AggregationResult`."""
+    add, options = builder.add, setting.options
+    _, near, formed, distances, tiles, problem = measured
+    selected = add("judge", 0, consensus.judge, near, formed, distances, participants, options)
+    if options.method == "hardened":
+        arguments = (selected, formed, blocks, tiles, participants, problem, options)
+        selected = add("harden", 0, hardened.harden_selection, *arguments)
+    return plan_reduction(builder, blocks, selected, setting, layout)
+
+
+def plan_reduction(
+    builder: Builder, blocks: list[Any], selected: Any, setting: Setting, layout: Layout
+) -> Any:
+    """The reduction of the kept estimates, the best of all starts: the :class:`AggregationResult`."""
+    options = setting.options
+    reduce = _in_rounds if layout.in_rounds and options.method != "coat" else _at_once
+    reduced = [
+        reduce(builder, s, blocks, selected, setting, layout) for s in range(options.n_starts)
+    ]
+    return builder.add("finish", 0, reducing.finish, reduced, selected, options)
+
+
+# -- parts of it -----------------------------------------------------------------------------------
 
 
 def _center_of_all_pairs(
-    blocks: list[Block], tiles: dict[tuple[int, int], Array]
-) -> CenterCandidate:
-    n = len(blocks)
-    rows = [stages.panel(i, [tiles[min(i, j), max(i, j)] for j in range(n)]) for i in range(n)]
-    return stages.coat_min(
-        [stages.coat_candidate(block, row) for block, row in zip(blocks, rows, strict=True)]
-    )
+    builder: Builder, blocks: list[Any], participants: Any, layout: Layout
+) -> tuple[Any, list[Any]]:
+    """The center, and the upper tiles of the distance matrix."""
+    n, add = len(blocks), builder.add
+    tiles = {
+        (i, j): add("l2_tile", (i, j), center.l2_tile, blocks[i], blocks[j], participants)
+        for i, j in upper_tiles(n)
+    }
+    rows = [[tiles[min(i, j), max(i, j)] for j in range(n)] for i in range(n)]
+    candidates = [
+        add("coat_candidate", i, center.coat_candidate, block, i, row)
+        for i, (block, row) in enumerate(zip(blocks, rows, strict=True))
+    ]
+    middle = builder.tree("coat_min", (), center.coat_min, candidates, layout.split_every)
+    return middle, list(tiles.values())
 
 
 def _center_by_references(
-    blocks: list[Block], participants: Participants, n_references: int, seed: np.random.SeedSequence
-) -> CenterCandidate:
-    def take(machines: list[int]) -> Block:
-        return stages.join_estimates([stages.take_estimates(block, machines) for block in blocks])
+    builder: Builder,
+    blocks: list[Any],
+    participants: Any,
+    n_references: int,
+    seed: np.random.SeedSequence,
+) -> Any:
+    """Scouts -> references -> candidates -> the center, each measured against all estimates."""
+    add = builder.add
 
-    def best_of(chosen: Block) -> CenterCandidate | None:
-        return stages.coat_among(
-            chosen, [stages.l2_rows(chosen, block, participants) for block in blocks]
-        )
+    def measure(stage: str, which: str, function: Callable[..., Any], chosen: Any) -> list[Any]:
+        return [
+            add(stage, (which, b), function, chosen, block, participants)
+            for b, block in enumerate(blocks)
+        ]
 
-    scouts = stages.scouts_of(participants, seed)
-    scout = stages.coat_min([best_of(take(scouts))])
-    references = take(stages.references_of(scout, participants, n_references, seed))
-    medians = [stages.reference_medians(references, block, participants) for block in blocks]
-    candidate = best_of(take(stages.candidates_of(medians, scouts, participants)))
-    return stages.coat_min([scout, candidate])
+    def best_of(which: str, chosen: Any) -> Any:
+        rows = measure("l2_rows", which, center.l2_rows, chosen)
+        return add("coat_candidate", which, center.coat_among, chosen, rows)
 
-
-def _as_message(estimate: Any) -> Mapping[str, Any]:
-    if isinstance(estimate, LocalEstimate):
-        return estimate.to_arrays()
-    if isinstance(estimate, Mapping):
-        return estimate
-    got = type(estimate).__name__
-    raise TypeError(
-        f"estimates must be LocalEstimate objects or mappings of arrays; got {got}. "
-        "Give a bare mixture a row count: LocalEstimate(mixture, n_samples)."
+    scouts, chosen = _take(builder, "scouts", blocks, center.scouts_of, participants, seed)
+    scout = add("coat_min", "scouts", center.coat_min, [best_of("scouts", chosen)])
+    arguments = (scout, participants, n_references, seed)
+    _, chosen = _take(builder, "references", blocks, center.references_of, *arguments)
+    medians = measure("reference_medians", "references", center.reference_medians, chosen)
+    _, chosen = _take(
+        builder, "candidates", blocks, center.candidates_of, medians, scouts, participants
     )
+    return add("coat_min", "all", center.coat_min, [scout, best_of("candidates", chosen)])
 
 
-def _family(estimates: Sequence[Any]) -> Family:
-    """The family that messages are read as: that of the first estimate, Gaussian where all are messages."""
-    families = (
-        e.mixture.family
-        for e in estimates
-        if isinstance(e, LocalEstimate) and e.mixture is not None
-    )
-    return next(families, Gaussian())
+def _take(
+    builder: Builder, which: str, blocks: list[Any], draw: Callable[..., Any], *args: Any
+) -> tuple[Any, Any]:
+    """Indices of some estimates, drawn by ``draw(*args)``, and these estimates as one block."""
+    indices = builder.add("draw_estimates", which, draw, *args)
+    taken = [
+        builder.add("take_estimates", (which, b), intake.take_estimates, block, indices)
+        for b, block in enumerate(blocks)
+    ]
+    return indices, builder.add("join_estimates", which, intake.join_estimates, taken)
+
+
+def _start(builder: Builder, s: int, blocks: list[Any], selected: Any) -> Any:
+    """The start of reduction number ``s``."""
+    offers = [
+        builder.add("offer_start", (s, b), reducing.offer_start, block, selected, s)
+        for b, block in enumerate(blocks)
+    ]
+    return builder.add("pick_start", s, reducing.pick_start, offers)
+
+
+def _at_once(
+    builder: Builder, s: int, blocks: list[Any], selected: Any, setting: Setting, layout: Layout
+) -> Any:
+    """Reduction number ``s`` at once."""
+    start = _start(builder, s, blocks, selected)
+    arguments = (blocks, selected, start, setting.options)
+    return builder.add("reduce", s, reducing.reduce_blocks, *arguments)
+
+
+def _in_rounds(
+    builder: Builder, s: int, blocks: list[Any], selected: Any, setting: Setting, layout: Layout
+) -> Any:
+    """Reduction number ``s`` round by round. Once no assignment changes, later rounds pass the centers on."""
+    add, assign_block = builder.add, reducing.assign_block
+    centers = _start(builder, s, blocks, selected)
+    previous: list[Any] = [None] * len(blocks)
+    for r in range(setting.options.max_rounds):
+        previous = [
+            add("assign_block", (s, r, b), assign_block, block, selected, centers, before)
+            for b, (block, before) in enumerate(zip(blocks, previous, strict=True))
+        ]
+        total = builder.tree("tree_sum", (s, r), add_assignments, previous, layout.split_every)
+        centers = add("recenter", (s, r), reducing.recenter_round, selected, centers, total)
+    return centers

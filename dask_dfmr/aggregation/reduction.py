@@ -1,9 +1,9 @@
 """Mixture reduction: pooled components -> one mixture of n_components (Zhang & Chen 2022, MR).
 
-Minimises the composite transportation divergence sum_i w_i KL(phi_i || phi_k(i)) by
-majorise-minimise, in rounds of ``assign`` (every pooled component to its nearest center) and
-``recenter`` (every center to the KL barycentre of what it got). Both work on blocks of pooled
-components: assignments of blocks add up, so the same rounds run in memory and as a tree of tasks.
+The reduction minimizes the composite transportation divergence sum_i w_i KL(phi_i || phi_k(i)) by majorize-minimize,
+in rounds of ``assign`` (every pooled component to its nearest center) and ``recenter`` (every center to the KL
+barycenter of its components). Both take blocks of pooled components. Assignments of blocks add up, so the same rounds
+run in memory and as a tree of tasks.
 """
 
 from __future__ import annotations
@@ -25,15 +25,18 @@ from dask_dfmr.mixtures.family import (
     take,
 )
 
-ROUNDING = 1e-12
-"""Divergences below it, in nats, are rounding: the components are the same."""
+SAME_COMPONENT = 1e-12
+"""Divergences below this, in nats, are rounding: the components are the same."""
 
 MAX_ROUNDS = 20
-"""From COAT a reduction takes one to six rounds."""
+"""A reduction from the center takes one to six rounds."""
 
 
 class Centers(NamedTuple):
-    """The reduced mixture so far; ``converged`` once no assignment changes."""
+    """The reduced mixture after ``n_iter`` rounds.
+
+    ``objective`` is the divergence in nats; ``converged`` says whether the last round changed no assignment.
+    """
 
     weights: Array
     components: Components
@@ -43,10 +46,21 @@ class Centers(NamedTuple):
 
 
 class Assignment(NamedTuple):
-    """What a block of pooled components contributes to a round; all but ``labels`` adds up over blocks.
+    """The contribution of a block of pooled components to a round; all fields but ``labels`` add up over blocks.
 
-    ``farthest`` is the pooled component that costs most, as (weight * divergence, its parameters):
-    where an empty center is put.
+    Attributes
+    ----------
+    moments : tuple of ndarray
+        Moments of the components of each center.
+    objective : float
+        In nats.
+    changed : bool
+        Whether an assignment differs from the last round's.
+    farthest : (float, tuple of ndarray)
+        Weight times divergence, and parameters, of the pooled component with the largest such product. An empty center
+        moves there.
+    labels : ndarray of int, shape (n_pooled,), or None
+        Center of each pooled component; None for several blocks together.
     """
 
     moments: Moments
@@ -67,7 +81,7 @@ def assign(
     if previous is not None and centers.converged:
         return previous
     divergences = family.divergence(pooled, centers.components)
-    divergences[divergences < ROUNDING] = 0.0
+    divergences[divergences < SAME_COMPONENT] = 0.0
     labels = divergences.argmin(axis=1)
     costs = weights * divergences[np.arange(len(labels)), labels]
     changed = (
@@ -84,7 +98,7 @@ def assign(
 
 
 def add_assignments(assignments: Sequence[Assignment | None]) -> Assignment | None:
-    """What several blocks contribute together; None is a block of which nothing is kept."""
+    """The contribution of several blocks together; None stands for a block of which nothing is kept."""
     present = [a for a in assignments if a is not None]
     return reduce(_add, present) if present else None
 
@@ -96,7 +110,7 @@ def _add(a: Assignment, b: Assignment) -> Assignment:
 
 
 def recenter(family: Family, centers: Centers, total: Assignment) -> Centers:
-    """Move every center to the barycentre of its components, or stop where no assignment changed."""
+    """Move every center to the barycenter of its components, or stop if no assignment changed."""
     if centers.converged:
         return centers
     if not total.changed:
@@ -111,12 +125,12 @@ def move_centers(
     objective: float,
     farthest: tuple[float, Components],
 ) -> Centers:
-    """Every center to the barycentre of its components, whose moments these are; an empty one to the farthest.
+    """Move every center to the barycenter of its components, and an empty one to the farthest component.
 
     Raises
     ------
     AggregationError
-        If that is no proper mixture.
+        If the result is no proper mixture.
     """
     mass = moments[0]
     components = family.from_moments(moments, centers.components)
@@ -127,7 +141,7 @@ def move_centers(
     if not family.is_proper(moved.components):
         raise AggregationError(
             "the reduction of the kept estimates is no proper mixture: some lie too far from the others for floating "
-            "point. Leave them out (method='dfmr' with a finite rho), or look at the distances in the decision."
+            "point. Exclude them (method='dfmr' with a finite rho), or look at the distances in the decision."
         )
     return moved
 
@@ -135,10 +149,10 @@ def move_centers(
 def _reseed(
     family: Family, centers: Centers, empty: Labels, farthest: tuple[float, Components]
 ) -> Centers:
-    """Keep n_components: put empty centers where it helps most; where nothing helps, split the heaviest."""
+    """Move empty centers to the farthest component; if all divergences are 0, split the heaviest center instead."""
     cost, source = farthest
     if cost > 0:
-        # One place a round: of several centers there, ties go to the first, and the others wait.
+        # Several empty centers move to the same place. The first one wins all ties; the others move in later rounds.
         components = family.place(centers.components, empty, source)
         return centers._replace(components=components)
     weights, components = centers.weights.copy(), centers.components
@@ -152,7 +166,7 @@ def _reseed(
 def reduce_pooled(
     family: Family, weights: Array, pooled: Components, start: Centers, max_rounds: int = MAX_ROUNDS
 ) -> Centers:
-    """All rounds on one block in memory."""
+    """All rounds of a reduction of pooled components, (n_pooled, ...), with ``weights`` (n_pooled,)."""
     centers, assignment = start, None
     for _ in range(max_rounds):
         assignment = assign(family, weights, pooled, centers, assignment)
@@ -163,7 +177,7 @@ def reduce_pooled(
 
 
 def in_canonical_order(family: Family, centers: Centers) -> Centers:
-    """Components by decreasing weight."""
+    """The centers by decreasing weight."""
     order = canonical_order(family, centers.weights, centers.components)
     return centers._replace(
         weights=centers.weights[order], components=take(centers.components, order)

@@ -1,13 +1,14 @@
-"""The center of many machines without all pairs: whom to measure against, and what that guarantees. Knows arrays only.
+"""The center of many estimates without all pairs: which distances to measure, and what these guarantee.
 
-1. *Scouts*, machines drawn at random, are measured against all machines: their medians are exact.
-2. *References*, a sample stratified along the distance to the best scout, are measured against all
-   machines: they give every machine an estimate of its median.
-3. *Candidates*, the machines with the smallest such estimates, are measured against all machines.
+1. *Scouts*, estimates drawn at random, are measured against all estimates. Their median distances are exact.
+2. *References*, a sample stratified along the distance to the best scout, are measured against all estimates. They
+   give an approximate median for each estimate.
+3. *Candidates*, the estimates with the smallest approximate medians, are measured against all estimates.
 
-The center is the best of scouts and candidates by exact medians, and everything after it (radius,
-verdicts) is exact too. So the sample decides who is a candidate and nothing else: m (scouts +
-references + candidates) distances instead of m^2 / 2. What is promised is derived in docs/method.md.
+The center is the best of scouts and candidates by exact medians, and everything after it (radius, decision) is exact
+too. So the references decide only which estimates are candidates. The number of distances is
+m (scouts + references + candidates) instead of m^2 / 2. The documentation of the method derives the guarantee. The
+module needs arrays only.
 """
 
 from __future__ import annotations
@@ -20,20 +21,21 @@ from numpy.typing import NDArray
 from dask_dfmr.mixtures.family import Array
 
 ALL_PAIRS_UP_TO = 2000
-"""More machines than this are measured against references by default: all pairs would cost more, and grow."""
+"""More estimates than this are measured against references by default. All pairs would cost more: their number grows
+with the square of the number of estimates."""
 
 N_SCOUTS = 32
-"""The chance that all of them are bad is at most share_bad ** 32: 8e-12 at 45 %."""
+"""The chance that all of them are inconsistent is at most share ** 32: 8e-12 at a share of 45 %."""
 
 N_REFERENCES = 512
 
 N_CANDIDATES = 256
-"""In few dimensions hundreds of machines are nearly as central as the center, and references cannot tell them apart."""
+"""In few dimensions hundreds of estimates are nearly as central as the center, and references do not separate them."""
 
 
-def draw_scouts(n_sources: int, rng: np.random.Generator) -> NDArray[np.intp]:
+def draw_scouts(n_estimates: int, rng: np.random.Generator) -> NDArray[np.intp]:
     """Positions of the scouts, without replacement, ascending."""
-    return np.sort(rng.choice(n_sources, min(N_SCOUTS, n_sources), replace=False))
+    return np.sort(rng.choice(n_estimates, min(N_SCOUTS, n_estimates), replace=False))
 
 
 def draw_references(
@@ -41,19 +43,19 @@ def draw_references(
 ) -> NDArray[np.intp]:
     """Positions of the references: one from each of equal strata along ``distances``, ascending.
 
-    Strata are intervals of m / n_references machines. Where that is no whole number, the machine on
-    a border belongs to both and may be drawn twice: so every machine is expected exactly
-    n_references / m times, and draws of different strata are independent.
+    A stratum is an interval of m / n_references estimates. If that is no whole number, the estimate on a border belongs
+    to both strata and may be drawn twice. So every estimate is expected exactly n_references / m times, and draws of
+    different strata are independent.
     """
-    n_sources = len(distances)
-    n_references = min(n_references, n_sources)
-    places = (np.arange(n_references) + rng.random(n_references)) * (n_sources / n_references)
-    ranks = np.minimum(places.astype(np.intp), n_sources - 1)
+    n_estimates = len(distances)
+    n_references = min(n_references, n_estimates)
+    places = (np.arange(n_references) + rng.random(n_references)) * (n_estimates / n_references)
+    ranks = np.minimum(places.astype(np.intp), n_estimates - 1)
     return np.sort(np.argsort(distances, kind="stable")[ranks])
 
 
 def best_medians(medians: Array, excluded: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Positions of the candidates, ascending: the smallest medians, without those that are excluded."""
+    """Positions of the candidates, ascending: the smallest medians, without the ``excluded`` ones."""
     medians = medians.copy()
     medians[excluded] = np.nan  # NaN sorts last, behind inf
     n_candidates = min(N_CANDIDATES, len(medians) - len(excluded))
@@ -63,43 +65,45 @@ def best_medians(medians: Array, excluded: NDArray[np.intp]) -> NDArray[np.intp]
 # -- the guarantee -------------------------------------------------------------------------------
 
 
-def chance_all_scouts_bad(share_bad: Any, n_scouts: int = N_SCOUTS) -> Any:
-    """Bound on the chance that no scout is honest.
+def chance_of_no_consistent_scout(share: Any, n_scouts: int = N_SCOUTS) -> Any:
+    """Bound on the chance that no scout is consistent, if a ``share`` of the estimates is inconsistent.
 
     Examples
     --------
-    >>> [f"{chance_all_scouts_bad(share):.0e}" for share in (0.1, 0.3, 0.4, 0.45, 0.49)]
+    >>> [f"{chance_of_no_consistent_scout(share):.0e}" for share in (0.1, 0.3, 0.4, 0.45, 0.49)]
     ['1e-32', '2e-17', '2e-13', '8e-12', '1e-10']
 
-    That no scout is among the best tenth, two tenths, three tenths of all machines:
+    The same for the chance that no scout is among the best tenth, two tenths, three tenths of all estimates:
 
-    >>> [f"{chance_all_scouts_bad(1 - share):.0e}" for share in (0.1, 0.2, 0.3)]
+    >>> [f"{chance_of_no_consistent_scout(1 - share):.0e}" for share in (0.1, 0.2, 0.3)]
     ['3e-02', '8e-04', '1e-05']
     """
-    return share_bad**n_scouts
+    return share**n_scouts
 
 
-def chance_bad_majority(share_bad: Any, n_references: int = N_REFERENCES) -> Any:
-    """Bound on the chance that half of the references or more are bad: exp(-2 R (1/2 - share)^2).
+def chance_of_inconsistent_majority(share: Any, n_references: int = N_REFERENCES) -> Any:
+    """Bound on the chance that half of the R references or more are inconsistent: exp(-2 R (1/2 - share)^2).
 
     Examples
     --------
     >>> for n_references in (128, 256, 512, 1024):
-    ...     print(n_references, [f"{chance_bad_majority(a, n_references):.0e}" for a in (0.3, 0.4, 0.45)])
+    ...     print(n_references, [f"{chance_of_inconsistent_majority(a, n_references):.0e}" for a in (0.3, 0.4, 0.45)])
     128 ['4e-05', '8e-02', '5e-01']
     256 ['1e-09', '6e-03', '3e-01']
     512 ['2e-18', '4e-05', '8e-02']
     1024 ['3e-36', '1e-09', '6e-03']
     """
-    return np.exp(-2 * n_references * (0.5 - share_bad) ** 2)
+    return np.exp(-2 * n_references * (0.5 - share) ** 2)
 
 
-def quantile_error(n_sources: int, n_references: int = N_REFERENCES, delta: float = 0.01) -> float:
-    """The eps within which references know the medians.
+def quantile_error(
+    n_estimates: int, n_references: int = N_REFERENCES, delta: float = 0.01
+) -> float:
+    """Largest error of approximate medians, as a difference eps of quantiles.
 
-    With probability 1 - delta the estimated median of *every* machine lies between the quantiles
-    1/2 - eps and 1/2 + eps of its exact distances: eps = sqrt(log(2 m / delta) / (2 R)), Hoeffding's
-    inequality at both quantiles of m machines.
+    With probability 1 - delta the approximate median of *every* estimate lies between the quantiles 1/2 - eps and
+    1/2 + eps of its exact distances: eps = sqrt(log(2 m / delta) / (2 R)), by Hoeffding's inequality at both quantiles
+    of m estimates.
 
     Examples
     --------
@@ -110,4 +114,4 @@ def quantile_error(n_sources: int, n_references: int = N_REFERENCES, delta: floa
     512 [0.112, 0.119, 0.128]
     1024 [0.079, 0.084, 0.091]
     """
-    return float(np.sqrt(np.log(2 * n_sources / delta) / (2 * n_references)))
+    return float(np.sqrt(np.log(2 * n_estimates / delta) / (2 * n_references)))

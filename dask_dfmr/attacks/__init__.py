@@ -1,8 +1,11 @@
-"""Named, seeded ways in which machines go wrong, and what the aggregation makes of them.
+"""Named, seeded attacks: ways in which sources go wrong, by accident or on purpose.
 
-``ATTACKS`` holds them by name, and :func:`describe` lists them. :func:`corrupt` spoils estimates,
-:func:`corrupt_rows` and :func:`corrupt_partitions` rows, and :func:`stress_test` compares, on a user's own data, what
-each method makes of an attack.
+``ATTACKS`` has them by name, and :func:`describe` lists them. :func:`corrupt` corrupts estimates; :func:`corrupt_rows`
+and :func:`corrupt_partitions` corrupt rows. :func:`stress_test` compares the results of several methods under an attack
+on a user's own data::
+
+    catalogue <- on_estimates, on_messages, on_rows
+    adversary (recruit, corrupt), on_partitions -> stress
 """
 
 from dask_dfmr.attacks import on_estimates, on_messages

@@ -1,7 +1,8 @@
-"""Who is bad, and what they know: the honest estimates, their center and scatter, and the Fisher information there.
+"""The adversary: which sources are bad, and what they know.
 
-Bad machines work together, and know everything that the honest ones sent (an omniscient adversary: the worst case, and
-what the sources of these attacks assume). Each also has the estimate that it would have sent, had it been honest.
+Bad sources cooperate, and know everything that the honest ones sent: their estimates, center and scatter, and the
+Fisher information there. Such an omniscient adversary is the worst case, which the publications of these attacks
+assume. Each bad source also has the estimate that it would have sent as an honest one.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from dask_dfmr.mixtures.information import Information, information
 from dask_dfmr.seeds import ATTACK_OWN, ATTACK_SHARED, ATTACKED, SeedLike, seed_sequence, stream
 
 SHRINKING, MOST_SHRINKINGS = 0.95, 500
-"""A point outside the parameter space is moved by this factor towards one inside, until it is a mixture."""
+"""A point outside the parameter space is moved towards one inside, by this factor a step and at most so many steps."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -45,7 +46,7 @@ class Corruption:
     Attributes
     ----------
     estimates : list of LocalEstimate or mapping
-        In the order they came; the honest ones are the same objects. A malformed message is a mapping.
+        In the order given. The honest ones are the same objects; a malformed message is a mapping.
     is_bad : ndarray of bool, shape (n_estimates,)
     attack : Attack
     strength : float
@@ -58,7 +59,7 @@ class Corruption:
 
     @property
     def honest(self) -> list[Any]:
-        """The estimates that nobody touched: their reduction is the oracle."""
+        """The estimates that were not corrupted. Their reduction is the oracle."""
         return [e for e, bad in zip(self.estimates, self.is_bad, strict=True) if not bad]
 
     def __repr__(self) -> str:
@@ -76,21 +77,21 @@ def corrupt(
     strength: float | None = None,
     random_state: SeedLike = None,
 ) -> Corruption:
-    """Replace the estimates of some machines by what they would send under an attack.
+    """Replace the estimates of some sources by what they would send under an attack.
 
     Parameters
     ----------
     estimates : sequence of LocalEstimate
-        Of honest machines. Those without a mixture, or of another shape than most, take no part.
+        Of honest sources. Those without a mixture, or of another shape than most, are never bad.
     attack : str or Attack
         A name in ``ATTACKS`` of the kind "estimates" or "messages".
     rate : float
-        Share of bad machines: floor(rate * n) of them are drawn, as in the paper. With one seed, those of
-        a smaller rate are among those of a larger one.
+        Share of bad sources: floor(rate * n) of them are drawn, as in the paper. With the same seed, the bad
+        sources of a smaller rate are among those of a larger one.
     strength : float, optional
-        The attack's own by default; ``ATTACKS[name].unit`` says what it means.
+        The attack's own by default; ``ATTACKS[name].unit`` is its unit.
     random_state : int, RandomState, Generator, SeedSequence or None, default None
-        Who is bad, and everything that the attack draws.
+        Determines which sources are bad, and all draws of the attack.
 
     Returns
     -------
@@ -99,8 +100,10 @@ def corrupt(
     Raises
     ------
     ValueError
-        If there is no such attack, an argument is out of range, fewer than two machines stay honest, or
-        the attack is one on Gaussians and these are none.
+        If there is no such attack, an argument is out of range, fewer than two sources stay honest, or
+        the attack needs Gaussian mixtures and these are of another family.
+    TypeError
+        If an estimate is not a :class:`LocalEstimate`.
 
     Examples
     --------
@@ -115,7 +118,7 @@ def corrupt(
 def recruit(
     estimates: Sequence[LocalEstimate], rate: float, *, random_state: SeedLike = None
 ) -> Adversary:
-    """Draw the bad machines: one adversary can try many attacks and strengths, and looks at the honest ones once.
+    """Draw the bad sources. One adversary can try many attacks and strengths without computing its knowledge again.
 
     Parameters
     ----------
@@ -142,7 +145,7 @@ def recruit(
     honest = [i for i in usable if not bad[i]]
     if len(honest) < 2:
         raise ValueError(
-            f"estimates must leave at least 2 honest machines at rate {rate:g}; "
+            f"estimates must leave at least 2 honest sources at rate {rate:g}; "
             f"{len(usable)} of {len(estimates)} are usable and {len(honest)} of them honest."
         )
     return Adversary(estimates, bad, honest, seed)
@@ -152,11 +155,11 @@ def check_rate(rate: Any) -> None:
     """Raise ValueError unless ``rate`` is a share below 1."""
     checks.number("rate", rate)
     if not rate < 1:
-        raise ValueError(f"rate must be a share of the machines below 1, like 0.2; got {rate!r}.")
+        raise ValueError(f"rate must be a share of the sources below 1, like 0.2; got {rate!r}.")
 
 
 def n_bad(rate: float, n: int) -> int:
-    """The paper's floor(rate * n), but that 0.29 * 100 is 29."""
+    """The paper's floor(rate * n), corrected for rounding: 0.29 * 100 gives 29."""
     return int(np.floor(rate * n + 1e-9))
 
 
@@ -175,12 +178,12 @@ def _of_one_shape(estimates: Sequence[LocalEstimate]) -> list[int]:
 
 
 class Adversary:
-    """The bad machines of a draw, and what they know; made by :func:`recruit`.
+    """The bad sources of a draw, and what they know; made by :func:`recruit`.
 
     Attributes
     ----------
     estimates : list of LocalEstimate
-        As they were, the bad machines' own included.
+        Before the attack, those of the bad sources included.
     is_bad : ndarray of bool, shape (n_estimates,)
     """
 
@@ -197,14 +200,14 @@ class Adversary:
         self._seed = seed
 
     def corrupt(self, attack: str | Attack, strength: float | None = None) -> Corruption:
-        """Let the bad machines send what the attack makes of them; see :func:`corrupt`."""
+        """The estimates, those of the bad sources replaced by what they send; see :func:`corrupt`."""
         found = find(attack, ("estimates", "messages"))
         level = found.strength if strength is None else strength
         checks.number("strength", level)
         if found.gaussian_only and not isinstance(self.family, Gaussian):
             raise ValueError(
-                f"attack {found.name!r} is one on means and covariances; these mixtures are of the family "
-                f"{self.family.name!r}. Use one that is not gaussian_only."
+                f"attack {found.name!r} needs means and covariances; these mixtures are of the family "
+                f"{self.family.name!r}. Use an attack that is not gaussian_only."
             )
         sent = list(self.estimates)
         if self.bad.size:
@@ -213,21 +216,21 @@ class Adversary:
                 sent[i] = message
         return Corruption(sent, self.is_bad.copy(), found, float(level))
 
-    # -- who they are -----------------------------------------------------------------------------
+    # -- which sources are bad -------------------------------------------------------------------
 
     @property
     def bad(self) -> NDArray[np.intp]:
-        """Indices of the bad machines."""
+        """Indices of the bad sources."""
         return np.flatnonzero(self.is_bad)
 
     @property
     def own(self) -> list[LocalEstimate]:
-        """What the bad machines would have sent."""
+        """The estimates that the bad sources would have sent as honest ones."""
         return [self.estimates[i] for i in self.bad]
 
     @property
     def honest(self) -> list[LocalEstimate]:
-        """What the honest machines send."""
+        """The estimates of the honest sources."""
         return [self.estimates[i] for i in self._honest]
 
     @property
@@ -236,11 +239,11 @@ class Adversary:
         return mixture_of(self.honest[0]).family
 
     def shared_rng(self) -> np.random.Generator:
-        """What all bad machines draw together."""
+        """The generator of draws that all bad sources share."""
         return np.random.default_rng(stream(self._seed, ATTACK_SHARED))
 
     def own_rngs(self) -> list[np.random.Generator]:
-        """What each of them draws for itself."""
+        """One generator per bad source, for its own draws."""
         return [np.random.default_rng(stream(self._seed, ATTACK_OWN, int(i))) for i in self.bad]
 
     # -- what they know ---------------------------------------------------------------------------
@@ -256,7 +259,7 @@ class Adversary:
 
     @cached_property
     def distances(self) -> Array:
-        """L2 distances between the honest, in units of a typical norm."""
+        """L2 distances between the honest estimates, (n_honest, n_honest), in units of a typical norm."""
         n, blocks = len(self._honest), tile_blocks(len(self._honest))
         found = np.zeros((n, n))
         for i, j in upper_tiles(len(blocks)):
@@ -279,16 +282,16 @@ class Adversary:
 
     @cached_property
     def coat(self) -> int:
-        """Which of the honest is in their middle."""
+        """Position of the center among the honest estimates."""
         return int(np.median(self.distances, axis=1).argmin())
 
     @property
     def radius(self) -> float:
-        """Of the smallest ball about it that holds more than half of the honest."""
+        """Distance from the center within which more than half of the honest estimates lie."""
         return float(np.sort(self.distances[self.coat])[len(self._honest) // 2])
 
     def distances_to_coat(self, mixtures: Sequence[Mixture]) -> Array:
-        """L2 distances of mixtures to the honest center, in the unit of ``distances``."""
+        """L2 distances of mixtures to the honest center, (n_mixtures,), in the unit of ``distances``."""
         theirs = stack_mixtures(mixtures)
         log_self = log_self_products(self.family, theirs)
         at = np.array([self.coat])
@@ -305,7 +308,7 @@ class Adversary:
         return found.weights, found.components
 
     def coordinates_of(self, estimate: LocalEstimate) -> Array:
-        """Coordinates of an estimate about the origin, its components matched to the origin's."""
+        """Coordinates (n_coordinates,) of an estimate about the origin, its components matched to the origin's."""
         mixture = mixture_of(estimate)
         costs = self.family.divergence(self.origin[1], mixture.components)
         order = linear_sum_assignment(costs)[1]
@@ -320,12 +323,12 @@ class Adversary:
 
     @property
     def mean(self) -> Array:
-        """Their mean."""
+        """Mean coordinates of the honest estimates, (n_coordinates,)."""
         return self.deviations.mean(axis=0)
 
     @property
     def sd(self) -> Array:
-        """Their standard deviation, coordinate by coordinate."""
+        """Standard deviations of these coordinates, (n_coordinates,)."""
         return self.deviations.std(axis=0, ddof=1)
 
     @cached_property
@@ -341,7 +344,7 @@ class Adversary:
 
     @cached_property
     def inflation(self) -> float:
-        """How many times larger the errors of the honest are than the information says."""
+        """Errors of the honest estimates over those that the Fisher information gives, a median over estimates."""
         rows = np.array([e.n_samples for e in self.honest], dtype=np.float64)
         v = self.deviations - np.outer(self.deviations @ self.about.normal, self.about.normal)
         white = v if self.about.root is None else v @ self.about.root
@@ -350,7 +353,7 @@ class Adversary:
 
     @cached_property
     def axes(self) -> tuple[Array, Array]:
-        """Standard errors per row, largest first, and the directions (n_coordinates, n_coordinates) they have, as rows.
+        """Standard errors from one row, largest first, and their directions as rows (n_coordinates, n_coordinates).
 
         The direction in which weights cease to sum to 1 comes last, with the error 0.
         """
@@ -361,20 +364,20 @@ class Adversary:
         order = np.r_[1 : len(normal), 0]  # the normal has the eigenvalue 0, the weakest comes next
         errors = np.zeros(len(normal))
         errors[:-1] = 1.0 / np.sqrt(values[1:])
-        # A sign that does not depend on the machine: the largest entry points upwards.
+        # LAPACK may give either sign: the largest entry is made positive.
         directions = vectors.T[order]
         largest = np.abs(directions).argmax(axis=1)
         return errors, directions * np.sign(directions[np.arange(len(order)), largest])[:, None]
 
     def sampling_error(self, rng: np.random.Generator, n_samples: float) -> Array:
-        """A draw of the error, in coordinates, that an honest estimate of so many rows might have."""
+        """A random error, in coordinates, that an honest estimate from so many rows might have."""
         white = rng.standard_normal((1, len(self.about.normal)))
         return self.inflation * self.about.errors(white)[0] / np.sqrt(n_samples)
 
     # -- what they send ---------------------------------------------------------------------------
 
     def mixture_at(self, coordinates: Array, inside: Array | None = None) -> Mixture:
-        """The mixture with these coordinates, or the nearest that is one on the way to ``inside`` (the origin)."""
+        """The mixture at coordinates, or the first one on the way from them to ``inside`` (default: the origin)."""
         family, base = self.family, np.zeros_like(coordinates) if inside is None else inside
         for step in SHRINKING ** np.arange(MOST_SHRINKINGS):
             found = family.from_coordinates(base + step * (coordinates - base), self.origin)
@@ -383,23 +386,23 @@ class Adversary:
         return self.mixture(*self.origin)
 
     def mixture(self, weights: Array, components: Components) -> Mixture:
-        """A mixture of the type and with the columns of the honest ones."""
+        """A mixture with the column names of the honest ones."""
         like = mixture_of(self.honest[0])
         return self.family.mixture(weights, components, like.feature_names)
 
     def send(self, mixtures: Sequence[Mixture]) -> list[LocalEstimate]:
-        """One message per bad machine, which in all else is its own estimate."""
+        """One estimate per bad source: its own, with another mixture."""
         return [replace(e, mixture=m) for e, m in zip(self.own, mixtures, strict=True)]
 
 
 def mixture_of(estimate: LocalEstimate) -> Mixture:
-    """Its mixture, which is there."""
+    """The mixture of an estimate that has one."""
     assert estimate.mixture is not None
     return estimate.mixture
 
 
 def message_of(estimate: LocalEstimate) -> dict[str, Any]:
-    """As it travels, with arrays that may be written to."""
+    """The estimate as a message between tasks, with writable arrays."""
     return {
         name: value.copy() if isinstance(value, np.ndarray) else value
         for name, value in estimate.to_arrays().items()

@@ -15,33 +15,35 @@ from dask_dfmr import checks
 KINDS = ("estimates", "messages", "rows")
 
 Effect = Callable[..., Any]
-"""What an attack does. Of estimates and messages: (adversary, strength) -> one message per bad machine; of rows:
-(rows, strength, shared, own), with two generators, that of all bad partitions and the partition's own -> rows."""
+"""The function of an attack.
+
+On estimates and messages: (adversary, strength) -> one message per bad source. On rows: (rows, strength, shared, own)
+-> rows, where ``shared`` is the generator of all bad partitions and ``own`` that of the partition."""
 
 
 @dataclass(frozen=True)
 class Attack:
-    """A named way in which machines go wrong.
+    """A named way in which sources go wrong.
 
     Attributes
     ----------
     name : str
     kind : {"estimates", "messages", "rows"}
-        What is corrupted: estimates, which stay valid ones; messages, which become malformed; rows, before
-        any fit.
+        What is corrupted: estimates, which stay valid; messages, which become malformed; or rows, before any fit.
     strength : float
-        Used where no other is given.
+        The default strength.
     grid : tuple of float
-        Strengths that an attacker who can try tries (``stress_test(..., search=True)``).
+        Strengths that are tried with ``stress_test(..., search=True)``.
     unit : str
-        What the strength means.
+        Unit and meaning of the strength.
     knows : str
-        What the attackers have to know.
+        What the attackers need to know.
     source : str
-        Where the attack comes from.
+        Publication or origin of the attack.
     gaussian_only : bool
-        Whether it speaks of means and covariances, and not of any family's parameters.
+        Whether it changes means or covariances, which other families do not have.
     effect : callable
+        The function of the attack.
     """
 
     name: str
@@ -56,12 +58,12 @@ class Attack:
 
     @property
     def adaptive(self) -> bool:
-        """Whether there is a strength to search for."""
+        """Whether there are several strengths to search."""
         return len(self.grid) > 1
 
     @property
     def description(self) -> str:
-        """What it does, in words."""
+        """The docstring of its function: what it does."""
         return cleandoc(self.effect.__doc__ or "")
 
     def __repr__(self) -> str:
@@ -75,7 +77,7 @@ ATTACKS: Mapping[str, Attack] = MappingProxyType(_catalogue)
 
 
 def describe() -> pd.DataFrame:
-    """All attacks as a table: one row per name, with the attributes of :class:`Attack` and what each does.
+    """All attacks as a table: one row per name, with the attributes of :class:`Attack`.
 
     Returns
     -------
@@ -100,12 +102,12 @@ def enter(
     *,
     strength: float = 1.0,
     grid: Sequence[float] = (),
-    unit: str = "none: it has one strength",
+    unit: str = "none, there is one strength",
     knows: str = "its own estimate",
     source: str,
     gaussian_only: bool = False,
 ) -> Callable[[Effect], Effect]:
-    """Enter a function into the catalogue; without a grid, its one strength is the grid."""
+    """Enter a function into the catalogue. By default the grid is the one strength."""
 
     def entered(effect: Effect) -> Effect:
         assert kind in KINDS
@@ -120,12 +122,12 @@ def enter(
 
 
 def find(attack: str | Attack, kinds: Sequence[str] = KINDS) -> Attack:
-    """The attack of this name.
+    """The attack of this name, which must be of one of these kinds.
 
     Raises
     ------
     ValueError
-        If there is none, or it is of another kind.
+        If there is no such attack, or it is of another kind.
     """
     if isinstance(attack, Attack):
         found = attack
@@ -135,6 +137,6 @@ def find(attack: str | Attack, kinds: Sequence[str] = KINDS) -> Attack:
     if found.kind not in kinds:
         raise ValueError(
             f"attack must be one on {' or '.join(kinds)}; {found.name!r} is one on {found.kind}. "
-            "Estimates and messages are corrupted by corrupt, rows by corrupt_rows and corrupt_partitions."
+            "Use corrupt for estimates and messages, and corrupt_rows or corrupt_partitions for rows."
         )
     return found

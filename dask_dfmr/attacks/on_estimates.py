@@ -1,8 +1,8 @@
-"""What bad machines send: estimates that are valid mixtures, and wrong.
+"""Attacks by estimates that are valid mixtures, and wrong.
 
-Every function takes the adversary and a strength and gives one estimate per bad machine. Coordinates are those of
-``Family.coordinates`` about the reduction of the honest estimates, in which rows with known components would have
-the identity as their information; "sd" without more is the standard deviation of an honest estimate.
+Every function takes the adversary and a strength, and returns one estimate per bad source. Coordinates are those of
+``Family.coordinates`` about the reduction of the honest estimates. In them, rows with known components would have the
+identity as their information. In units, "sd" alone is the standard deviation of an honest estimate.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from dask_dfmr.mixtures.gaussian import Mixture
 PAPER = "Zhang, Tan & Chen, JRSS-B 2026, section 5"
 
 FARTHEST_SHIFT = 100.0
-"""A component is moved by no more than so many of its own standard deviations."""
+"""Largest shift of a component, in its own standard deviations."""
 
 BISECTIONS = 40
 
 CLIQUE_JITTER, GROUP_JITTER = 0.05, 0.2
-"""How far members of a clique, and of a tight group, are apart, in sd."""
+"""Distance of the members of a clique and of a tight group, in sd."""
 
-MOST_GROUPS = 4
+MOST_TIGHT_GROUPS = 4
 
 RADII = (0.6, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.6)
 """Strengths of the attacks at the radius."""
@@ -39,7 +39,7 @@ RADII = (0.6, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.6)
 
 
 def _chosen_components(adversary: Adversary, by_component: bool) -> list[list[int]]:
-    """Which components each bad machine spoils: all, or one that it draws."""
+    """The components that each bad source changes: all, or one that it draws."""
     n_components = len(adversary.origin[0])
     if not by_component:
         return [list(range(n_components))] * len(adversary.own)
@@ -77,12 +77,12 @@ def mean(adversary: Adversary, strength: float) -> list[LocalEstimate]:
     gaussian_only=True,
 )
 def mean_component(adversary: Adversary, strength: float) -> list[LocalEstimate]:
-    """The mean of one component, drawn by each machine, is replaced by a draw from N(0, strength^2 I)."""
+    """The mean of one component, drawn by each source, is replaced by a draw from N(0, strength^2 I)."""
     return _means(adversary, strength, by_component=True)
 
 
 def _covariances(adversary: Adversary, strength: float, by_component: bool) -> list[LocalEstimate]:
-    """Tied covariances are one matrix, so all components get it; others get its diagonal or its mean."""
+    """Tied covariances are one matrix, which all components share. Diagonal and spherical ones get part of the draw."""
     chosen = _chosen_components(adversary, by_component)
     sent = []
     for e, rng, which in zip(adversary.own, adversary.own_rngs(), chosen, strict=True):
@@ -123,7 +123,7 @@ def covariance(adversary: Adversary, strength: float) -> list[LocalEstimate]:
     gaussian_only=True,
 )
 def covariance_component(adversary: Adversary, strength: float) -> list[LocalEstimate]:
-    """To the covariance of one component, drawn by each machine, d^-2 B B^T is added."""
+    """To the covariance of one component, drawn by each source, d^-2 B B^T is added."""
     return _covariances(adversary, strength, by_component=True)
 
 
@@ -155,7 +155,7 @@ def weight(adversary: Adversary, strength: float) -> list[LocalEstimate]:
     source=PAPER,
 )
 def weight_component(adversary: Adversary, strength: float) -> list[LocalEstimate]:
-    """The weight of one component, drawn by each machine, is replaced by its weight in a draw as for ``weight``.
+    """The weight of one component, drawn by each source, is replaced by its weight in a draw as for ``weight``.
 
     The others share the rest as before.
     """
@@ -166,7 +166,7 @@ def weight_component(adversary: Adversary, strength: float) -> list[LocalEstimat
         drawn = rng.dirichlet(rng.integers(10, 21, size=len(weights)).astype(float))
         new = (1.0 - share) * weights[k] + share * drawn[k]
         rest = weights.sum() - weights[k]
-        if rest > 0:  # one that is all of its mixture keeps its weight
+        if rest > 0:  # a component that is the whole mixture keeps its weight
             weights *= (1.0 - new) / rest
             weights[k] = new
         sent.append(_with_weights(e, weights))
@@ -190,8 +190,8 @@ def sign_flip(adversary: Adversary, strength: float) -> list[LocalEstimate]:
 def alie_z(n_estimates: int, n_bad: int) -> float:
     """The largest shift, in sd, at which enough honest estimates lie farther out than the bad ones.
 
-    Baruch et al. (2019): with n machines, b of them bad, the bad ones need s = floor(n / 2 + 1) - b supporters
-    to look like a majority.
+    Baruch et al. (2019): with n sources, b of them bad, the bad ones need s = floor(n / 2 + 1) - b supporters to appear
+    as a majority.
     """
     supporters = n_estimates // 2 + 1 - n_bad
     honest = n_estimates - n_bad
@@ -224,7 +224,7 @@ def alie(adversary: Adversary, strength: float) -> list[LocalEstimate]:
 def ipm(adversary: Adversary, strength: float) -> list[LocalEstimate]:
     """All send start - strength * (honest mean - start): an update against the honest one.
 
-    One round of estimates has no common iterate; the first bad machine's own estimate stands in for it.
+    One round of estimates has no common iterate. The first bad source's own estimate replaces it.
     """
     start = adversary.coordinates_of(adversary.own[0])
     sent = adversary.mixture_at(start - strength * (adversary.mean - start), start)
@@ -234,7 +234,7 @@ def ipm(adversary: Adversary, strength: float) -> list[LocalEstimate]:
 def _as_near_as(
     adversary: Adversary, radii: float, messages: Callable[[float], list[Mixture]], most: float
 ) -> list[Mixture]:
-    """The messages of the largest step, up to ``most``, half of which lie within so many radii of the honest center."""
+    """The messages of the largest step, at most ``most``, half of which lie within ``radii`` of the honest center."""
     limit = radii * adversary.radius
 
     def near(step: float) -> bool:
@@ -257,7 +257,7 @@ def _as_near_as(
     source="Shejwalkar & Houmansadr, NDSS 2021 (min-max, the sd as direction); at a radius in L2",
 )
 def min_max(adversary: Adversary, strength: float) -> list[LocalEstimate]:
-    """All send the same: from the honest mean along minus the sd, as far as the distance allows."""
+    """All send one point, from the honest mean along minus the sd, as far as the distance allows."""
 
     def messages(step: float) -> list[Mixture]:
         return [adversary.mixture_at(adversary.mean - step * adversary.sd, adversary.mean)]
@@ -266,7 +266,7 @@ def min_max(adversary: Adversary, strength: float) -> list[LocalEstimate]:
     return adversary.send([sent] * len(adversary.own))
 
 
-def _least_seen_component(adversary: Adversary) -> int:
+def _least_visible_component(adversary: Adversary) -> int:
     """The component with the smallest part w |phi| of the density's norm."""
     weights, components = adversary.origin
     each = Stack(np.ones((len(weights), 1)), tuple(p[:, None] for p in components))
@@ -278,7 +278,7 @@ def _least_seen_component(adversary: Adversary) -> int:
 def _location_shift(adversary: Adversary, k: int, direction: Array) -> Array:
     """Coordinates of component k one of its own standard deviations away.
 
-    A component's coordinates are its weight, its location (one number per column), and what else it has.
+    A component's coordinates are its weight, its location (one number per column), and its other parameters.
     """
     weights, components = adversary.origin
     owners = adversary.family.coordinate_owners(components)
@@ -295,7 +295,7 @@ def _one_component_at_radius(
     direction = adversary.shared_rng().standard_normal(
         adversary.family.n_features(adversary.origin[1])
     )
-    shift = _location_shift(adversary, _least_seen_component(adversary), direction)
+    shift = _location_shift(adversary, _least_visible_component(adversary), direction)
     if noise == 0:
         starts = [adversary.mean]
     else:
@@ -322,9 +322,9 @@ _MIN_MAX_COMPONENT = "Shejwalkar & Houmansadr, NDSS 2021 (min-max), along one co
     source=_MIN_MAX_COMPONENT,
 )
 def min_max_component(adversary: Adversary, strength: float) -> list[LocalEstimate]:
-    """All send the honest mean with the component that L2 sees least moved as far as the distance allows.
+    """All send the honest mean with the component that L2 weighs least moved as far as the distance allows.
 
-    In one direction that is drawn; by at most 100 of the component's own standard deviations.
+    The direction is drawn. The shift is at most 100 of the component's own standard deviations.
     """
     return _one_component_at_radius(adversary, strength, 0.0)
 
@@ -376,7 +376,7 @@ def mimic(adversary: Adversary, strength: float) -> list[LocalEstimate]:
     source="this project: a clique near the center has the smallest median, and becomes the center",
 )
 def clique(adversary: Adversary, strength: float) -> list[LocalEstimate]:
-    """All sit around one point, the honest mean plus so many sd in every coordinate, signs drawn, and .05 sd apart."""
+    """All lie around one point, the honest mean plus so many sd in every coordinate, signs drawn, and .05 sd apart."""
     signs = adversary.shared_rng().choice([-1.0, 1.0], size=len(adversary.mean))
     point = adversary.mean + strength * signs * adversary.sd
     return adversary.send(
@@ -400,7 +400,7 @@ def clique(adversary: Adversary, strength: float) -> list[LocalEstimate]:
 def tight_groups(adversary: Adversary, strength: float) -> list[LocalEstimate]:
     """Up to four groups of two or more, each along its own one of the weakest Fisher axes, members .2 sd apart."""
     errors, axes = adversary.axes
-    n_groups = int(np.clip(len(adversary.own) // 2, 1, min(MOST_GROUPS, len(errors) - 1)))
+    n_groups = int(np.clip(len(adversary.own) // 2, 1, min(MOST_TIGHT_GROUPS, len(errors) - 1)))
     length = strength * np.sqrt(adversary.n_parameters) * adversary.inflation
     sent = []
     for i, (e, rng) in enumerate(zip(adversary.own, adversary.own_rngs(), strict=True)):
@@ -417,10 +417,10 @@ def tight_groups(adversary: Adversary, strength: float) -> list[LocalEstimate]:
     grid=(1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 9.0, 13.0, 20.0),
     unit="sd of an honest estimate along the weakest axis",
     knows="the honest estimates and the Fisher information",
-    source="this project: honest in every direction but the one in which rows say least",
+    source="this project: honest in every direction but the one with the least information",
 )
 def shadow(adversary: Adversary, strength: float) -> list[LocalEstimate]:
-    """Every one sends its own honest estimate, shifted along the weakest axis of the Fisher information."""
+    """Each sends its own honest estimate, shifted along the weakest axis of the Fisher information."""
     errors, axes = adversary.axes
     shift = strength * adversary.inflation * errors[0] * axes[0]
     sent = []
@@ -439,7 +439,7 @@ def shadow(adversary: Adversary, strength: float) -> list[LocalEstimate]:
     source="this project: a wide component hardly enters the integral of a squared difference",
 )
 def blind_spot(adversary: Adversary, strength: float) -> list[LocalEstimate]:
-    """Every one sends its own honest estimate with the widest component moved, all in one direction that is drawn."""
+    """Each sends its own honest estimate with the widest component moved, all in one direction that is drawn."""
     components = adversary.origin[1]
     each = Stack(np.ones((len(components[0]), 1)), tuple(p[:, None] for p in components))
     widest = int(log_self_products(adversary.family, each).argmin())
@@ -481,7 +481,7 @@ def _spike(adversary: Adversary, strength: float) -> list[LocalEstimate]:
     gaussian_only=True,
 )
 def spike(adversary: Adversary, strength: float) -> list[LocalEstimate]:
-    """One component, drawn by each machine, gets the covariance strength * I; tied ones are shared by all."""
+    """One component, drawn by each source, gets the covariance strength * I; tied ones are shared by all."""
     return _spike(adversary, strength)
 
 
@@ -493,17 +493,17 @@ def spike(adversary: Adversary, strength: float) -> list[LocalEstimate]:
     gaussian_only=True,
 )
 def needle(adversary: Adversary, strength: float) -> list[LocalEstimate]:
-    """As ``spike``, so narrow that with the largest norm as unit all distances between the others would be 0."""
+    """As ``spike``, so narrow that in units of its norm all distances between the other estimates would be 0."""
     return _spike(adversary, strength)
 
 
 @enter(
     "duplicate",
-    knows="another machine's estimate",
+    knows="another source's estimate",
     source="this project: a file was copied, or read twice",
 )
 def duplicate(adversary: Adversary, strength: float) -> list[LocalEstimate]:
-    """Every one sends a copy of an honest estimate that it draws."""
+    """Each sends a copy of an honest estimate that it draws."""
     return adversary.send(
         [
             mixture_of(adversary.honest[rng.integers(len(adversary.honest))])
@@ -520,7 +520,7 @@ def duplicate(adversary: Adversary, strength: float) -> list[LocalEstimate]:
     source="this project: an estimate's weight in the reduction is its number of rows",
 )
 def inflated_rows(adversary: Adversary, strength: float) -> list[LocalEstimate]:
-    """Every one sends its own honest estimate, and claims so many times the rows."""
+    """Each sends its own honest estimate, and claims so many times the rows."""
     return [
         replace(e, n_samples=int(min(max(1.0, e.n_samples * strength), MAX_ROWS // 2)))
         for e in adversary.own

@@ -1,6 +1,6 @@
-"""What broken or hostile senders send: messages that are no estimates. All of them must be refused, with a reason.
+"""Attacks by messages that are not valid estimates, from broken or hostile senders. All must be refused with a reason.
 
-Where there are several ways to be wrong, the bad machines take turns with them.
+If an attack has several ways to be wrong, the bad sources take turns with them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dask_dfmr.mixtures.family import take
 
 Message = dict[str, Any]
 
-HERE = "this project: what a broken or hostile sender might send"
+MESSAGE_ORIGIN = "this project: what a broken or hostile sender might send"
 
 
 def _arrays(message: Message) -> list[str]:
@@ -25,7 +25,7 @@ def _arrays(message: Message) -> list[str]:
 
 
 def _in_turn(adversary: Adversary, ways: Sequence[Callable[[Message], Message]]) -> list[Message]:
-    """The messages of the bad machines, each wrong in the next way."""
+    """The messages of the bad sources, each wrong in the next way."""
     return [ways[i % len(ways)](message_of(e)) for i, e in enumerate(adversary.own)]
 
 
@@ -41,21 +41,21 @@ def _each_array(adversary: Adversary, value: float) -> list[Callable[[Message], 
     return [_with_value(name, value) for name in _arrays(message_of(adversary.honest[0]))]
 
 
-@enter("nan", "messages", source=HERE)
+@enter("nan", "messages", source=MESSAGE_ORIGIN)
 def nan(adversary: Adversary, strength: float) -> list[Message]:
     """One number is NaN: in the weights, the means, the covariances, in turn."""
     return _in_turn(adversary, _each_array(adversary, np.nan))
 
 
-@enter("infinity", "messages", source=HERE)
+@enter("infinity", "messages", source=MESSAGE_ORIGIN)
 def infinity(adversary: Adversary, strength: float) -> list[Message]:
     """One number is infinite: in the weights, the means, the covariances, in turn."""
     return _in_turn(adversary, _each_array(adversary, np.inf))
 
 
-@enter("wrong_n_components", "messages", source=HERE)
+@enter("wrong_n_components", "messages", source=MESSAGE_ORIGIN)
 def wrong_n_components(adversary: Adversary, strength: float) -> list[Message]:
-    """A valid mixture with one component more: its first one is there twice."""
+    """A valid mixture with one component more: the first one is repeated."""
     sent = []
     for e in adversary.own:
         mixture = mixture_of(e)
@@ -69,7 +69,7 @@ def wrong_n_components(adversary: Adversary, strength: float) -> list[Message]:
     return sent
 
 
-@enter("wrong_n_features", "messages", source=HERE, gaussian_only=True)
+@enter("wrong_n_features", "messages", source=MESSAGE_ORIGIN, gaussian_only=True)
 def wrong_n_features(adversary: Adversary, strength: float) -> list[Message]:
     """A valid mixture with one column more."""
     sent = []
@@ -89,7 +89,7 @@ def wrong_n_features(adversary: Adversary, strength: float) -> list[Message]:
     return sent
 
 
-@enter("negative_weights", "messages", source=HERE)
+@enter("negative_weights", "messages", source=MESSAGE_ORIGIN)
 def negative_weights(adversary: Adversary, strength: float) -> list[Message]:
     """The sum of the weights is 1, the first one is -0.5."""
     return [
@@ -99,7 +99,7 @@ def negative_weights(adversary: Adversary, strength: float) -> list[Message]:
     ]
 
 
-@enter("wrong_weight_sum", "messages", source=HERE)
+@enter("wrong_weight_sum", "messages", source=MESSAGE_ORIGIN)
 def wrong_weight_sum(adversary: Adversary, strength: float) -> list[Message]:
     """The weights are all zero, or sum to 2, or are too large to be summed."""
 
@@ -109,7 +109,7 @@ def wrong_weight_sum(adversary: Adversary, strength: float) -> list[Message]:
     return _in_turn(adversary, [times(0.0), times(2.0), times(1.7e308)])
 
 
-@enter("asymmetric", "messages", source=HERE, gaussian_only=True)
+@enter("asymmetric", "messages", source=MESSAGE_ORIGIN, gaussian_only=True)
 def asymmetric(adversary: Adversary, strength: float) -> list[Message]:
     """Covariances, of "full" and "tied" mixtures in two columns or more, have an upper half unlike the lower one."""
     _need_matrices(adversary, "asymmetric")
@@ -131,7 +131,7 @@ def _need_matrices(adversary: Adversary, name: str) -> None:
         )
 
 
-@enter("indefinite", "messages", source=HERE, gaussian_only=True)
+@enter("indefinite", "messages", source=MESSAGE_ORIGIN, gaussian_only=True)
 def indefinite(adversary: Adversary, strength: float) -> list[Message]:
     """The smallest eigenvalue, or variance, of every covariance has the opposite sign."""
     sent = []
@@ -148,7 +148,7 @@ def indefinite(adversary: Adversary, strength: float) -> list[Message]:
     return sent
 
 
-@enter("ill_conditioned", "messages", source=HERE, gaussian_only=True)
+@enter("ill_conditioned", "messages", source=MESSAGE_ORIGIN, gaussian_only=True)
 def ill_conditioned(adversary: Adversary, strength: float) -> list[Message]:
     """Covariances are singular to rounding: columns correlated by 1 - 1e-16, or variances of 1e-300."""
     sent = []
@@ -166,9 +166,9 @@ def ill_conditioned(adversary: Adversary, strength: float) -> list[Message]:
     return sent
 
 
-@enter("wrong_dtype", "messages", source=HERE)
+@enter("wrong_dtype", "messages", source=MESSAGE_ORIGIN)
 def wrong_dtype(adversary: Adversary, strength: float) -> list[Message]:
-    """Weights are complex, strings that are no numbers, objects, dates, or missing, in turn."""
+    """Weights are complex, texts, objects, dates, or missing, in turn."""
 
     def cast(change: Callable[[Any], Any]) -> Callable[[Message], Message]:
         return lambda message: message | {"weights": change(message["weights"])}
@@ -187,9 +187,9 @@ def wrong_dtype(adversary: Adversary, strength: float) -> list[Message]:
     )
 
 
-@enter("wrong_shape", "messages", source=HERE)
+@enter("wrong_shape", "messages", source=MESSAGE_ORIGIN)
 def wrong_shape(adversary: Adversary, strength: float) -> list[Message]:
-    """Arrays are a number, have an axis too many, are ragged, empty, or of unlike lengths, in turn."""
+    """Arrays are a number, have one axis more, are ragged, empty, or of different lengths, in turn."""
 
     def reshaped(change: Callable[[Any], Any]) -> Callable[[Message], Message]:
         def way(message: Message) -> Message:
@@ -214,9 +214,9 @@ def wrong_shape(adversary: Adversary, strength: float) -> list[Message]:
 ABSURD_ROWS: tuple[Any, ...] = (0, -5, 1.5, np.nan, np.inf, 2**70, 10**400, "5000", None, 1j)
 
 
-@enter("absurd_rows", "messages", source=HERE)
+@enter("absurd_rows", "messages", source=MESSAGE_ORIGIN)
 def absurd_rows(adversary: Adversary, strength: float) -> list[Message]:
-    """The row count is none: zero, negative, broken, NaN, infinite, above 2**62, text, missing, complex, in turn."""
+    """The row count is zero, negative, fractional, NaN, infinite, above 2**62, text, missing, or complex, in turn."""
 
     def claim(count: Any) -> Callable[[Message], Message]:
         return lambda message: message | {"n_samples": count}
@@ -224,7 +224,7 @@ def absurd_rows(adversary: Adversary, strength: float) -> list[Message]:
     return _in_turn(adversary, [claim(count) for count in ABSURD_ROWS])
 
 
-@enter("wrong_fields", "messages", source=HERE)
+@enter("wrong_fields", "messages", source=MESSAGE_ORIGIN)
 def wrong_fields(adversary: Adversary, strength: float) -> list[Message]:
     """Fields are missing, unknown, or contradict each other, in turn."""
 
@@ -246,22 +246,22 @@ def wrong_fields(adversary: Adversary, strength: float) -> list[Message]:
     )
 
 
-@enter("wrong_details", "messages", source=HERE)
+@enter("wrong_details", "messages", source=MESSAGE_ORIGIN)
 def wrong_details(adversary: Adversary, strength: float) -> list[Message]:
-    """What goes into reports and files is of another type: arrays, objects, complex or negative numbers, in turn."""
+    """Details for reports and files have another type: arrays, objects, complex or negative numbers, in turn."""
 
-    def saying(**details: Any) -> Callable[[Message], Message]:
+    def with_details(**details: Any) -> Callable[[Message], Message]:
         return lambda message: message | details
 
     return _in_turn(
         adversary,
         [
-            saying(reason=np.ones(3)),
-            saying(partition=1j),
-            saying(source=object()),
-            saying(n_omitted="many"),
-            saying(n_iter=-1),
-            saying(log_likelihood=[1.0]),
-            saying(start=b"pilot"),
+            with_details(reason=np.ones(3)),
+            with_details(partition=1j),
+            with_details(source=object()),
+            with_details(n_omitted="many"),
+            with_details(n_iter=-1),
+            with_details(log_likelihood=[1.0]),
+            with_details(start=b"pilot"),
         ],
     )

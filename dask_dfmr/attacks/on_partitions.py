@@ -1,4 +1,4 @@
-"""A collection with bad partitions, as lazy as it came."""
+"""Corrupts the rows of some partitions of a collection, lazily."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dask_dfmr.seeds import ATTACKED, SeedLike, seed_sequence, stream
 
 
 class CorruptedPartitions(NamedTuple):
-    """A collection, and which of its partitions are bad, as bools of shape (n_partitions,)."""
+    """A collection of which some partitions are bad: ``data``, and ``is_bad`` of shape (n_partitions,)."""
 
     data: Any
     is_bad: NDArray[np.bool_]
@@ -34,12 +34,12 @@ def corrupt_partitions(
     strength: float | None = None,
     columns: Sequence[Hashable] | None = None,
 ) -> CorruptedPartitions:
-    """Spoil the rows of some partitions. Nothing is read or computed here.
+    """Corrupt the rows of some partitions. Nothing is read or computed here.
 
     Parameters
     ----------
     X : dask DataFrame, dask Array, list of Delayed, or list of pandas DataFrames or arrays
-        Every partition (chunk of rows, entry) is a machine. A dask Array must not be cut along its columns.
+        Every partition (chunk of rows, entry) is a source. A dask Array must have one chunk of columns.
     attack : str or Attack
         A name in ``ATTACKS`` of the kind "rows".
     rate : float
@@ -51,14 +51,14 @@ def corrupt_partitions(
     Returns
     -------
     CorruptedPartitions
-        ``(data, is_bad)``; ``data`` is of the type that came. Good partitions are not touched.
+        ``(data, is_bad)``; ``data`` is of the type of ``X``. Good partitions are the same objects.
 
     Raises
     ------
     TypeError
-        If ``X`` is none of these.
+        If ``X`` has another type.
     ValueError
-        If there is no such attack, or the rate is no share.
+        If there is no such attack, the rate is out of range, or a dask Array has several chunks of columns.
     """
     found = find(attack, ("rows",))
     check_rate(rate)
@@ -69,21 +69,23 @@ def corrupt_partitions(
     is_bad[order[: n_bad(rate, n)]] = True
     options: dict[str, Any] = {"strength": strength, "columns": columns, "random_state": seed}
 
-    def spoil(part: Any, i: int) -> Any:
+    def corrupted(part: Any, i: int) -> Any:
         arguments = (part, found)
         if isinstance(part, Delayed):
             return dask.delayed(corrupt_rows, pure=True)(*arguments, partition=i, **options)
         return corrupt_rows(*arguments, partition=i, **options)
 
     if isinstance(X, dd.DataFrame):
-        parts = [spoil(p, i) if is_bad[i] else p for i, p in enumerate(X.to_delayed())]
-        # Spoiled rows keep their index, or the first part of it.
+        parts = [corrupted(p, i) if is_bad[i] else p for i, p in enumerate(X.to_delayed())]
+        # Corrupted rows keep their index, or the first part of it, so that the divisions hold.
         return CorruptedPartitions(
             dd.from_delayed(parts, meta=X._meta, divisions=X.divisions, verify_meta=False), is_bad
         )
     if isinstance(X, da.Array):
-        return CorruptedPartitions(_array(X, spoil, is_bad), is_bad)
-    return CorruptedPartitions([spoil(p, i) if is_bad[i] else p for i, p in enumerate(X)], is_bad)
+        return CorruptedPartitions(_array(X, corrupted, is_bad), is_bad)
+    return CorruptedPartitions(
+        [corrupted(p, i) if is_bad[i] else p for i, p in enumerate(X)], is_bad
+    )
 
 
 def _n_partitions(X: Any) -> int:
@@ -98,13 +100,13 @@ def _n_partitions(X: Any) -> int:
     if isinstance(X, Sequence) and not isinstance(X, (str, bytes)) and len(X):
         return len(X)
     raise TypeError(
-        "X must be a dask DataFrame, a dask Array, or a list of Delayed, frames or arrays, one per machine; "
+        "X must be a dask DataFrame, a dask Array, or a list of Delayed, frames or arrays, one per source; "
         f"got {type(X).__name__}."
     )
 
 
-def _array(X: da.Array, spoil: Any, is_bad: NDArray[np.bool_]) -> da.Array:
-    """Chunks whose number of rows an attack may change: what it is then is not known before it is computed."""
+def _array(X: da.Array, corrupted: Any, is_bad: NDArray[np.bool_]) -> da.Array:
+    """The array with bad chunks of unknown length, since an attack may remove rows."""
     blocks = X.to_delayed().ravel()
     pieces = []
     for i, bad in enumerate(is_bad):
@@ -112,5 +114,5 @@ def _array(X: da.Array, spoil: Any, is_bad: NDArray[np.bool_]) -> da.Array:
             pieces.append(X.blocks[i])
             continue
         shape = (np.nan, X.shape[1])
-        pieces.append(da.from_delayed(spoil(blocks[i], i), shape=shape, meta=X._meta))
+        pieces.append(da.from_delayed(corrupted(blocks[i], i), shape=shape, meta=X._meta))
     return da.concatenate(pieces, axis=0, allow_unknown_chunksizes=True)

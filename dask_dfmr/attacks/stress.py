@@ -1,4 +1,4 @@
-"""``stress_test``: what an attack does to the aggregation of a user's own data, against the share of bad machines."""
+"""``stress_test``: the error of each method under an attack, against the share of bad sources, on a user's own data."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dask_dfmr import checks
-from dask_dfmr.aggregation.plan import aggregate
-from dask_dfmr.aggregation.result import METHODS, Aggregate
+from dask_dfmr.aggregation.options import METHODS, PAPER_RHO
 from dask_dfmr.attacks.adversary import Adversary, check_rate, mixture_of, recruit
 from dask_dfmr.attacks.catalogue import Attack, find
 from dask_dfmr.attacks.on_partitions import corrupt_partitions
@@ -22,6 +21,7 @@ from dask_dfmr.exceptions import AggregationError
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.mixtures.metrics import mixing_distance
+from dask_dfmr.results import Aggregate, aggregate
 from dask_dfmr.seeds import SeedLike, seed_sequence, stream
 
 if TYPE_CHECKING:
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 RATES = (0.0, 0.1, 0.2, 0.3, 0.4)
 
 BREAKDOWN_AT = 2.0
-"""An error of so many times the yardstick is called a breakdown."""
+"""An error above this is called a breakdown."""
 
 MOST_HONEST = 32
-"""So many honest estimates show how far a single one is from all of them together."""
+"""Honest estimates, at most, whose distances to the oracle give the unit of errors."""
 
-COLUMNS = (
+STRESS_COLUMNS = (
     "rate",
     "repeat",
     "method",
@@ -51,32 +51,29 @@ COLUMNS = (
 
 
 def default_methods() -> dict[str, dict[str, Any]]:
-    """All that ``aggregate`` offers, by name: its methods, the paper's rho, and the filter by component."""
-    methods: dict[str, dict[str, Any]] = {
-        "dfmr": {},
-        "dfmr, rho=1.3": {"rho": 1.3},
-        "weights": {"heterogeneity": "weights"},
-    }
+    """Options of :func:`aggregate` by name: all its methods, and "dfmr" with the paper's rho."""
+    methods: dict[str, dict[str, Any]] = {"dfmr": {}, "dfmr, rho=1.3": {"rho": PAPER_RHO}}
     return methods | {name: {"method": name} for name in METHODS if name not in methods}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class StressTest:
-    """What an attack did, method by method and rate by rate.
+    """The errors of several methods under an attack, at several rates.
 
     Attributes
     ----------
     attack : Attack
     table : pandas.DataFrame
-        One row per rate, repeat and method: ``strength`` (the worst one, if it was searched for);
-        ``error``, in units of the yardstick; ``w1_to_oracle``, the mixing distance between the result and
-        the reduction of exactly the honest machines; ``truth_ratio``, the result's mixing distance to
-        the truth over that of the oracle (NaN where no truth was given); ``honest_kept`` and ``bad_kept``,
-        shares of the honest and of the bad machines that were kept (NaN where there are none);
-        ``warned``, names of the warnings' categories; ``raised``, the error's name and message, or "".
+        One row per rate, repeat and method, with the columns ``strength`` (the worst one, with ``search=True``);
+        ``error``, in the unit ``yardstick``; ``w1_to_oracle``, the mixing distance (W1) between the result and the
+        oracle, which is the reduction of exactly the honest sources; ``truth_ratio``, the result's mixing distance to
+        the truth over the oracle's (NaN without ``truth=``); ``honest_kept`` and ``bad_kept``, shares of the honest and
+        of the bad sources that were kept (NaN if there are none); ``warned``, names of the warnings' categories;
+        ``raised``, name and message of the error, or "".
     yardstick : str
-        What ``error`` is measured in.
+        Unit of ``error`` in words.
     breakdown_at : float
+        An error above this is a breakdown.
     """
 
     attack: Attack
@@ -86,10 +83,7 @@ class StressTest:
 
     @property
     def curve(self) -> pd.DataFrame:
-        """Mean error over repeats: one row per rate, one column per method.
-
-        Infinite where there was no result in one of them.
-        """
+        """Mean error over repeats, one row per rate and one column per method; infinite if a repeat had no result."""
         error = self.table["error"].where(self.table["raised"] == "", np.inf)
         table = self.table.assign(error=error)
         order = list(dict.fromkeys(self.table["method"]))
@@ -97,7 +91,7 @@ class StressTest:
 
     @property
     def breakdown(self) -> pd.Series:
-        """Per method the lowest rate at which the mean error exceeds ``breakdown_at``; NaN where none does."""
+        """The lowest rate at which the mean error of each method exceeds ``breakdown_at``; NaN if there is none."""
         curve = self.curve
         broken = curve > self.breakdown_at
         return pd.Series(
@@ -113,7 +107,7 @@ class StressTest:
         return f"StressTest({self.attack.name!r}, breakdown at {rates})"
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Error against the share of bad machines, a line per method, on a logarithmic scale.
+        """Plot the error against the share of bad sources, one line per method, on a logarithmic scale.
 
         Parameters
         ----------
@@ -142,7 +136,7 @@ class StressTest:
             ax.plot(shown.index, shown, marker="o", label=str(method))
         ax.axhline(self.breakdown_at, color="0.6", linestyle="--", zorder=0)
         ax.set(
-            xlabel="share of bad machines",
+            xlabel="share of bad sources",
             ylabel=f"error / {self.yardstick}",
             title=self.attack.name,
             yscale="log",
@@ -165,72 +159,74 @@ def stress_test(
     random_state: SeedLike = None,
     **fit: Any,
 ) -> StressTest:
-    """Spoil a growing share of machines, and compare what each method makes of it with the honest ones alone.
+    """Corrupt a growing share of sources, and compare each method's result with that of the honest ones alone.
 
     Parameters
     ----------
     data : sequence of LocalEstimate, or a collection
-        Estimates of machines that are taken for honest (``GaussianMixture(...).fit(X).estimates_``), or what
-        :class:`GaussianMixture` fits. Attacks on rows take a collection as :func:`corrupt_partitions` does, and
-        fit it again at every rate, end to end; others are fitted once.
+        Estimates that are taken for honest (``GaussianMixture(...).fit(X).estimates_``), or a collection as
+        :meth:`GaussianMixture.fit` takes it. Attacks on rows need a collection as :func:`corrupt_partitions` takes it,
+        which is fitted again at every rate. For other attacks it is fitted once.
     attack : str or Attack
     rates : sequence of float, or one, default (0, .1, .2, .3, .4)
-        Shares of bad machines.
+        Shares of bad sources.
     methods : mapping of str to dict, or sequence of str, optional
-        Names and the options of :func:`aggregate` behind them, or names of the default ones: "dfmr",
-        "dfmr, rho=1.3", "weights" (``heterogeneity="weights"``), and the other values of ``method``.
-        All of those by default.
+        Options of :func:`aggregate` by name, or names of :func:`default_methods`: "dfmr", "dfmr, rho=1.3", and the
+        other values of ``method``. All of these by default.
     strength : float, optional
         The attack's own by default.
     search : bool, default False
-        Let the attack try its whole grid against each method, and show the strength with the largest error.
+        Try all strengths of the attack's grid against each method, and report the one with the largest error.
     truth : Mixture, optional
-        Where it is known, errors are measured to it.
+        The true mixture, if it is known. Errors are then relative to it.
     n_repeats : int, default 1
-        How often bad machines are drawn.
+        How often bad sources are drawn.
     breakdown_at : float, default 2
         An error above this is a breakdown.
     random_state : int, RandomState, Generator, SeedSequence or None, default None
     **fit
-        Parameters of :class:`GaussianMixture`, where ``data`` is a collection: ``n_components=3`` and so on. Those of
-        the aggregation come from ``methods``.
+        If ``data`` is a collection: parameters of :class:`GaussianMixture`, like ``n_components=3``. Those of the
+        aggregation come from ``methods``.
 
     Returns
     -------
     StressTest
-        ``error`` is in units of a yardstick: with ``truth``, the oracle's distance to it; without, the median
-        distance of a single honest estimate to the oracle, so that 1 is an answer no better than one machine's.
+        With ``truth``, ``error`` is the result's mixing distance to it, in units of the oracle's. Without, it is the
+        mixing distance to the oracle, in units of the median distance of a single honest estimate to the oracle: an
+        error of 1 is a result no better than that of one source.
 
     Raises
     ------
     ValueError
         If an argument is out of range, there is no such attack or method, or the attack does not fit the data.
     AggregationError
-        If the honest machines have no usable estimate.
+        If no honest source has a usable estimate.
     """
     found = find(attack)
     rates = [rates] if isinstance(rates, (int, float)) else list(rates)
     for rate in rates:
         check_rate(rate)
     if not rates:
-        raise ValueError("rates must hold at least one share of bad machines; got none.")
+        raise ValueError("rates must hold at least one share of bad sources; got none.")
     checks.integer("n_repeats", n_repeats, 1)
     checks.number("breakdown_at", breakdown_at)
     chosen = _methods(methods)
     seed = seed_sequence(random_state)
-    source = _source(data, found, fit, seed)
+    make_case = _case_maker(data, found, fit, seed)
     strengths = _strengths(found, strength, search)
     rows = []
     for repeat in range(n_repeats):
         for rate in rates:
-            case = source(rate, stream(seed, repeat), strengths)
+            case = make_case(rate, stream(seed, repeat), strengths)
             rows += [
                 {"rate": float(rate), "repeat": repeat, "method": name}
                 | _worst(case, found, options, truth)
                 for name, options in chosen.items()
             ]
-    yardstick = "the oracle's" if truth is not None else "a single machine's"
-    return StressTest(found, pd.DataFrame(rows, columns=COLUMNS), yardstick, float(breakdown_at))
+    yardstick = "the oracle's" if truth is not None else "a single source's"
+    return StressTest(
+        found, pd.DataFrame(rows, columns=STRESS_COLUMNS), yardstick, float(breakdown_at)
+    )
 
 
 def _methods(
@@ -255,7 +251,7 @@ def _strengths(attack: Attack, strength: float | None, search: bool) -> tuple[fl
     checks.one_of("search", search, (True, False))
     if search and strength is not None:
         raise ValueError(
-            f"strength must not be given where search=True looks for it; got {strength!r}."
+            f"strength must not be given with search=True, which searches for it; got {strength!r}."
         )
     if search:
         return attack.grid
@@ -268,11 +264,15 @@ def _strengths(attack: Attack, strength: float | None, search: bool) -> tuple[fl
 
 
 Sent = list[tuple[float, list[Any] | AggregationError]]
-"""Strengths, and the estimates of all machines; or why there are none."""
+"""Pairs of a strength and the estimates of all sources, or the error that came instead of them."""
 
 
 class Case(NamedTuple):
-    """One draw of bad machines: what they send at each strength, and what the honest alone say."""
+    """One draw of bad sources.
+
+    ``sent`` is what all sources send at each strength. ``oracle`` is the reduction of the honest estimates, and
+    ``single`` the median distance of one of them to it. ``is_bad`` and ``is_honest`` have the shape (n_sources,).
+    """
 
     sent: Sent
     is_bad: NDArray[np.bool_]
@@ -281,10 +281,11 @@ class Case(NamedTuple):
     single: float
 
 
-Source = Callable[[float, np.random.SeedSequence, Sequence[float]], Case]
+CaseMaker = Callable[[float, np.random.SeedSequence, Sequence[float]], Case]
+"""(rate, seed of the draw, strengths) -> case."""
 
 
-def _source(data: Any, attack: Attack, fit: Mapping[str, Any], seed: Any) -> Source:
+def _case_maker(data: Any, attack: Attack, fit: Mapping[str, Any], seed: Any) -> CaseMaker:
     is_estimates = isinstance(data, Sequence) and all(isinstance(e, LocalEstimate) for e in data)
     if is_estimates and fit:
         raise ValueError(
@@ -292,13 +293,13 @@ def _source(data: Any, attack: Attack, fit: Mapping[str, Any], seed: Any) -> Sou
         )
     if attack.kind != "rows":
         estimates = list(data) if is_estimates else _fit(data, fit, seed)
-        return _source_of_estimates(estimates, attack)
+        return _cases_of_estimates(estimates, attack)
     if is_estimates:
         raise ValueError(
             f"attack {attack.name!r} is one on rows; got estimates. Give the collection that they were fitted to, and "
             "n_components."
         )
-    return _source_of_rows(data, attack, fit, seed)
+    return _cases_of_rows(data, attack, fit, seed)
 
 
 def _fit(X: Any, fit: Mapping[str, Any], seed: np.random.SeedSequence) -> list[LocalEstimate]:
@@ -308,32 +309,34 @@ def _fit(X: Any, fit: Mapping[str, Any], seed: np.random.SeedSequence) -> list[L
     state = int(np.random.default_rng(seed).integers(2**31))
     options: dict[str, Any] = {"random_state": state, **usual, **fit, "keep_estimates": True}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they are about the filter, whose turn comes later
+        warnings.simplefilter(
+            "ignore"
+        )  # they are about this fit's filter; the methods are compared later
         fitted = GaussianMixture(**options).fit(X)
     return list(fitted.estimates_ or ())
 
 
-def _source_of_estimates(estimates: Sequence[LocalEstimate], attack: Attack) -> Source:
-    def source(rate: float, seed: np.random.SeedSequence, strengths: Sequence[float]) -> Case:
+def _cases_of_estimates(estimates: Sequence[LocalEstimate], attack: Attack) -> CaseMaker:
+    def make_case(rate: float, seed: np.random.SeedSequence, strengths: Sequence[float]) -> Case:
         adversary = recruit(estimates, rate, random_state=seed)
         sent: Sent = [(s, adversary.corrupt(attack, s).estimates) for s in strengths]
         return _case(adversary, sent)
 
-    return source
+    return make_case
 
 
-def _source_of_rows(
+def _cases_of_rows(
     X: Any, attack: Attack, fit: Mapping[str, Any], seed: np.random.SeedSequence
-) -> Source:
+) -> CaseMaker:
     clean = _fit(X, fit, seed)
 
-    def source(rate: float, seed_: np.random.SeedSequence, strengths: Sequence[float]) -> Case:
+    def make_case(rate: float, seed_: np.random.SeedSequence, strengths: Sequence[float]) -> Case:
         sent: Sent = []
         is_bad = np.zeros(len(clean), dtype=bool)
         for s in strengths:
-            spoiled, is_bad = corrupt_partitions(X, attack, rate, seed_, strength=s)
+            corrupted, is_bad = corrupt_partitions(X, attack, rate, seed_, strength=s)
             try:
-                sent.append((s, _fit(spoiled, fit, seed) if is_bad.any() else clean))
+                sent.append((s, _fit(corrupted, fit, seed) if is_bad.any() else clean))
             except AggregationError as error:
                 sent.append((s, error))
         honest = [i for i, e in enumerate(clean) if e.is_usable and not is_bad[i]]
@@ -341,7 +344,7 @@ def _source_of_rows(
             raise ValueError(f"data must leave at least 2 honest partitions at rate {rate:g}.")
         return _case(Adversary(clean, is_bad, honest, seed_), sent)
 
-    return source
+    return make_case
 
 
 def _case(adversary: Adversary, sent: Sent) -> Case:
@@ -354,13 +357,13 @@ def _case(adversary: Adversary, sent: Sent) -> Case:
     return Case(sent, adversary.is_bad, honest, oracle, float(np.median(single)))
 
 
-# -- what comes of it ----------------------------------------------------------------------------
+# -- errors of the results ----------------------------------------------------------------------------
 
 
 def _worst(
     case: Case, attack: Attack, options: Mapping[str, Any], truth: Mixture | None
 ) -> dict[str, Any]:
-    """The row of the strength with the largest error; no result at all is worse than any."""
+    """The row of the strength with the largest error; no result counts as the largest."""
     rows = list(_rows(case, options, truth))
 
     def badness(row: Mapping[str, Any]) -> float:

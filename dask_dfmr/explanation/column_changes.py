@@ -1,7 +1,8 @@
-"""What may have been done to the columns of an estimate's rows, found by undoing it: units, zeros, signs, exchanges.
+"""Changes of columns that explain an estimate: another unit, zero or sign, and columns exchanged.
 
-Every deed is an exact map of mixtures. They are tried on what whole columns show, the best ones are fitted to what
-is left of the difference, and several are looked for one after the other.
+Each change is an exact map of mixtures, which can be undone. Trial changes take their numbers from the moments of whole
+columns. Those that help most are fitted: undone, they leave the least difference from the global mixture. Several
+changes are found one after the other.
 """
 
 from __future__ import annotations
@@ -18,34 +19,37 @@ from scipy.optimize import least_squares, linear_sum_assignment
 from dask_dfmr.explanation.standard_errors import StandardErrors, column_moments
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
-from dask_dfmr.mixtures.whitening import FARTHEST
+from dask_dfmr.mixtures.whitening import MAX_COORDINATE
 
-LEVEL = 1e-3
-"""What sampling explains more often than this agrees."""
+AGREEMENT_LEVEL = 1e-3
+"""An estimate agrees with the global mixture if its p-value is at least this."""
 
 MOST_STEPS = 3
-"""So many columns, or pairs of them, are set right one after the other."""
+"""Changes that are found one after the other, at most."""
 
 MOST_SWAPS = 45
-"""Pairs of columns that are exchanged on trial; of more, those whose distributions suit each other."""
+"""Pairs of columns whose exchange is tried: those with the most similar distributions, if there are more pairs."""
 
-REFINED = 3
-"""Of the trials of a step so many are fitted before they are compared."""
+N_FITTED = 3
+"""Best trials of a step whose numbers are fitted before they are compared."""
 
 NOTICED = 0.25
-"""Columns whose logarithmic spread is off by more are multiplied together on trial."""
+"""Columns are multiplied together on trial if the logarithms of their spreads are off by more than this."""
 
 NEARLY = 0.03
-"""A factor this close to a round one is the round one, if the estimate agrees with that."""
+"""A factor is rounded if its logarithm is this close to that of a round one, and the rounded one agrees."""
 
 CHOICE = 8.0
-"""In units of the statistic, what a free number costs an explanation: of two that agree the simpler one is named."""
+"""Cost of a free number, in units of the statistic: of two explanations that agree the simpler one is named."""
 
 HELPFUL = 2.0
-"""A deed that explains anything makes the statistic smaller by this factor when it is undone."""
+"""A change explains something if undoing it divides the statistic by at least this."""
 
 FACTORS = (1e-9, 1e9)
-"""Columns are multiplied by no less and no more than these."""
+"""Least and largest factor of a column."""
+
+MOST_EVALUATIONS = 12
+"""Evaluations of the difference while the numbers of one change are fitted."""
 
 CONSTANTS = (
     2.0,
@@ -61,17 +65,26 @@ CONSTANTS = (
     1024.0,
     np.pi / 180,
 )
-"""Factors between units that people confuse, besides powers of ten; inverses count too."""
+"""Factors between units that are often confused, besides powers of ten; their inverses count too."""
 
 
-# -- causes that can be undone: something was done to columns --------------------------------------
+# -- one change ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class ColumnChange:
-    """What was done to the columns: x -> factors * x[order] + shifts, and its name.
+    """A map of the columns of all rows: x -> factor * x + shift in some columns, or x -> x[order].
 
-    ``free`` are the numbers that were fitted, by (name, column); column -1 stands for all.
+    Attributes
+    ----------
+    kind : str
+        "sign", "offset", "unit", "unit and offset", "swapped columns" or "column order".
+    columns : tuple of int
+        The columns that it changes.
+    factor, shift : float
+        The same for all these columns; a shift is in the units of the changed column.
+    order : tuple of int
+        Column j of the changed rows is column ``order[j]`` of the rows before; empty if columns stay in place.
     """
 
     kind: str
@@ -82,10 +95,11 @@ class ColumnChange:
 
     @property
     def n_free(self) -> int:
+        """How many of its numbers are fitted."""
         return {"unit": 1, "offset": 1, "unit and offset": 2}.get(self.kind, 0)
 
     def undone(self, mixture: Mixture) -> Mixture | None:
-        """The mixture as it was before; None where the family cannot be so."""
+        """The mixture before the change; None if the family has no such mixture."""
         d = mixture.n_features
         scale, shift = np.ones(d), np.zeros(d)
         if self.order:
@@ -100,7 +114,7 @@ class ColumnChange:
 def _mapped(
     mixture: Mixture, order: NDArray[np.intp], scale: Array, shift: Array
 ) -> Mixture | None:
-    """The mixture of scale * x[order] + shift."""
+    """The mixture of scale * x[order] + shift; None if the family has no such mixture."""
     kind = mixture.covariance_type
     magnitude = np.abs(scale)
     if kind == "spherical" and np.ptp(magnitude) > 0:
@@ -121,7 +135,7 @@ def _mapped(
 
 
 def _trials(now: Mixture, reference: Mixture) -> Iterator[ColumnChange]:
-    """What may have been done, with its numbers as the moments of whole columns say."""
+    """All changes to try, with the numbers that the moments of whole columns give."""
     d = now.n_features
     mean, sd = column_moments(now)
     mean0, sd0 = column_moments(reference)
@@ -138,7 +152,7 @@ def _trials(now: Mixture, reference: Mixture) -> Iterator[ColumnChange]:
 
 
 def _exchanges(now: Mixture, reference: Mixture) -> Iterator[ColumnChange]:
-    """Pairs of columns, and one permutation of all of them."""
+    """Exchanges of two columns, and the permutation of all columns that fits best."""
     d = now.n_features
     unlike = _unlikeness(now, reference)
     pairs = sorted(
@@ -156,7 +170,7 @@ def _exchanges(now: Mixture, reference: Mixture) -> Iterator[ColumnChange]:
 
 
 def _unlikeness(now: Mixture, reference: Mixture) -> Array:
-    """1 - cosine of the densities of single columns, (d, d): those of ``now`` and those of the reference."""
+    """1 - cosine of the densities of column i of ``now`` and column j of the reference, (n_features, n_features)."""
 
     def product(a: Mixture, b: Mixture) -> Array:
         (means_a, cov_a), (means_b, cov_b) = a.full_components, b.full_components
@@ -171,195 +185,219 @@ def _unlikeness(now: Mixture, reference: Mixture) -> Array:
     return 1.0 - product(now, reference) / np.sqrt(own[:, None] * theirs[None, :])
 
 
-class Explanation(NamedTuple):
-    """ColumnChanges, what is left when they are undone, and of what."""
+# -- several changes -------------------------------------------------------------------------------------
 
-    deeds: tuple[ColumnChange, ...]
+
+class Explanation(NamedTuple):
+    """Changes one after the other, the mixture that is left when they are undone, and its squared difference."""
+
+    changes: tuple[ColumnChange, ...]
     left: Mixture
     statistic: float
 
     @property
     def n_free(self) -> int:
-        return sum(deed.n_free for deed in self.deeds)
+        """How many numbers were fitted."""
+        return sum(change.n_free for change in self.changes)
 
 
 class Measure(NamedTuple):
-    """How far mixtures are from the reference: component by component, or by whole columns."""
+    """The difference of mixtures from the global one, component by component or in whole columns.
 
-    yardstick: StandardErrors
+    ``variance`` is that of an estimate's difference per unit of information.
+    """
+
+    errors: StandardErrors
     variance: float
     by_components: bool
 
     def residual(self, mixture: Mixture) -> Array:
-        """In standard errors."""
+        """White coordinates of the difference, in standard errors."""
         if self.by_components:
-            r = self.yardstick.residual(self.yardstick.difference(self.yardstick.aligned(mixture)))
+            r = self.errors.residual(self.errors.difference(self.errors.aligned(mixture)))
         else:
-            r = self.yardstick.overall.residual(mixture)
+            r = self.errors.columns.residual(mixture)
         white: Array = r / np.sqrt(self.variance)
-        return np.clip(white, -FARTHEST, FARTHEST)
+        return np.clip(white, -MAX_COORDINATE, MAX_COORDINATE)
 
     def statistic(self, mixture: Mixture) -> float:
+        """Squared length of the difference, in standard errors."""
         r = self.residual(mixture)
         return float(r @ r)
 
     def p_value(self, statistic: float) -> float:
+        """Probability that a consistent estimate has a larger squared difference."""
         if self.by_components:
-            return self.yardstick.p_value(statistic, self.yardstick.mixture.n_parameters)
-        return self.yardstick.overall.p_value(statistic)
+            return self.errors.p_value(statistic, self.errors.mixture.n_parameters)
+        return self.errors.columns.p_value(statistic)
+
+    def agrees(self, explanation: Explanation) -> bool:
+        """Whether sampling explains what is left when the changes are undone."""
+        return self.p_value(explanation.statistic) >= AGREEMENT_LEVEL
 
     @property
     def scale(self) -> float:
-        return self.yardstick.scale if self.by_components else self.yardstick.overall.scale
+        """Correction of squared differences."""
+        return self.errors.scale if self.by_components else self.errors.columns.scale
 
 
 class Search:
-    """The deeds that explain an estimate best."""
+    """Looks for the changes that explain an estimate best, by one measure."""
 
     def __init__(self, estimate: Mixture, measure: Measure) -> None:
         self.mixture, self.measure = estimate, measure
-        self.reference = measure.yardstick.mixture
+        self.reference = measure.errors.mixture
+        self._unchanged = Explanation((), estimate, measure.statistic(estimate))
 
     def explanations(self) -> list[Explanation]:
-        """One deed, two, and so on, each after the best of the last ones; and the same done to many columns."""
-        nothing = Explanation((), self.mixture, self.measure.statistic(self.mixture))
-        found, best = [], nothing
+        """One change, two changes and so on, each added to the best before; then changes of many columns at once."""
+        found, best = [], self._unchanged
         for _ in range(MOST_STEPS):
-            following = self._step(best)
+            following = self._next(best)
             if following is None or following.statistic > best.statistic / HELPFUL:
                 break
             found.append(following)
             best = following
-            if self._agrees(best):
+            if self.measure.agrees(best):
                 break
-        return [*found, *self._many_columns(nothing)]
+        return [*found, *self._of_many_columns()]
 
     def fitted(self, explanation: Explanation) -> Explanation:
-        """An explanation found by another measure, fitted to this one."""
-        nothing = Explanation((), self.mixture, self.measure.statistic(self.mixture))
-        *first, last = explanation.deeds
-        before = self._all_of(first, nothing)
-        now = None if before is None else self._with(last, before)
+        """An explanation that was found by another measure, fitted to this one."""
+        *first, last = explanation.changes
+        before = self._undo(first)
+        now = None if before is None else self._added(last, before)
         if before is None or now is None:
             return explanation
-        return now if self._agrees(now) else self._refined(now, before)
+        return now if self.measure.agrees(now) else self._refined(now, before)
 
-    def _agrees(self, explanation: Explanation) -> bool:
-        return self.measure.p_value(explanation.statistic) >= LEVEL
+    def cost(self, explanation: Explanation) -> float:
+        """What is left of the difference, and a price for every change and every number."""
+        n_numbers = explanation.n_free + len(explanation.changes)
+        return explanation.statistic / self.measure.scale + CHOICE * n_numbers
 
-    def _many_columns(self, nothing: Explanation) -> Iterator[Explanation]:
-        """All columns multiplied by one factor, or several by factors of their own."""
-        d = self.mixture.n_features
-        factors = self._factors(self.mixture)
-        if d > 1:
-            common = ColumnChange("unit", tuple(range(d)), float(np.exp(np.log(factors).mean())))
-            together = self._with(common, nothing)
-            if together is not None:
-                yield self._refined(together, nothing)
-        noticed = np.flatnonzero(np.abs(np.log(factors)) > NOTICED).tolist()
-        if len(noticed) < 2:
-            return
-        deeds = [ColumnChange("unit", (j,), float(factors[j])) for j in noticed]
-        for i in range(len(deeds)):
-            others = self._all_of([*deeds[:i], *deeds[i + 1 :]], nothing)
-            now = None if others is None else self._with(deeds[i], others)
-            if others is None or now is None:
-                return
-            deeds[i] = self._refined(now, others).deeds[-1]
-        last = self._all_of(deeds, nothing)
-        if last is not None:
-            yield last
+    # -- changes one after the other --
 
-    def _all_of(self, deeds: Sequence[ColumnChange], nothing: Explanation) -> Explanation | None:
-        last: Explanation | None = nothing
-        for deed in deeds:
-            last = None if last is None else self._with(deed, last)
-        return last
-
-    def _factors(self, now: Mixture) -> Array:
-        ratio = column_moments(now)[1] / column_moments(self.reference)[1]
-        return np.clip(ratio, *FACTORS)
-
-    def _step(self, last: Explanation) -> Explanation | None:
+    def _next(self, last: Explanation) -> Explanation | None:
+        """The best explanation with one more change; None if no change helps."""
+        changed = {change.columns for change in last.changes}
         tried = []
-        done = {deed.columns for deed in last.deeds}
-        for deed in _trials(last.left, self.reference):
-            now = None if deed.columns in done else self._with(deed, last)
+        for change in _trials(last.left, self.reference):
+            now = None if change.columns in changed else self._added(change, last)
             if now is not None:
                 tried.append(now)
         tried.sort(key=lambda e: e.statistic)
-        # The moments of columns are no bad start: what does not help at all before it is fitted does not after.
+        # Numbers from moments are close to the fitted ones: a change that helps only once it is fitted is no cause.
         helpful = [e for e in tried if e.statistic < last.statistic / HELPFUL]
-        refined = [self._refined(e, last) for e in self._promising(helpful)]
+        refined = [self._refined(e, last) for e in _promising(helpful)]
         return min(refined, key=self.cost, default=None)
 
-    def _promising(self, tried: Sequence[Explanation]) -> list[Explanation]:
-        """The best ones, and the best of each kind: they are compared when their numbers are exact."""
-        kinds: dict[str, Explanation] = {}
-        for e in tried:
-            kinds.setdefault(e.deeds[-1].kind, e)
-        chosen = {id(e): e for e in (*tried[:REFINED], *kinds.values())}
-        return list(chosen.values())
+    def _undo(self, changes: Sequence[ColumnChange]) -> Explanation | None:
+        """All these changes together; None if one of them cannot be undone."""
+        last: Explanation | None = self._unchanged
+        for change in changes:
+            last = None if last is None else self._added(change, last)
+        return last
 
-    def cost(self, explanation: Explanation) -> float:
-        """What is left, and what it takes to say the explanation."""
-        return explanation.statistic / self.measure.scale + CHOICE * (
-            explanation.n_free + len(explanation.deeds)
+    def _added(self, change: ColumnChange, last: Explanation) -> Explanation | None:
+        """The explanation with one more change; None if it cannot be undone."""
+        left = change.undone(last.left)
+        if left is None:
+            return None
+        return Explanation((*last.changes, change), left, self.measure.statistic(left))
+
+    # -- many columns at once --
+
+    def _of_many_columns(self) -> Iterator[Explanation]:
+        """All columns multiplied by one factor, or several by a factor each."""
+        d = self.mixture.n_features
+        ratio = column_moments(self.mixture)[1] / column_moments(self.reference)[1]
+        factors = np.clip(ratio, *FACTORS)
+        if d > 1:
+            common = ColumnChange("unit", tuple(range(d)), float(np.exp(np.log(factors).mean())))
+            together = self._added(common, self._unchanged)
+            if together is not None:
+                yield self._refined(together, self._unchanged)
+        noticed = np.flatnonzero(np.abs(np.log(factors)) > NOTICED).tolist()
+        if len(noticed) < 2:
+            return
+        last = self._refined_in_turn(
+            [ColumnChange("unit", (j,), float(factors[j])) for j in noticed]
         )
+        if last is not None:
+            yield last
+
+    def _refined_in_turn(self, changes: list[ColumnChange]) -> Explanation | None:
+        """Several changes together, each fitted once while the others are undone."""
+        for i in range(len(changes)):
+            others = self._undo([*changes[:i], *changes[i + 1 :]])
+            now = None if others is None else self._added(changes[i], others)
+            if others is None or now is None:
+                return None
+            changes[i] = self._refined(now, others).changes[-1]
+        return self._undo(changes)
+
+    # -- the numbers of a change --
 
     def _refined(self, explanation: Explanation, last: Explanation) -> Explanation:
-        """With the numbers that explain most, and round ones where they do as well."""
-        deed = explanation.deeds[-1]
-        if deed.n_free == 0:
+        """With the last change's numbers fitted by least squares, and rounded if that does as well."""
+        change = explanation.changes[-1]
+        if change.n_free == 0:
             return explanation
-        unit = float(column_moments(last.left)[1][list(deed.columns)].max())
-        names = [name for name in ("factor", "shift") if self._is_free(deed, name)]
+        unit = float(column_moments(last.left)[1][list(change.columns)].max())
+        names = [name for name in ("factor", "shift") if _is_free(change, name)]
 
         def at(numbers: Array) -> ColumnChange:
             steps = dict(zip(names, np.clip(numbers, -20, 20).tolist(), strict=True))
             return replace(
-                deed,
-                factor=deed.factor * float(np.exp(steps.get("factor", 0.0))),
-                shift=deed.shift + unit * steps.get("shift", 0.0),
+                change,
+                factor=change.factor * float(np.exp(steps.get("factor", 0.0))),
+                shift=change.shift + unit * steps.get("shift", 0.0),
             )
 
-        nowhere = np.full_like(self.measure.residual(explanation.left), FARTHEST)
+        nowhere = np.full_like(self.measure.residual(explanation.left), MAX_COORDINATE)
 
         def residual(numbers: Array) -> Array:
             left = at(numbers).undone(last.left)
             return nowhere if left is None else self.measure.residual(left)
 
-        found = least_squares(residual, np.zeros(len(names)), x_scale=0.01, max_nfev=12)
-        best = self._with(at(found.x), last)
+        start = np.zeros(len(names))
+        found = least_squares(residual, start, x_scale=0.01, max_nfev=MOST_EVALUATIONS)
+        best = self._added(at(found.x), last)
         if best is None or best.statistic > explanation.statistic:
             best = explanation
         return self._rounded(best, last)
 
-    @staticmethod
-    def _is_free(deed: ColumnChange, name: str) -> bool:
-        return {"factor": "unit", "shift": "offset"}[name] in deed.kind
-
-    def _with(self, deed: ColumnChange, last: Explanation) -> Explanation | None:
-        left = deed.undone(last.left)
-        if left is None:
-            return None
-        return Explanation((*last.deeds, deed), left, self.measure.statistic(left))
-
     def _rounded(self, best: Explanation, last: Explanation) -> Explanation:
-        deed = best.deeds[-1]
-        if "unit" not in deed.kind:
+        """With a factor between known units in the last change, if that agrees or explains as much."""
+        change = best.changes[-1]
+        if "unit" not in change.kind:
             return best
-        factor = round_factor(deed.factor)
-        rounded = self._with(replace(deed, factor=factor), last)
-        if rounded is None or abs(np.log(deed.factor / factor)) > NOTICED:
+        factor = round_factor(change.factor)
+        off = abs(np.log(change.factor / factor))
+        rounded = self._added(replace(change, factor=factor), last)
+        if rounded is None or off > NOTICED:
             return best
-        is_near = abs(np.log(deed.factor / factor)) < NEARLY and self._agrees(rounded)
+        is_near = off < NEARLY and self.measure.agrees(rounded)
         is_as_good = rounded.statistic < best.statistic + CHOICE * self.measure.scale
         return rounded if is_near or is_as_good else best
 
 
+def _promising(tried: Sequence[Explanation]) -> list[Explanation]:
+    """The best trials, and the best of each kind: they are compared once their numbers are fitted."""
+    kinds: dict[str, Explanation] = {}
+    for e in tried:
+        kinds.setdefault(e.changes[-1].kind, e)
+    chosen = {id(e): e for e in (*tried[:N_FITTED], *kinds.values())}
+    return list(chosen.values())
+
+
+def _is_free(change: ColumnChange, name: str) -> bool:
+    return {"factor": "unit", "shift": "offset"}[name] in change.kind
+
+
 def round_factor(factor: float) -> float:
-    """The nearest factor between units, on a logarithmic scale."""
+    """The nearest factor between known units, on a logarithmic scale."""
     known = [c for x in CONSTANTS for c in (x, 1 / x)]
     known.append(10.0 ** round(np.log10(factor)))
     known += [10.0**k for k in (1, -1)]

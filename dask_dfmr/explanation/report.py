@@ -1,4 +1,4 @@
-"""What happened to each partition, as a table and as a sentence."""
+"""The partition report: one row per partition, and sentences for the log and for warnings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 from dask_dfmr.aggregation.result import FilterDecision
 from dask_dfmr.local.estimate import Outcome
 
-COLUMNS = (
+REPORT_COLUMNS = (
     "partition",
     "source",
     "n_samples",
@@ -29,8 +29,7 @@ COLUMNS = (
     "start",
 )
 
-
-_JUDGED = {
+_OF_DECISION = {
     "distance": "distances",
     "distance_ratio": "distance_ratios",
     "expected_distance": "expected_distances",
@@ -38,39 +37,44 @@ _JUDGED = {
     "p_value": "p_values",
     "kept": "kept",
 }
-"""Columns that come from the decision, and its attributes."""
+"""Columns that the decision gives, and its attributes; the partitions give the others."""
 
 
 def partition_report(
     rows: Sequence[Mapping[str, Any]], decision: FilterDecision | None
 ) -> pd.DataFrame:
-    """One row per partition.
+    """The report as a table.
 
     Parameters
     ----------
     rows : sequence of mapping
-        What each partition said of itself (:func:`dask_dfmr.on_dask.tasks.report_rows`), in the order of
-        the partitions.
+        The local fit of each partition without its mixture, in the order of the partitions.
     decision : FilterDecision or None
-        None where there was nothing to decide.
+        None if no estimate was usable: nothing is kept then, and distances are NaN.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per partition. After ``kept`` it has the column ``components_kept`` if components were filtered one by
+        one; before it the column ``group`` if estimates fall into groups.
     """
-    table = pd.DataFrame(rows, columns=[name for name in COLUMNS if name not in _JUDGED])
+    table = pd.DataFrame(
+        rows, columns=[name for name in REPORT_COLUMNS if name not in _OF_DECISION]
+    )
     n = len(table)
-    for column, attribute in _JUDGED.items():
+    for column, attribute in _OF_DECISION.items():
         values = getattr(decision, attribute, None)
         table[column] = np.full(n, np.nan) if values is None else values
     table["kept"] = np.zeros(n, dtype=bool) if decision is None else decision.kept
-    verdicts = [""] * n if decision is None else [decision.reason(i) for i in range(n)]
-    # What a partition says of itself is more exact than that it was refused for it.
-    table["reason"] = [
-        own or verdict for own, verdict in zip(table["reason"], verdicts, strict=True)
-    ]
-    table = table[list(COLUMNS)]
+    reasons = [""] * n if decision is None else [decision.reason(i) for i in range(n)]
+    # The reason of the local fit is more detailed than that of the refusal that follows from it.
+    table["reason"] = [own or reason for own, reason in zip(table["reason"], reasons, strict=True)]
+    table = table[list(REPORT_COLUMNS)]
     if decision is not None and decision.groups:
-        # Of many partitions only some were compared: the others have no group.
+        # If there are many partitions, only some were compared. The others have no group.
         number_of = {i: number for number, group in enumerate(decision.groups) for i in group}
         numbers = pd.Series([number_of.get(i) for i in range(n)], dtype="Int64")
-        table.insert(COLUMNS.index("kept"), "group", numbers)
+        table.insert(REPORT_COLUMNS.index("kept"), "group", numbers)
     if decision is not None and decision.components is not None:
         components_kept = decision.components.kept.sum(axis=1)
         table.insert(list(table.columns).index("kept") + 1, "components_kept", components_kept)
@@ -78,12 +82,12 @@ def partition_report(
 
 
 def failures(report: pd.DataFrame) -> pd.DataFrame:
-    """The partitions that have no estimate."""
+    """The rows of a report whose partitions have no estimate."""
     return report[[not Outcome(outcome).is_usable for outcome in report["outcome"]]]
 
 
 def describe_failures(report: pd.DataFrame, most: int = 3) -> str:
-    """One sentence: how many partitions have no estimate, how many rows they hold, and the first reasons."""
+    """A sentence: how many partitions have no estimate, how many rows they hold, and the first ``most`` reasons."""
     failed = failures(report)
     first = failed.head(most)
     columns = (first["partition"], first["source"], first["outcome"], first["reason"])
@@ -101,17 +105,17 @@ def _named(source: Any) -> str:
 
 
 def describe_verdict(report: pd.DataFrame, decision: FilterDecision) -> str:
-    """One sentence: who was kept, which partitions lie too far out, and where the fits started."""
+    """A sentence: how many partitions were kept, which were excluded, and where the fits started."""
     far = report[~report["kept"] & report["distance"].notna()]
     names = ", ".join(
         f"{row.partition} (x{row.distance_ratio:.2f})" for row in far.head(10).itertuples()
     )
     why = "" if decision.reasons else " as too far from the center"
-    excluded = f"; left out{why}: {names}{', ...' if len(far) > 10 else ''}" if len(far) else ""
-    camps = report["start"][report["start"].str.startswith("pilot")].value_counts()
-    starts = ", ".join(f"{n} from {name}" for name, n in camps.items())
-    # Two large camps mean two optima, or two populations.
-    excluded += f"; starts: {starts}" if len(camps) > 1 else ""
+    excluded = f"; excluded{why}: {names}{', ...' if len(far) > 10 else ''}" if len(far) else ""
+    pilots = report["start"][report["start"].str.startswith("pilot")].value_counts()
+    starts = ", ".join(f"{n} from {name}" for name, n in pilots.items())
+    # Two starts with many fits each mean two optima, or two populations.
+    excluded += f"; starts: {starts}" if len(pilots) > 1 else ""
     kept = int(decision.kept.sum())
     rows = report["n_samples"].to_numpy()
     share = rows[decision.kept].sum() / max(rows.sum(), 1)
@@ -122,7 +126,7 @@ def describe_verdict(report: pd.DataFrame, decision: FilterDecision) -> str:
 
 
 def _in_part(decision: FilterDecision) -> str:
-    """How many kept partitions lost components."""
+    """How many kept partitions have excluded components."""
     if decision.components is None:
         return ""
     kept = decision.components.kept[decision.kept]
@@ -131,7 +135,7 @@ def _in_part(decision: FilterDecision) -> str:
 
 
 def _found(decision: FilterDecision) -> str:
-    """How the center was found, where not all pairs were measured."""
+    """How the center was found, if not all pairs of estimates were measured."""
     if decision.n_references is None:
         return ""
     return f" (best of {decision.n_candidates} candidates, found with {decision.n_references} references)"

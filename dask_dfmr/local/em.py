@@ -1,7 +1,7 @@
-"""Accelerated, monotone EM from one start, wherever the sums over rows come from. Knows no rows.
+"""Accelerated, monotone EM from one start, from sums over rows that the caller computes.
 
-A local fit evaluates every point on the rows of its partition (:mod:`dask_dfmr.local.fit`), a refinement on
-those of all kept partitions (:mod:`dask_dfmr.refinement.em_passes`).
+A local fit computes the sums over the rows of one partition (:mod:`dask_dfmr.local.fit`). A refinement computes them
+over the rows of all kept partitions (:mod:`dask_dfmr.refinement.em_passes`).
 """
 
 from __future__ import annotations
@@ -14,32 +14,45 @@ from dask_dfmr.local.anderson import Anderson
 from dask_dfmr.mixtures.family import Array, Components, Family, Moments, Prior
 
 TIGHT = 0.005
-"""The tight rule stops when the remaining gain of the total objective is below TIGHT * p / n_sources: every
-machine starts at the same point, so what each stops short of leans the same way and does not average out."""
+"""The tight rule stops when the predicted remaining gain of the total objective is below TIGHT * p / n_sources, with
+p free parameters. All local fits start at the same point, so their remaining errors have a common direction and do not
+average out over the sources."""
 
 PASSES_NEAR = 3
-"""So many passes running the gain must be predicted to be small: one prediction rests on few steps."""
+"""Consecutive passes for which the predicted gain must be small, because one prediction rests on few steps."""
 
 MEMORY = 8
-"""For so many passes the slowest direction seen is remembered."""
+"""Passes over which the smallest curvature counts."""
 
 PLAIN_STEPS = 2
-"""Plain EM steps before the first extrapolation: far from the optimum the map is not nearly linear."""
+"""Plain EM steps before the first extrapolation, because the EM map is not nearly linear far from the optimum."""
 
 NOISE = 1e-13
-"""Relative rounding of a log-likelihood summed over rows: differences below it mean nothing."""
+"""Relative rounding of a log-likelihood that is a sum over rows; smaller differences mean nothing."""
 
 Point = tuple[Array, Components]
 """Weights and components of one mixture."""
 
 
 class ComponentCollapsedError(ValueError):
-    """A component shrank onto too few rows: only possible without a penalty."""
+    """A component shrank onto too few rows; possible only without a penalty."""
 
 
 @dataclass(frozen=True)
 class EmResult:
-    """Where EM ended: parameters after the last M step; objective and log-likelihood at the point before it."""
+    """The end of one EM run.
+
+    Attributes
+    ----------
+    weights, components : ndarray, tuple of ndarray
+        Parameters after the last M step.
+    objective, log_likelihood : float
+        Sums over all rows in nats, with and without the penalty, at the point before the last M step.
+    n_iter : int
+        Passes over the rows.
+    converged : bool
+        Whether the stopping rule was met.
+    """
 
     weights: Array
     components: Components
@@ -50,7 +63,7 @@ class EmResult:
 
 
 class RemainingGain:
-    """Stop when the predicted gain to the optimum is below a threshold for several passes running."""
+    """Stop when the predicted gain to the optimum, in nats, is below a threshold for several consecutive passes."""
 
     def __init__(self, threshold: float) -> None:
         self.threshold = threshold
@@ -62,7 +75,7 @@ class RemainingGain:
 
 
 class MeanChange:
-    """Stop when the objective changes by less than a threshold: scikit-learn's rule."""
+    """Stop when the objective changes by less than a threshold in nats, as scikit-learn does."""
 
     def __init__(self, threshold: float) -> None:
         self.threshold = threshold
@@ -72,18 +85,35 @@ class MeanChange:
 
 
 class Ascent:
-    """One run of EM, pass by pass: make a pass at ``point``, give what it found to :meth:`take`, and so on.
+    """One EM run that the caller advances pass by pass.
+
+    The caller computes log-likelihood and moments of all rows at ``point`` and passes them to :meth:`take`, until
+    ``converged`` is true or it stops for another reason.
+
+    Parameters
+    ----------
+    family : Family
+    start : (weights, components)
+    prior : Prior
+    n_samples : int
+        Number of all rows.
+    has_converged : RemainingGain or MeanChange
+        The stopping rule.
+    accelerate : bool, default True
+        False is plain EM.
 
     Attributes
     ----------
     point : (weights, components)
-        Where the next pass has to be made.
+        The mixture at which the next pass is to be made.
     mapped : (weights, components)
-        The plain EM step from the last point that was accepted: the result so far, at least as good as it.
+        The plain EM step from the last accepted point. It is the result so far, at least as good as that point.
     objective, log_likelihood : float
-        At the last point that was accepted, with and without the penalty.
+        Sums over all rows in nats, with and without the penalty, at the last accepted point.
     converged : bool
-        Whether the rule says so.
+        Whether the stopping rule was met.
+    n_iter : int
+        Passes so far, those at rejected points included.
     """
 
     def __init__(
@@ -107,11 +137,23 @@ class Ascent:
         self._trajectory = _Trajectory(family, n_samples)
 
     def accepts(self, log_likelihood: float) -> bool:
-        """Whether the objective did not fall, as after an extrapolation it may."""
+        """Whether the objective at ``point`` did not fall; it may fall after an extrapolation."""
         return self._is_no_fall(self._objective_at_point(log_likelihood))
 
     def take(self, log_likelihood: float, moments: Moments) -> float:
-        """Go on from the total log-likelihood and moments of all rows at ``point``; the gain (0 if it was rejected).
+        """Advance by one pass.
+
+        Parameters
+        ----------
+        log_likelihood : float
+            Sum of the log-densities of all rows at ``point``, in nats.
+        moments : tuple of ndarray
+            Moments of all rows about the components of ``point``.
+
+        Returns
+        -------
+        float
+            Gain of the objective in nats; 0 if the point was rejected.
 
         Raises
         ------
@@ -122,14 +164,14 @@ class Ascent:
         at_point = self._objective_at_point(log_likelihood)
         if not self._is_no_fall(at_point):
             self._trajectory.restart()
-            # The plain step from the last accepted point, which cannot fall.
+            # The objective cannot fall in the plain step from the last accepted point.
             self.point = self.mapped
             return 0.0
         gain = at_point - self.objective
         self.objective, self.log_likelihood = at_point, log_likelihood
         self.mapped = self._m_step(moments)
         extrapolated, remaining = self._trajectory.look_ahead(self.point, self.mapped)
-        # Below the rounding of the sum there is nothing left to gain that could be seen.
+        # A gain below the rounding of the sum cannot be told from none.
         is_rounding = abs(gain) <= NOISE * abs(self.objective)
         self.converged = self._has_converged(gain, remaining) or is_rounding
         self.point = extrapolated if self.accelerate else self.mapped
@@ -142,7 +184,7 @@ class Ascent:
         return not self.accelerate or at_point >= self.objective - NOISE * abs(self.objective)
 
     def result(self) -> EmResult:
-        """Where it stands."""
+        """The result so far."""
         return EmResult(
             *self.mapped, self.objective, self.log_likelihood, self.n_iter, self.converged
         )
@@ -162,7 +204,7 @@ class Ascent:
 
 
 class _Trajectory:
-    """The recent accepted points of one EM run: where they lead to, and how far that still is."""
+    """The recent accepted points of one EM run, extrapolated to the optimum, with the predicted gain."""
 
     def __init__(self, family: Family, n_samples: int) -> None:
         self.family = family
@@ -173,13 +215,13 @@ class _Trajectory:
         self.origin: Point | None = None
 
     def restart(self) -> None:
-        """An extrapolation made things worse: forget the steps behind it, after a plain one."""
+        """Discard the steps behind a rejected extrapolation; the next step is a plain one."""
         self.steps.clear()
         self.origin = None
         self.wait = 1
 
     def look_ahead(self, point: Point, mapped: Point) -> tuple[Point, float]:
-        """The point to go to, and the predicted gain from ``point`` to the optimum (inf while that is unknown)."""
+        """The next point, and the predicted gain from ``point`` to the optimum in nats (inf if it is unknown)."""
         if self.wait > 0:
             self.wait -= 1
             return mapped, np.inf
@@ -193,7 +235,7 @@ class _Trajectory:
         curvature = self.steps.slowest_curvature()
         is_concave = towards > 0
         if not is_concave:
-            # Leaving a saddle the extrapolation points back to it; go on along the ascent instead.
+            # The iteration leaves a saddle, and the extrapolation points back to it: follow the ascent instead.
             target = g + 2.0 * residual
         extrapolated = self.family.from_coordinates(target, self.origin)
         if extrapolated is None:
@@ -201,8 +243,8 @@ class _Trajectory:
             return mapped, np.inf
         if not is_concave or curvature is None or curvature <= 0:
             return extrapolated, np.inf
-        # In these coordinates the gain to the fixed point x* is n / 2 (g - x) . (x* - x). The extrapolation stands for
-        # x*; but slow directions may hide behind fast ones, so the slowest one seen lately counts for all.
+        # In these coordinates the gain to the fixed point x* is n / 2 (g - x) . (x* - x), and the extrapolation
+        # approximates x*. Fast directions may hide slow ones, so the smallest recent curvature bounds the gain as well.
         self.curvatures = [*self.curvatures, curvature][-MEMORY:]
         gain = max(towards, float(residual @ residual) / min(self.curvatures))
         return extrapolated, 0.5 * self.n_samples * gain

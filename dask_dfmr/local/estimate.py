@@ -1,9 +1,9 @@
-"""What one machine has to say: a local estimate, or the reason why there is none."""
+"""The result of one local fit: an estimate, or an outcome with the reason why there is none."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -13,11 +13,11 @@ from dask_dfmr.mixtures.family import Family
 from dask_dfmr.mixtures.gaussian import Gaussian, Mixture
 
 MAX_ROWS = 2**62
-"""More rows than any machine holds: a claim beyond it is no row count."""
+"""Upper bound of a row count; a larger number in a message is malformed."""
 
 
 class Outcome(StrEnum):
-    """How the fit of one partition ended. The value is the phrase that the report shows."""
+    """How the local fit of one partition ended; the value is the phrase in the report."""
 
     FITTED = "fitted"
     NOT_CONVERGED = "not converged"
@@ -32,45 +32,46 @@ class Outcome(StrEnum):
 
     @property
     def is_usable(self) -> bool:
-        """Whether there is an estimate that can take part in the aggregation."""
+        """Whether there is an estimate, so that it can take part in the aggregation."""
         return self in (Outcome.FITTED, Outcome.NOT_CONVERGED)
 
 
 @dataclass(frozen=True, repr=False)
 class LocalEstimate:
-    """The mixture that one machine fitted to its rows, or how it failed to.
+    """The mixture fitted to the rows of one partition or source, or the reason why there is none.
 
     Parameters
     ----------
     mixture : Mixture or None
-        The local estimate; None if there is none.
+        The fitted mixture; None if the outcome is not usable.
     n_samples : int
-        Rows it was fitted to (rows seen, where no fit was possible).
+        Rows to which the mixture was fitted, or rows found if no fit was possible.
     outcome : Outcome, default Outcome.FITTED
+        How the fit ended. The phrase, such as "not converged", is accepted too.
     reason : str, default ""
-        A sentence, where the outcome is not "fitted".
+        The reason in words, if the outcome is not "fitted".
     partition : int, optional
-        Index of the partition in the dataframe.
+        Index of the partition in the collection.
     source : str, optional
-        File path, row range or whatever names the rows to a person.
+        A name of the rows for a reader: a file path, a row range or the value of a column.
     n_omitted : int, default 0
-        Rows left out because they hold NaN or infinity (``nan_policy="omit"``).
+        Rows omitted from the fit for NaN or infinity (``nan_policy="omit"``).
     n_iter : int, default 0
         Passes over all rows of the partition.
     log_likelihood : float, default nan
-        Mean log-likelihood of the rows, in nats per row, without the penalty.
+        Mean log-likelihood of the rows, in nats per row, without the penalty; NaN if it is unknown.
     start : str, default ""
-        Where the fit started: a named start, or which candidate of the pilot's shortlist.
+        The start of the fit: its name, or the candidate of the pilots' shortlist.
 
     Raises
     ------
     ValueError
-        If ``mixture`` and ``outcome`` contradict each other, the row count is no row count, or another
-        value is of a wrong type.
+        If ``mixture`` and ``outcome`` contradict each other, ``n_samples`` is no number of rows, or another value has a
+        wrong type.
 
     Examples
     --------
-    An estimate from a file or another cluster needs a mixture and a row count only:
+    An estimate from a file or another cluster needs only a mixture and a number of rows:
 
     >>> LocalEstimate(Mixture([1.0], [[0.0]], [[[1.0]]]), 5000)
     LocalEstimate('fitted', n_samples=5000, Mixture(n_components=1, n_features=1, covariance_type='full'))
@@ -104,7 +105,7 @@ class LocalEstimate:
         self._check_details()
 
     def _check_details(self) -> None:
-        """What a machine says of itself goes into reports and files: it must be what it is said to be there."""
+        """Check the types of the values that go into reports and files."""
         for name in ("n_omitted", "n_iter", "partition"):
             value = getattr(self, name)
             if value is None and name == "partition":
@@ -129,14 +130,10 @@ class LocalEstimate:
         """Whether the estimate can take part in the aggregation."""
         return self.outcome.is_usable
 
-    def at(self, partition: int, source: str | None) -> LocalEstimate:
-        """The same estimate, with its place in the dataframe."""
-        return replace(self, partition=partition, source=source)
-
-    # -- between tasks and files travel plain arrays and numbers ----------------------------------
+    # -- messages: plain arrays and numbers -------------------------------------------------------
 
     def to_arrays(self) -> dict[str, Any]:
-        """A dict of arrays, numbers and strings; :meth:`from_arrays` is its inverse."""
+        """The estimate as a dict of arrays, numbers and strings; :meth:`from_arrays` is the inverse."""
         message: dict[str, Any] = {
             "n_samples": self.n_samples,
             "outcome": self.outcome.value,
@@ -152,15 +149,23 @@ class LocalEstimate:
 
     @classmethod
     def from_arrays(cls, message: Mapping[str, Any], family: Family | None = None) -> LocalEstimate:
-        """Build from a dict as :meth:`to_arrays` makes it; all but mixture and ``n_samples`` is optional.
+        """An estimate from a dict with the keys of :meth:`to_arrays`.
+
+        Parameters
+        ----------
+        message : mapping
+            Only ``n_samples`` is required. Keys that are no parameter of the estimate are those of its mixture; without
+            any there is no mixture.
+        family : Family, optional
+            The family that makes the mixture. None: Gaussian, of the covariance type in the message.
 
         Raises
         ------
         ValueError
-            If the message is malformed: the same checks as the constructors'.
+            If the message is malformed; the checks are those of the constructors.
         """
         if "n_samples" not in message:
-            raise ValueError(f"an estimate must say its n_samples; got only {sorted(message)}.")
+            raise ValueError(f"an estimate must have n_samples; got only {sorted(message)}.")
         own = {
             name: value
             for name, value in message.items()
@@ -176,7 +181,7 @@ class LocalEstimate:
 def without_estimate(
     outcome: Outcome, reason: str, n_samples: int = 0, **details: Any
 ) -> LocalEstimate:
-    """An outcome that is no estimate."""
+    """The result of a local fit that has no mixture, with its outcome and reason."""
     return LocalEstimate(None, n_samples, outcome, reason, **details)
 
 
@@ -195,10 +200,13 @@ _MESSAGE_TYPES: dict[str, tuple[type, ...]] = {
 
 
 def wrong_types(message: Mapping[str, Any]) -> str | None:
-    """Which value of a message, but those of its mixture, is of another type than it must be; None if all are right."""
+    """The first value of a message that has a wrong type, in words; None if all are right.
+
+    The values of the mixture are not checked.
+    """
     for name, types in _MESSAGE_TYPES.items():
         if name in message and not isinstance(message[name], types):
             return f"{name} is of type {type(message[name]).__name__}"
     if message.get("outcome", Outcome.FITTED) not in list(Outcome):
         return f"outcome is {message['outcome']!r:.100}"
-    return None if "n_samples" in message else "it does not say its n_samples"
+    return None if "n_samples" in message else "it has no n_samples"

@@ -1,10 +1,14 @@
-"""The rows of one machine -> its local estimate: penalised maximum likelihood by (accelerated) EM. Knows no Dask."""
+"""Local fits: the rows of one partition to one local estimate, by penalised maximum likelihood.
+
+:func:`fit_local` is the public function. :class:`LocalProblem` holds the parameters of a fit for any family; tasks use
+it. The steps of a fit are: check the rows, compute the penalty, start, EM.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -29,6 +33,7 @@ from dask_dfmr.mixtures.family import (
     Prior,
     Rows,
     as_block,
+    batches,
     canonical_order,
     take,
 )
@@ -36,10 +41,10 @@ from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian, Mixture
 from dask_dfmr.seeds import SeedLike, seed_sequence
 
 MAX_MAGNITUDE = 1e140
-"""Values beyond it cannot be squared and summed in floating point."""
+"""Larger values cannot be squared and summed in floating point."""
 
 
-# -- the border ----------------------------------------------------------------------------------
+# -- the public function ---------------------------------------------------------------------------
 
 
 def fit_local(
@@ -60,59 +65,60 @@ def fit_local(
     feature_names: list[str] | None = None,
     random_state: SeedLike = None,
 ) -> LocalEstimate:
-    """Fit a Gaussian mixture to the rows of one machine by penalised maximum likelihood.
+    """Fit a Gaussian mixture to the rows of one partition or source by penalised maximum likelihood.
 
-    Maximises l(G) - a sum_k { tr(S_x Sigma_k^-1) + log det Sigma_k } with the sample covariance S_x
-    (Chen & Tan 2009, the local estimator of Zhang, Tan & Chen 2026). The objective never falls from
-    one accepted pass to the next (with ``reg_covar=0``).
+    The fit maximises l(G) - a sum_k { tr(S_x Sigma_k^-1) + log det Sigma_k }, where l is the log-likelihood and S_x the
+    sample covariance (Chen & Tan 2009; the local estimator of Zhang, Tan & Chen 2026). With ``reg_covar=0`` the
+    objective never falls from one accepted pass to the next.
 
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features)
-        Real numbers; computed in float64, in blocks of rows.
+        Real numbers. They are converted to float64 in blocks of rows.
     n_components : int
     covariance_type : {"full", "diag", "tied", "spherical"}, default "full"
     start : {"k-means++", "kmeans", "random", "random_from_data"} or Mixture, default "k-means++"
-        scikit-learn's names, on at most 20,000 rows in columns scaled to equal spread; or a mixture
-        to start from.
+        A clustering by one of scikit-learn's names, on at most 20,000 rows in columns scaled to equal spread; or the
+        mixture from which EM starts.
     n_init : int, default 1
-        Number of named starts; the one with the best objective wins.
+        Number of clusterings. The fit with the best objective is the result. A given mixture is one start.
     tol : "auto" or float, default "auto"
-        "auto": stop when the gain that remains to the optimum, in total log-likelihood, is
-        predicted to be below 0.005 p / n_sources. A float: stop when the mean objective per row
-        changes by less (scikit-learn's meaning).
+        "auto": stop when the predicted gain to the optimum is below 0.005 p / n_sources in total log-likelihood, where
+        p is the number of free parameters. A float: stop when the mean objective per row changes by less, as in
+        scikit-learn.
     max_iter : int, default 1000
-        Passes over all rows, those of rejected extrapolations included.
+        Largest number of passes over all rows; passes at rejected extrapolations count.
     accelerate : bool, default True
-        Anderson acceleration with a monotone safeguard; False is plain EM. Plain too where
-        ``reg_covar`` is not 0.
+        Anderson acceleration with a monotone safeguard. False is plain EM, and so is ``reg_covar`` > 0.
     penalty : "auto" or float, default "auto"
-        a: "auto" is n_samples ** -0.5, 0 is plain maximum likelihood.
+        The factor a. "auto" is n_samples ** -0.5, and 0 is plain maximum likelihood.
     reg_covar : float, default 0.0
-        Added to the diagonal of every covariance, as scikit-learn does.
+        Added to the diagonal of every covariance, as in scikit-learn.
     min_rows : "auto" or int, default "auto"
-        Fewer rows than this are "too few rows": "auto" is the number of free parameters of the
-        mixture.
+        Fewer rows give the outcome "too few rows". "auto" is the number of free parameters of the mixture.
     nan_policy : {"raise", "omit"}, default "raise"
-        Rows with NaN or infinity make the fit fail ("not finite"), or are left out and counted in
+        "raise": rows with NaN or infinity give the outcome "not finite". "omit": such rows are omitted and counted in
         ``n_omitted``.
     n_sources : int, default 1
-        Number of machines whose estimates will be combined; tightens ``tol="auto"``.
+        Number of sources whose estimates will be combined. More sources make ``tol="auto"`` tighter.
     feature_names : list of str, optional
-        Names of the columns, carried to the mixture and used in messages.
+        Names of the columns, for the mixture and for messages. None: columns are named by position in messages.
     random_state : int, RandomState, Generator, SeedSequence or None, default None
+        Seed of the clusterings. None: other ones at every call.
 
     Returns
     -------
     LocalEstimate
-        With the mixture, its components by decreasing weight (in the order of ``start`` if that is
-        a Mixture); or, where the rows cannot be fitted, with an outcome and the reason in words.
-        Bad *rows* never raise.
+        With the mixture, its components by decreasing weight, or in the order of ``start`` if that is a mixture. If
+        the rows cannot be fitted, the result has no mixture, an outcome and the reason in words. Rows that cannot be
+        fitted never raise an error.
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument is wrong, or X is not a two-dimensional array of real numbers.
+    ValueError
+        If an argument has a wrong value, or X is not two-dimensional.
+    TypeError
+        If X does not hold real numbers.
     """
     checks.one_of("covariance_type", covariance_type, COVARIANCE_TYPES)
     problem = LocalProblem(
@@ -158,12 +164,15 @@ def _check_start(start: str | Mixture, problem: LocalProblem, n_features: int) -
         )
 
 
-# -- the fit of one machine ----------------------------------------------------------------------
+# -- the fit ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class LocalProblem:
-    """Everything about a local fit but rows, start and seed; the parameters are those of :func:`fit_local`."""
+    """The parameters of a local fit, apart from rows, start and seed.
+
+    ``family`` is the component family. All other parameters are those of :func:`fit_local`.
+    """
 
     family: Family
     n_components: int
@@ -196,7 +205,23 @@ class LocalProblem:
         random_state: Any = None,
         feature_names: Any = None,
     ) -> LocalEstimate:
-        """Rows, checked, to an estimate or to the reason why there is none."""
+        """Fit the mixture to rows.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_features)
+        start : str or Mixture
+            A key of ``NAMED_STARTS``, or the mixture from which EM starts.
+        given : GivenStart, optional
+            Values of the user in place of parts of a named start.
+        random_state : int, RandomState, Generator, SeedSequence or None, default None
+        feature_names : sequence of str, optional
+
+        Returns
+        -------
+        LocalEstimate
+            As of :func:`fit_local`.
+        """
         names = [f"column {j}" for j in range(X.shape[1])]
         if feature_names is not None:
             names = [repr(str(name)) for name in feature_names]
@@ -204,23 +229,22 @@ class LocalProblem:
         if refusal is not None:
             return refusal
         prior = self.prior(X)
-        reason = self.family.degeneracy(prior.target)
+        reason = self._degeneracy(prior, names)
         if reason is not None:
-            reason = re.sub(r"\{column (\d+)\}", lambda match: names[int(match[1])], reason)
             return without_estimate(Outcome.DEGENERATE, reason, len(X), n_omitted=n_omitted)
         rng = np.random.default_rng(seed_sequence(random_state))
         try:
             best = self._best_of_starts(X, start, given, prior, rng)
         except ComponentCollapsedError as error:
             return without_estimate(Outcome.COLLAPSED, str(error), len(X), n_omitted=n_omitted)
-        order = np.arange(self.n_components)  # that of a given start
         if isinstance(start, str):
             order = canonical_order(self.family, best.weights, best.components)
-        weights, components = best.weights[order], take(best.components, order)
-        mixture = self.family.mixture(weights, components, feature_names)
+            best = replace(
+                best, weights=best.weights[order], components=take(best.components, order)
+            )
         unconverged = f"not converged after {best.n_iter} passes; raise max_iter or loosen tol"
         return LocalEstimate(
-            mixture,
+            self.family.mixture(best.weights, best.components, feature_names),
             len(X),
             Outcome.FITTED if best.converged else Outcome.NOT_CONVERGED,
             "" if best.converged else unconverged,
@@ -233,7 +257,15 @@ class LocalProblem:
     def check_rows(
         self, X: Rows, names: Sequence[str] | None = None
     ) -> tuple[Rows, int, LocalEstimate | None]:
-        """The finite rows, how many were left out, and why they cannot be fitted if so."""
+        """The rows that can be fitted.
+
+        Returns
+        -------
+        rows : ndarray of shape (n_fitted, n_features)
+        n_omitted : int
+        refusal : LocalEstimate or None
+            The result without a mixture, if the rows cannot be fitted.
+        """
         given = X
         X, n_omitted, refusal = self.finite_rows(X, names)
         if refusal is not None:
@@ -249,7 +281,7 @@ class LocalProblem:
     def finite_rows(
         self, X: Rows, names: Sequence[str] | None = None
     ) -> tuple[Rows, int, LocalEstimate | None]:
-        """The finite rows, how many were left out, and the refusal of rows that must not be left out."""
+        """The finite rows, the number of omitted ones, and the refusal if ``nan_policy`` forbids to omit rows."""
         bad = _find_bad_values(X)
         n_omitted = len(X) - int(bad.is_good.sum())
         if not n_omitted:
@@ -259,18 +291,26 @@ class LocalProblem:
         labels = [str(j) for j in range(X.shape[1])] if names is None else names
         counts = zip(labels, bad.counts, strict=True)
         where = ", ".join(f"{label} ({count} rows)" for label, count in counts if count)
-        reason = f"{bad.kind} in {where}; nan_policy='omit' leaves such rows out"
+        reason = f"{bad.kind} in {where}; nan_policy='omit' omits such rows"
         return X, 0, without_estimate(Outcome.NOT_FINITE, reason, len(X))
 
     def _least_rows(self, n_features: int) -> tuple[int, str]:
+        """The smallest number of rows, and its description in words."""
         if self.min_rows == "auto":
             n_parameters = self.family.n_parameters(self.n_components, n_features)
             return max(n_parameters, 2), f"the {n_parameters} free parameters of the mixture"
         least = max(int(self.min_rows), self.n_components, 2)
-        return least, f"the {least} asked for"
+        return least, f"the {least} required by min_rows"
+
+    def _degeneracy(self, prior: Prior, names: Sequence[str]) -> str | None:
+        """The reason why no component can be fitted, with the names of the columns; None if one can be fitted."""
+        reason = self.family.degeneracy(prior.target)
+        if reason is None:
+            return None
+        return re.sub(r"\{column (\d+)\}", lambda match: names[int(match[1])], reason)
 
     def prior(self, X: Rows) -> Prior:
-        """The penalty for these rows."""
+        """The penalty for rows (n_samples, n_features)."""
         weight = len(X) ** -0.5 if self.penalty == "auto" else float(self.penalty)
         return Prior(weight, self.family.prior_target(X), self.reg_covar)
 
@@ -284,24 +324,15 @@ class LocalProblem:
     ) -> EmResult:
         if not isinstance(start, str):
             return self.maximise(X, (start.weights, start.components), prior)
-        results, failure = [], None
-        for _ in range(self.n_init):
-            first = make_start(
-                self.family,
-                subsample(X, MAX_START_ROWS, rng),
-                self.n_components,
-                start,
-                prior,
-                rng,
-                given=given,
-            )
+        results: list[EmResult] = []
+        for i in range(self.n_init):
+            rows = subsample(X, MAX_START_ROWS, rng)
+            first = make_start(self.family, rows, self.n_components, start, prior, rng, given=given)
             try:
                 results.append(self.maximise(X, first, prior))
-            except ComponentCollapsedError as error:
-                failure = error
-        if not results:
-            assert failure is not None
-            raise failure
+            except ComponentCollapsedError:
+                if i == self.n_init - 1 and not results:
+                    raise
         return max(results, key=lambda result: result.objective)
 
     def maximise(
@@ -312,7 +343,21 @@ class LocalProblem:
         tol: float | str | None = None,
         max_iter: int | None = None,
     ) -> EmResult:
-        """EM from one start; ``tol`` and ``max_iter`` other than the problem's own serve the pilots."""
+        """Run EM from one start.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_features)
+        start : (weights, components)
+        prior : Prior
+        tol, max_iter : optional
+            In place of those of the problem, for pilots.
+
+        Raises
+        ------
+        ComponentCollapsedError
+            If a component shrank onto too few rows.
+        """
         tol = self.tol if tol is None else tol
         n_parameters = self.family.n_parameters(self.n_components, X.shape[1])
         rule = (
@@ -328,7 +373,11 @@ class LocalProblem:
 
 
 class _BadValues(NamedTuple):
-    """Which rows are good (n_samples,), how many bad values each column has, and whether any is finite but huge."""
+    """NaN, infinite and too large values in rows.
+
+    ``is_good`` (n_samples,) marks rows without any; ``counts`` (n_features,) are the bad values of each column;
+    ``are_huge`` is true if one of them is finite.
+    """
 
     is_good: NDArray[np.bool_]
     counts: NDArray[np.intp]
@@ -343,10 +392,9 @@ def _find_bad_values(X: Rows) -> _BadValues:
     are_huge = False
     good = np.ones(len(X), dtype=bool)
     counts = np.zeros(X.shape[1], dtype=np.intp)
-    step = max(1, BLOCK_FLOATS // X.shape[1])
-    for i in range(0, len(X), step):
-        block = X[i : i + step]
-        # Nearly always; a NaN makes both comparisons false.
+    for batch in batches(len(X), max(1, BLOCK_FLOATS // X.shape[1])):
+        block = X[batch]
+        # The usual case, decided cheaply. With a NaN both comparisons are false.
         if float(block.min()) >= -MAX_MAGNITUDE and float(block.max()) <= MAX_MAGNITUDE:
             continue
         with np.errstate(invalid="ignore"):
@@ -354,5 +402,5 @@ def _find_bad_values(X: Rows) -> _BadValues:
             bad = ~(np.abs(block) <= MAX_MAGNITUDE)
         are_huge = are_huge or bool(np.isfinite(block[bad]).any())
         counts += bad.sum(axis=0)
-        good[i : i + step] = ~bad.any(axis=1)
+        good[batch] = ~bad.any(axis=1)
     return _BadValues(good, counts, are_huge)

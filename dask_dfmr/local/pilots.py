@@ -1,15 +1,16 @@
-"""A few partitions -> a shortlist of starts for all of them.
+"""Pilots: a few partitions are fitted from many starts, and give all partitions a short list of starts.
 
-A local fit that ends in a wrong optimum is a Byzantine failure by accident, and independent starts
-make so many of them that the majority can be lost. So a few pilot partitions, drawn by seed, are
-fitted from many starts, and every partition starts from the one of at most four candidates that its
-own rows like best. One honest pilot is enough: a bad one costs a place on the list, not the result.
+A local fit that ends in a wrong optimum is a Byzantine failure by accident. With independent starts there can be so
+many of them that the correct fits lose the majority. So at most 16 pilot partitions, drawn by seed, are fitted from
+many starts. Every partition then starts from the candidate, out of at most four, under which its own rows have the
+highest density. One consistent pilot is enough: an inconsistent one takes a place on the list, but does not change the
+result.
 
-Candidates are compared by what they say about each other's rows. A candidate *covers* a pilot as
-far as it loses less than about one nat per row there against the candidate that describes the pilot
-best; the shortlist is the greedy cover. The candidates of one population compete for the same rows,
-so the one in the best optimum stands for all of them; a broken pilot is covered by its own
-candidate only. What is broadcast is each group's best fit, run on over the group's rows together.
+Candidates are compared on the rows of all pilots. A candidate *covers* a pilot as far as its mean log-density there is
+less than about one nat per row below that of the best candidate. The short list is the greedy cover. Candidates of one
+population compete for the same rows, so one candidate stands for all of them: the one in the best optimum. A corrupted
+pilot is covered only by its own candidate. The short list holds the best fit of each group of pilots, continued over
+the rows of the whole group.
 """
 
 from __future__ import annotations
@@ -27,51 +28,62 @@ from dask_dfmr.mixtures.family import Array, Components, Family, Prior, Rows
 from dask_dfmr.mixtures.gaussian import Mixture
 
 Start = tuple[Array, Components]
+"""Weights and components of a start."""
 
 N_PILOTS = 16
+"""Largest number of pilots."""
+
 MAX_SHORTLIST = 4
-N_SHORT_RUNS = 5
-N_LONG_RUNS = 1
-SHORT_PASSES = 5
+"""Largest number of candidates on the short list."""
+
+N_SHORT_RUNS, SHORT_PASSES, N_LONG_RUNS = 5, 5, 1
+"""A pilot is fitted from N_SHORT_RUNS starts for SHORT_PASSES passes; the best N_LONG_RUNS of them are continued."""
+
 N_CONTENDERS = 3
+"""Largest number of fits of a group that are continued over the rows of the group."""
+
 LOOSE_TOL = 1e-5
-"""Mean gain per row at which a pilot's fit stops: it is a start, not an estimate."""
+"""Mean gain per row in nats at which the fit of a pilot stops, because it is a start and not an estimate."""
+
 CHECK_ROWS = 1000
+"""Largest number of rows of a partition on which candidates are compared."""
+
 LEAST_COVER = 0.5
-"""A pilot covered less than this by the candidate of its group is not in the group."""
-LEAST_GAIN = 0.5
-"""A further candidate must cover at least half a pilot more."""
+"""A pilot that the candidate of its group covers less than this does not belong to the group."""
+
+LEAST_ADDED_COVER = 0.5
+"""A further candidate must add the cover of at least half a pilot."""
 
 
 class PilotRows(NamedTuple):
-    """What is read of a pilot partition: at most 20,000 rows, and the scale of its columns."""
+    """At most 20,000 rows of a pilot partition, and the scale of its columns."""
 
     rows: Array
     scale: Scale
 
 
 class PilotFit(NamedTuple):
-    """A candidate, and the rows of its pilot on which the candidates compare each other."""
+    """A candidate start, and the rows of its pilot on which all candidates are compared."""
 
     start: Start
     check_rows: Array
 
 
 class Shortlist(NamedTuple):
-    """The candidates, and how many pilots each of them describes best."""
+    """The candidate starts, and for each the number of pilots whose rows have the highest density under it."""
 
     starts: list[Start]
     support: list[int]
 
 
 def draw_pilots(n_partitions: int, seed: np.random.SeedSequence) -> list[int]:
-    """Which partitions are pilots: at most 16, by seed."""
+    """The sorted indices of at most 16 pilot partitions, drawn by seed."""
     rng = np.random.default_rng(seed)
     return sorted(rng.choice(n_partitions, min(N_PILOTS, n_partitions), replace=False).tolist())
 
 
 def read_pilot(problem: LocalProblem, X: Rows, seed: np.random.SeedSequence) -> PilotRows | None:
-    """A subsample of a partition that is fit to be a pilot; None if it is not (too few rows, NaN, degenerate)."""
+    """A subsample of the rows of a pilot; None if its rows cannot be fitted (too few rows, NaN, degenerate)."""
     X, _, refusal = problem.check_rows(X)
     if refusal is not None or problem.family.degeneracy(problem.family.prior_target(X)) is not None:
         return None
@@ -80,7 +92,7 @@ def read_pilot(problem: LocalProblem, X: Rows, seed: np.random.SeedSequence) -> 
 
 
 def pilot_scale(pilots: Sequence[PilotRows | None]) -> Scale | None:
-    """The median location and spread of the pilots that agree with most on the number of columns."""
+    """The median scale of the pilots with the most frequent number of columns; None if there is no pilot."""
     scales = [pilot.scale for pilot in pilots if pilot is not None]
     widths = [len(scale.location) for scale in scales]
     usual = max(sorted(set(widths)), key=widths.count, default=0)
@@ -95,7 +107,10 @@ def fit_pilot(
     scale: Scale | None,
     seed: np.random.SeedSequence,
 ) -> PilotFit | None:
-    """The best of several k-means++ starts on the rows of one pilot: many short runs, the best few run on."""
+    """The best fit of one pilot from several k-means++ starts; None if there is none.
+
+    The scale is that of all pilots. A pilot with another number of columns is not fitted.
+    """
     if pilot is None or scale is None or pilot.rows.shape[1] != len(scale.location):
         return None
     rng = np.random.default_rng(seed)
@@ -113,7 +128,10 @@ def best_of_starts(
     n_short: int = N_SHORT_RUNS,
     n_long: int = N_LONG_RUNS,
 ) -> EmResult | None:
-    """The best of k-means++ starts on rows: many short runs, the best few run on; None if all collapsed."""
+    """The best EM run on rows from ``n_short`` k-means++ starts, of which the best ``n_long`` are continued.
+
+    The result is None if a component collapsed in all runs.
+    """
     prior = problem.prior(rows)
     shorts = []
     for _ in range(n_short):
@@ -127,19 +145,19 @@ def best_of_starts(
 
 
 def make_shortlist(problem: LocalProblem, fits: Sequence[PilotFit | None]) -> Shortlist:
-    """At most four candidates that together cover the pilots; empty if no pilot could be fitted."""
+    """At most four candidates that together cover the pilots; none if no pilot could be fitted."""
     present = [fit for fit in fits if fit is not None]
     if not present:
         return Shortlist([], [])
     scores = _cross_scores(problem, [fit.start for fit in present], present)
     n_features = present[0].check_rows.shape[1]
     n_parameters = problem.family.n_parameters(problem.n_components, n_features)
-    # A candidate is ahead on its own rows by about p / n nats for no merit.
+    # On the rows to which it was fitted, a candidate is better by about p / n nats than on new rows.
     slack = np.array([1.0 + 2.0 * n_parameters / len(fit.check_rows) for fit in present])
     cover = np.clip(1.0 - (scores.max(axis=0) - scores) / slack, 0.0, 1.0)
     chosen = _greedy_cover(cover)
     groups = np.array(chosen)[cover[chosen].argmax(axis=0)]
-    # A pilot that no candidate describes belongs to no group, and spoils none.
+    # A pilot that no candidate covers belongs to no group.
     members = [
         np.union1d(np.flatnonzero((groups == i) & (cover[i] >= LEAST_COVER)), [i]) for i in chosen
     ]
@@ -151,20 +169,20 @@ def make_shortlist(problem: LocalProblem, fits: Sequence[PilotFit | None]) -> Sh
 def _cross_scores(
     problem: LocalProblem, starts: Sequence[Start], pilots: Sequence[PilotFit]
 ) -> Array:
-    """Mean log-density of every pilot's rows under every candidate, shape (n_starts, n_pilots)."""
+    """Mean log-density of each pilot's rows under each candidate, in nats per row, shape (n_starts, n_pilots)."""
     return np.array(
         [[mean_log_density(problem.family, s, fit.check_rows) for fit in pilots] for s in starts]
     )
 
 
 def _greedy_cover(cover: Array) -> list[int]:
-    """Candidates, one after the other, that add most to what is covered; cover (n_candidates, n_pilots)."""
+    """Candidates that one after the other add most to the cover (n_candidates, n_pilots) of the pilots."""
     chosen: list[int] = []
     covered = np.zeros(cover.shape[1])
     while len(chosen) < MAX_SHORTLIST:
         gains = np.maximum(cover - covered, 0.0).sum(axis=1)
         best = int(gains.argmax())
-        if gains[best] < LEAST_GAIN:
+        if gains[best] < LEAST_ADDED_COVER:
             break
         chosen.append(best)
         covered = np.maximum(covered, cover[best])
@@ -174,9 +192,9 @@ def _greedy_cover(cover: Array) -> list[int]:
 def _settle(
     problem: LocalProblem, pilots: Sequence[PilotFit], scores: Array, members: NDArray[np.intp]
 ) -> Start:
-    """The candidate of a group of pilots: their best fits, run on over the rows of all of them together.
+    """The candidate of a group of pilots: their best fits, continued over the pooled rows of the group.
 
-    On small partitions every pilot's own optimum is one of its own few rows. Pooled, they find the common one.
+    The optimum of a small pilot may belong to its few rows alone. The pooled rows lead to the common optimum.
     """
     if len(members) == 1:
         return pilots[members[0]].start
@@ -193,7 +211,7 @@ def _settle(
 def run_on(
     problem: LocalProblem, rows: Rows, start: Start, prior: Prior, max_iter: int | None = None
 ) -> EmResult | None:
-    """A loose EM run; None if a component collapsed."""
+    """An EM run with a loose stopping rule; None if a component collapsed."""
     try:
         return problem.maximise(rows, start, prior, tol=LOOSE_TOL, max_iter=max_iter)
     except ComponentCollapsedError:
@@ -203,9 +221,12 @@ def run_on(
 def choose_start(
     problem: LocalProblem, X: Rows, shortlist: Shortlist, seed: np.random.SeedSequence
 ) -> int | None:
-    """The candidate that a subsample of these rows likes best; None where there is none of that width."""
+    """The index of the candidate under which a subsample of the rows has the highest mean density.
+
+    The result is None if no candidate has the number of columns of the rows, or no sampled row is finite.
+    """
     rows = subsample(X, CHECK_ROWS, np.random.default_rng(seed))
-    rows = rows[(np.abs(rows) <= MAX_MAGNITUDE).all(axis=1)]  # no say for NaN either
+    rows = rows[(np.abs(rows) <= MAX_MAGNITUDE).all(axis=1)]  # excludes NaN too
     usable = [
         i
         for i, (_, components) in enumerate(shortlist.starts)
@@ -217,11 +238,11 @@ def choose_start(
 
 
 def mean_log_density(family: Family, start: Start, rows: Rows) -> float:
-    """Mean log-density of the rows, nats per row."""
+    """Mean log-density of rows under a start, in nats per row."""
     log_likelihood, _ = family.em_pass(rows, *start)
     return log_likelihood / len(rows)
 
 
 def as_mixture(problem: LocalProblem, start: Start, feature_names: Any) -> Mixture:
-    """A candidate as a start of :meth:`LocalProblem.fit`."""
+    """A candidate as a mixture, for :meth:`LocalProblem.fit`."""
     return problem.family.mixture(*start, feature_names)

@@ -1,7 +1,7 @@
-"""What rows say of mixtures: sums that add up over partitions. Knows no Dask.
+"""Sums over the rows of a partition under given mixtures, and the rows that no fit uses.
 
-A partition that is read again is measured under one or several mixtures at a time, since reading costs
-more than arithmetic. What comes of it is small: whatever else is to be known of rows should be added here.
+Some passes read partitions again. Reading costs more than arithmetic, so one reading computes the sums under several
+mixtures. The sums are small and add up over partitions. A new statistic of rows belongs here.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ import numpy as np
 from scipy.special import logsumexp, xlogy
 
 from dask_dfmr.local.estimate import Outcome
-from dask_dfmr.mixtures.family import BLOCK_FLOATS, Components, Moments, Rows, as_block
+from dask_dfmr.mixtures.family import BLOCK_FLOATS, Components, Moments, Rows, as_block, batches
 from dask_dfmr.mixtures.gaussian import Mixture
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to measure: every part beyond the log-likelihood costs time or memory.
+    """The statistics to compute besides the log-likelihood; each one costs time or memory.
 
     Parameters
     ----------
     moments : bool, default True
-        Moments of the rows about the components, as an M step and :meth:`Family.score_of_moments` take them.
+        Moments of the rows about the components, for an M step and for :meth:`Family.score_of_moments`.
     densities : bool, default False
-        Sums of squared log-densities and of the entropies of the responsibilities: one more pass over the
+        Sums of squared log-densities and of the entropies of the responsibilities. They take one more pass over the
         rows in memory.
     target : bool, default False
-        What the penalty pulls towards (for Gaussians sample covariance and mean), of these rows.
+        The target of the penalty for these rows (for Gaussians sample covariance and mean).
     targets : bool, default False
-        The same for every mixture's own family.
+        The target of the penalty for the family of each mixture.
     """
 
     moments: bool = True
@@ -51,11 +51,11 @@ class Measurement:
     log_likelihood : float
         Sum of the log-densities, in nats.
     moments : tuple of ndarray, or None
-        About the components of the mixture.
+        About the components of the mixture; None unless wanted.
     squares : float
         Sum of the squared log-densities; NaN unless wanted.
     entropy : float
-        Sum over rows of -sum_k r_k log r_k, r the responsibilities; NaN unless wanted.
+        Sum over rows of -sum_k r_k log r_k in nats, where r_k are the responsibilities; NaN unless wanted.
     """
 
     n_samples: int
@@ -79,28 +79,29 @@ class Measurement:
 
 @dataclass(frozen=True)
 class PartitionStatistics:
-    """What a partition that was read again gave.
+    """The statistics of one partition that was read again.
 
     Attributes
     ----------
     partition : int
+        Index of the partition.
     n_samples : int
-        Rows measured.
+        Rows in ``measurements``.
     n_omitted : int
-        Rows left out because they hold NaN or infinity (``nan_policy="omit"``).
+        Rows omitted for NaN or infinity (``nan_policy="omit"``).
     outcome : Outcome or None
-        Why the partition could not be measured; None if it was.
+        Why the partition could not be measured; None if it was measured.
     reason : str
         The same in words.
     target : tuple of ndarray, or None
-        Prior target of the rows, if wanted.
-    targets : tuple of tuple of ndarray
-        Prior targets of the rows, one per mixture, if wanted.
+        Prior target of the rows; None unless wanted.
     measurements : tuple of Measurement
         One per mixture; empty if the partition could not be measured.
     held_out : tuple of Measurement
-        The same of the rows that no fit has seen (log-likelihoods alone); empty unless some are held out.
-        ``n_samples``, ``target`` and ``measurements`` are without them.
+        Log-likelihoods of the held-out rows, one per mixture; empty if none are held out. ``n_samples``, ``target`` and
+        ``measurements`` do not include these rows.
+    targets : tuple of tuple of ndarray
+        Prior targets of the rows, one per mixture; empty unless wanted.
     """
 
     partition: int
@@ -115,22 +116,22 @@ class PartitionStatistics:
 
     @property
     def is_measured(self) -> bool:
-        """Whether there are rows to speak of."""
+        """Whether the partition was measured and has rows."""
         return self.outcome is None and self.n_samples > 0
 
     def without_moments(self) -> PartitionStatistics:
-        """The numbers alone."""
+        """The same statistics without moments, which are their largest part."""
         light = tuple(replace(m, moments=None) for m in self.measurements)
         return replace(self, measurements=light)
 
 
 def measure(X: Rows, mixtures: Sequence[Mixture], wanted: Wanted) -> tuple[Measurement, ...]:
-    """Measure rows (n_samples, n_features), all finite, under every mixture."""
+    """Sums over finite rows (n_samples, n_features) under each mixture."""
     return tuple(_measure_one(X, mixture, wanted) for mixture in mixtures)
 
 
 def prior_targets(X: Rows, mixtures: Sequence[Mixture]) -> tuple[Components, ...]:
-    """What the penalty pulls every mixture towards; one computation per family."""
+    """The target of the penalty for each mixture, computed once for each family."""
     families = {mixture.family for mixture in mixtures}
     found = {family: family.prior_target(X) for family in families}
     return tuple(found[mixture.family] for mixture in mixtures)
@@ -145,13 +146,13 @@ def _measure_one(X: Rows, mixture: Mixture, wanted: Wanted) -> Measurement:
 
 
 def _density_sums(X: Rows, mixture: Mixture) -> tuple[float, float]:
-    """Sums of squared log-densities and of entropies."""
+    """Sums over rows of the squared log-densities and of the entropies of the responsibilities."""
     squares = entropy = 0.0
     with np.errstate(divide="ignore"):
         log_weights = np.log(mixture.weights)
     step = max(256, BLOCK_FLOATS // (mixture.n_components * mixture.n_features))
-    for i in range(0, len(X), step):
-        joint = mixture.family.log_density(as_block(X[i : i + step]), mixture.components)
+    for batch in batches(len(X), step):
+        joint = mixture.family.log_density(as_block(X[batch]), mixture.components)
         joint += log_weights
         log_density = logsumexp(joint, axis=1)
         r = np.exp(joint - log_density[:, None])
@@ -161,14 +162,42 @@ def _density_sums(X: Rows, mixture: Mixture) -> tuple[float, float]:
 
 
 Total = tuple[Measurement, ...]
-"""What several partitions measured together, one sum per mixture; empty where there was nothing."""
+"""Sums over the rows of several partitions, one per mixture; empty if no partition was measured."""
 
 
 def total_of(parts: Sequence[PartitionStatistics | Total]) -> Total:
-    """The sum of readings, or of sums of them, in their order."""
+    """The sum of statistics of partitions, or of totals of them, in their order."""
     sums = [part.measurements if isinstance(part, PartitionStatistics) else part for part in parts]
     return reduce(_add, (s for s in sums if s), ())
 
 
 def _add(a: Total, b: Total) -> Total:
     return tuple(x + y for x, y in zip(a, b, strict=True)) if a else b
+
+
+# -- rows that no fit uses -------------------------------------------------------------------------
+
+
+def split_rows(X: Rows, share: float, seed: np.random.SeedSequence) -> tuple[Rows, Rows]:
+    """Split rows into rows to fit and held-out rows, both in their order.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+    share : float
+        Share of the rows that is held out, rounded to whole rows. At least one row is held out, unless the share is 0
+        or there are fewer than two rows.
+    seed : SeedSequence
+        The same seed and number of rows give the same split.
+
+    Returns
+    -------
+    fitted : ndarray of shape (n_samples - n_held_out, n_features)
+    held_out : ndarray of shape (n_held_out, n_features)
+    """
+    if share == 0 or len(X) < 2:
+        return X, X[:0]
+    n_held_out = max(1, round(share * len(X)))
+    is_held_out = np.zeros(len(X), dtype=bool)
+    is_held_out[np.random.default_rng(seed).permutation(len(X))[:n_held_out]] = True
+    return X[~is_held_out], X[is_held_out]

@@ -1,4 +1,4 @@
-"""Where a local fit starts: a named clustering of the rows, or what the user gave."""
+"""The start of a local fit: a clustering of rows by one of scikit-learn's names, or values given by the user."""
 
 from __future__ import annotations
 
@@ -10,20 +10,25 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 
 from dask_dfmr.mixtures.family import Array, Components, Family, Labels, Prior, Rows, as_block
 
-FARTHEST = 1e8
-"""Distances from the median beyond it, in spreads, count as this in a clustering."""
+MAX_SPREADS = 1e8
+"""Bound of distances from the median in a clustering, in spreads, so that their squares do not overflow."""
 
 MAX_START_ROWS = 20_000
-"""A clustering is made on at most so many rows of a partition: it only has to find the basin."""
+"""Largest number of rows in a clustering, which has to find only the basin of an optimum."""
 
 
 @dataclass(frozen=True)
 class GivenStart:
-    """What the user fixed of a start: ``weights_init``, ``means_init``, ``precisions_init`` of the estimator.
+    """The parts of a start that the user gave as ``weights_init``, ``means_init`` and ``precisions_init``.
 
-    Means given alone attract the rows nearest to them; weights and covariances follow from those
-    rows. ``shapes`` are the parameters after the means (for Gaussians the covariances), with the
-    component axis first.
+    If only means are given, every row belongs to the nearest one, and weights and covariances follow from those rows.
+
+    Attributes
+    ----------
+    weights : ndarray of shape (n_components,), or None
+    means : ndarray of shape (n_components, n_features), or None
+    shapes : tuple of ndarray, or None
+        The parameters after the means, for Gaussians the covariances, each with the component axis first.
     """
 
     weights: Array | None = None
@@ -33,7 +38,7 @@ class GivenStart:
 
 @dataclass(frozen=True)
 class Scale:
-    """Location and spread of each column: clusterings are made in columns of equal spread."""
+    """Location and spread (n_features,) of the columns; a clustering is made in columns of equal spread."""
 
     location: Array
     spread: Array
@@ -47,20 +52,19 @@ class Scale:
 
     @classmethod
     def median(cls, scales: list[Scale]) -> Scale:
-        """The median of several scales: one from a broken unit moves it little."""
+        """The median of several scales, which one scale in a wrong unit changes little."""
         return cls(
             np.median([s.location for s in scales], axis=0),
             np.median([s.spread for s in scales], axis=0),
         )
 
     def apply(self, X: Array) -> Array:
-        """Rows in units of the spread."""
-        # An outlier is far away, but not so far that its square overflows in a clustering.
-        return np.clip((X - self.location) / self.spread, -FARTHEST, FARTHEST)
+        """Rows (n_samples, n_features) about the location, in units of the spread."""
+        return np.clip((X - self.location) / self.spread, -MAX_SPREADS, MAX_SPREADS)
 
 
 def subsample(X: Rows, n_rows: int, rng: np.random.Generator) -> Array:
-    """At most ``n_rows`` rows, in float64; all of them, in their order, where there are no more."""
+    """A random subset of ``n_rows`` rows in float64 and in their order; all rows if there are no more."""
     if len(X) > n_rows:
         X = X[np.sort(rng.choice(len(X), n_rows, replace=False))]
     return as_block(X)
@@ -76,7 +80,7 @@ def _kmeans_plusplus(Z: Array, n_components: int, rng: np.random.Generator) -> L
 
 
 def _kmeans(Z: Array, n_components: int, rng: np.random.Generator) -> Labels:
-    if len(np.unique(Z, axis=0)) < n_components:  # scikit-learn's k-means warns of that
+    if len(np.unique(Z, axis=0)) < n_components:  # scikit-learn's k-means would warn
         return _kmeans_plusplus(Z, n_components, rng)
     return np.asarray(
         KMeans(n_components, n_init=1, random_state=int(rng.integers(2**31))).fit(Z).labels_,
@@ -110,7 +114,27 @@ def make_start(
     scale: Scale | None = None,
     given: GivenStart | None = None,
 ) -> tuple[Array, Components]:
-    """Weights and components from a clustering of the rows X, overridden by what is given."""
+    """Weights and components from a clustering of rows, with the given parts in place of the computed ones.
+
+    Parameters
+    ----------
+    family : Family
+    X : ndarray of shape (n_samples, n_features)
+        At most :data:`MAX_START_ROWS` rows.
+    n_components : int
+    name : str
+        A key of :data:`NAMED_STARTS`.
+    prior : Prior
+    rng : Generator
+    scale : Scale, optional
+        None: that of X.
+    given : GivenStart, optional
+
+    Returns
+    -------
+    weights : ndarray of shape (n_components,)
+    components : tuple of ndarray
+    """
     scale = Scale.of(X) if scale is None else scale
     given = GivenStart() if given is None else given
     Z = scale.apply(X)
@@ -122,11 +146,9 @@ def make_start(
         locations = given.means
     reference = family.start_components(X, locations)
     moments = family.hard_moments(X, labels, reference)
-    # Every component gets a little of the whole: one that attracted few rows must not start as a
-    # point.
-    components = family.from_moments(
-        moments, reference, prior._replace(weight=max(prior.weight, family.n_features(reference)))
-    )
+    # A stronger penalty than in the fit keeps a component with few rows from starting as a point.
+    strong = prior._replace(weight=max(prior.weight, family.n_features(reference)))
+    components = family.from_moments(moments, reference, strong)
     weights = (moments[0] + 1.0) / (moments[0] + 1.0).sum()
     if given.means is not None:
         components = (given.means, *components[1:])

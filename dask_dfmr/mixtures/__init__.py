@@ -1,11 +1,13 @@
-"""What a mixture is, without rows, machines or Dask.
+"""What a mixture is: families of components, mixture values, and their comparison, without Dask.
 
-A family (:mod:`~dask_dfmr.mixtures.family`, the contract; :mod:`~dask_dfmr.mixtures.gaussian`, the only one so far)
-defines the mathematics of one kind of component. A :mod:`~dask_dfmr.mixtures.mixture` is the value that users see.
-Distances, the Fisher information and white coordinates compare two mixtures::
+A family defines the mathematics of one kind of component (:mod:`~dask_dfmr.mixtures.family` is the contract,
+:mod:`~dask_dfmr.mixtures.gaussian` the only family so far). Each family has a mixture value that derives from
+:class:`~dask_dfmr.mixtures.mixture.FiniteMixture`; that of the Gaussians is the public ``Mixture``. Distances, the
+Fisher information and white coordinates compare mixtures::
 
-    engine -> compiled -> family -> gaussian -> mixture -> distances, information -> whitening
-                                                        -> metrics
+    family -> mixture      -> gaussian -> distances
+              covariances                 information -> whitening, metrics
+              engine -> compiled
 
 :mod:`~dask_dfmr.mixtures.engine` chooses between NumPy and the kernels in :mod:`dask_dfmr.mixtures.compiled`.
 A new family, for example Poisson, is one new module here.

@@ -1,33 +1,154 @@
-"""The three shapes of a covariance: a matrix, a vector of variances, one variance.
+"""Covariance structures: a matrix, a vector of variances, or one variance.
 
-Everything that depends on the covariance structure stands in one table of these shapes: a matrix (``full``,
-``tied``), a vector of variances (``diag``), one variance (``spherical``). Per component, means are (d,) and
-covariances (d, d), (d,) or (). ``tied`` is the matrix shape whose update is shared by all components.
+All mathematics that depends on the covariance structure of a Gaussian is here, as one class per shape that implements
+:class:`CovarianceShape`. Covariances of one component are (d, d) for ``full`` and ``tied``, (d,) for ``diag`` and ()
+for ``spherical``. ``tied`` has the matrix shape; its update is shared by all components. :data:`SHAPES` maps
+scikit-learn's names to the classes. The last section checks covariances that come from outside.
 """
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 from scipy.linalg.lapack import dtrtri
 
-from dask_dfmr.mixtures.family import (
-    Array,
-)
+from dask_dfmr.mixtures.family import Array
 
 VARIANCE_RANGE = (1e-290, 1e290)
-"""Variances beyond these bounds overflow in sums and squares."""
+"""Variances beyond these bounds overflow or vanish in sums and squares."""
 
 MIN_CORRELATION_EIGENVALUE = 1e-13
-"""Times n_features: a correlation matrix with a smaller eigenvalue is singular to rounding. If every matrix
-keeps this bound, so does the sum of any two."""
+"""Times n_features: a correlation matrix with a smaller eigenvalue is singular to rounding. If every matrix keeps
+this bound, so does the sum of any two."""
 
-# -- the three shapes of a covariance ------------------------------------------------------------
+ASYMMETRY_TOLERANCE = 1e-8
+"""A covariance may differ from its transpose by this share of its largest entry."""
 
 
-class MatrixShape:
-    """Covariances (..., d, d)."""
+# -- the contract ----------------------------------------------------------------------------------
 
-    trailing = 2
+
+class CovarianceShape(Protocol):
+    """What the Gaussian family needs of a covariance structure.
+
+    ``...`` stands for any leading axes, ``c`` for the axes of one covariance: (d, d), (d,) or (). A *root* L has
+    L L^T = Sigma and the shape of the covariance. *White* are values in coordinates L^-1 (x - mu). K is the number of
+    components, d the number of columns, n the number of rows.
+    """
+
+    @staticmethod
+    def n_parameters(n_features: int) -> int:
+        """Free parameters of one covariance."""
+
+    @staticmethod
+    def project(matrix: Array) -> Array:
+        """A matrix (..., d, d) in this shape (..., c): itself, its diagonal, or its trace / d."""
+
+    @staticmethod
+    def outer(v: Array) -> Array:
+        """The outer product v v^T of vectors (..., d), projected to (..., c)."""
+
+    @staticmethod
+    def times(scale: Array, covariances: Array) -> Array:
+        """Covariances (..., c) times one number (...) each."""
+
+    @staticmethod
+    def symmetric(covariances: Array) -> Array:
+        """Covariances without the asymmetry that rounding leaves."""
+
+    @staticmethod
+    def add_to_diagonal(covariances: Array, value: float) -> Array:
+        """Covariances with ``value`` added to every variance."""
+
+    @staticmethod
+    def is_positive(covariances: Array) -> bool:
+        """Whether all covariances are finite and positive definite to rounding."""
+
+    # -- factors ----------------------------------------------------------------------------------
+
+    @staticmethod
+    def root(covariances: Array) -> Array:
+        """Lower triangular roots L, or standard deviations."""
+
+    @staticmethod
+    def inverse_root(root: Array) -> Array:
+        """Inverse roots W = L^-1: the vectors W (x - mu) are white."""
+
+    @staticmethod
+    def log_det(root: Array, n_features: int) -> Array:
+        """Log-determinants of the covariances, shape (...)."""
+
+    @staticmethod
+    def solve(root: Array, v: Array) -> Array:
+        """L^-1 v for vectors (..., d)."""
+
+    @staticmethod
+    def multiply(root: Array, v: Array) -> Array:
+        """L v for vectors (..., d)."""
+
+    @staticmethod
+    def whitened(covariances: Array, inverse_root: Array) -> Array:
+        """W Sigma W^T: covariances in white coordinates."""
+
+    @staticmethod
+    def coloured(white: Array, root: Array) -> Array:
+        """L A L^T: the inverse of :meth:`whitened`."""
+
+    @staticmethod
+    def trace_ratio(covariances: Array, inverse_roots: Array, n_features: int) -> Array:
+        """tr(B_k^-1 A_i) of all pairs, shape (n_a, n_b), for covariances A and the inverse roots of B."""
+
+    # -- rows --------------------------------------------------------------------------------------
+
+    @staticmethod
+    def whiten(columns: Array, means: Array, inverse_root: Array, out: Array | None) -> Array:
+        """White residuals (K, d, n) of transposed rows (d, n) from means (K, d)."""
+
+    @staticmethod
+    def squared_lengths(y: Array, scratch: Array) -> Array:
+        """Squared lengths (K, n) of residuals y (K, d, n); ``scratch`` has the shape of y and may be overwritten."""
+
+    @staticmethod
+    def second(y: Array, r: Array, scratch: Array) -> Array:
+        """Sums over rows of r y y^T, shape (K, c), for responsibilities r (K, n).
+
+        ``scratch`` must be as :meth:`squared_lengths` left it for the same y.
+        """
+
+    @staticmethod
+    def colour(first: Array, second: Array, root: Array) -> tuple[Array, Array]:
+        """First and second moments of white residuals in the units of the data."""
+
+    # -- the compiled engine -----------------------------------------------------------------------
+
+    @staticmethod
+    def by_column(covariances: Array, n_features: int) -> Array:
+        """Covariances or inverse roots as the compiled engine takes them: (K, d, d) or (K, d)."""
+
+    @staticmethod
+    def from_columns(second: Array) -> Array:
+        """Second moments from the compiled engine, (K, d, d) or (K, d), in this shape."""
+
+    # -- coordinates -------------------------------------------------------------------------------
+
+    @staticmethod
+    def pack(white: Array, n_features: int) -> Array:
+        """White covariances as vectors (..., n_parameters) of deviations from the identity.
+
+        In these coordinates the Fisher information of one row about the covariance is the identity.
+        """
+
+    @staticmethod
+    def unpack(packed: Array, n_features: int) -> Array:
+        """The inverse of :meth:`pack`."""
+
+
+# -- the three shapes ------------------------------------------------------------------------------
+
+
+class MatrixShape(CovarianceShape):
+    """Covariance matrices (..., d, d)."""
 
     @staticmethod
     def n_parameters(n_features: int) -> int:
@@ -69,61 +190,26 @@ class MatrixShape:
         return root
 
     @staticmethod
+    def inverse_root(root: Array) -> Array:
+        flat = root.reshape(-1, *root.shape[-2:])
+        return np.array([dtrtri(one, lower=1)[0] for one in flat]).reshape(root.shape)
+
+    @staticmethod
     def log_det(root: Array, n_features: int) -> Array:
         return 2.0 * np.log(np.diagonal(root, axis1=-2, axis2=-1)).sum(-1)
 
     @staticmethod
     def solve(root: Array, v: Array) -> Array:
-        """root^-1 v by forward substitution, vectorised over the leading axes; v (..., d)."""
+        # Forward substitution, vectorised over the leading axes.
         y = np.empty(np.broadcast_shapes(root.shape[:-1], v.shape))
         for i in range(v.shape[-1]):
-            y[..., i] = (
-                v[..., i] - np.einsum("...j,...j->...", root[..., i, :i], y[..., :i])
-            ) / root[..., i, i]
+            known = np.einsum("...j,...j->...", root[..., i, :i], y[..., :i])
+            y[..., i] = (v[..., i] - known) / root[..., i, i]
         return y
 
     @staticmethod
     def multiply(root: Array, v: Array) -> Array:
         return np.einsum("...ij,...j->...i", root, v)
-
-    @staticmethod
-    def inverse_root(root: Array) -> Array:
-        """W with y = W (x - mu) white: the inverse of the lower triangular root."""
-        flat = root.reshape(-1, *root.shape[-2:])
-        return np.array([dtrtri(one, lower=1)[0] for one in flat]).reshape(root.shape)
-
-    @staticmethod
-    def whiten(columns: Array, means: Array, inverse_root: Array, out: Array | None) -> Array:
-        """White residuals (K, d, n) of rows that come as columns (d, n)."""
-        y = np.matmul(inverse_root, columns, out=out)
-        y -= np.matmul(inverse_root, means[:, :, None])
-        return y
-
-    @staticmethod
-    def squared_lengths(y: Array, scratch: Array) -> Array:
-        """Of residuals (K, d, n), shape (K, n); ``scratch`` is of the shape of y."""
-        return np.einsum("kdn,kdn->kn", y, y)
-
-    @staticmethod
-    def second(y: Array, r: Array, scratch: Array) -> Array:
-        """Sums of r y y^T over rows; ``scratch`` is as ``squared_lengths`` left it."""
-        np.multiply(y, r[:, None, :], out=scratch)
-        return np.matmul(scratch, np.swapaxes(y, -1, -2))
-
-    @staticmethod
-    def by_column(inverse_root: Array, n_features: int) -> Array:
-        """As the compiled engine takes it."""
-        return inverse_root
-
-    @staticmethod
-    def from_columns(second: Array) -> Array:
-        """As the compiled engine returns it."""
-        return second
-
-    @staticmethod
-    def colour(first: Array, second: Array, root: Array) -> tuple[Array, Array]:
-        """Moments of white residuals back in the units of the data."""
-        return MatrixShape.multiply(root, first), root @ second @ np.swapaxes(root, -1, -2)
 
     @staticmethod
     def whitened(covariances: Array, inverse_root: Array) -> Array:
@@ -135,7 +221,6 @@ class MatrixShape:
 
     @staticmethod
     def trace_ratio(covariances: Array, inverse_roots: Array, n_features: int) -> Array:
-        """tr(B_k^-1 A_i) for all pairs (i, k)."""
         precisions = np.swapaxes(inverse_roots, -1, -2) @ inverse_roots
         return (
             covariances.reshape(len(covariances), n_features**2)
@@ -143,8 +228,34 @@ class MatrixShape:
         )
 
     @staticmethod
+    def whiten(columns: Array, means: Array, inverse_root: Array, out: Array | None) -> Array:
+        y = np.matmul(inverse_root, columns, out=out)
+        y -= np.matmul(inverse_root, means[:, :, None])
+        return y
+
+    @staticmethod
+    def squared_lengths(y: Array, scratch: Array) -> Array:
+        return np.einsum("kdn,kdn->kn", y, y)
+
+    @staticmethod
+    def second(y: Array, r: Array, scratch: Array) -> Array:
+        np.multiply(y, r[:, None, :], out=scratch)
+        return np.matmul(scratch, np.swapaxes(y, -1, -2))
+
+    @staticmethod
+    def colour(first: Array, second: Array, root: Array) -> tuple[Array, Array]:
+        return MatrixShape.multiply(root, first), root @ second @ np.swapaxes(root, -1, -2)
+
+    @staticmethod
+    def by_column(covariances: Array, n_features: int) -> Array:
+        return covariances
+
+    @staticmethod
+    def from_columns(second: Array) -> Array:
+        return second
+
+    @staticmethod
     def pack(white: Array, n_features: int) -> Array:
-        """A symmetric deviation from the identity as a vector in which its Fisher information is the identity."""
         upper = np.triu_indices(n_features, 1)
         deviation = white - np.eye(n_features)
         diagonal = np.diagonal(deviation, axis1=-2, axis2=-1) / np.sqrt(2.0)
@@ -161,10 +272,8 @@ class MatrixShape:
         return white
 
 
-class VectorShape:
+class VectorShape(CovarianceShape):
     """Variances (..., d), one per column."""
-
-    trailing = 1
 
     @staticmethod
     def n_parameters(n_features: int) -> int:
@@ -200,6 +309,10 @@ class VectorShape:
         return np.sqrt(covariances)
 
     @staticmethod
+    def inverse_root(root: Array) -> Array:
+        return 1.0 / root
+
+    @staticmethod
     def log_det(root: Array, n_features: int) -> Array:
         return 2.0 * np.log(root).sum(-1)
 
@@ -212,8 +325,16 @@ class VectorShape:
         return root * v
 
     @staticmethod
-    def inverse_root(root: Array) -> Array:
-        return 1.0 / root
+    def whitened(covariances: Array, inverse_root: Array) -> Array:
+        return covariances * inverse_root**2
+
+    @staticmethod
+    def coloured(white: Array, root: Array) -> Array:
+        return white * root**2
+
+    @staticmethod
+    def trace_ratio(covariances: Array, inverse_roots: Array, n_features: int) -> Array:
+        return covariances @ (inverse_roots**2).T
 
     @staticmethod
     def whiten(columns: Array, means: Array, inverse_root: Array, out: Array | None) -> Array:
@@ -230,24 +351,12 @@ class VectorShape:
     def second(y: Array, r: Array, scratch: Array) -> Array:
         return np.matmul(scratch, r[:, :, None])[:, :, 0]
 
-    by_column = MatrixShape.by_column
-    from_columns = MatrixShape.from_columns
-
     @staticmethod
     def colour(first: Array, second: Array, root: Array) -> tuple[Array, Array]:
         return root * first, root**2 * second
 
-    @staticmethod
-    def whitened(covariances: Array, inverse_root: Array) -> Array:
-        return covariances * inverse_root**2
-
-    @staticmethod
-    def coloured(white: Array, root: Array) -> Array:
-        return white * root**2
-
-    @staticmethod
-    def trace_ratio(covariances: Array, inverse_roots: Array, n_features: int) -> Array:
-        return covariances @ (inverse_roots**2).T
+    by_column = MatrixShape.by_column
+    from_columns = MatrixShape.from_columns
 
     @staticmethod
     def pack(white: Array, n_features: int) -> Array:
@@ -258,10 +367,8 @@ class VectorShape:
         return 1.0 + np.sqrt(2.0) * packed
 
 
-class ScalarShape:
+class ScalarShape(CovarianceShape):
     """One variance (...) for all columns."""
-
-    trailing = 0
 
     @staticmethod
     def n_parameters(n_features: int) -> int:
@@ -284,8 +391,6 @@ class ScalarShape:
     is_positive = VectorShape.is_positive
     root = VectorShape.root
     inverse_root = VectorShape.inverse_root
-    whitened = VectorShape.whitened
-    coloured = VectorShape.coloured
 
     @staticmethod
     def log_det(root: Array, n_features: int) -> Array:
@@ -298,6 +403,13 @@ class ScalarShape:
     @staticmethod
     def multiply(root: Array, v: Array) -> Array:
         return root[..., None] * v
+
+    whitened = VectorShape.whitened
+    coloured = VectorShape.coloured
+
+    @staticmethod
+    def trace_ratio(covariances: Array, inverse_roots: Array, n_features: int) -> Array:
+        return n_features * covariances[:, None] * (inverse_roots**2)[None, :]
 
     @staticmethod
     def whiten(columns: Array, means: Array, inverse_root: Array, out: Array | None) -> Array:
@@ -312,20 +424,16 @@ class ScalarShape:
         return VectorShape.second(y, r, scratch).mean(axis=-1)
 
     @staticmethod
-    def by_column(inverse_root: Array, n_features: int) -> Array:
-        return np.repeat(inverse_root[:, None], n_features, axis=1)
-
-    @staticmethod
-    def from_columns(second: Array) -> Array:
-        return second.mean(axis=-1)
-
-    @staticmethod
     def colour(first: Array, second: Array, root: Array) -> tuple[Array, Array]:
         return root[:, None] * first, root**2 * second
 
     @staticmethod
-    def trace_ratio(covariances: Array, inverse_roots: Array, n_features: int) -> Array:
-        return n_features * covariances[:, None] * (inverse_roots**2)[None, :]
+    def by_column(covariances: Array, n_features: int) -> Array:
+        return np.repeat(covariances[:, None], n_features, axis=1)
+
+    @staticmethod
+    def from_columns(second: Array) -> Array:
+        return second.mean(axis=-1)
 
     @staticmethod
     def pack(white: Array, n_features: int) -> Array:
@@ -336,9 +444,68 @@ class ScalarShape:
         return 1.0 + packed[..., 0] / np.sqrt(n_features / 2.0)
 
 
-SHAPES: dict[str, type[MatrixShape] | type[VectorShape] | type[ScalarShape]] = {
+SHAPES: dict[str, type[CovarianceShape]] = {
     "full": MatrixShape,
-    "tied": MatrixShape,
     "diag": VectorShape,
+    "tied": MatrixShape,
     "spherical": ScalarShape,
 }
+"""The class of each covariance type."""
+
+
+# -- checks of covariances from outside ------------------------------------------------------------
+
+
+def check_shape(
+    covariances: Array, covariance_type: str, n_components: int, n_features: int
+) -> None:
+    """Raise ValueError unless the array has scikit-learn's shape for this covariance type."""
+    expected = {
+        "full": (n_components, n_features, n_features),
+        "diag": (n_components, n_features),
+        "tied": (n_features, n_features),
+        "spherical": (n_components,),
+    }[covariance_type]
+    if covariances.shape != expected:
+        raise ValueError(
+            f"covariances of type {covariance_type!r} must have the shape {expected}; got {covariances.shape}."
+        )
+
+
+def as_symmetric(covariances: Array) -> Array:
+    """Covariance matrices (d, d) or (K, d, d) without the asymmetry that rounding leaves.
+
+    Raises
+    ------
+    ValueError
+        If a matrix differs from its transpose by more than rounding.
+    """
+    transposed = np.swapaxes(covariances, -1, -2)
+    asymmetry = np.abs(covariances - transposed).max(axis=(-2, -1))
+    bad = asymmetry > ASYMMETRY_TOLERANCE * np.abs(covariances).max(axis=(-2, -1))
+    if bad.any():
+        label = "covariances" if covariances.ndim == 2 else f"covariances[{bad.argmax()}]"
+        raise ValueError(
+            f"{label} must be symmetric; it differs from its transpose by {asymmetry.max():.3g}."
+        )
+    return 0.5 * covariances + 0.5 * transposed
+
+
+def check_positive(covariances: Array, covariance_type: str) -> None:
+    """Raise ValueError unless all covariances are positive definite to rounding, within the range of variances."""
+    shape = SHAPES[covariance_type]
+    is_tied = covariance_type == "tied"
+    stack = covariances[None] if is_tied else covariances
+    if shape.is_positive(stack):
+        return
+    k = next(k for k in range(len(stack)) if not shape.is_positive(stack[k : k + 1]))
+    label = "covariances" if is_tied else f"covariances[{k}]"
+    is_matrix = shape is MatrixShape
+    values = np.linalg.eigvalsh(stack[k]) if is_matrix else np.atleast_1d(stack[k])
+    if values.min() <= 0:
+        what = "smallest eigenvalue" if is_matrix else "smallest variance"
+        raise ValueError(f"{label} must be positive definite; its {what} is {values.min():.3g}.")
+    raise ValueError(
+        f"{label} must have variances from {VARIANCE_RANGE[0]:g} to {VARIANCE_RANGE[1]:g} and be regular to "
+        f"rounding; its eigenvalues reach from {values.min():.3g} to {values.max():.3g}. Rescale the columns."
+    )

@@ -1,9 +1,8 @@
-"""L2 distances between mixture densities: D(f, g)^2 = <f, f> - 2 <f, g> + <g, g>, tile by tile.
+"""L2 distances between mixture densities: D(f, g)^2 = <f, f> - 2 <f, g> + <g, g>, computed in tiles.
 
-Product integrals are kept as logarithms. In many columns they leave the range of floating point, so
-distances are measured in units of a typical norm, exp(log_scale / 2) with log_scale the median of
-log <f_i, f_i>; a common unit changes no verdict. The median, because with the maximum one spike
-would set everybody's unit.
+In many columns product integrals leave the range of floating point, so they are kept as logarithms. Distances are
+given in units of a typical norm: exp(log_scale / 2), where log_scale is the median of log <f_i, f_i>. A common unit
+changes no decision. The median is used because the maximum could be set by a single spike.
 """
 
 from __future__ import annotations
@@ -14,28 +13,28 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dask_dfmr.mixtures.family import Array, Components, Family
+from dask_dfmr.mixtures.family import Array, Components, Family, batches
 from dask_dfmr.mixtures.gaussian import Mixture
 
-ROUNDING = 1e-14
-"""D^2 below this share of <f, f> + <g, g> is rounding: the densities are the same."""
+LEAST_SQUARE = 1e-14
+"""A squared distance below this share of <f, f> + <g, g> is rounding: the distance counts as 0."""
 
 NEGLIGIBLE = 1e-15
-"""Pairs of components may be left out as long as that changes D^2 by no more than this share of <f, f> + <g, g>."""
+"""Pairs of components are skipped if that changes D^2 by at most this share of <f, f> + <g, g>."""
 
 SELF_BLOCK_SIZE = 8
-"""Mixtures whose self products are computed together, though only the diagonal is wanted: a call has its cost."""
+"""Mixtures per call for the self products. Only the diagonal of the result is used, but fewer calls cost less."""
 
 BLOCK_SIZE = 50
-"""Machines per block, at least: a tile is then some 60,000 pairs of components at K = 5."""
+"""Smallest number of mixtures in a block. With K = 5 a tile then has some 60,000 pairs of components."""
 
 MAX_BLOCKS = 64
-"""Of more machines blocks get larger, not more: the reduction is a task per block and round."""
+"""Largest number of blocks; more mixtures make blocks larger. The reduction has one task per block and round."""
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Several mixtures of one family and size: weights and parameters with (n, n_components) in front."""
+    """n mixtures of one family and size: weights (n, n_components) and parameters (n, n_components, ...)."""
 
     weights: Array
     components: Components
@@ -44,20 +43,20 @@ class Stack:
         return Stack(self.weights[index], tuple(parameter[index] for parameter in self.components))
 
     def one(self, i: int) -> tuple[Array, Components]:
-        """Weights and components of one of them."""
+        """Weights and components of mixture i."""
         return self.weights[i], tuple(parameter[i] for parameter in self.components)
 
     def pooled(self) -> Components:
-        """All components of all mixtures in one row, mixture by mixture."""
+        """The components of all mixtures as one set of n * n_components, mixture by mixture."""
         return tuple(parameter.reshape(-1, *parameter.shape[2:]) for parameter in self.components)
 
     def by_component(self) -> Stack:
-        """The same with the mixtures behind the components: the first ones of all, then the second ones."""
+        """The same with the axis of the components first: the first component of every mixture, then the second."""
         return Stack(self.weights.T, tuple(p.swapaxes(0, 1) for p in self.components))
 
 
 def concatenate(stacks: Sequence[Stack]) -> Stack:
-    """Several stacks as one."""
+    """The mixtures of several stacks as one stack."""
     parameters = zip(*(stack.components for stack in stacks), strict=True)
     return Stack(
         np.concatenate([stack.weights for stack in stacks]),
@@ -66,13 +65,13 @@ def concatenate(stacks: Sequence[Stack]) -> Stack:
 
 
 def stack_mixtures(mixtures: Sequence[Mixture]) -> Stack:
-    """Mixtures of one family and size as arrays."""
+    """A stack of mixtures of one family and size."""
     parameters = zip(*(m.components for m in mixtures), strict=True)
     return Stack(np.array([m.weights for m in mixtures]), tuple(np.array(p) for p in parameters))
 
 
 def log_self_products(family: Family, stack: Stack) -> Array:
-    """Log <f_i, f_i>, shape (n,)."""
+    """Log <f_i, f_i> of each mixture, shape (n,)."""
     blocks = [stack[s] for s in tile_blocks(len(stack.weights), SELF_BLOCK_SIZE)]
     return np.concatenate([np.diagonal(_log_products(family, block, block)) for block in blocks])
 
@@ -80,8 +79,11 @@ def log_self_products(family: Family, stack: Stack) -> Array:
 def _log_products(
     family: Family, a: Stack, b: Stack, log_self: tuple[Array, Array] | None = None
 ) -> Array:
-    """Log <f_i, g_j> of all pairs, shape (n_a, n_b); with the self products, negligible pairs of components may go."""
-    # Components of one rank lie side by side, so that what is negligible comes in runs.
+    """Log <f_i, g_j> of all pairs, shape (n_a, n_b).
+
+    With the logarithms of the self products, negligible pairs of components are skipped.
+    """
+    # Components of one rank are neighbours, so that negligible pairs come in runs.
     a, b = a.by_component(), b.by_component()
     with np.errstate(divide="ignore"):
         log_weights = np.log(a.weights), np.log(b.weights)
@@ -107,36 +109,35 @@ def _log_products(
 def l2_tile(
     family: Family, a: Stack, b: Stack, log_self_a: Array, log_self_b: Array, log_scale: float
 ) -> Array:
-    """Distances between the mixtures of two blocks in units of exp(log_scale / 2), shape (n_a, n_b)."""
+    """Distances between the mixtures of two stacks in units of exp(log_scale / 2), shape (n_a, n_b)."""
     log_products = _log_products(family, a, b, (log_self_a, log_self_b))
     with np.errstate(over="ignore", invalid="ignore"):
         squares = np.exp(log_self_a - log_scale)[:, None] + np.exp(log_self_b - log_scale)[None, :]
         distances = squares - 2.0 * np.exp(log_products - log_scale)
-    distances[distances < ROUNDING * squares] = 0.0
-    # A density too high for floating point in everybody's unit is far from everything.
+    distances[distances < LEAST_SQUARE * squares] = 0.0
+    # A density whose norm overflows in the common unit is infinitely far from every other one.
     distances[np.isinf(squares)] = np.inf
     return np.sqrt(distances, out=distances)
 
 
 def symmetric_tile(tile: Array) -> Array:
-    """A tile on the diagonal: zero there, and its upper half mirrored, since rounding is not symmetric."""
+    """A tile on the diagonal with a zero diagonal and its upper half mirrored, because rounding is not symmetric."""
     upper = np.triu(tile, 1)
     return upper + upper.T
 
 
 def block_size_for(n: int) -> int:
-    """The machines of a block where the user does not choose: a function of their number alone, so bits are too."""
+    """The default number of mixtures in a block. It depends on n alone, and so do the bits of the result."""
     return max(BLOCK_SIZE, -(-n // MAX_BLOCKS))
 
 
 def tile_blocks(n: int, block_size: int | None = None) -> list[slice]:
-    """Consecutive blocks of at most ``block_size``, by default :func:`block_size_for`."""
-    block_size = block_size_for(n) if block_size is None else block_size
-    return [slice(i, min(i + block_size, n)) for i in range(0, n, block_size)]
+    """Consecutive blocks of n mixtures, each of at most ``block_size`` (default: :func:`block_size_for`)."""
+    return list(batches(n, block_size_for(n) if block_size is None else block_size))
 
 
 def upper_tiles(n_blocks: int) -> Iterator[tuple[int, int]]:
-    """Index pairs (i, j), i <= j: the tiles that are computed; the others are their transposes."""
+    """Index pairs (i, j) with i <= j of the tiles that are computed; the other tiles are their transposes."""
     return ((i, j) for i in range(n_blocks) for j in range(i, n_blocks))
 
 
@@ -146,19 +147,21 @@ def pairwise_l2(mixtures: Sequence[Mixture]) -> Array:
     Parameters
     ----------
     mixtures : sequence of Mixture
-        Of one covariance type, with the same number of components and columns.
+        Of one covariance type, with the same numbers of components and columns.
 
     Returns
     -------
     ndarray of shape (n_mixtures, n_mixtures)
-        Symmetric with zero diagonal, in units of a density's norm (1 / sqrt(volume)). Densities
-        closer than rounding can tell have distance 0; one whose norm exceeds floating point next to
-        the others' has distance inf.
+        Symmetric with zero diagonal, in units of a density's norm (1 / sqrt(volume)). The distance is 0 if two
+        densities differ by no more than rounding. It is inf if the norm of one density, relative to those of the
+        others, exceeds floating point.
 
     Raises
     ------
     ValueError
         If there is no mixture, or they differ in family or shape.
+    TypeError
+        If an element is no mixture.
     """
     mixtures = list(mixtures)
     if not mixtures:
@@ -187,6 +190,9 @@ def pairwise_l2(mixtures: Sequence[Mixture]) -> Array:
 
 
 def in_l2_units(distances: Array, log_scale: float) -> Array:
-    """Distances in units of exp(log_scale / 2) as plain numbers: 0 or inf where those leave the range, never NaN."""
+    """Distances from units of exp(log_scale / 2) to units of a density's norm.
+
+    The result is 0 or inf where it leaves the range of floating point, and never NaN.
+    """
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         return np.where(distances == 0, 0.0, distances * np.exp(0.5 * log_scale))

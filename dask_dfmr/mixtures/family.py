@@ -1,13 +1,13 @@
-"""What a component family must offer, and the families there are.
+"""The contract of a component family, and the types of its arrays.
 
-Local fit, distances, reduction, aggregation and graph are written against :class:`Family` and see a
-component only through it. A new family is one more module of this package beside
-:mod:`dask_dfmr.mixtures.gaussian`, with a mixture value of its own.
+Local fits, distances, reduction, aggregation and refinement use the components of a mixture only through
+:class:`Family`. A new family, for example Poisson, is one new module beside :mod:`dask_dfmr.mixtures.gaussian`. It
+holds the family and its mixture value, which derives from :class:`dask_dfmr.mixtures.mixture.FiniteMixture`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -18,36 +18,35 @@ Labels = NDArray[np.intp]
 Rows = NDArray[np.floating[Any]] | NDArray[np.integer[Any]]
 
 Components = tuple[Array, ...]
-"""Parameters of components, one array per parameter, every one with the component axis first (stacks of
-mixtures put further axes in front of it)."""
+"""Parameters of components: one array per parameter, each with the component axis first. Stacks of mixtures have
+further axes in front of it."""
 
 Moments = tuple[Array, ...]
-"""Weighted sums of sufficient statistics per component: arrays that add up over blocks of rows or of pooled
-components. The first one is always the mass, ``(n_components,)``."""
-
+"""Weighted sums of sufficient statistics per component. They add up over blocks of rows or of pooled components. The
+first array is always the mass, shape (n_components,)."""
 
 LOG_2PI = float(np.log(2.0 * np.pi))
 
-FARTHEST = 1e300
-"""Squared distances beyond it, in standard deviations, count as this."""
+MAX_SQUARED_LENGTH = 1e300
+"""Upper bound of squared distances in standard deviations; larger ones count as this."""
 
 BLOCK_FLOATS = 2**14
-"""Size of the temporaries of a kernel over rows, 128 kB. Larger ones are mapped and unmapped at every use by
-the allocator as Dask's nanny sets it, which nearly doubles the cost of a pass there."""
+"""Size of the temporaries of a kernel over rows, 128 kB. With the settings of Dask's nanny the allocator maps and
+unmaps larger ones at every use, which nearly doubles the cost of a pass."""
 
 
 class Prior(NamedTuple):
-    """A penalty a_n on the components of a mixture (Chen & Tan 2009): its weight and what the penalty pulls towards.
+    """The penalty on the components of a mixture (Chen & Tan 2009).
 
     Attributes
     ----------
     weight : float
-        a_n; 0 is plain maximum likelihood.
+        The factor a_n of the penalty; 0 is plain maximum likelihood.
     target : tuple of ndarray
-        Location-free statistics of the rows that the penalty pulls every component towards (for
-        Gaussians: the sample covariance, in the structure of the family).
+        Statistics of the rows towards which the penalty shrinks every component (:meth:`Family.prior_target`). For
+        Gaussians the first one is the sample covariance, in the structure of the family.
     floor : float, default 0
-        Added to the diagonal of every covariance after the update: scikit-learn's ``reg_covar``.
+        Added to the diagonal of every covariance after the update, as scikit-learn's ``reg_covar``.
     """
 
     weight: float
@@ -57,19 +56,19 @@ class Prior(NamedTuple):
 
 @runtime_checkable
 class Family(Protocol, Hashable):
-    """The mathematics of one kind of component. Stateless, hashable, picklable; arrays in, arrays out.
+    """The mathematics of one kind of component: methods that take and return arrays.
 
-    Shapes: ``weights`` (n_components,), every array of ``components`` (n_components, ...), ``X``
-    (n_samples, n_features).
+    A family is stateless, hashable and picklable. ``weights`` have the shape (n_components,), every array of
+    ``components`` (n_components, ...), and ``X`` (n_samples, n_features).
     """
 
     @property
     def name(self) -> str:
-        """Unique name, as written to files and messages."""
+        """Unique name, which files and messages hold."""
         ...
 
     def n_parameters(self, n_components: int, n_features: int) -> int:
-        """Free parameters of a mixture, its weights included."""
+        """Number of free parameters of a mixture, its weights included."""
         ...
 
     def n_features(self, components: Components) -> int:
@@ -77,152 +76,181 @@ class Family(Protocol, Hashable):
         ...
 
     # -- densities --------------------------------------------------------------------------------
+
     def sample(
         self, n_samples: int, weights: Array, components: Components, rng: Any
     ) -> tuple[Array, Labels]:
-        """Rows (n_samples, n_features) grouped by component, and the component of each; any of NumPy's generators."""
+        """Rows (n_samples, n_features) grouped by component, and the component of each row (n_samples,).
+
+        ``rng`` is a Generator or a RandomState.
+        """
         ...
 
     def log_density(self, X: Array, components: Components) -> Array:
-        """Log phi_k(x), shape (n_samples, n_components); callers pass blocks of rows."""
+        """Log phi_k(x) in nats, shape (n_samples, n_components); callers pass blocks of rows."""
         ...
 
     def log_product_integral(
         self, a: Components, b: Components, floor: tuple[Array, Array] | None = None
     ) -> Array:
-        """Log <phi_i, phi_j> of all pairs, shape (n_a, n_b).
+        """Log <phi_i, phi_j>, the integral of the product of two densities, for all pairs, shape (n_a, n_b).
 
-        Pairs below ``floor[0][i] + floor[1][j]`` are negligible: they may come as -inf where that saves work.
+        Pairs below ``floor[0][i] + floor[1][j]`` are negligible. The result may be -inf for them if that saves work.
         """
         ...
 
-    # -- what mixture reduction needs -------------------------------------------------------------
+    # -- mixture reduction ------------------------------------------------------------------------
+
     def divergence(self, a: Components, b: Components) -> Array:
-        """KL(phi_i || phi_k) of all pairs, shape (n_a, n_b)."""
+        """KL(phi_i || phi_k) of all pairs in nats, shape (n_a, n_b)."""
         ...
 
     def pooled_moments(
         self, weights: Array, components: Components, labels: Labels, reference: Components
     ) -> Moments:
-        """Moments of components assigned to the centers ``reference``: pieces that add up over blocks."""
+        """Moments about ``reference`` of weighted components, component i assigned to center ``labels[i]``."""
         ...
 
     def place(self, components: Components, positions: Labels, source: Components) -> Components:
-        """A copy of the components with those at ``positions`` moved to the single component ``source``.
+        """A copy of the components in which the single component ``source`` replaces those at ``positions``.
 
-        What components share, like a tied covariance, stays theirs.
+        Parameters that all components share, such as a tied covariance, do not change.
         """
         ...
 
-    # -- what the EM algorithm needs --------------------------------------------------------------
+    # -- EM ---------------------------------------------------------------------------------------
+
     def em_pass(self, X: Rows, weights: Array, components: Components) -> tuple[float, Moments]:
-        """One E step over all rows: total log-likelihood, and the moments about ``components``."""
+        """One E step over all rows: total log-likelihood in nats, and the moments about ``components``."""
         ...
 
     def hard_moments(self, X: Rows, labels: Labels, reference: Components) -> Moments:
-        """Moments of rows that belong to one component each (a start from a clustering)."""
+        """Moments about ``reference`` of rows that belong to one component each, as in a clustering."""
         ...
 
     def from_moments(
         self, moments: Moments, reference: Components, prior: Prior | None = None
     ) -> Components:
-        """Components with these moments about ``reference``: KL barycentre, or with a prior the M step."""
+        """Components with these moments about ``reference``: the KL barycenter, or with a prior the M step."""
         ...
 
     def prior_target(self, X: Rows) -> Components:
-        """Statistics of all rows that the penalty pulls towards, and the check on degenerate rows starts from."""
+        """Statistics of all rows: the target of the penalty, and the input of :meth:`degeneracy`."""
         ...
 
     def pooled_target(self, counts: Array, targets: Components) -> Components:
-        """The prior target of all rows together, from those of disjoint sets of ``counts`` (n_sets,) rows.
+        """The prior target of all rows, from those of disjoint sets of ``counts`` (n_sets,) rows.
 
-        Every array of ``targets`` has the sets in front.
+        Every array of ``targets`` has the axis of the sets first.
         """
         ...
 
     def degeneracy(self, target: Components) -> str | None:
-        """Why such rows cannot bear a component, in words with ``{column i}`` placeholders; None if they can."""
+        """Why no component can be fitted to rows with this target; None if one can be fitted.
+
+        The text has a placeholder ``{column i}`` for every column that it names.
+        """
         ...
 
     def log_prior(self, components: Components, prior: Prior) -> float:
-        """What the penalty adds to the log-likelihood."""
+        """The term that the penalty adds to the total log-likelihood, in nats."""
         ...
 
     def is_proper(self, components: Components) -> bool:
-        """Whether all components are finite densities."""
+        """Whether all components are densities that floating point can represent."""
         ...
 
     def start_components(self, X: Array, locations: Array) -> Components:
-        """Components at ``locations`` (n_components, n_features), the reference of a first ``hard_moments``."""
+        """Components at ``locations`` (n_components, n_features): the reference of the first :meth:`hard_moments`."""
         ...
 
     # -- geometry ---------------------------------------------------------------------------------
+
     def coordinates(
         self, weights: Array, components: Components, origin: tuple[Array, Components]
     ) -> Array:
-        """Affine coordinates around ``origin`` in which the complete-data information per row is the identity."""
+        """Affine coordinates (n_coordinates,) about ``origin``.
+
+        The complete-data information per row at the origin is the identity in them.
+        """
         ...
 
     def from_coordinates(
         self, coordinates: Array, origin: tuple[Array, Components]
     ) -> tuple[Array, Components] | None:
-        """The inverse; None where the coordinates leave the parameter space."""
+        """The inverse of :meth:`coordinates`; None if the coordinates lie outside the parameter space."""
         ...
 
     def displaced(
         self, coordinates: Array, origin: tuple[Array, Components]
     ) -> tuple[Array, Components]:
-        """The inverse for a stack of coordinates (..., n_coordinates), unchecked: for small steps."""
+        """The inverse of :meth:`coordinates` for a stack (..., n_coordinates), without a check, for small steps."""
         ...
 
     def coordinate_owners(self, components: Components) -> Labels:
-        """The component that each coordinate belongs to, (n_coordinates,); -1 for one that all share."""
+        """The component of each coordinate, shape (n_coordinates,); -1 for a coordinate that all components share."""
         ...
 
     def scores(self, X: Array, weights: Array, components: Components) -> Array:
-        """Gradient of every row's log-density in the coordinates about the mixture itself, (n_samples, n_coordinates).
+        """Gradient of each row's log-density in the coordinates about the mixture, (n_samples, n_coordinates).
 
-        The weights' coordinates are orthogonal to the direction in which they cease to sum to 1.
+        The part for the weights is orthogonal to the direction in which their sum changes.
         """
         ...
 
     def score_of_moments(self, moments: Moments, weights: Array, components: Components) -> Array:
-        """Sum of the scores of all rows, from their moments about the components (:meth:`em_pass`)."""
+        """Sum of the :meth:`scores` of all rows, from the moments that :meth:`em_pass` returns for them."""
         ...
 
     def sort_keys(self, components: Components) -> Array:
         """Numbers (n_components, n_keys) that order components of equal weight."""
         ...
 
-    # -- the value --------------------------------------------------------------------------------
+    # -- the mixture value ------------------------------------------------------------------------
+
     def mixture(
         self, weights: Array, components: Components, feature_names: Sequence[str] | None = None
     ) -> Any:
-        """The mixture value with these weights (n_components,) and components, checked."""
-        ...
-
-    def mixture_from_arrays(self, parameters: Mapping[str, Any]) -> Any:
-        """The mixture value that a message or a file describes: the inverse of its ``to_arrays``.
+        """The mixture value with these weights and components.
 
         Raises
         ------
         ValueError
-            If the parameters are no such mixture.
+            If they are no mixture of this family.
+        """
+        ...
+
+    def mixture_from_arrays(self, parameters: Mapping[str, Any]) -> Any:
+        """The mixture value that a message or a file describes; the inverse of its ``to_arrays``.
+
+        Raises
+        ------
+        ValueError
+            If the parameters are no mixture of this family.
         """
         ...
 
 
 def canonical_order(family: Family, weights: Array, components: Components) -> Labels:
-    """Order of the components in a result: by decreasing weight, ties by the keys of the family."""
+    """The order of the components in a result: by decreasing weight, then by the sort keys of the family."""
     keys = family.sort_keys(components)
     return np.lexsort((*keys.T[::-1], -weights))
 
 
 def take(components: Components, index: Labels) -> Components:
-    """The components at these positions."""
+    """The components at the positions ``index``, in that order."""
     return tuple(parameter[index] for parameter in components)
 
 
 def as_block(rows: Rows) -> Array:
-    """A block of rows in float64 and row order, so that sums over it do not depend on the layout of its source."""
+    """A block of rows in float64 and C order, so that sums over it do not depend on the memory layout of the rows."""
     return np.ascontiguousarray(rows, dtype=np.float64)
+
+
+def batches(n: int, size: int) -> Iterator[slice]:
+    """Consecutive slices of 0 .. n, each of at most ``size``; none if n is 0.
+
+    scikit-learn's ``gen_batches`` refuses n = 0, and its check of the arguments costs as much as a pass over a small
+    partition.
+    """
+    return (slice(start, min(start + size, n)) for start in range(0, n, size))

@@ -1,41 +1,41 @@
-"""Gaussian components with full, diagonal, spherical or tied covariances.
+"""Gaussian mixtures: the family :class:`Gaussian` and its mixture value :class:`Mixture`.
 
-Everything that depends on the covariance structure stands in one table of three *shapes*: a matrix
-(``full``, ``tied``), a vector of variances (``diag``), one variance (``spherical``). Per component,
-means are (d,) and covariances (d, d), (d,) or (). ``tied`` is the matrix shape whose update is
-shared by all components.
+The family makes its mixtures and a mixture names its family, so both are in one module. Everything that depends on the
+covariance structure is in :mod:`dask_dfmr.mixtures.covariances`.
 
-Moments are taken about the means of a reference, never about zero, so nothing cancels when the data
-lie far from the origin: mass = sum r, first = sum r (x - mu), second = sum r (x - mu)(x - mu)^T,
-the last in the shape of the structure (its diagonal, its trace / d).
+Components are ``(means, covariances)``: (n_components, d), and (n_components, ...) with the axes (d, d), (d,) or () of
+one covariance. Moments are taken about the means of a reference, not about zero, so nothing cancels if the data lie far
+from the origin: mass = sum r, first = sum r (x - mu), second = sum r (x - mu)(x - mu)^T, the last one in the shape of
+the covariances (its diagonal, or its trace / d).
 """
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import linear_sum_assignment
 from scipy.special import softmax
 from sklearn.mixture import GaussianMixture as SklearnGaussianMixture
 
+from dask_dfmr import checks
 from dask_dfmr.mixtures import engine
 from dask_dfmr.mixtures.covariances import (
     SHAPES,
     VARIANCE_RANGE,
+    CovarianceShape,
     MatrixShape,
     ScalarShape,
-    VectorShape,
+    as_symmetric,
+    check_positive,
+    check_shape,
 )
 from dask_dfmr.mixtures.family import (
     BLOCK_FLOATS,
-    FARTHEST,
     LOG_2PI,
+    MAX_SQUARED_LENGTH,
     Array,
     Components,
     Labels,
@@ -43,44 +43,47 @@ from dask_dfmr.mixtures.family import (
     Prior,
     Rows,
     as_block,
+    batches,
 )
 from dask_dfmr.mixtures.mixture import FiniteMixture, as_floats, check_weights
-from dask_dfmr.untrusted import open_regular, parse_json
+
+COVARIANCE_TYPES = tuple(SHAPES)
+"""scikit-learn's names of the covariance structures."""
 
 EM_BLOCK_FLOATS = 2**15
-"""Size of the two arrays of residuals that a pass of EM works in, 256 kB each."""
+"""Size of each of the two arrays of residuals in an EM pass, 256 kB."""
 
 PAIR_FLOATS = 2**18
 """Size of the temporaries of a kernel over pairs of components, 2 MB."""
 
 MAX_MEAN = 1e145
-"""Means beyond it overflow in squares."""
+"""Larger means overflow when they are squared."""
 
 LEAST_WEIGHT = 1e-12
-"""Weight that a component without rows counts as in coordinates, which divide by it."""
+"""Smallest weight in coordinates, which divide by the weights."""
 
-COVARIANCE_TYPES = ("full", "diag", "tied", "spherical")
+RELATIVE_ROUNDING = 1e-13
+"""A standard deviation below this share of the mean is rounding of the data."""
 
-FORMAT = "dask_dfmr.mixture"
-FORMAT_VERSION = 1
+LEAST_EIGENVALUE = 1e-12
+"""Times n_features: rows whose correlation matrix has a smaller eigenvalue are linearly dependent."""
 
 _FIELDS = ("weights", "means", "covariances", "covariance_type", "feature_names")
-
-ASYMMETRY_TOLERANCE = 1e-8
-"""Of the largest entry: a covariance that differs more from its transpose is not symmetric."""
 
 # -- the family ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """The Gaussian family with one covariance structure; see :class:`dask_dfmr.mixtures.family.Family` for the contract.
+    """The Gaussian family with one covariance structure.
+
+    It implements :class:`dask_dfmr.mixtures.family.Family`. ``components`` are ``(means, covariances)``, both with the
+    component axis first, for ``tied`` too.
 
     Parameters
     ----------
-    covariance_type : {"full", "diag", "tied", "spherical"}
-        As in scikit-learn. ``components`` are ``(means, covariances)`` with the component axis in
-        front of both, for ``tied`` too.
+    covariance_type : {"full", "diag", "tied", "spherical"}, default "full"
+        As in scikit-learn.
     """
 
     covariance_type: str = "full"
@@ -90,7 +93,7 @@ class Gaussian:
         return f"gaussian-{self.covariance_type}"
 
     @property
-    def _shape(self) -> type[MatrixShape] | type[VectorShape] | type[ScalarShape]:
+    def _shape(self) -> type[CovarianceShape]:
         return SHAPES[self.covariance_type]
 
     @property
@@ -99,12 +102,8 @@ class Gaussian:
 
     def n_parameters(self, n_components: int, n_features: int) -> int:
         n_covariances = 1 if self._is_tied else n_components
-        return (
-            n_components
-            - 1
-            + n_components * n_features
-            + n_covariances * self._shape.n_parameters(n_features)
-        )
+        n_numbers = n_covariances * self._shape.n_parameters(n_features)
+        return n_components - 1 + n_components * n_features + n_numbers
 
     def n_features(self, components: Components) -> int:
         return int(components[0].shape[-1])
@@ -130,23 +129,24 @@ class Gaussian:
     def _white_residuals(
         self, X: Rows, means: Array, inverse_root: Array, out: Array | None = None
     ) -> Array:
-        """Residuals (K, d, n): with the rows last, the inner loops of NumPy are long."""
-        # A product may be split in two: centered, its halves are of the size of the residuals.
+        """White residuals (K, d, n). The rows are last, so that the inner loops of NumPy are long."""
+        # W (x - mu) is computed as W x - W mu. About the center both terms are as small as the residuals.
         center = means.mean(axis=0)
         columns = np.subtract(X.T, center[:, None], order="C")
         return self._shape.whiten(columns, means - center, inverse_root, out)
 
     def _log_density(self, y: Array, scratch: Array, log_norm: Array) -> Array:
+        """Log phi_k(x) of all rows, shape (K, n), from their white residuals."""
         with np.errstate(over="ignore"):
             joint = self._shape.squared_lengths(y, scratch)
-        # Farther than floating point can tell from every component is equally far from all: no NaN.
-        np.minimum(joint, FARTHEST, out=joint)
+        # A row that overflows for every component is equally far from all of them, instead of NaN.
+        np.minimum(joint, MAX_SQUARED_LENGTH, out=joint)
         joint *= -0.5
         joint += log_norm[:, None]
         return joint
 
     def _log_norm(self, root: Array, n_features: int) -> Array:
-        """Log density at the mean."""
+        """Log-density of each component at its mean, shape (K,)."""
         return -0.5 * (n_features * LOG_2PI + self._shape.log_det(root, n_features))
 
     def log_product_integral(
@@ -168,8 +168,7 @@ class Gaussian:
         out = np.empty((len(means_a), len(means_b)))
         floats_a_row = len(means_b) * max(covariances_b[0].size, n_features)
         step = max(1, PAIR_FLOATS // floats_a_row)
-        for i in range(0, len(means_a), step):
-            s = slice(i, i + step)
+        for s in batches(len(means_a), step):
             root = self._shape.root(covariances_a[s, None] + covariances_b[None, :])
             y = self._shape.solve(root, means_a[s, None] - means_b[None, :])
             log_det = self._shape.log_det(root, n_features)
@@ -245,7 +244,7 @@ class Gaussian:
     def _em_pass(
         self, X: Rows, log_weights: Array, means: Array, inverse_root: Array, log_norm: Array
     ) -> tuple[float, Array, Array, Array]:
-        """Log-likelihood, mass, and first and second moments of the white residuals."""
+        """Log-likelihood, mass, and first and second moments of the white residuals, computed by NumPy."""
         n_components, n_features = means.shape
         step = min(max(256, EM_BLOCK_FLOATS // (n_components * n_features)), max(len(X), 1))
         y = np.empty((n_components, n_features, step))
@@ -253,8 +252,8 @@ class Gaussian:
         log_likelihood = 0.0
         mass, first = np.zeros(n_components), np.zeros_like(means)
         second = self._shape.second(y[:, :, :0], np.zeros((n_components, 0)), scratch[:, :, :0])
-        for i in range(0, len(X), step):
-            block = X[i : i + step]
+        for batch in batches(len(X), step):
+            block = X[batch]
             n = len(block)
             y, scratch = y[:, :, :n], scratch[:, :, :n]
             self._white_residuals(block, means, inverse_root, out=y)
@@ -274,11 +273,8 @@ class Gaussian:
     def hard_moments(self, X: Rows, labels: Labels, reference: Components) -> Moments:
         means, covariances = reference
         n_components = len(means)
-        mass, first, second = (
-            np.zeros(n_components),
-            np.zeros_like(means),
-            np.zeros_like(covariances),
-        )
+        mass, first = np.zeros(n_components), np.zeros_like(means)
+        second = np.zeros_like(covariances)
         for k in range(n_components):
             shift = as_block(X[labels == k]) - means[k]
             mass[k] = len(shift)
@@ -293,8 +289,7 @@ class Gaussian:
         a, target = (
             (0.0, np.zeros_like(second[0])) if prior is None else (prior.weight, prior.target[0])
         )
-        # A component without rows stays where it is: the penalised likelihood does not depend on
-        # its mean.
+        # A component without rows keeps its mean, on which the penalised likelihood does not depend.
         shift = np.divide(first, mass[:, None], out=np.zeros_like(first), where=mass[:, None] > 0)
         scatter = second - self._shape.times(mass, self._shape.outer(shift))
         if self._is_tied:
@@ -311,18 +306,17 @@ class Gaussian:
         return reference[0] + shift, covariances
 
     def prior_target(self, X: Rows) -> Components:
-        """The sample covariance (ddof 1) in the structure of the family, and the sample mean: two passes in blocks."""
+        """The sample covariance (ddof 1) in the structure of the family, and the sample mean, in two passes over X."""
         n_samples, n_features = X.shape
         step = max(256, BLOCK_FLOATS // n_features)
-
-        room = np.empty((n_features, min(step, n_samples)))
+        buffer = np.empty((n_features, min(step, n_samples)))
 
         def about(origin: Array) -> Iterator[Array]:
-            for i in range(0, n_samples, step):
-                rows = X[i : i + step]
-                yield np.subtract(rows.T, origin[:, None], out=room[:, : len(rows)])
+            for batch in batches(n_samples, step):
+                rows = X[batch]
+                yield np.subtract(rows.T, origin[:, None], out=buffer[:, : len(rows)])
 
-        # Sums about the first row: those of a constant column are exactly zero, and it is seen to be constant.
+        # About the first row the sum of a constant column is exactly zero, so its variance is zero too.
         first = as_block(X[:1])[0]
         total = np.zeros(n_features)
         for columns in about(first):
@@ -336,7 +330,7 @@ class Gaussian:
     def pooled_target(self, counts: Array, targets: Components) -> Components:
         covariances, means = targets
         total = counts.sum()
-        # About one of the means: far from the origin nothing cancels.
+        # About one of the means, so that nothing cancels far from the origin.
         mean = means[0] + counts @ (means - means[0]) / total
         within = self._shape.times(np.maximum(counts - 1.0, 0.0), covariances).sum(axis=0)
         between = self._shape.times(counts, self._shape.outer(means - mean)).sum(axis=0)
@@ -344,13 +338,13 @@ class Gaussian:
 
     def degeneracy(self, target: Components) -> str | None:
         covariance, mean = target
-        # Below the rounding of the data themselves a spread is no spread.
         if self._shape is ScalarShape:
-            tiny = max((1e-13 * np.abs(mean).max(initial=0.0)) ** 2, VARIANCE_RANGE[0])
+            largest = np.abs(mean).max(initial=0.0)
+            tiny = max((RELATIVE_ROUNDING * largest) ** 2, VARIANCE_RANGE[0])
             return None if float(covariance) > tiny else "all columns are constant"
         variances = np.diagonal(covariance) if self._shape is MatrixShape else covariance
         constant = np.flatnonzero(
-            variances <= np.maximum((1e-13 * np.abs(mean)) ** 2, VARIANCE_RANGE[0])
+            variances <= np.maximum((RELATIVE_ROUNDING * np.abs(mean)) ** 2, VARIANCE_RANGE[0])
         )
         if constant.size:
             names = ", ".join(f"{{column {j}}}" for j in constant)
@@ -358,7 +352,7 @@ class Gaussian:
         if self._shape is MatrixShape:
             scale = np.sqrt(variances)
             values, vectors = np.linalg.eigh(covariance / np.outer(scale, scale))
-            if values[0] < 1e-12 * len(values):
+            if values[0] < LEAST_EIGENVALUE * len(values):
                 involved = np.flatnonzero(np.abs(vectors[:, 0]) > 1e-3)
                 return ", ".join(f"{{column {j}}}" for j in involved) + " are linearly dependent"
         return None
@@ -391,9 +385,9 @@ class Gaussian:
     def coordinates(
         self, weights: Array, components: Components, origin: tuple[Array, Components]
     ) -> Array:
-        """Complete-data Fisher coordinates around ``origin``.
+        """Coordinates about ``origin`` in which the complete-data information per row is the identity.
 
-        Means sqrt(w_k) L_k^-1 (mu_k - mu_k0); weights (w - w0) / sqrt(w0); covariances, with
+        Weights (w - w0) / sqrt(w0); means sqrt(w_k) L_k^-1 (mu_k - mu_k0); covariances, with
         A = L_k^-1 Sigma_k L_k^-T - I, as sqrt(w_k / 2) A_ii and sqrt(w_k) A_ij (i < j).
         """
         w0, (means0, covariances0) = origin
@@ -442,7 +436,7 @@ class Gaussian:
         return np.concatenate([order, np.repeat(order, n_features), of_covariances])
 
     def scores(self, X: Array, weights: Array, components: Components) -> Array:
-        """Complete-data scores, expected given the row; in whitened residuals y: r y, r (y y^T - I), r - w."""
+        """The expected complete-data scores given each row: r - w, r y and r (y y^T - I) in white residuals y."""
         means, covariances = components
         root = self._shape.root(covariances)
         y = self._white_residuals(X, means, self._shape.inverse_root(root))
@@ -474,31 +468,25 @@ class Gaussian:
         root = self._shape.root(covariances)
         root_w = np.sqrt(np.maximum(weights, LEAST_WEIGHT))
         white = self._shape.whitened(second, self._shape.inverse_root(root))
-        # pack takes off the identity once, for a single row.
+        # pack subtracts the identity once, as for one row; the moments are sums of `mass` rows.
         identity = self._shape.unpack(np.zeros(self._shape.n_parameters(n_features)), n_features)
         packed = self._shape.pack(white - self._shape.times(mass - 1.0, identity), n_features)
         s_covariances = packed.sum(axis=0) if self._is_tied else packed / root_w[:, None]
         s_means = self._shape.solve(root, first) / root_w[:, None]
-        return np.concatenate(
-            [
-                (mass - weights * mass.sum()) / root_w,
-                s_means.ravel(),
-                s_covariances.ravel(),
-            ]
-        )
+        s_weights = (mass - weights * mass.sum()) / root_w
+        return np.concatenate([s_weights, s_means.ravel(), s_covariances.ravel()])
 
     def _covariance_scale(self, weights: Array) -> Array:
-        """Square root of the share of rows behind a covariance: those of its component, or all."""
-        return (
-            np.ones((1, 1))
-            if self._is_tied
-            else np.sqrt(np.maximum(weights, LEAST_WEIGHT))[:, None]
-        )
+        """Square root of the share of the rows that inform a covariance: those of its component, or all."""
+        if self._is_tied:
+            return np.ones((1, 1))
+        return np.sqrt(np.maximum(weights, LEAST_WEIGHT))[:, None]
 
     def sort_keys(self, components: Components) -> Array:
         return components[0]
 
-    # -- the value --------------------------------------------------------------------------------
+    # -- the mixture value ------------------------------------------------------------------------
+
     def mixture(
         self, weights: Array, components: Components, feature_names: Sequence[str] | None = None
     ) -> Mixture:
@@ -511,7 +499,7 @@ class Gaussian:
         return Mixture.from_arrays(parameters)
 
 
-# -- the mixture ------------------------------------------------------------------------------------
+# -- the mixture value -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -525,17 +513,23 @@ class Mixture(FiniteMixture):
     means : array-like of shape (n_components, n_features)
     covariances : array-like
         (n_components, n_features, n_features) for ``"full"``, (n_components, n_features) for
-        ``"diag"``, (n_features, n_features) for ``"tied"``, (n_components,) for ``"spherical"``;
-        symmetric positive definite.
+        ``"diag"``, (n_features, n_features) for ``"tied"``, (n_components,) for ``"spherical"``.
+        Symmetric and positive definite.
     covariance_type : {"full", "diag", "tied", "spherical"}, default "full"
+        As in scikit-learn.
     feature_names : sequence of str, optional
-        Names of the columns, in the order of the means.
+        Names of the columns, in the order of the means. None: the columns have no names.
 
     Raises
     ------
     ValueError
-        If a shape does not fit, a number is not finite, the weights are no weights or a covariance
-        is no covariance.
+        If a shape does not fit, a number is not finite, the weights are negative or do not sum to 1, or a covariance
+        is not symmetric and positive definite.
+
+    Notes
+    -----
+    A mixture is immutable: its arrays are read-only copies in float64. Two mixtures are equal if all their numbers are
+    equal in the same order. Use :meth:`align_to` first if the order of the components does not matter.
 
     Examples
     --------
@@ -560,36 +554,29 @@ class Mixture(FiniteMixture):
         covariance_type: str = "full",
         feature_names: Sequence[str] | None = None,
     ) -> None:
-        if covariance_type not in COVARIANCE_TYPES:
-            raise ValueError(
-                f"covariance_type must be one of {', '.join(map(repr, COVARIANCE_TYPES))}; got {covariance_type!r}."
-            )
-        values = {
-            "weights": as_floats("weights", weights),
-            "means": as_floats("means", means),
-            "covariances": as_floats("covariances", covariances),
-        }
-        if isinstance(feature_names, str):
-            raise ValueError(f"feature_names must be a sequence of names; got {feature_names!r}.")
-        names = None if feature_names is None else tuple(map(str, feature_names))
-        _check_shapes(
-            values["weights"], values["means"], values["covariances"], covariance_type, names
-        )
-        check_weights(values["weights"])
+        checks.one_of("covariance_type", covariance_type, COVARIANCE_TYPES)
+        w, mu = as_floats("weights", weights), as_floats("means", means)
+        sigma = as_floats("covariances", covariances)
+        names = _checked_names(feature_names)
+        _check_shapes(w, mu, names)
+        check_shape(sigma, covariance_type, *mu.shape)
+        check_weights(w)
         if covariance_type in ("full", "tied"):
-            values["covariances"] = _symmetric(values["covariances"])
-        _check_components(values["means"], values["covariances"], covariance_type)
-        for name, array in values.items():
+            sigma = as_symmetric(sigma)
+        if (np.abs(mu) > MAX_MEAN).any():
+            raise ValueError(f"means must not exceed {MAX_MEAN:g}; got {np.abs(mu).max():.3g}.")
+        check_positive(sigma, covariance_type)
+        for name, array in (("weights", w), ("means", mu), ("covariances", sigma)):
             array.setflags(write=False)
             object.__setattr__(self, name, array)
         object.__setattr__(self, "covariance_type", covariance_type)
         object.__setattr__(self, "feature_names", names)
 
-    # -- what it is -------------------------------------------------------------------------------
+    # -- the value --------------------------------------------------------------------------------
 
     @property
     def family(self) -> Gaussian:
-        """The component family: the mathematics behind this mixture."""
+        """The Gaussian family with the covariance type of this mixture."""
         return Gaussian(self.covariance_type)
 
     @property
@@ -605,7 +592,7 @@ class Mixture(FiniteMixture):
         return f"Mixture({shape}, covariance_type={self.covariance_type!r}{names})"
 
     def __eq__(self, other: object) -> bool:
-        """Same numbers in the same order; use :meth:`align_to` first where the order of components does not matter."""
+        """Whether all numbers are equal, in the same order of components."""
         if not isinstance(other, Mixture):
             return NotImplemented
         return (
@@ -645,7 +632,12 @@ class Mixture(FiniteMixture):
         Parameters
         ----------
         columns : iterable of int or str
-            Positions or feature names, in the order wanted.
+            Positions or feature names, in the order of the columns of the result.
+
+        Raises
+        ------
+        ValueError
+            If ``columns`` is empty, names a column twice, or names one that the mixture does not have.
         """
         index = np.array([self._column_index(c) for c in columns], dtype=np.intp)
         if index.size == 0 or len(set(index.tolist())) < index.size:
@@ -673,44 +665,11 @@ class Mixture(FiniteMixture):
             )
         return int(column)
 
-    def reordered(self, order: ArrayLike) -> Mixture:
-        """The same mixture with its components in another order."""
-        index = np.asarray(order, dtype=np.intp)
-        if sorted(index.tolist()) != list(range(self.n_components)):
-            raise ValueError(
-                f"order must be a permutation of 0 .. {self.n_components - 1}; got {index.tolist()}."
-            )
-        covariances = (
-            self.covariances if self.covariance_type == "tied" else self.covariances[index]
-        )
-        return Mixture(
-            self.weights[index],
-            self.means[index],
-            covariances,
-            self.covariance_type,
-            self.feature_names,
-        )
-
-    def align_to(self, other: Mixture) -> Mixture:
-        """The same mixture with its components in the order of ``other``'s: the matching of least total KL divergence.
-
-        Parameters
-        ----------
-        other : Mixture
-            With the same number of components and columns, and the same covariance type.
-        """
-        mine = (self.n_components, self.n_features, self.covariance_type)
-        theirs = (other.n_components, other.n_features, other.covariance_type)
-        if mine != theirs:
-            raise ValueError(
-                f"other must agree in (n_components, n_features, covariance_type) = {mine}; got {theirs}."
-            )
-        costs = self.family.divergence(other.components, self.components)
-        _, order = linear_sum_assignment(costs)
-        return self.reordered(order)
-
     def to_sklearn(self) -> SklearnGaussianMixture:
-        """A fitted :class:`sklearn.mixture.GaussianMixture` with these parameters."""
+        """A fitted :class:`sklearn.mixture.GaussianMixture` with these parameters.
+
+        It counts as converged after 0 iterations, with an unknown lower bound (NaN).
+        """
         model = SklearnGaussianMixture(self.n_components, covariance_type=self.covariance_type)
         model.weights_, model.means_, model.covariances_ = (
             self.weights.copy(),
@@ -727,7 +686,13 @@ class Mixture(FiniteMixture):
 
     @classmethod
     def from_sklearn(cls, model: SklearnGaussianMixture) -> Self:
-        """The mixture that a fitted scikit-learn model describes."""
+        """The mixture of a fitted :class:`sklearn.mixture.GaussianMixture`.
+
+        Raises
+        ------
+        ValueError
+            If the model is not fitted, or its parameters are no mixture.
+        """
         if not hasattr(model, "weights_"):
             raise ValueError(
                 "model must be a fitted sklearn.mixture.GaussianMixture; this one has no weights_. Call its fit first."
@@ -737,7 +702,7 @@ class Mixture(FiniteMixture):
 
     @property
     def precisions_cholesky(self) -> Array:
-        """Upper triangular P with P P^T = Sigma^-1, in scikit-learn's shapes."""
+        """Upper triangular P with P P^T = Sigma^-1, in the shape of the covariances, as in scikit-learn."""
         if self.covariance_type in ("diag", "spherical"):
             return 1.0 / np.sqrt(self.covariances)
         identity = np.eye(self.n_features)
@@ -752,15 +717,21 @@ class Mixture(FiniteMixture):
         factor = self.precisions_cholesky
         return factor @ np.swapaxes(factor, -1, -2)
 
-    # -- plain arrays and files -------------------------------------------------------------------
+    # -- messages and files: plain arrays ---------------------------------------------------------
 
     def to_arrays(self) -> dict[str, Any]:
-        """The arguments of the constructor as a dict: what travels between tasks and goes to files."""
+        """The arguments of the constructor as a dict, as messages between tasks and files hold them."""
         return {name: getattr(self, name) for name in _FIELDS}
 
     @classmethod
     def from_arrays(cls, parameters: Mapping[str, Any]) -> Self:
-        """The inverse of :meth:`to_arrays`; ``covariance_type`` and ``feature_names`` are optional."""
+        """The inverse of :meth:`to_arrays`; ``covariance_type`` and ``feature_names`` are optional.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is missing or unknown, or the parameters are no mixture.
+        """
         missing, unknown = set(_FIELDS[:3]) - parameters.keys(), parameters.keys() - set(_FIELDS)
         if missing or unknown:
             raise ValueError(
@@ -773,128 +744,23 @@ class Mixture(FiniteMixture):
             raise ValueError(f"feature_names must be a list of str, or None; got {names!r:.200}.")
         return cls(**parameters)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write as JSON: readable from any language, executable in none.
 
-        The file is one object: ``format`` ("dask_dfmr.mixture"), ``version`` (1),
-        ``covariance_type``, ``feature_names`` (list of str or null), and ``weights``, ``means``,
-        ``covariances`` as nested lists in the shapes of :class:`Mixture`. Numbers are written so
-        that reading them as IEEE doubles gives back the same bits.
-        """
-        parameters = {
-            name: value.tolist() if isinstance(value, np.ndarray) else value
-            for name, value in self.to_arrays().items()
-        }
-        document = {"format": FORMAT, "version": FORMAT_VERSION, **parameters}
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump(document, file, allow_nan=False, indent=1)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what :meth:`save` wrote.
-
-        Raises
-        ------
-        OSError
-            If the file is not there, or may not be read.
-        ValueError
-            If it is not such a file, is of a newer version, or holds no valid mixture.
-        """
-        with open_regular(path) as file:
-            content = file.read()
-        try:
-            document = parse_json(content)
-        except ValueError as error:
-            raise ValueError(
-                f"{os.fspath(path)} is not a saved mixture: not JSON ({error})."
-            ) from error
-        if not isinstance(document, dict) or document.get("format") != FORMAT:
-            raise ValueError(
-                f'{os.fspath(path)} is not a saved mixture: expected a JSON object with "format": "{FORMAT}".'
-            )
-        if document.get("version") != FORMAT_VERSION or isinstance(document["version"], bool):
-            raise ValueError(
-                f"{os.fspath(path)}: expected format version {FORMAT_VERSION}, got {document.get('version')!r:.100}; "
-                "a newer dask_dfmr may read it."
-            )
-        try:
-            return cls.from_arrays(
-                {
-                    name: value
-                    for name, value in document.items()
-                    if name not in ("format", "version")
-                }
-            )
-        except (ValueError, TypeError, OverflowError) as error:
-            raise ValueError(f"{os.fspath(path)}: {error}") from error
+def _checked_names(feature_names: Sequence[str] | None) -> tuple[str, ...] | None:
+    if isinstance(feature_names, str):
+        raise ValueError(f"feature_names must be a sequence of names; got {feature_names!r}.")
+    return None if feature_names is None else tuple(map(str, feature_names))
 
 
-# -- checks of the parameters ----------------------------------------------------------------------
-
-
-def _check_shapes(
-    weights: Array,
-    means: Array,
-    covariances: Array,
-    covariance_type: str,
-    names: tuple[str, ...] | None,
-) -> None:
+def _check_shapes(weights: Array, means: Array, names: tuple[str, ...] | None) -> None:
+    """Raise ValueError unless weights, means and names agree in the numbers of components and columns."""
     if weights.ndim != 1 or weights.size == 0:
         raise ValueError(f"weights must have the shape (n_components,); got {weights.shape}.")
     if means.ndim != 2 or len(means) != len(weights) or means.shape[1] == 0:
         raise ValueError(
             f"means must have the shape (n_components = {len(weights)}, n_features); got {means.shape}."
         )
-    n_components, n_features = means.shape
-    expected = {
-        "full": (n_components, n_features, n_features),
-        "diag": (n_components, n_features),
-        "tied": (n_features, n_features),
-        "spherical": (n_components,),
-    }[covariance_type]
-    if covariances.shape != expected:
-        raise ValueError(
-            f"covariances of type {covariance_type!r} must have the shape {expected}; got {covariances.shape}."
-        )
+    n_features = means.shape[1]
     if names is not None and (len(names) != n_features or len(set(names)) != n_features):
         raise ValueError(
             f"feature_names must be {n_features} different names, one per column; got {names}."
-        )
-
-
-def _symmetric(covariances: Array) -> Array:
-    """Covariance matrices without the asymmetry that rounding leaves; more than that is an error."""
-    transposed = np.swapaxes(covariances, -1, -2)
-    asymmetry = np.abs(covariances - transposed).max(axis=(-2, -1))
-    bad = asymmetry > ASYMMETRY_TOLERANCE * np.abs(covariances).max(axis=(-2, -1))
-    if bad.any():
-        label = "covariances" if covariances.ndim == 2 else f"covariances[{bad.argmax()}]"
-        raise ValueError(
-            f"{label} must be symmetric; it differs from its transpose by {asymmetry.max():.3g}."
-        )
-    return 0.5 * covariances + 0.5 * transposed
-
-
-def _check_components(means: Array, covariances: Array, covariance_type: str) -> None:
-    if (np.abs(means) > MAX_MEAN).any():
-        raise ValueError(f"means must not exceed {MAX_MEAN:g}; got {np.abs(means).max():.3g}.")
-    stack = covariances[None] if covariance_type == "tied" else covariances
-    if Gaussian(covariance_type).is_proper((means[: len(stack)], stack)):
-        return
-    for k, covariance in enumerate(stack):
-        family = Gaussian("full" if covariance.ndim == 2 else covariance_type)
-        if family.is_proper((np.zeros((1, means.shape[1])), covariance[None])):
-            continue
-        label = "covariances" if covariance_type == "tied" else f"covariances[{k}]"
-        values = (
-            np.linalg.eigvalsh(covariance) if covariance.ndim == 2 else np.atleast_1d(covariance)
-        )
-        if values.min() <= 0:
-            what = "smallest eigenvalue" if covariance.ndim == 2 else "smallest variance"
-            raise ValueError(
-                f"{label} must be positive definite; its {what} is {values.min():.3g}."
-            )
-        raise ValueError(
-            f"{label} must have variances from {VARIANCE_RANGE[0]:g} to {VARIANCE_RANGE[1]:g} and be regular to "
-            f"rounding; its eigenvalues reach from {values.min():.3g} to {values.max():.3g}. Rescale the columns."
         )

@@ -1,4 +1,4 @@
-"""How far a fitted mixture is from another one."""
+"""Errors of a fitted mixture against a true one."""
 
 from __future__ import annotations
 
@@ -11,20 +11,27 @@ from dask_dfmr.mixtures.information import Information, information
 
 
 def mixing_distance(a: Mixture, b: Mixture) -> float:
-    """W1 between two mixing distributions: the estimation error that the paper reports.
+    """W1 distance between two mixing distributions: the estimation error that the paper reports.
 
-    Optimal transport between the weights, with the ground cost |mu - mu'| + |Sigma^(1/2) -
-    Sigma'^(1/2)|_F between components.
+    It is the cost of optimal transport between the weights. The cost between two components is
+    |mu - mu'| + |Sigma^(1/2) - Sigma'^(1/2)|_F.
 
     Parameters
     ----------
     a, b : Mixture
-        With the same number of columns; the numbers of components may differ.
+        With the same number of columns. The numbers of components and the covariance types may differ.
 
     Returns
     -------
     float
         In the units of the data.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of columns differ.
+    RuntimeError
+        If the linear program of the transport was not solved.
 
     References
     ----------
@@ -50,29 +57,31 @@ def mixing_distance(a: Mixture, b: Mixture) -> float:
 
 
 def parameter_error(mixture: Mixture, truth: Mixture, about: Information | None = None) -> float:
-    """How far a mixture's parameters are from the truth, in standard errors of an estimate from one row.
+    """Error of a mixture's parameters, in standard errors of an estimate from one row.
 
-    Components are matched to the truth's, the difference is taken in :meth:`Family.coordinates` about
-    the truth and whitened by the Fisher information there: sqrt(v' I v). It does not depend on the
-    units of the columns, every direction counts by what rows can tell of it, and unlike
-    :func:`mixing_distance` its square is, for the maximum likelihood estimate from n rows, n^-1 times a
-    chi-square with as many degrees of freedom as there are free parameters: it is far less noisy.
+    The components are matched to those of the truth. The difference v is taken in the coordinates of the family about
+    the truth, and I is the Fisher information there. The error is sqrt(v' I v). It does not depend on the units of the
+    columns, and weighs every direction by the information that rows have about it. For the maximum likelihood estimate
+    from n rows, n times its square is a chi-square variable with as many degrees of freedom as there are free
+    parameters. It is far less noisy than :func:`mixing_distance`.
 
     Parameters
     ----------
     mixture, truth : Mixture
         Of one covariance type, with the same numbers of components and columns.
     about : Information, optional
-        :func:`truth_information` of the truth, to measure many mixtures against one truth.
+        The result of :func:`truth_information` for the truth; pass it to compare many mixtures with one truth. None:
+        it is computed.
 
     Returns
     -------
     float
+        Without unit.
 
     Raises
     ------
     ValueError
-        If the mixtures differ in shape or covariance type.
+        If the mixtures differ in covariance type, or in the number of components or columns.
     """
     about = truth_information(truth) if about is None else about
     aligned = mixture.align_to(truth)
@@ -84,11 +93,12 @@ def parameter_error(mixture: Mixture, truth: Mixture, about: Information | None 
 
 
 def truth_information(truth: Mixture) -> Information:
-    """The Fisher information per row at a mixture, from rows drawn from it with a fixed seed."""
+    """The Fisher information of one row at a mixture, from rows drawn from it with a fixed seed."""
     return information(truth.family, truth.weights, truth.components, np.random.default_rng(0))
 
 
 def _ground_costs(a: Mixture, b: Mixture) -> Array:
+    """Transport costs between the components of two mixtures, shape (n_components_a, n_components_b)."""
     means_a, covariances_a = a.full_components
     means_b, covariances_b = b.full_components
     roots_a, roots_b = _roots(covariances_a), _roots(covariances_b)

@@ -1,40 +1,81 @@
-"""The base of mixture values: densities, labels and samples of any component family."""
+"""The base class of mixture values: everything that follows from weights, components and their family.
+
+A family defines the mathematics of its components. The mixture value of that family derives from
+:class:`FiniteMixture`, which gives it densities, labels, samples and files. The last section checks arrays that come
+from outside.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import linear_sum_assignment
 from scipy.special import logsumexp, softmax
 from sklearn.utils import check_random_state
 
-from dask_dfmr.mixtures.family import BLOCK_FLOATS, Array, Components, Family, as_block
+from dask_dfmr.mixtures.family import (
+    BLOCK_FLOATS,
+    Array,
+    Components,
+    Family,
+    as_block,
+    batches,
+    take,
+)
+from dask_dfmr.untrusted import open_regular, parse_json
+
+MIXTURE_FORMAT, MIXTURE_VERSION = "dask_dfmr.mixture", 1
+"""The first two entries of a saved mixture."""
 
 WEIGHT_SUM_TOLERANCE = 1e-8
-"""A sum of mixing weights may differ from 1 by so much."""
+"""Largest difference between the sum of mixing weights and 1."""
 
 
-class FiniteMixture:
-    """A finite mixture f(x) = sum_k w_k phi_k(x), with everything that follows from its family.
+class FiniteMixture(ABC):
+    """A finite mixture f(x) = sum_k w_k phi_k(x) of components of one family.
 
-    A subclass has the attributes ``weights``, shape (n_components,), and ``feature_names``, and says what its
-    ``family`` and its ``components`` are.
+    A subclass is an immutable value. It checks its parameters when it is made, and defines the two attributes, the
+    two properties and the two methods below that are abstract.
+
+    Attributes
+    ----------
+    weights : ndarray of shape (n_components,)
+        Mixing weights: non-negative, with the sum 1.
+    feature_names : tuple of str, or None
+        Names of the columns.
     """
 
     weights: Array
     feature_names: tuple[str, ...] | None
 
-    @property
-    def family(self) -> Family:
-        """The component family: the mathematics behind this mixture."""
-        raise NotImplementedError
+    # -- what a subclass defines ------------------------------------------------------------------
 
     @property
+    @abstractmethod
+    def family(self) -> Family:
+        """The component family: the mathematics of this mixture."""
+
+    @property
+    @abstractmethod
     def components(self) -> Components:
         """Parameters of the components, every array with the component axis first."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def to_arrays(self) -> dict[str, Any]:
+        """The parameters as a dict of arrays and plain values."""
+
+    @classmethod
+    @abstractmethod
+    def from_arrays(cls, parameters: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_arrays`; raises ValueError if the parameters are no such mixture."""
+
+    # -- size -------------------------------------------------------------------------------------
 
     @property
     def n_components(self) -> int:
@@ -51,7 +92,7 @@ class FiniteMixture:
         """Number of free parameters p."""
         return self.family.n_parameters(self.n_components, self.n_features)
 
-    # -- density ----------------------------------------------------------------------------------
+    # -- densities, labels and samples ------------------------------------------------------------
 
     def score_samples(self, X: ArrayLike) -> Array:
         """Log-density of each row.
@@ -63,13 +104,19 @@ class FiniteMixture:
         Returns
         -------
         ndarray of shape (n_samples,)
+            In nats.
+
+        Raises
+        ------
+        ValueError
+            If X has another number of columns, or a row with NaN or infinity.
         """
         return np.concatenate(
             [logsumexp(joint, axis=1) for joint in self._joint_blocks(X)] or [np.empty(0)]
         )
 
     def score(self, X: ArrayLike, y: object = None) -> float:
-        """Mean log-density of the rows, in nats per row."""
+        """Mean log-density of the rows X, in nats per row; ``y`` is ignored, as scikit-learn's interface has it."""
         log_density = self.score_samples(X)
         if log_density.size == 0:
             raise ValueError("X must have at least one row; got none.")
@@ -83,12 +130,12 @@ class FiniteMixture:
         )
 
     def predict_proba(self, X: ArrayLike) -> Array:
-        """Responsibilities: probability of each component given the row, shape (n_samples, n_components)."""
+        """Responsibilities: the probability of each component given the row, shape (n_samples, n_components)."""
         blocks = [softmax(joint, axis=1) for joint in self._joint_blocks(X)]
         return np.concatenate(blocks or [np.empty((0, self.n_components))])
 
     def _joint_blocks(self, X: ArrayLike) -> Iterator[Array]:
-        """Log w_k + log N(x; mu_k, Sigma_k) in blocks of rows."""
+        """Log w_k + log phi_k(x) in blocks of rows, shape (n_block, n_components)."""
         rows = np.asarray(X)
         if rows.ndim != 2 or rows.shape[1] != self.n_features:
             raise ValueError(
@@ -97,11 +144,11 @@ class FiniteMixture:
         with np.errstate(divide="ignore"):
             log_weights = np.log(self.weights)
         step = max(256, BLOCK_FLOATS // (self.n_components * self.n_features))
-        for i in range(0, len(rows), step):
-            block = as_block(rows[i : i + step])
+        for batch in batches(len(rows), step):
+            block = as_block(rows[batch])
             bad = ~np.isfinite(block).all(axis=1)
             if bad.any():
-                first = i + int(bad.argmax())
+                first = batch.start + int(bad.argmax())
                 raise ValueError(
                     f"X must be finite; row {first} is the first with NaN or infinity. Drop such rows, X.dropna()."
                 )
@@ -116,12 +163,19 @@ class FiniteMixture:
         ----------
         n_samples : int, default 1
         random_state : int, RandomState, Generator or None, default None
+            None draws other rows at every call.
 
         Returns
         -------
         X : ndarray of shape (n_samples, n_features)
+            Grouped by component, as in scikit-learn.
         y : ndarray of shape (n_samples,)
-            Component of each row. Rows come grouped by component, as scikit-learn's do.
+            Component of each row.
+
+        Raises
+        ------
+        ValueError
+            If ``n_samples`` is less than 1.
         """
         if n_samples < 1:
             raise ValueError(f"n_samples must be at least 1; got {n_samples}.")
@@ -129,23 +183,133 @@ class FiniteMixture:
         rng = random_state if is_generator else check_random_state(random_state)
         return self.family.sample(n_samples, self.weights, self.components, rng)
 
+    # -- order of the components ------------------------------------------------------------------
 
-# -- checks at the border ------------------------------------------------------------------------
+    def reordered(self, order: ArrayLike) -> Self:
+        """The same mixture with its components in another order.
+
+        Parameters
+        ----------
+        order : array-like of shape (n_components,)
+            A permutation: the position in this mixture of each component of the result.
+
+        Raises
+        ------
+        ValueError
+            If ``order`` is no permutation.
+        """
+        index = np.asarray(order, dtype=np.intp)
+        if sorted(index.tolist()) != list(range(self.n_components)):
+            raise ValueError(
+                f"order must be a permutation of 0 .. {self.n_components - 1}; got {index.tolist()}."
+            )
+        components = take(self.components, index)
+        reordered: Self = self.family.mixture(self.weights[index], components, self.feature_names)
+        return reordered
+
+    def align_to(self, other: FiniteMixture) -> Self:
+        """The same mixture with its components in the order of the components of ``other``.
+
+        Components are matched so that the total KL divergence between matched components is least.
+
+        Parameters
+        ----------
+        other : FiniteMixture
+            Of the same family, with the same number of components and columns.
+
+        Raises
+        ------
+        ValueError
+            If ``other`` differs in family or shape.
+        """
+        mine = (self.n_components, self.n_features, self.family.name)
+        theirs = (other.n_components, other.n_features, other.family.name)
+        if mine != theirs:
+            raise ValueError(
+                f"other must agree in (n_components, n_features, family) = {mine}; got {theirs}."
+            )
+        costs = self.family.divergence(other.components, self.components)
+        _, order = linear_sum_assignment(costs)
+        return self.reordered(order)
+
+    # -- files ------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the mixture to a JSON file, which any language can read and none executes.
+
+        The file holds one object: ``format`` ("dask_dfmr.mixture"), ``version`` (1), and the entries of
+        :meth:`to_arrays` with arrays as nested lists. For Gaussians these are ``weights``, ``means`` and
+        ``covariances`` in the shapes of :class:`dask_dfmr.Mixture`, ``covariance_type``, and ``feature_names`` (list
+        of str or null). Numbers are written so that reading them as IEEE doubles gives back the same bits.
+
+        Parameters
+        ----------
+        path : path-like
+            An existing file is overwritten.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        parameters = {
+            name: value.tolist() if isinstance(value, np.ndarray) else value
+            for name, value in self.to_arrays().items()
+        }
+        document = {"format": MIXTURE_FORMAT, "version": MIXTURE_VERSION, **parameters}
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(document, file, allow_nan=False, indent=1)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a file that :meth:`save` wrote.
+
+        Raises
+        ------
+        OSError
+            If the file does not exist or cannot be read.
+        ValueError
+            If it is no such file, has a newer version, or holds no valid mixture.
+        """
+        with open_regular(path) as file:
+            content = file.read()
+        name = os.fspath(path)
+        try:
+            document = parse_json(content)
+        except ValueError as error:
+            raise ValueError(f"{name} is not a saved mixture: not JSON ({error}).") from error
+        if not isinstance(document, dict) or document.get("format") != MIXTURE_FORMAT:
+            raise ValueError(
+                f'{name} is not a saved mixture: expected a JSON object with "format": "{MIXTURE_FORMAT}".'
+            )
+        if document.get("version") != MIXTURE_VERSION or isinstance(document["version"], bool):
+            raise ValueError(
+                f"{name}: expected format version {MIXTURE_VERSION}, got {document.get('version')!r:.100}; "
+                "a newer dask_dfmr may read it."
+            )
+        parameters = {k: v for k, v in document.items() if k not in ("format", "version")}
+        try:
+            return cls.from_arrays(parameters)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise ValueError(f"{name}: {error}") from error
+
+
+# -- checks of arrays from outside -----------------------------------------------------------------
 
 
 def as_floats(name: str, values: ArrayLike) -> Array:
-    """A finite float64 copy.
+    """A finite float64 copy of an array.
 
     Raises
     ------
     ValueError
-        Naming the argument, if it is not an array of real, finite numbers.
+        If it is no array of real, finite numbers; the message begins with ``name``.
     """
     try:
         raw = np.asarray(values)
         if np.iscomplexobj(raw):
             raise TypeError("complex numbers")
-        if raw.dtype.kind not in "biufO":  # NumPy would read numbers out of texts and dates
+        if raw.dtype.kind not in "biufO":  # NumPy would convert texts and dates to numbers
             raise TypeError(f"dtype {raw.dtype}")
         array = np.array(raw, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
@@ -160,10 +324,10 @@ def as_floats(name: str, values: ArrayLike) -> Array:
 
 
 def check_weights(weights: Array) -> None:
-    """Raise ValueError unless the weights are non-negative and sum to 1."""
+    """Raise ValueError unless the mixing weights are non-negative and their sum is 1."""
     if (weights < 0).any():
         raise ValueError(f"weights must not be negative; got {weights.min():.6g}.")
     if abs(weights.sum() - 1.0) > WEIGHT_SUM_TOLERANCE:
         raise ValueError(
-            f"weights must sum to 1; their sum is {weights.sum():.12g}. Divide them by it if they are meant to."
+            f"weights must sum to 1; their sum is {weights.sum():.12g}. Divide them by it if they are relative weights."
         )

@@ -1,7 +1,8 @@
-"""Estimates in coordinates in which honest ones scatter like standard normal vectors, and what stands behind each part.
+"""White coordinates: estimates from samples of one population scatter in them like standard normal vectors.
 
-An estimate's components are matched to a center's, its difference from the center is taken in the coordinates of
-the family, and these are whitened by the Fisher information at the center.
+The components of an estimate are matched to those of a center. The difference from the center is taken in the
+coordinates of the family and whitened by the Fisher information at the center. A part of the white coordinates belongs
+to the weights, or to the location or shape of one component.
 """
 
 from __future__ import annotations
@@ -13,19 +14,21 @@ from scipy.optimize import linear_sum_assignment
 
 from dask_dfmr.mixtures.distances import Stack
 from dask_dfmr.mixtures.family import Array, Components, Family, Labels
-from dask_dfmr.mixtures.information import LEAST_SHARE, MOST_COORDINATES, information_blocks
+from dask_dfmr.mixtures.information import LEAST_INFORMATION, MOST_COORDINATES, information_blocks
 
-FARTHEST = 1e50
-"""Coordinates count as no more than this, so that their squares can be summed."""
+MAX_COORDINATE = 1e50
+"""Bound of the absolute value of a coordinate, so that sums of squares do not overflow."""
 
-N_ROWS, ROUGH_ROWS = 2**15, 2**12
-"""Rows drawn for the information: its error makes honest estimates look stretched along some axes."""
+INFORMATION_ROWS, ROUGH_ROWS = 2**15, 2**12
+"""Rows drawn for the information, and for a rough one. The error of the information stretches the scatter of consistent
+estimates along some axes."""
 
 
 def match_components(family: Family, reference: Components, components: Components) -> Labels:
-    """Which component is which of the reference's: the matching of least total log(1 + KL).
+    """The component that matches each component of the reference, shape (n_components,).
 
-    On a logarithmic scale a component that fits nowhere does not decide for the others.
+    The matching has the least total log(1 + KL). On the logarithmic scale a component that matches nothing has little
+    influence on the matches of the others.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         costs = family.divergence(reference, components)
@@ -37,17 +40,28 @@ def match_components(family: Family, reference: Components, components: Componen
 def difference(
     family: Family, weights: Array, components: Components, origin: tuple[Array, Components]
 ) -> Array:
-    """Coordinates of a mixture, matched to the origin, about it: finite whatever the mixture."""
+    """Coordinates (n_coordinates,) about the origin of a mixture whose components are matched to it.
+
+    They are finite for every mixture, and at most :data:`MAX_COORDINATE` in absolute value.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         v = family.coordinates(weights, components, origin)
-    return np.clip(np.nan_to_num(v, nan=FARTHEST), -FARTHEST, FARTHEST)
+    return np.clip(np.nan_to_num(v, nan=MAX_COORDINATE), -MAX_COORDINATE, MAX_COORDINATE)
 
 
 class Part(NamedTuple):
-    """Weights, or the location or shape of one component, as a subspace of the white coordinates.
+    """A subspace of the white coordinates that belongs to the weights, or to the location or shape of a component.
 
-    ``basis`` (n_positions, rank) are orthonormal directions among the white coordinates at ``positions``;
-    ``component`` is -1 for what all components share.
+    Attributes
+    ----------
+    what : str
+        "weights", "mean", "covariance" or "common covariance".
+    component : int
+        -1 if the part belongs to all components.
+    positions : ndarray of shape (n_positions,)
+        The white coordinates in which the part lies.
+    basis : ndarray of shape (n_positions, n_free)
+        Orthonormal directions that span the part, in those coordinates.
     """
 
     what: str
@@ -57,20 +71,33 @@ class Part(NamedTuple):
 
     @property
     def n_free(self) -> int:
-        """Numbers that it holds."""
+        """Dimension of the part."""
         return self.basis.shape[1]
 
     def squares(self, white: Array) -> Array:
-        """Squared lengths of the part of white vectors (n, n_axes): chi-square for honest estimates."""
+        """Squared lengths (n,) of the part of white vectors (n, n_axes); chi-square for consistent estimates."""
         return np.asarray(((white[:, self.positions] @ self.basis) ** 2).sum(axis=1))
 
 
 class Frame(NamedTuple):
-    """White coordinates about a center: per row of data, honest estimates are standard normal in them.
+    """White coordinates about a center.
 
-    The information is one block, or, of very many coordinates, a block for each component. ``axes`` hold for each
-    block its coordinates and the matrix that whitens them. ``information`` is what is left of the complete
-    information along each white coordinate; ``parts`` are what a reader would name. ``n_rows`` were drawn.
+    In them sqrt(n) times the error of a consistent estimate from n rows is a standard normal vector.
+
+    Attributes
+    ----------
+    family : Family
+    origin : (weights, components)
+        The center.
+    axes : tuple of (ndarray, ndarray)
+        For each block of the information its coordinates and the matrix that whitens them. There is one block, or one
+        for each component if there are very many coordinates.
+    information : ndarray of shape (n_axes,)
+        Information along each white coordinate, as a share of the complete information.
+    parts : tuple of Part
+        The subspaces of the weights and of the components.
+    n_rows : int
+        Rows that were drawn for the information.
     """
 
     family: Family
@@ -82,11 +109,11 @@ class Frame(NamedTuple):
 
     @property
     def n_axes(self) -> int:
-        """White coordinates: the free parameters of a mixture."""
+        """Number of white coordinates: the free parameters of a mixture."""
         return len(self.information)
 
     def white(self, stack: Stack) -> Array:
-        """White coordinates of mixtures for one row, (n_mixtures, n_axes)."""
+        """White coordinates of mixtures, in standard errors of an estimate from one row, (n_mixtures, n_axes)."""
         differences = []
         for i in range(len(stack.weights)):
             weights, components = stack.one(i)
@@ -97,11 +124,11 @@ class Frame(NamedTuple):
         return np.hstack([v[:, index] @ whiten for index, whiten in self.axes])
 
     def mixture_at(self, white: Array) -> tuple[Array, Components] | None:
-        """The mixture at white coordinates; None where they leave the parameter space."""
+        """Weights and components at white coordinates (n_axes,); None if they lie outside the parameter space."""
         v, start = np.zeros(sum(len(index) for index, _ in self.axes)), 0
         for index, whiten in self.axes:
             own = white[start : start + whiten.shape[1]]
-            # The columns are orthogonal.
+            # The columns are orthogonal, so this is the pseudo-inverse.
             v[index] = whiten @ (own / (whiten**2).sum(axis=0))
             start += whiten.shape[1]
         return self.family.from_coordinates(v, self.origin)
@@ -114,12 +141,15 @@ def make_frame(
     rng: np.random.Generator,
     is_rough: bool = False,
 ) -> Frame:
-    """The frame at a mixture; no row of data is read. A rough one is cheap, and its law inexact."""
+    """The frame at a mixture, from rows drawn from it; no row of the data is read.
+
+    A rough frame costs less, and consistent estimates are less exactly standard normal in it.
+    """
     origin = (weights, components)
     normal = np.zeros(len(family.coordinates(weights, components, origin)))
     normal[: len(weights)] = np.sqrt(weights)
     blocks = _blocks(family, components, len(normal))
-    n_rows = ROUGH_ROWS if is_rough else N_ROWS
+    n_rows = ROUGH_ROWS if is_rough else INFORMATION_ROWS
     matrices = information_blocks(family, origin, normal, blocks, n_rows, rng)
     axes, spectra, parts, start = [], [], [], 0
     named = _names(components, len(normal), family)
@@ -138,45 +168,48 @@ def make_frame(
 
 
 def _free_axes(matrix: Array, normal: Array) -> tuple[Array, Array]:
-    """Eigenvalues and axes orthogonal to ``normal``, along which no mixture can move."""
+    """Eigenvalues and eigenvectors of the information on the space orthogonal to ``normal``."""
     length = float(np.linalg.norm(normal))
     if length > 0:
-        # Far above all others: the last axis.
+        # An eigenvalue above all others makes the normal the last eigenvector.
         unit = normal / length
         top = 2.0 * float(np.trace(matrix)) + 1.0
         matrix = matrix + top * np.outer(unit, unit)
     values, vectors = np.linalg.eigh(matrix)
     if length > 0:
         values, vectors = values[:-1], vectors[:, :-1]
-    return np.maximum(values, LEAST_SHARE), vectors
+    return np.maximum(values, LEAST_INFORMATION), vectors
 
 
 def _span(rows: Array) -> Array:
-    """Orthonormal basis (n_axes, n_rows) of what some rows span."""
+    """Orthonormal basis (n_axes, n_rows) of the span of rows (n_rows, n_axes)."""
     basis: Array = np.linalg.qr(rows.T)[0]
     return np.ascontiguousarray(basis)
 
 
 def _blocks(family: Family, components: Components, n_coordinates: int) -> list[Labels]:
-    """Coordinates that are whitened together: all, or of very many those of one component at a time."""
+    """Coordinates that are whitened together: all of them, or those of each component if there are very many."""
     if n_coordinates <= MOST_COORDINATES:
         return [np.arange(n_coordinates)]
     n_components = len(components[0])
     owners = family.coordinate_owners(components)
-    owners[:n_components] = n_components  # the weights, together
+    owners[:n_components] = n_components  # all weights are one block
     return [np.flatnonzero(owners == k) for k in np.unique(owners)]
 
 
 def _names(
     components: Components, n_coordinates: int, family: Family
 ) -> list[tuple[str, int, Labels]]:
-    """What coordinates stand for; the first parameter of every family is a location."""
+    """The parts of a mixture: name, component and coordinates of each.
+
+    The first parameter of every family is a location.
+    """
     n_components = len(components[0])
     owners = family.coordinate_owners(components)
     place = np.arange(n_coordinates)
     is_location = (place >= n_components) & (place < n_components + components[0].size)
     is_shape = place >= n_components + components[0].size
-    # The last weight is what the others leave.
+    # The last weight follows from the others.
     named = [("weights", -1, place[: n_components - 1])]
     for k in range(n_components):
         named.append(("mean", k, np.flatnonzero(is_location & (owners == k))))

@@ -23,8 +23,10 @@ import numpy as np
 from dask.sizeof import sizeof
 from numpy.typing import NDArray
 
-from dask_dfmr.aggregation.plan import aggregate_in_memory
-from dask_dfmr.aggregation.result import Aggregate, AggregationOptions
+from dask_dfmr.aggregation.options import AggregationOptions
+from dask_dfmr.aggregation.plan import aggregate_now
+from dask_dfmr.aggregation.reasons import OtherRows, Reason, Unreadable
+from dask_dfmr.aggregation.result import AggregationResult
 from dask_dfmr.exceptions import AggregationError
 from dask_dfmr.local import pilots as pilot
 from dask_dfmr.local.estimate import LocalEstimate, without_estimate
@@ -46,7 +48,9 @@ from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.on_dask.tasks import FitSettings
 from dask_dfmr.seeds import PILOT_DRAW, PILOT_ROWS, stream
 from dask_dfmr.selection import common_set as selection
-from dask_dfmr.selection.common_set import Climb, CommonSet, Judged, Scores
+from dask_dfmr.selection.climb import Climb
+from dask_dfmr.selection.common_set import CommonSet, Judged
+from dask_dfmr.selection.criteria import Scores, score_all
 
 logger = logging.getLogger("dask_dfmr")
 
@@ -144,13 +148,13 @@ def aggregate_candidate(
     c: int,
     settings: FitSettings,
     options: AggregationOptions,
-) -> Aggregate | AggregationError:
+) -> AggregationResult | AggregationError:
     """One candidate with its own filter; an error is a result."""
     mine: list[Mapping[str, Any]] = [of_partition[c] for of_partition in messages]
     problem = settings.problem
     try:
         with single_threaded_blas():
-            return aggregate_in_memory(mine, options, settings.seed, problem.family, problem)
+            return aggregate_now(mine, options, settings.seed, problem.family, problem)
     except AggregationError as error:
         return AggregationError(str(error), error.reasons)
 
@@ -158,12 +162,12 @@ def aggregate_candidate(
 def reduce_candidate(
     messages: Sequence[Sequence[Message]],
     c: int,
-    own: Aggregate | None,
+    own: AggregationResult | None,
     common: NDArray[np.bool_],
-    refusals: Mapping[int, str],
+    refusals: Mapping[int, Reason],
     settings: FitSettings,
     options: AggregationOptions,
-) -> Aggregate | None:
+) -> AggregationResult | None:
     """One candidate from the common set; None where there is nothing to reduce."""
     if own is None:
         return None
@@ -247,7 +251,7 @@ class CandidateFits:
         Per partition, a list with a message for each candidate.
     rows : list of list of dict
         The same without mixtures: ``rows[c][i]`` is what partition i says of candidate c.
-    aggregates : list of Aggregate or AggregationError
+    aggregates : list of AggregationResult or AggregationError
         By each candidate's own filter.
     """
 
@@ -255,7 +259,7 @@ class CandidateFits:
     options: AggregationOptions
     messages: list[HeldTask]
     rows: list[list[Message]]
-    aggregates: list[Aggregate | AggregationError]
+    aggregates: list[AggregationResult | AggregationError]
 
     def judged(self, n_features: int) -> Judged:
         """What the verdicts and the local fits say, as arrays."""
@@ -263,7 +267,7 @@ class CandidateFits:
         shape = (len(self.rows), len(self.messages))
         judged, kept = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
         for c, aggregate in enumerate(self.aggregates):
-            if isinstance(aggregate, Aggregate):
+            if isinstance(aggregate, AggregationResult):
                 judged[c] = True
                 judged[c, list(aggregate.decision.refused)] = False
                 kept[c] = aggregate.decision.kept
@@ -275,14 +279,16 @@ class CandidateFits:
             kept,
         )
 
-    def reduce(self, common: CommonSet, refusals: Mapping[int, str]) -> list[Aggregate | None]:
+    def reduce(
+        self, common: CommonSet, refusals: Mapping[int, Reason]
+    ) -> list[AggregationResult | None]:
         """Every candidate from its estimates in the common set."""
         g = GraphBuilder()
         arguments = [task.argument for task in self.messages]
         messages = g.add("messages", 0, plain_candidates, arguments, len(self.candidates))
         refs = []
         for c, (own, settings) in enumerate(zip(self.aggregates, self.candidates, strict=True)):
-            mine = own if isinstance(own, Aggregate) else None
+            mine = own if isinstance(own, AggregationResult) else None
             given = (messages, c, mine, common.kept, dict(refusals), settings, self.options)
             refs.append(g.add("reduce_candidate", c, reduce_candidate, *given))
         return fetch(g, refs)
@@ -430,14 +436,14 @@ class Scored:
         None where no partition could be read again.
     used : list of int
         Partitions whose rows were scored.
-    lost : dict of int to str
-        Those that could not be read again, or hold other rows now.
+    lost : dict of int to Reason
+        Those that could not be read again, or have other rows now.
     """
 
     mixtures: list[Mixture]
     scores: Scores | None
     used: list[int]
-    lost: dict[int, str]
+    lost: dict[int, Reason]
 
 
 def climb_and_score(
@@ -461,7 +467,7 @@ def climb_and_score(
         Every one of them is a read.
     """
     mixtures, rows_before = list(mixtures), dict(common)
-    lost: dict[int, str] = {}
+    lost: dict[int, Reason] = {}
     climbs: list[Climb] = []
     for _ in range(n_passes):
         wanted = Wanted(targets=not climbs)
@@ -491,21 +497,21 @@ def climb_and_score(
     present = [r for r in readings if r.partition in rows_before]
     if not present:
         return Scored(mixtures, None, [], lost)
-    scores = selection.score_all(present, [mixture.n_parameters for mixture in mixtures])
+    scores = score_all(present, [mixture.n_parameters for mixture in mixtures])
     return Scored(mixtures, scores, [r.partition for r in present], lost)
 
 
 def _forget_lost(
-    readings: Sequence[PartitionStatistics], rows_before: dict[int, int], lost: dict[int, str]
+    readings: Sequence[PartitionStatistics], rows_before: dict[int, int], lost: dict[int, Reason]
 ) -> bool:
     """Partitions that cannot be read this time, or are not what they were, take no further part."""
-    found = {}
+    found: dict[int, Reason] = {}
     for r in readings:
         before = rows_before[r.partition]
         if not r.is_measured:
-            found[r.partition] = f"could not be read again: {r.reason or 'it has no rows now'}"
+            found[r.partition] = Unreadable(r.reason)
         elif r.n_samples != before:
-            found[r.partition] = f"has {r.n_samples} rows to fit now and had {before}"
+            found[r.partition] = OtherRows(r.n_samples, before)
     for i in found:
         del rows_before[i]
     lost.update(found)

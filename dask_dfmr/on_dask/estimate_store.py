@@ -1,4 +1,4 @@
-"""Local estimates kept after a fit: in memory while they are small, else block by block on disk."""
+"""Local estimates that are kept after a fit: in memory if they are small, else block by block on disk."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from dask_dfmr.untrusted import as_json, portable, read_members, write_members
 PLAIN = "messages.json"
 
 MEMORY_LIMIT = 256 * 2**20
-"""Estimates of up to so many bytes stay in memory with ``keep_estimates="auto"``."""
+"""Bytes of estimates that stay in memory with ``keep_estimates="auto"``, at most."""
 
 
 def write_block(messages: Sequence[Mapping[str, Any]], path: str) -> str:
-    """Write messages to one ``.npz`` file: arrays as arrays, everything else as one JSON text; no pickle."""
+    """Write messages to one ``.npz`` file, all that is no array as one JSON text, and return the path; no pickle."""
     arrays: dict[str, Any] = {}
     plain: list[dict[str, Any]] = []
     for i, message in enumerate(as_plain(message) for message in messages):
@@ -43,12 +43,12 @@ def write_block(messages: Sequence[Mapping[str, Any]], path: str) -> str:
 
 
 def read_block(path: str) -> list[dict[str, Any]]:
-    """The inverse of :func:`write_block`.
+    """The messages that :func:`write_block` wrote.
 
     Raises
     ------
     ValueError
-        If the file is not what that wrote.
+        If the file is no such file.
     """
     messages, arrays = read_members(path, PLAIN, "a block of estimates", list)
     if not all(isinstance(message, dict) for message in messages):
@@ -62,7 +62,7 @@ def read_block(path: str) -> list[dict[str, Any]]:
 
 
 class StoredEstimates(Sequence[LocalEstimate]):
-    """Local estimates on disk, read block by block when asked for; the files go with the object."""
+    """Local estimates on disk, read block by block on access; the files are deleted with the object."""
 
     def __init__(self, n_estimates: int, block_size: int, family: Family) -> None:
         self._folder = tempfile.mkdtemp(prefix="dask-dfmr-")
@@ -73,7 +73,7 @@ class StoredEstimates(Sequence[LocalEstimate]):
         self._read = lru_cache(maxsize=2)(read_block)
 
     def path(self, block: int) -> str:
-        """Where block number ``block`` is, or is to be written."""
+        """Path of the file of block number ``block``, whether it is written yet or not."""
         return str(Path(self._folder) / f"block-{block:06d}.npz")
 
     def __len__(self) -> int:

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dask_dfmr.aggregation.rerun import (
+from dask_dfmr.aggregation.result import AggregationResult
+from dask_dfmr.explanation.causes import compare_refit
+from dask_dfmr.explanation.table import (
     explained_estimates,
     explanation_table,
     standard_errors_of,
     with_estimate,
 )
-from dask_dfmr.aggregation.result import Aggregate
-from dask_dfmr.explanation.causes import compare_refit
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.local.row_statistics import PartitionStatistics, Wanted
 from dask_dfmr.on_dask import tasks
@@ -67,7 +67,7 @@ def fit_partitions(
 
 
 def explain_with_rows(
-    aggregate: Aggregate, pipeline: Pipeline, which: str, verbose: int = 0
+    aggregate: AggregationResult, pipeline: Pipeline, which: str, verbose: int = 0
 ) -> pd.DataFrame:
     """The audit with what the rows say: likelihoods, and whether a refit from the global mixture agrees.
 

@@ -20,7 +20,8 @@ from dask.core import get_dependencies
 from dask.diagnostics import ProgressBar
 from dask.task_spec import DataNode, TaskRef
 
-from dask_dfmr.aggregation.result import Aggregate, AggregationOptions
+from dask_dfmr.aggregation.options import AggregationOptions
+from dask_dfmr.aggregation.result import AggregationResult
 from dask_dfmr.exceptions import AggregationError, ClusterError
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.local.pilots import Shortlist
@@ -58,13 +59,13 @@ class Pipeline:
     block_size: int = BLOCK_SIZE
     trusted: TrustedWorkers | None = None
 
-    def as_delayed(self) -> Any:
-        """The whole fit as one lazy graph that gives the :class:`Aggregate`."""
+    def as_delayed(self, wrap: Callable[[AggregationResult], Any]) -> Any:
+        """The whole fit as one lazy graph that gives ``wrap(result)``."""
         g = GraphBuilder()
         result, _, _ = add_all(
             g, self.partitions, self.settings, self.options, self.split_every, self.block_size
         )
-        return as_delayed(g, result)
+        return as_delayed(g, g.add("aggregate", 0, wrap, result))
 
     @property
     def estimate_bytes(self) -> int:
@@ -78,7 +79,7 @@ class Pipeline:
 class FitResult:
     """What a fit gives: the aggregate, the report's rows, and the local estimates if they are kept."""
 
-    aggregate: Aggregate
+    aggregate: AggregationResult
     rows: list[dict[str, Any]]
     estimates: Sequence[LocalEstimate] | None
 
@@ -141,7 +142,7 @@ def active_client() -> distributed.Client | None:
 
 # -- local schedulers: one graph -----------------------------------------------------------------
 
-_Answers = tuple[Aggregate | AggregationError, list[list[dict[str, Any]]], list[Any] | None]
+_Answers = tuple[AggregationResult | AggregationError, list[list[dict[str, Any]]], list[Any] | None]
 
 
 def _run_locally(

@@ -1,34 +1,33 @@
-"""The method as one lazy Dask graph, and the only module that builds tasks.
+"""A whole fit as one lazy Dask graph: pilots, fits, and the plan of the aggregation as tasks.
 
 Stages, as they appear on the dashboard (``dask.utils.key_split`` of the keys)::
 
     a few partitions          dfmr_read_pilot -> dfmr_pilot_scale -> dfmr_fit_pilot -> dfmr_shortlist
     every partition           dfmr_fit_partition (reads and fits), dfmr_report_rows
     columns unknown           dfmr_describe -> dfmr_schema
-    who is there              dfmr_stack_estimates -> dfmr_summary -> dfmr_admit
+    participants              dfmr_stack_estimates -> dfmr_summary -> dfmr_admit
     the center, all pairs     dfmr_l2_tile -> dfmr_coat_candidate -> dfmr_coat_min
     the center, references    { dfmr_draw_estimates -> dfmr_take_estimates -> dfmr_join_estimates
                               -> dfmr_l2_rows or dfmr_reference_medians } x 3
                               -> dfmr_coat_candidate -> dfmr_coat_min
-    who is near the center    dfmr_l2_filter
+    estimates near the center dfmr_l2_filter
     what sampling explains    dfmr_draw_estimates -> dfmr_take_estimates -> dfmr_join_estimates
                               -> dfmr_consensus -> dfmr_consensus_distances
-    who is kept               dfmr_judge
-    where reductions start    dfmr_offer_start -> dfmr_pick_start
+    which are kept            dfmr_judge
+    starts of the reduction   dfmr_offer_start -> dfmr_pick_start
     reduction at once         dfmr_reduce
     reduction in rounds       { dfmr_assign_block -> dfmr_tree_sum -> dfmr_recenter } x max_rounds
     method="hardened"         dfmr_harden, from dfmr_judge and all dfmr_l2_tile
-    method="trim"             dfmr_trim instead of these
     the result                dfmr_finish
-    heterogeneity="weights"   dfmr_componentwise, from dfmr_admit to the result
+    method="componentwise"    dfmr_componentwise, from dfmr_admit to the result
 
-A fit on a cluster adds ``dfmr_lost_partition`` for what died there; one on a local scheduler collects
-what it returns in ``dfmr_results`` (and ``dfmr_store`` for estimates kept on disk).
+A fit on a cluster adds ``dfmr_lost_partition`` for partitions whose workers died. A fit on a local scheduler collects
+its results in ``dfmr_results``, and writes estimates with ``dfmr_store`` if they are kept on disk.
 
-The functions are those of :mod:`dask_dfmr.aggregation.stages.intake`, :mod:`dask_dfmr.aggregation.stages.consensus`, :mod:`dask_dfmr.local.pilots` and
-:mod:`dask_dfmr.on_dask.tasks`; no task holds the whole distance matrix or all rows. Each ``add_*`` below
-adds one part to a dictionary of tasks and returns references to its results, so that the parts can
-be submitted together (:func:`dfmr`) or one after the other (:mod:`dask_dfmr.on_dask.fit`).
+:mod:`dask_dfmr.aggregation.plan` has the plan of the aggregation; :class:`StageTasks` is the builder that makes tasks
+of it. No task holds all rows, and only ``dfmr_harden`` holds the whole distance matrix. Each ``add_*`` below adds one
+part to a dictionary of tasks and returns references to its results, so that the parts can be submitted together or one
+after the other. A lazy fit adds ``dfmr_aggregate``, which makes the public value of the result.
 """
 
 from __future__ import annotations
@@ -36,18 +35,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 from dask.delayed import Delayed
 from dask.task_spec import TaskRef
 
-from dask_dfmr.aggregation import trimmed_reduction as trimming
-from dask_dfmr.aggregation.reduction import add_assignments
-from dask_dfmr.aggregation.result import AggregationOptions
-from dask_dfmr.aggregation.stages import consensus as judging
-from dask_dfmr.aggregation.stages import hardened as hardening
-from dask_dfmr.aggregation.stages import intake as stages
+from dask_dfmr.aggregation.options import AggregationOptions
+from dask_dfmr.aggregation.plan import Layout, Setting, plan_aggregation
+from dask_dfmr.aggregation.stages.intake import Schema
 from dask_dfmr.local import pilots as pilot
-from dask_dfmr.mixtures.distances import block_size_for, tile_blocks, upper_tiles
+from dask_dfmr.mixtures.distances import block_size_for, tile_blocks
 from dask_dfmr.on_dask import tasks
 from dask_dfmr.on_dask.partitions import Partitions
 from dask_dfmr.on_dask.scheduling.builder import SPLIT_EVERY, GraphBuilder
@@ -56,8 +51,19 @@ from dask_dfmr.on_dask.tasks import FitSettings
 from dask_dfmr.seeds import PILOT_DRAW, stream
 
 REDUCE_AT_ONCE = 500
-"""Up to so many machines, unless smaller blocks than usual are asked for, one task reduces them all: a round of tasks
-costs trips to the scheduler, which are more than its arithmetic."""
+"""Up to so many estimates, unless smaller blocks than usual are asked for, one task makes the whole reduction: a round
+of tasks takes several messages to the scheduler, and these take longer than its arithmetic."""
+
+READ_MESSAGES = frozenset({"describe", "stack_estimates"})
+"""Stages whose first argument are messages of workers. Their content is checked first."""
+
+USE_BLAS = frozenset(
+    {
+        *("l2_tile", "l2_rows", "reference_medians", "consensus", "consensus_distances"),
+        *("harden", "reduce", "assign_block", "finish", "componentwise"),
+    }
+)
+"""Stages whose tasks limit BLAS to one thread."""
 
 
 # -- parts of the graph --------------------------------------------------------------------------
@@ -109,6 +115,32 @@ def add_fits(
     return refs
 
 
+class StageTasks:
+    """The builder that adds the stages of a plan to a graph, one task each."""
+
+    def __init__(self, g: GraphBuilder) -> None:
+        self._g = g
+
+    def add(self, stage: str, index: Any, function: Callable[..., Any], *args: Any) -> TaskRef:
+        """A reference to the result of ``function(*args)``."""
+        if stage in READ_MESSAGES:
+            return self._g.add(stage, index, _of_plain, function, *args)
+        if stage in USE_BLAS:
+            return self._g.add(stage, index, _serial, function, *args)
+        return self._g.add(stage, index, function, *args)
+
+    def tree(
+        self,
+        stage: str,
+        index: tuple[int, ...],
+        function: Callable[..., Any],
+        leaves: list[Any],
+        split_every: int,
+    ) -> Any:
+        """A reference to the leaves combined by ``function``, ``split_every`` at a time."""
+        return self._g.tree(stage, index, function, leaves, split_every)
+
+
 def add_aggregation(
     g: GraphBuilder,
     messages: Sequence[Any],
@@ -118,235 +150,52 @@ def add_aggregation(
     split_every: int = SPLIT_EVERY,
     block_size: int | None = None,
 ) -> tuple[TaskRef, list[TaskRef]]:
-    """From references to messages to the :class:`Aggregate`; also the report's rows, block by block."""
-    slices = tile_blocks(len(messages), block_size)
-    groups = [list(messages[s]) for s in slices]
-    reports = [
-        g.add("report_rows", b, tasks.report_rows, group, s.start)
-        for b, (s, group) in enumerate(zip(slices, groups, strict=True))
-    ]
+    """References to the :class:`AggregationResult` and to the rows of the report, block by block.
 
-    if n_features is None:
-        counts: list[Any] = [
-            g.add(
-                "describe", b, _of_plain, stages.describe_estimates, group, settings.problem.family
-            )
-            for b, group in enumerate(groups)
-        ]
-        schema: Any = g.add("schema", 0, stages.agree_on_schema, counts)
-    else:
-        schema = stages.Schema(
-            settings.problem.family,
-            settings.problem.n_components,
-            n_features,
-            settings.feature_names,
-        )
-
-    blocks: list[Any] = [
-        g.add(
-            "stack_estimates",
-            b,
-            _of_plain,
-            stages.stack_estimates,
-            group,
-            s.start,
-            schema,
-        )
-        for b, (s, group) in enumerate(zip(slices, groups, strict=True))
-    ]
-    summaries: list[Any] = [
-        g.add("summary", b, stages.summary_of, block) for b, block in enumerate(blocks)
-    ]
-    participants = g.add("admit", 0, stages.admit, summaries, schema, options, list(reports))
-    if options.heterogeneity == "weights":
-        arguments = (blocks, participants, options, settings.seed)
-        return g.add("componentwise", 0, _serial, stages.componentwise, *arguments), reports
-    n_references = options.references_among(len(messages))
-    tiles = _add_tiles(g, blocks, participants) if n_references is None else {}
-    center = (
-        _add_center_of_all_pairs(g, blocks, tiles, split_every)
-        if n_references is None
-        else _add_center_by_references(g, blocks, participants, n_references, settings.seed)
-    )
-    near = g.add("l2_filter", 0, stages.l2_filter, center, participants, options)
-    verdict, consensus = _add_judgement(g, blocks, near, participants, settings, options)
-    if options.method == "hardened":
-        of_all = list(tiles.values())
-        hardened = (verdict, consensus, blocks, of_all, participants, settings.problem, options)
-        verdict = g.add("harden", 0, _serial, hardening.harden_verdict, *hardened)
-    if options.method == "trim":
-        starts: list[Any] = [_add_start(g, s, blocks, verdict) for s in range(options.n_starts)]
-        trimmed = (trimming.trim, blocks, verdict, starts, options)
-        return g.add("trim", 0, _serial, *trimmed), reports
-    usual = block_size is None or block_size >= block_size_for(len(messages))
-    at_once = len(blocks) == 1 or (usual and len(messages) <= REDUCE_AT_ONCE)
-    reduced: list[Any] = [
-        _add_reduction(g, s, blocks, verdict, options)
-        if at_once or options.method == "coat"
-        else _add_rounds(g, s, blocks, verdict, options, split_every)
-        for s in range(options.n_starts)
-    ]
-    return g.add("finish", 0, stages.finish, reduced, verdict, options), reports
-
-
-def _add_tiles(
-    g: GraphBuilder, blocks: list[Any], participants: TaskRef
-) -> dict[tuple[int, int], Any]:
-    """Tiles of the distance matrix."""
-    return {
-        (i, j): g.add(
-            "l2_tile", (i, j), _serial, stages.l2_tile, blocks[i], blocks[j], participants
-        )
-        for i, j in upper_tiles(len(blocks))
-    }
-
-
-def _add_center_of_all_pairs(
-    g: GraphBuilder, blocks: list[Any], tiles: dict[tuple[int, int], Any], split_every: int
-) -> TaskRef:
-    """The best candidate of each row of tiles -> COAT."""
-    n = len(blocks)
-    candidates = []
-    for i, block in enumerate(blocks):
-        row: list[Any] = [tiles[min(i, j), max(i, j)] for j in range(n)]
-        candidates.append(g.add("coat_candidate", i, _coat_candidate, block, i, row))
-    center: TaskRef = g.tree("coat_min", (), stages.coat_min, candidates, split_every)
-    return center
-
-
-def _add_judgement(
-    g: GraphBuilder,
-    blocks: list[Any],
-    near: TaskRef,
-    participants: TaskRef,
-    settings: FitSettings,
-    options: AggregationOptions,
-) -> tuple[TaskRef, TaskRef]:
-    """Who is near the center -> their consensus -> what sampling explains of everybody's distance to it.
-
-    The verdict, and the consensus.
+    Parameters
+    ----------
+    g : GraphBuilder
+    messages : sequence of TaskRef or future
+        One message per partition.
+    settings : FitSettings
+    n_features : int or None
+        None if the columns are not known before partitions are read.
+    options : AggregationOptions
+    split_every : int
+        Results that one task of a tree combines.
+    block_size : int or None
+        Estimates per block; None: :func:`~dask_dfmr.mixtures.distances.block_size_for`.
     """
-    machines = g.add(
-        "draw_estimates", "witnesses", judging.draw_witnesses, near, participants, settings.seed
-    )
-    taken: list[Any] = [
-        g.add("take_estimates", ("witnesses", b), stages.take_estimates, block, machines)
-        for b, block in enumerate(blocks)
+    layout = layout_of(len(messages), block_size, split_every)
+    reports = [
+        g.add("report_rows", b, tasks.report_rows, list(messages[s]), s.start)
+        for b, s in enumerate(layout.slices)
     ]
-    witnesses = g.add("join_estimates", "witnesses", stages.join_estimates, taken)
-    arguments = (witnesses, near, participants, settings.problem)
-    consensus = g.add("consensus", 0, _serial, judging.form_consensus, *arguments)
-    distances: list[Any] = [
-        g.add(
-            "consensus_distances",
-            b,
-            _serial,
-            judging.consensus_distances,
-            block,
-            consensus,
-            participants,
-        )
-        for b, block in enumerate(blocks)
-    ]
-    verdict = g.add("judge", 0, judging.judge, near, consensus, distances, participants, options)
-    return verdict, consensus
+    problem, schema = settings.problem, None
+    if n_features is not None:
+        names = settings.feature_names
+        schema = Schema(problem.family, problem.n_components, n_features, names)
+    setting = Setting(options, settings.seed, problem.family, problem, schema)
+    return plan_aggregation(StageTasks(g), messages, setting, layout, reports), reports
 
 
-def _add_center_by_references(
-    g: GraphBuilder,
-    blocks: list[Any],
-    participants: TaskRef,
-    n_references: int,
-    seed: np.random.SeedSequence,
-) -> TaskRef:
-    """Scouts -> references -> candidates -> COAT, each measured against all machines."""
-
-    def draw(which: str, function: Callable[..., Any], *args: Any) -> tuple[TaskRef, TaskRef]:
-        machines = g.add("draw_estimates", which, function, *args)
-        taken: list[Any] = [
-            g.add("take_estimates", (which, b), stages.take_estimates, block, machines)
-            for b, block in enumerate(blocks)
-        ]
-        return machines, g.add("join_estimates", which, stages.join_estimates, taken)
-
-    def measure(stage: str, which: str, function: Callable[..., Any], chosen: TaskRef) -> list[Any]:
-        return [
-            g.add(stage, (which, b), _serial, function, chosen, block, participants)
-            for b, block in enumerate(blocks)
-        ]
-
-    def best_of(which: str, chosen: TaskRef) -> TaskRef:
-        rows = measure("l2_rows", which, stages.l2_rows, chosen)
-        return g.add("coat_candidate", which, stages.coat_among, chosen, rows)
-
-    machines, chosen = draw("scouts", stages.scouts_of, participants, seed)
-    scout = g.add("coat_min", "scouts", stages.coat_min, [best_of("scouts", chosen)])
-    _, chosen = draw("references", stages.references_of, scout, participants, n_references, seed)
-    medians = measure("reference_medians", "references", stages.reference_medians, chosen)
-    _, chosen = draw("candidates", stages.candidates_of, medians, machines, participants)
-    return g.add("coat_min", "all", stages.coat_min, [scout, best_of("candidates", chosen)])
-
-
-def _add_start(g: GraphBuilder, s: int, blocks: list[Any], verdict: TaskRef) -> TaskRef:
-    """Where reduction ``s`` starts."""
-    offers: list[Any] = [
-        g.add("offer_start", (s, b), stages.offer_start, block, verdict, s)
-        for b, block in enumerate(blocks)
-    ]
-    return g.add("pick_start", s, stages.pick_start, offers)
-
-
-def _add_reduction(
-    g: GraphBuilder, s: int, blocks: list[Any], verdict: TaskRef, options: AggregationOptions
-) -> TaskRef:
-    """Reduction ``s`` in one task."""
-    start = _add_start(g, s, blocks, verdict)
-    return g.add("reduce", s, _serial, stages.reduce_blocks, blocks, verdict, start, options)
-
-
-def _add_rounds(
-    g: GraphBuilder,
-    s: int,
-    blocks: list[Any],
-    verdict: TaskRef,
-    options: AggregationOptions,
-    split_every: int,
-) -> TaskRef:
-    """Reduction ``s`` round by round; once the assignments stand still, the rest passes the result through."""
-    centers = _add_start(g, s, blocks, verdict)
-    previous: list[Any] = [None] * len(blocks)
-    for r in range(options.max_rounds):
-        previous = [
-            g.add(
-                "assign_block",
-                (s, r, b),
-                _serial,
-                stages.assign_block,
-                block,
-                verdict,
-                centers,
-                previous[b],
-            )
-            for b, block in enumerate(blocks)
-        ]
-        total = g.tree("tree_sum", (s, r), add_assignments, previous, split_every)
-        centers = g.add("recenter", (s, r), stages.recenter_round, verdict, centers, total)
-    return centers
+def layout_of(n_estimates: int, block_size: int | None, split_every: int) -> Layout:
+    """The blocks of the estimates, and whether the reduction goes through them in rounds."""
+    slices = tile_blocks(n_estimates, block_size)
+    usual = block_size is None or block_size >= block_size_for(n_estimates)
+    at_once = len(slices) == 1 or (usual and n_estimates <= REDUCE_AT_ONCE)
+    return Layout(slices, split_every, range(n_estimates), in_rounds=not at_once)
 
 
 def _serial(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a stage that uses BLAS."""
+    """Call a stage with BLAS limited to one thread."""
     with single_threaded_blas():
         return function(*args)
 
 
 def _of_plain(function: Callable[..., Any], messages: Sequence[Any], *args: Any) -> Any:
-    """The same for a stage that reads messages of machines, whatever they sent."""
+    """Call a stage on messages after checking that they hold nothing but numbers, texts and numeric arrays."""
     return _serial(function, [tasks.as_plain(message) for message in messages], *args)
-
-
-def _coat_candidate(block: stages.Block, i: int, tiles: list[Any]) -> stages.CenterCandidate | None:
-    return stages.coat_candidate(block, stages.panel(i, tiles))
 
 
 # -- the whole -----------------------------------------------------------------------------------

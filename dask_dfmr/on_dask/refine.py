@@ -12,7 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
-from dask_dfmr.aggregation.result import Aggregate, Note
+from dask_dfmr.aggregation.reasons import NeedsRegrouping, NotTested, Reason, Unreadable
+from dask_dfmr.aggregation.result import AggregationResult, Note
 from dask_dfmr.exceptions import HeterogeneityWarning, PartitionWarning
 from dask_dfmr.local.estimate import Outcome
 from dask_dfmr.local.row_statistics import Wanted
@@ -22,8 +23,8 @@ from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.refinement.em_passes import PassRecord, Refinement, RefinementOptions, refine
 from dask_dfmr.refinement.likelihood_test import (
     as_likelihoods,
-    judge_by_likelihood,
-    likelihood_in_words,
+    compare_likelihoods,
+    likelihood_reason,
 )
 from dask_dfmr.seeds import REFINEMENT, stream
 
@@ -41,25 +42,25 @@ class FollowUp:
 
     Attributes
     ----------
-    aggregate : Aggregate
+    aggregate : AggregationResult
         With the refined mixture, if there was a refinement.
     kept : ndarray of bool, shape (n_partitions,)
         Partitions whose rows are in the mixture now.
-    reasons : dict of int to str
-        What the report should say of partitions beyond what it says already.
+    reasons : dict of int to Reason
+        Added to the reasons that the report has already.
     refinement : Refinement or None
     """
 
-    aggregate: Aggregate
+    aggregate: AggregationResult
     kept: NDArray[np.bool_]
-    reasons: dict[int, str] = field(default_factory=dict)
+    reasons: dict[int, Reason] = field(default_factory=dict)
     refinement: Refinement | None = None
 
     def apply_to(self, report: pd.DataFrame) -> pd.DataFrame:
         """The report with what was learned since."""
         said = report["reason"].tolist()
         for i, reason in self.reasons.items():
-            said[i] = f"{said[i]}; {reason}" if said[i] else reason
+            said[i] = f"{said[i]}; {reason}" if said[i] else str(reason)
         return report.assign(kept=self.kept, reason=said)
 
     @property
@@ -100,16 +101,12 @@ def _judge_small(
     """Read the small partitions once more and judge them by the likelihood of their rows."""
     aggregate = result.aggregate
     if pipeline.partitions.held:
-        reason = (
-            "not judged, since all rows would have to be regrouped again; a refinement judges it"
-        )
+        reason: Reason = NotTested(NeedsRegrouping())
         return FollowUp(aggregate, aggregate.decision.kept, dict.fromkeys(small, reason))
     reader = Reader(pipeline.partitions, pipeline.settings, pipeline.split_every, verbose, small)
     readings = reader.measure(small, [aggregate.mixture], Wanted(moments=False))
-    reasons = {
-        r.partition: f"not judged: {r.reason or 'no rows were read'}"
-        for r in readings
-        if not r.is_measured
+    reasons: dict[int, Reason] = {
+        r.partition: NotTested(Unreadable(r.reason)) for r in readings if not r.is_measured
     }
     measured = [r for r in readings if r.is_measured]
     if measured:
@@ -117,11 +114,11 @@ def _judge_small(
         theirs = [(r.measurements[0].log_likelihood / r.n_samples, r.n_samples) for r in measured]
         rng = np.random.default_rng(stream(pipeline.settings.seed, REFINEMENT))
         with single_threaded_blas():
-            verdict = judge_by_likelihood(
+            compared = compare_likelihoods(
                 aggregate.mixture, as_likelihoods(own), as_likelihoods(theirs), rng
             )
-        for r, p, z in zip(measured, verdict.p_values, verdict.z_scores, strict=True):
-            reasons[r.partition] = likelihood_in_words(float(p), float(z), options.level)
+        for r, p, z in zip(measured, compared.p_values, compared.z_scores, strict=True):
+            reasons[r.partition] = likelihood_reason(float(p), float(z), options.level)
     return FollowUp(aggregate, aggregate.decision.kept, reasons)
 
 
@@ -143,7 +140,7 @@ def _refine(
     with single_threaded_blas():
         refinement = refine(reader, settings.problem, aggregate.mixture, kept, small, options, seed)
     logger.info(
-        "refined in %d passes over the rows of %d partitions, %d left out, %d joined",
+        "refined in %d passes over the rows of %d partitions, %d excluded, %d joined",
         len(refinement.passes),
         len(refinement.used),
         len(refinement.excluded),

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from dask_dfmr.aggregation.plan import aggregate_in_memory
+from dask_dfmr.aggregation.plan import aggregate_now
 from dask_dfmr.exceptions import AggregationError
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.on_dask import tasks
@@ -100,7 +100,7 @@ def _aggregate_with(
     problem = pipeline.settings.problem
     try:
         with single_threaded_blas():
-            aggregate = aggregate_in_memory(
+            aggregate = aggregate_now(
                 [estimate.to_arrays() for estimate in estimates],
                 pipeline.options,
                 pipeline.settings.seed,

@@ -17,8 +17,13 @@ from distributed import Reschedule
 from dask_dfmr.local import pilots as pilot
 from dask_dfmr.local.estimate import LocalEstimate, Outcome, without_estimate, wrong_types
 from dask_dfmr.local.fit import LocalProblem
-from dask_dfmr.local.holdout import split_rows
-from dask_dfmr.local.row_statistics import PartitionStatistics, Wanted, measure, prior_targets
+from dask_dfmr.local.row_statistics import (
+    PartitionStatistics,
+    Wanted,
+    measure,
+    prior_targets,
+    split_rows,
+)
 from dask_dfmr.local.starts import GivenStart, subsample
 from dask_dfmr.mixtures.family import Array, Family, Rows
 from dask_dfmr.mixtures.gaussian import Mixture

@@ -1,13 +1,13 @@
 """The mathematics of further passes over the rows, after an aggregation.
 
 :mod:`~dask_dfmr.refinement.em_passes` runs EM over the rows of all kept partitions. In every pass
-:mod:`~dask_dfmr.refinement.score_test` finds partitions whose rows contradict the others.
-:mod:`~dask_dfmr.refinement.likelihood_test` tests partitions with too few rows for an estimate, and
-:mod:`~dask_dfmr.refinement.optima` whether fresh starts find a better optimum::
+:mod:`~dask_dfmr.refinement.score_test` finds partitions whose rows contradict those of the others.
+:mod:`~dask_dfmr.refinement.likelihood_test` tests partitions with too few rows for an estimate, if there are no further
+passes, and :mod:`~dask_dfmr.refinement.optima` whether fresh starts find a better optimum::
 
     statistics of partitions -> score_test -> em_passes -> the refined mixture
     likelihoods of small partitions -> likelihood_test
     fits from fresh starts -> optima
 
-Nothing here reads a partition: :mod:`dask_dfmr.on_dask` does.
+Nothing here reads a partition. The caller passes a reader, or what was read.
 """

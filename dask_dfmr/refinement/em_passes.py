@@ -1,16 +1,17 @@
-"""From the reduced mixture to the maximum likelihood of all kept rows: EM passes over the data. Knows no Dask.
+"""EM passes over the rows of the kept partitions: from the reduced mixture to their joint maximum likelihood.
 
-The reduction averages local estimates, and with them their biases of order 1/n. Passes over the rows of the kept
-partitions take it to the maximiser of their joint penalised likelihood: moments are summed over partitions, and
-what is done with the sum is what a local fit does with the moments of its rows (:mod:`dask_dfmr.local.em`).
+The reduction averages local estimates, and with them their biases of order 1/n. Further passes lead to the maximiser of
+the joint penalised likelihood of all rows used. Moments are summed over partitions; the M-step takes the sum as a local
+fit takes the moments of its rows (:mod:`dask_dfmr.local.em`).
 
-With all rows at hand more can be judged than estimates: every accepted pass asks whether the rows of a partition
-contradict the others' (:mod:`dask_dfmr.refinement.score_test`), those of partitions with too few rows for an estimate included.
+With all rows at hand, rows can be tested and not estimates alone. Every accepted pass tests whether the rows of a
+partition contradict those of the others (:mod:`dask_dfmr.refinement.score_test`). Partitions with too few rows for an
+estimate are tested too, and join if their rows do not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -18,7 +19,17 @@ import numpy as np
 
 from dask_dfmr import checks
 from dask_dfmr.aggregation.null_law import Settled
-from dask_dfmr.aggregation.result import FALSE_EXCLUSION_RATE
+from dask_dfmr.aggregation.options import FALSE_EXCLUSION_RATE
+from dask_dfmr.aggregation.reasons import (
+    ContradictsOthers,
+    ExcludedInPass,
+    Joined,
+    NotTested,
+    OtherRows,
+    Reason,
+    TooFewPartitions,
+    Unreadable,
+)
 from dask_dfmr.exceptions import RefinementError
 from dask_dfmr.local.em import Ascent, ComponentCollapsedError, MeanChange, Point, RemainingGain
 from dask_dfmr.local.fit import LocalProblem
@@ -27,57 +38,61 @@ from dask_dfmr.mixtures.family import Prior
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.refinement.score_test import ScoreTest, score_statistics, score_test
 
-FEWEST_JUDGES = 4
-"""Of fewer partitions nobody can say which one is wrong."""
+FEWEST_TESTED = 4
+"""With fewer partitions it cannot be determined which one contradicts the others."""
 
 MOST_PASSES = 100
-"""An automatic refinement that needs more says that it did not converge."""
+"""Passes of an automatic refinement; one that needs more is reported as not converged."""
 
 NEGLIGIBLE_GAIN = 0.001
 """Nats of total log-likelihood per free parameter. Sampling costs half a nat each: what remains is a twentieth of a
 standard error."""
 
-JUDGING_ROUNDS = 5
-"""A partition that is left out pulls the total no longer, and others may stand out then."""
+MOST_TEST_ROUNDS = 5
+"""Tests in one pass. Without an excluded partition the total changes, and others may stand out."""
 
 
-CONTRADICTS = "its rows contradict the others'"
-
-
-class Held(Protocol):
-    """Readings of some partitions that may lie elsewhere; :class:`dask_dfmr.on_dask.rereading.HeldStatistics` is one."""
+class HeldStatistics(Protocol):
+    """Statistics of some partitions, perhaps held by other processes."""
 
     def numbers(self) -> list[PartitionStatistics]:
-        """All of them without their moments."""
+        """The statistics of all partitions without their moments."""
         ...
 
     def total(self, positions: Sequence[int] | None = None) -> Total:
-        """The sum of those at these positions."""
+        """Their sum over the partitions at these positions, by default over all."""
         ...
 
     def map(self, function: Callable[..., Sequence[Any]], *arguments: Any) -> list[Any]:
-        """A function of blocks of readings, its results joined."""
+        """The results of a function of blocks of statistics, joined."""
         ...
 
 
-class Reads(Protocol):
-    """Whoever can read partitions; :class:`dask_dfmr.on_dask.rereading.Reader` is one."""
+class PartitionReader(Protocol):
+    """Reads partitions again and measures their rows."""
 
-    def hold(self, indices: Sequence[int], mixtures: Sequence[Mixture], wanted: Wanted) -> Held:
-        """Measure partitions under mixtures."""
+    def hold(
+        self, indices: Sequence[int], mixtures: Sequence[Mixture], wanted: Wanted
+    ) -> HeldStatistics:
+        """Measure the rows of some partitions under mixtures."""
         ...
 
 
 @dataclass(frozen=True)
 class RefinementOptions:
-    """What the user can choose about a refinement; checked on construction.
+    """Options of a refinement; checked on construction.
 
     Parameters
     ----------
     passes : int or "auto", default "auto"
         Passes over the data; "auto": until the remaining gain is negligible.
     level : float, default 1e-3
-        Share of honest partitions that may be left out: ``false_exclusion_rate``.
+        Share of consistent partitions that may be excluded: ``false_exclusion_rate``.
+
+    Raises
+    ------
+    ValueError
+        If ``passes`` is neither "auto" nor a non-negative integer.
     """
 
     passes: int | str = "auto"
@@ -89,17 +104,17 @@ class RefinementOptions:
 
     @property
     def most_passes(self) -> int:
-        """Passes at most."""
+        """Largest number of passes."""
         return MOST_PASSES if isinstance(self.passes, str) else int(self.passes)
 
 
 class PassRecord(NamedTuple):
-    """What one pass over the data found.
+    """One pass over the data.
 
-    ``objective`` is the penalised log-likelihood of the rows used, at the mixture that the pass was made with;
-    ``mean_log_likelihood`` the same without the penalty, in nats per row; ``gain`` how much it rose, NaN where the
-    rows were others before. ``accepted`` is False for an extrapolation that was taken back: the numbers are then
-    those of the last accepted pass. ``excluded`` and ``joined`` are partitions.
+    ``objective`` is the penalised log-likelihood, in nats, of the rows used, at the mixture that the pass was made
+    with. ``mean_log_likelihood`` is the same without the penalty, in nats per row. ``gain`` is by how much the
+    objective rose, NaN if the rows were others before. ``accepted`` is False if an extrapolation was taken back: the
+    numbers are then those of the last accepted pass. ``excluded`` and ``joined`` are indices of partitions.
     """
 
     number: int
@@ -115,7 +130,7 @@ class PassRecord(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Refinement:
-    """What a refinement came to.
+    """The result of a refinement.
 
     Attributes
     ----------
@@ -123,9 +138,10 @@ class Refinement:
         Components in the order of the mixture that was refined.
     used : tuple of int
         Partitions whose rows it was fitted to.
-    excluded, joined, refused : dict of int to str
-        Kept partitions that were left out in a pass; partitions with too few rows for an estimate that joined, and
-        those that did not; each with the reason.
+    excluded : dict of int to Reason
+        Kept partitions that a pass excluded.
+    joined, refused : dict of int to Reason
+        Partitions with too few rows for an estimate, whose rows are used or not.
     lost : tuple of int
         Those of ``excluded`` that could not be read again.
     passes : tuple of PassRecord
@@ -137,9 +153,9 @@ class Refinement:
 
     mixture: Mixture
     used: tuple[int, ...]
-    excluded: dict[int, str] = field(default_factory=dict)
-    joined: dict[int, str] = field(default_factory=dict)
-    refused: dict[int, str] = field(default_factory=dict)
+    excluded: dict[int, Reason] = field(default_factory=dict)
+    joined: dict[int, Reason] = field(default_factory=dict)
+    refused: dict[int, Reason] = field(default_factory=dict)
     lost: tuple[int, ...] = ()
     passes: tuple[PassRecord, ...] = ()
     converged: bool = False
@@ -147,12 +163,12 @@ class Refinement:
 
     @property
     def mean_log_likelihood(self) -> float:
-        """Of the rows used, at the mixture that the last accepted pass was made with."""
+        """Nats per row of the rows used, at the mixture that the last accepted pass was made with."""
         return self.passes[-1].mean_log_likelihood
 
 
 def refine(
-    reads: Reads,
+    reader: PartitionReader,
     problem: LocalProblem,
     start: Mixture,
     kept: Sequence[int],
@@ -164,32 +180,57 @@ def refine(
 
     Parameters
     ----------
-    reads : Reads
-        Where rows come from.
+    reader : PartitionReader
     problem : LocalProblem
-        Of the local fits; the penalty's weight follows from the rows of all partitions together.
+        Of the local fits. The weight of the penalty follows from the rows of all partitions together.
     start : Mixture
         The result of the aggregation.
     kept : sequence of int
-        Partitions that went into it.
+        Partitions whose estimates were aggregated.
     small : sequence of int
         Partitions with too few rows for an estimate, which join if their rows do not contradict the others'.
     options : RefinementOptions
     seed : SeedSequence
         Of the rows drawn for the law of the scores.
+
+    Raises
+    ------
+    RefinementError
+        If none of the kept partitions could be read again.
     """
-    run = _Run(reads, problem, start, kept, small, options, seed)
+    run = _Run(reader, problem, start, kept, small, options, seed)
     while not run.is_over:
         run.make_pass()
     return run.result()
 
 
+class _Pass(NamedTuple):
+    """What one pass measured.
+
+    ``places`` are the positions of partitions in ``held``, ``numbers`` are their statistics without moments.
+    """
+
+    point: Point
+    held: HeldStatistics
+    places: Mapping[int, int]
+    numbers: Mapping[int, PartitionStatistics]
+
+    def total(self, used: Sequence[int]) -> Measurement:
+        """Sum over the partitions that are used."""
+        (total,) = self.held.total([self.places[i] for i in used])
+        return total
+
+
 class _Run:
-    """A refinement on its way."""
+    """State of a refinement between passes.
+
+    ``used`` are the partitions whose rows are used now, ``untested`` the small ones until the first accepted pass.
+    ``targets`` has the rows and the prior target of each partition, as first read.
+    """
 
     def __init__(
         self,
-        reads: Reads,
+        reader: PartitionReader,
         problem: LocalProblem,
         start: Mixture,
         kept: Sequence[int],
@@ -197,33 +238,33 @@ class _Run:
         options: RefinementOptions,
         seed: np.random.SeedSequence,
     ) -> None:
-        self.reads, self.problem, self.options = reads, problem, options
+        self.reader, self.problem, self.options = reader, problem, options
         self.start = start
         self.point: Point = (start.weights, start.components)
-        self.used, self.waiting = list(kept), list(small)
+        self.used, self.untested = list(kept), list(small)
         self.fewest = len(self.used) // 2 + 1
         self.ascent: Ascent | None = None
         self.test: ScoreTest | None = None
         self.rng = np.random.default_rng(seed)
-        self.spreads: dict[int, tuple[int, Any]] = {}
-        self.excluded: dict[int, str] = {}
-        self.joined: dict[int, str] = {}
-        self.refused: dict[int, str] = {}
+        self.targets: dict[int, tuple[int, Any]] = {}
+        self.excluded: dict[int, Reason] = {}
+        self.joined: dict[int, Reason] = {}
+        self.refused: dict[int, Reason] = {}
         self.lost: list[int] = []
         self.records: list[PassRecord] = []
         self.failure = ""
 
     @property
     def number(self) -> int:
-        """Of the pass that is being made."""
+        """Number of the current pass, from 1."""
         return len(self.records) + 1
 
     @property
     def is_over(self) -> bool:
-        is_done = self.ascent is not None and self.ascent.converged
-        wants_all = not isinstance(self.options.passes, str)
-        has_enough = len(self.records) >= self.options.most_passes or bool(self.failure)
-        return has_enough or (is_done and not wants_all)
+        if len(self.records) >= self.options.most_passes or self.failure:
+            return True
+        has_converged = self.ascent is not None and self.ascent.converged
+        return has_converged and isinstance(self.options.passes, str)
 
     def result(self) -> Refinement:
         return Refinement(
@@ -239,82 +280,73 @@ class _Run:
         )
 
     def make_pass(self) -> None:
-        point = self.point if self.ascent is None else self.ascent.point
-        asked = [*self.used, *self.waiting]
-        mixture = self._mixture_at(point)
-        held = self.reads.hold(asked, [mixture], Wanted(target=not self.spreads))
-        places = {i: k for k, i in enumerate(asked)}
-        numbers = dict(zip(asked, held.numbers(), strict=True))
-        lost = self._forget_unreadable(numbers)
+        made = self._measure()
+        lost = self._remove_lost(made.numbers)
         if lost and self.ascent is not None:
-            # What the objective of the rows that are left was is known nowhere: start again where it rose last.
+            # The earlier objective of the remaining rows is not known. EM starts again from the best mixture.
             self.point, self.ascent = self.ascent.mapped, None
             self._record(np.nan, accepted=False, excluded=lost)
             return
-        total = self._total(held, places)
+        total = made.total(self.used)
         accepted = self.ascent is None or self.ascent.accepts(total.log_likelihood)
-        out: list[int] = []
-        came: list[int] = []
+        excluded: list[int] = []
+        joined: list[int] = []
         if accepted:
-            out, came = self._judge(held, places, numbers, point, total)
-        if out or came:
-            total = self._total(held, places)
-        if self.ascent is None or out or came:
-            self.ascent = self._ascent_from(point)
-        gain = self._take(total)
-        self._record(gain, accepted, [*lost, *out], came)
+            excluded, joined = self._test(made, total)
+        if excluded or joined:
+            total = made.total(self.used)
+        if self.ascent is None or excluded or joined:
+            self.ascent = self._ascent_from(made.point)
+        gain = self._ascend(total)
+        self._record(gain, accepted, [*lost, *excluded], joined)
 
-    def _take(self, total: Measurement) -> float:
-        """Hand the sums to EM; the gain, NaN where there is nothing to compare with."""
-        assert self.ascent is not None
-        assert total.moments is not None
-        try:
-            gain = self.ascent.take(total.log_likelihood, total.moments)
-        except ComponentCollapsedError as error:
-            self.failure = str(error)
-            return np.nan
-        return gain if np.isfinite(gain) else np.nan
+    def _measure(self) -> _Pass:
+        point = self.point if self.ascent is None else self.ascent.point
+        wanted = [*self.used, *self.untested]
+        is_first = not self.targets
+        held = self.reader.hold(wanted, [self._mixture_at(point)], Wanted(target=is_first))
+        places = {i: k for k, i in enumerate(wanted)}
+        return _Pass(point, held, places, dict(zip(wanted, held.numbers(), strict=True)))
 
     def _mixture_at(self, point: Point) -> Mixture:
-        names = self.start.feature_names
-        return self.problem.family.mixture(*point, names)
+        return self.problem.family.mixture(*point, self.start.feature_names)
 
-    def _total(self, held: Held, places: dict[int, int]) -> Measurement:
-        (total,) = held.total([places[i] for i in self.used])
-        return total
-
-    def _forget_unreadable(self, numbers: dict[int, PartitionStatistics]) -> list[int]:
-        """Partitions that cannot be read this time, or are not what they were, take no further part."""
-        problems = {i: self._problem_of(reading) for i, reading in numbers.items()}
-        lost = [i for i in self.used if problems[i]]
-        for i in lost:
-            self.excluded[i] = f"left out in refinement pass {self.number}: {problems[i]}"
-        self.refused |= {i: f"not judged: {problems[i]}" for i in self.waiting if problems[i]}
+    def _remove_lost(self, numbers: Mapping[int, PartitionStatistics]) -> list[int]:
+        """Exclude partitions that could not be read again or have other rows; returns those that were used."""
+        problems = {
+            i: problem
+            for i, statistics in numbers.items()
+            if (problem := self._problem_of(statistics)) is not None
+        }
+        lost = [i for i in self.used if i in problems]
+        self.excluded |= {i: ExcludedInPass(self.number, problems[i]) for i in lost}
+        self.refused |= {i: NotTested(problems[i]) for i in self.untested if i in problems}
         self.lost += lost
-        self.used = [i for i in self.used if not problems[i]]
-        self.waiting = [i for i in self.waiting if not problems[i]]
+        self.used = [i for i in self.used if i not in problems]
+        self.untested = [i for i in self.untested if i not in problems]
         if not self.used:
             examples = "; ".join(f"{i}: {problems[i]}" for i in lost[:3])
             raise RefinementError(
                 f"none of the {len(lost)} kept partitions could be read again ({examples})."
             )
-        for i, reading in numbers.items():
-            if reading.is_measured and reading.target is not None:
-                self.spreads[i] = (reading.n_samples, reading.target)
+        for i, statistics in numbers.items():
+            if statistics.is_measured and statistics.target is not None:
+                self.targets[i] = (statistics.n_samples, statistics.target)
         return lost
 
-    def _problem_of(self, reading: PartitionStatistics) -> str:
-        if not reading.is_measured:
-            return reading.reason or "it has no rows now"
-        before = self.spreads.get(reading.partition, (reading.n_samples,))[0]
-        if before == reading.n_samples:
-            return ""
-        return f"it has {reading.n_samples} rows now and had {before}"
+    def _problem_of(self, statistics: PartitionStatistics) -> Reason | None:
+        if not statistics.is_measured:
+            return Unreadable(statistics.reason)
+        n_samples = statistics.n_samples
+        before = self.targets.get(statistics.partition, (n_samples,))[0]
+        return None if before == n_samples else OtherRows(n_samples, before)
+
+    # -- EM --
 
     def _ascent_from(self, point: Point) -> Ascent:
         """EM on the rows of the partitions that are used now."""
         problem, family = self.problem, self.problem.family
-        counts, targets = zip(*(self.spreads[i] for i in self.used), strict=True)
+        counts, targets = zip(*(self.targets[i] for i in self.used), strict=True)
         stacked = tuple(np.array(parts) for parts in zip(*targets, strict=True))
         target = family.pooled_target(np.array(counts, dtype=np.float64), stacked)
         n_samples = sum(counts)
@@ -328,66 +360,72 @@ class _Run:
         prior = Prior(weight, target, problem.reg_covar)
         return Ascent(family, point, prior, n_samples, rule, accelerate)
 
-    # -- who is left out, who joins -----------------------------------------------------------------
+    def _ascend(self, total: Measurement) -> float:
+        """One step of EM from the sums over all rows; returns the gain, NaN if the rows were others before."""
+        assert self.ascent is not None
+        assert total.moments is not None
+        try:
+            gain = self.ascent.take(total.log_likelihood, total.moments)
+        except ComponentCollapsedError as error:
+            self.failure = str(error)
+            return np.nan
+        return gain if np.isfinite(gain) else np.nan
 
-    def _judge(
-        self,
-        held: Held,
-        places: dict[int, int],
-        numbers: dict[int, PartitionStatistics],
-        point: Point,
-        total: Measurement,
-    ) -> tuple[list[int], list[int]]:
-        """Leave out partitions, and let others join; returns both. Who waited is sent away otherwise."""
-        if len(self.used) < FEWEST_JUDGES:
-            self.refused |= dict.fromkeys(
-                self.waiting, "not judged: too few partitions to judge it by"
-            )
-            self.waiting = []
+    # -- which partitions are excluded, which join --
+
+    def _test(self, made: _Pass, total: Measurement) -> tuple[list[int], list[int]]:
+        """Exclude partitions whose rows contradict the others', and let small ones join; returns both."""
+        if len(self.used) < FEWEST_TESTED:
+            self.refused |= {i: NotTested(TooFewPartitions()) for i in self.untested}
+            self.untested = []
             return [], []
         if self.test is None:
-            self.test = score_test(self.problem.family, point, self.rng)
-        test = self.test.at(point)
-        counts = np.array([max(numbers[i].n_samples, 1) for i in places], dtype=np.float64)
-        gone: list[int] = []
-        for judging in range(JUDGING_ROUNDS):
-            if judging:
-                total = self._total(held, places)
-            used = frozenset(self.used)
-            found = np.array(held.map(score_statistics, test, total, used))
-            judges = np.array([i in used for i in places])
-            # One that was left out has no say and needs no verdict: 0 is a number like another.
-            settled = test.settle(np.nan_to_num(found), counts, judges)
-            out = self._too_far(places, settled)
-            if not out:
+            self.test = score_test(self.problem.family, made.point, self.rng)
+        test = self.test.at(made.point)
+        excluded: list[int] = []
+        for round_ in range(MOST_TEST_ROUNDS):
+            if round_:
+                total = made.total(self.used)
+            settled = self._p_values(test, made, total)
+            found = self._contradicting(made.places, settled)
+            if not found:
                 break
-            for i in out:
-                said = verdict_in_words(CONTRADICTS, settled, places[i])
-                self.excluded[i] = f"left out in refinement pass {self.number}: {said}"
-            self.used = [i for i in self.used if i not in out]
-            gone += out
-        return gone, self._let_join(places, settled)
+            for i in found:
+                reason = _contradiction(settled, made.places[i])
+                self.excluded[i] = ExcludedInPass(self.number, reason)
+            self.used = [i for i in self.used if i not in found]
+            excluded += found
+        return excluded, self._let_join(made.places, settled)
 
-    def _too_far(self, places: dict[int, int], settled: Settled) -> frozenset[int]:
-        """Used partitions beyond the level, the worst ones, as long as a majority of those kept stays."""
+    def _p_values(self, test: ScoreTest, made: _Pass, total: Measurement) -> Settled:
+        """The score test of every partition against those that are used, by position."""
+        used = frozenset(self.used)
+        statistics = np.array(made.held.map(score_statistics, test, total, used))
+        is_used = np.array([i in used for i in made.places])
+        counts = [max(made.numbers[i].n_samples, 1) for i in made.places]
+        # The statistic of an excluded partition may be NaN. It does not count, so that any number will do.
+        return test.settle(np.nan_to_num(statistics), np.array(counts, dtype=np.float64), is_used)
+
+    def _contradicting(self, places: Mapping[int, int], settled: Settled) -> frozenset[int]:
+        """Used partitions with p-values below the level, the worst first, as long as a majority of the kept remains."""
         p_values, z_scores = settled.p_values, settled.z_scores
-        beyond = [i for i in self.used if p_values[places[i]] < self.options.level]
-        beyond.sort(key=lambda i: (-z_scores[places[i]], i))
-        return frozenset(beyond[: max(len(self.used) - self.fewest, 0)])
+        below = [i for i in self.used if p_values[places[i]] < self.options.level]
+        below.sort(key=lambda i: (-z_scores[places[i]], i))
+        return frozenset(below[: max(len(self.used) - self.fewest, 0)])
 
-    def _let_join(self, places: dict[int, int], settled: Settled) -> list[int]:
-        came = [i for i in self.waiting if settled.p_values[places[i]] >= self.options.level]
-        for i in self.waiting:
-            p = settled.p_values[places[i]]
-            if i in came:
-                self.joined[i] = (
-                    f"joined in refinement: its rows agree with the others' (p = {p:.2g})"
-                )
+    def _let_join(self, places: Mapping[int, int], settled: Settled) -> list[int]:
+        """Use the untested small partitions whose rows agree, and refuse the others; returns those used."""
+        joined = []
+        for i in self.untested:
+            p_value = float(settled.p_values[places[i]])
+            if p_value >= self.options.level:
+                self.joined[i] = Joined(p_value)
+                joined.append(i)
             else:
-                self.refused[i] = verdict_in_words(CONTRADICTS, settled, places[i])
-        self.used = sorted([*self.used, *came])
-        self.waiting = []
-        return came
+                self.refused[i] = _contradiction(settled, places[i])
+        self.used = sorted([*self.used, *joined])
+        self.untested = []
+        return joined
 
     def _record(
         self,
@@ -396,7 +434,7 @@ class _Run:
         excluded: Sequence[int] = (),
         joined: Sequence[int] = (),
     ) -> None:
-        n_samples = sum(self.spreads[i][0] for i in self.used)
+        n_samples = sum(self.targets[i][0] for i in self.used)
         known = self.ascent is not None
         objective = self.ascent.objective if self.ascent is not None else float("nan")
         log_likelihood = self.ascent.log_likelihood if self.ascent is not None else float("nan")
@@ -415,8 +453,5 @@ class _Run:
         )
 
 
-def verdict_in_words(what: str, settled: Settled, k: int) -> str:
-    """What was found, with its numbers."""
-    p = settled.p_values[k]
-    probability = f"p = {p:.2g}" if p > 0 else "p < 1e-300"
-    return f"{what} by z = {settled.z_scores[k]:.3g} ({probability})"
+def _contradiction(settled: Settled, place: int) -> ContradictsOthers:
+    return ContradictsOthers(float(settled.z_scores[place]), float(settled.p_values[place]))

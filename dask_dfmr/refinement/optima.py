@@ -1,9 +1,9 @@
-"""Is there a better optimum than the one that all partitions share? Fits of some rows from fresh starts may know one.
+"""Whether there is a better optimum than the one that all partitions share.
 
-A shared start makes local estimates agree, whether the optimum they agree on is the best one or not: agreement is no
-evidence. Rows of some kept partitions are split into groups. On each group the global mixture is run on to the group's
-own optimum, and so are candidates found from fresh starts; both fit their own rows alike, so what is compared is how
-they describe the rows of the *other* groups. Knows no Dask.
+A shared start makes local estimates agree, whether their optimum is the best one or not. So agreement is no evidence.
+Rows of some kept partitions are split into groups. On the rows of each group EM is run from the global mixture, and
+from candidates that fresh starts found. Each fit adapts to the rows of its own group, so the fits are compared on the
+rows of the *other* groups.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from dask_dfmr.mixtures.family import Array, Family
 from dask_dfmr.mixtures.gaussian import Mixture
 
 N_GROUPS = 3
-"""Of three groups one may be spoilt by a bad partition that was kept."""
+"""With three groups, one may contain an inconsistent partition that was kept."""
 
 ROWS_PER_PARAMETER, LEAST_ROWS = 10, 2000
-"""A group should have so many rows per free parameter, since with few rows every optimum is one of its own rows; and
-so many in all, to tell small gains from noise."""
+"""Rows of a group per free parameter, and in all. With few rows per parameter, optima belong to the rows and not to the
+population; with few rows in all, small gains cannot be distinguished from noise."""
 
 MOST_PARTITIONS = 6
-"""Of one group, where partitions are small."""
+"""Partitions of one group at most, if partitions are small."""
 
 MAX_CHECK_ROWS = 5000
-"""Of one group, on which the others' fits are compared."""
+"""Rows of one group on which the fits of the others are compared, at most."""
 
 N_SHORT, N_LONG = 10, 3
-"""Fresh starts of a group, and how many of them are run on."""
+"""Fresh starts of a group, and how many of them are run to convergence."""
 
 LEAST_Z, LEAST_Z_OF_A_GROUP = 4.0, 2.0
-"""A candidate must be better by so many standard errors over all groups, and on two of them by the second number."""
+"""Least gain of a better candidate in standard errors: over all groups, and for the fits of two groups."""
 
-LEAST_GAIN = 2e-3
-"""Nats per row: less is within what a loose EM run leaves."""
+LEAST_GAIN_PER_ROW = 2e-3
+"""Nats per row: smaller gains are within the tolerance of an EM run."""
 
 
 class GroupFits(NamedTuple):
-    """What a group found: the shared optimum run on over its rows, candidates likewise, and rows for the others' fits.
+    """Fits to the rows of one group: from the shared optimum, and from every candidate; None for one that collapsed.
 
-    None stands for a run that collapsed.
+    ``check_rows`` (n_rows, n_features) are rows of the group, on which the fits of other groups are compared.
     """
 
     shared: Start | None
@@ -56,10 +56,10 @@ class GroupFits(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """The best candidate against the shared optimum, on rows that neither was fitted to.
+    """One candidate compared with the shared optimum, on rows that neither was fitted to.
 
-    ``gain`` is in nats per row, ``error`` its standard error, ``group_z`` (n_groups,) the gain in its standard errors
-    for the fits of each group. ``candidate`` is its position.
+    ``candidate`` is its position. ``gain`` is its gain in mean log-density, in nats per row, and ``error`` the standard
+    error of that. ``group_z`` has the gain in standard errors for the fits of each group, where there are both.
     """
 
     candidate: int
@@ -75,15 +75,15 @@ class Comparison(NamedTuple):
 
     @property
     def is_better(self) -> bool:
-        """Whether the candidate is another optimum, and a better one."""
+        """Whether the gain is large enough that the candidate is another, better optimum."""
         agreeing = sum(z > LEAST_Z_OF_A_GROUP for z in self.group_z)
-        return self.gain > LEAST_GAIN and self.z_score > LEAST_Z and agreeing >= 2
+        return self.gain > LEAST_GAIN_PER_ROW and self.z_score > LEAST_Z and agreeing >= 2
 
 
 def draw_groups(
     kept: Sequence[int], counts: Sequence[int], n_parameters: int, rng: np.random.Generator
 ) -> list[list[int]]:
-    """Disjoint groups of kept partitions with ``counts`` rows each; none if there are too few partitions."""
+    """Disjoint groups of kept partitions, which have ``counts`` rows; none if there are too few partitions."""
     wanted = min(max(ROWS_PER_PARAMETER * n_parameters, LEAST_ROWS), MAX_START_ROWS)
     size = int(np.clip(-(-wanted // max(np.median(counts), 1)), 1, MOST_PARTITIONS))
     n_groups = min(N_GROUPS, len(kept))
@@ -95,7 +95,7 @@ def draw_groups(
 
 
 def fresh_start(problem: LocalProblem, rows: Array, rng: np.random.Generator) -> Start | None:
-    """The best optimum of a group's rows that fresh starts find."""
+    """The best optimum of the rows of a group that fresh starts find; None if all runs collapse."""
     best = best_of_starts(problem, rows, Scale.of(rows), rng, N_SHORT, N_LONG)
     return None if best is None else (best.weights, best.components)
 
@@ -107,7 +107,7 @@ def fit_group(
     candidates: Sequence[Start | None],
     rng: np.random.Generator,
 ) -> GroupFits:
-    """Run the shared optimum and all candidates on over the rows of one group."""
+    """Run EM on the rows of one group, from the shared optimum and from all candidates."""
     prior = problem.prior(rows)
     runs = [None if s is None else run_on(problem, rows, s, prior) for s in (shared, *candidates)]
     fits = [None if run is None else _point_of(run) for run in runs]
@@ -115,7 +115,7 @@ def fit_group(
 
 
 def compare(family: Family, fits: Sequence[GroupFits]) -> Comparison | None:
-    """The best candidate, each group's fits compared on the rows of the other groups; None where there is none."""
+    """The candidate with the largest gain, fits compared on the rows of other groups; None if no candidate has fits."""
     found = []
     for c in range(len(fits[0].candidates)):
         comparison = _compare_one(family, fits, c)
@@ -125,7 +125,7 @@ def compare(family: Family, fits: Sequence[GroupFits]) -> Comparison | None:
 
 
 def _compare_one(family: Family, fits: Sequence[GroupFits], c: int) -> Comparison | None:
-    """Gains of candidate ``c`` on every row, by the fits of all groups but the row's own."""
+    """Candidate ``c``: its gain on every row is a mean over the fits of all groups but the row's own."""
     by_group: list[list[Array]] = [[] for _ in fits]
     by_row = []
     for j, other in enumerate(fits):
@@ -148,14 +148,20 @@ def _compare_one(family: Family, fits: Sequence[GroupFits], c: int) -> Compariso
 
 
 def settle_candidate(problem: LocalProblem, groups: Sequence[Array], candidate: Start) -> Start:
-    """The candidate run on over the rows of all groups together: a start for everybody."""
+    """The candidate after EM on the rows of all groups together: a start for all partitions."""
     rows = np.concatenate(groups)
     run = run_on(problem, rows, candidate, problem.prior(rows))
     return candidate if run is None else _point_of(run)
 
 
 def gain_of(new: Mixture, old: Mixture, groups: Sequence[Array]) -> tuple[float, float]:
-    """Mean gain in log-density of one mixture over another on the rows of all groups, nats per row; standard error."""
+    """Gain in mean log-density of one mixture over another, in nats per row, and its standard error.
+
+    Parameters
+    ----------
+    new, old : Mixture
+    groups : sequence of ndarray, each (n_rows, n_features)
+    """
     rows = np.concatenate(groups)
     gains = log_density(new.family, (new.weights, new.components), rows)
     gains -= log_density(old.family, (old.weights, old.components), rows)
@@ -163,7 +169,7 @@ def gain_of(new: Mixture, old: Mixture, groups: Sequence[Array]) -> tuple[float,
 
 
 def log_density(family: Family, start: Start, rows: Array) -> Array:
-    """Of each row, (n_samples,)."""
+    """Log-density of each row under weights and components, (n_samples,)."""
     weights, components = start
     with np.errstate(divide="ignore"):
         return logsumexp(family.log_density(rows, components) + np.log(weights), axis=1)

@@ -1,11 +1,12 @@
-"""Do the rows of a partition contradict those of the others? Asked of the sum of their scores at one mixture.
+"""The score test: whether the rows of a partition contradict those of the other partitions.
 
-The score of a row is the gradient of its log-density in the parameters. Where all rows come from one population
-the sums of partitions differ by sampling alone, whether the mixture is their optimum or not, and for any number of
-rows: sums over rows need no estimate. The test is the squared length of what a sum has beyond its share of the
-total, whitened by the Fisher information (Rao's score test, of one sample against the others). Its law has the
-first three moments for as few rows as there are; scale and spread are corrected by what the majority shows
-(:mod:`dask_dfmr.aggregation.null_law`).
+The score of a row is the gradient of its log-density in the parameters, at one mixture. If all rows come from one
+population, the mean scores of partitions differ by sampling alone. That holds whether the mixture is their optimum or
+not, and for any number of rows, since sums over rows need no estimate.
+
+The statistic is the squared length of the partition's sum of scores minus its share of the total, whitened by the
+Fisher information: Rao's score test of one sample against the others. The first three moments of its law are exact for
+any number of rows. The statistics of the majority correct scale and spread (:mod:`dask_dfmr.aggregation.null_law`).
 """
 
 from __future__ import annotations
@@ -24,24 +25,26 @@ from dask_dfmr.mixtures.family import Array, Family
 from dask_dfmr.mixtures.information import Information, information
 
 MOST_DRAWS, FEWEST_DRAWS, DRAWN_NUMBERS = 2**13, 2**10, 2**22
-"""Rows drawn for the moments of scores, by the number of coordinates."""
+"""Rows drawn for the moments of scores: so many numbers by the number of coordinates, within these bounds."""
 
 N_PAIRINGS = 4
-"""Every drawn row is paired with so many others."""
+"""Other rows that each drawn row is paired with."""
 
 LEAST_DRAWN = 25
-"""Coordinates of a component that fewer of these rows are expected from are not tested."""
+"""Coordinates of a component are tested if at least so many drawn rows are expected from it."""
 
 LEAST_POWER = 0.05
-"""A smaller power, nearly a logarithm, would make tails longer than those of any sum of squares."""
+"""Least power of the normalising transformation. A smaller one, nearly a logarithm, would give longer tails than any
+sum of squares has."""
 
 
 @dataclass(frozen=True)
 class RowScores:
-    """Moments of the whitened score y of one row and of pairs of rows, of rows drawn from the mixture.
+    """Moments of the whitened scores of rows drawn from the mixture.
 
-    With q = y.y, h = y.y' of two rows and C the covariance of y: ``mean`` of q = trace C, ``variance`` and ``third``
-    central moment of q; ``pair`` = E h^2 = trace C^2, ``pair_third`` = E h^3; ``lean`` = |E (q - mean) y|^2.
+    Let y be the whitened score of one row, q = y.y, h = y.y' for two rows, and C the covariance of y. Then ``mean`` of
+    q = trace C; ``variance`` and ``third`` are central moments of q; ``pair`` = E h^2 = trace C^2;
+    ``pair_third`` = E h^3; ``lean`` = |E (q - mean) y|^2.
     """
 
     mean: float
@@ -52,12 +55,12 @@ class RowScores:
     lean: float
 
     def cumulants(self, n: Array) -> tuple[Array, Array]:
-        """Variance and third central moment of |sum of y|^2 / n over n independent rows; its mean is ``mean``.
+        """Variance and third central moment of |sum of y|^2 / n for n independent rows; its mean is ``mean``.
 
-        They follow from expanding the square into rows and pairs of rows.
+        ``n`` and both results have one entry per partition. The formulas expand the square into rows and pairs of rows.
         """
         variance = (self.variance + 2.0 * (n - 1) * self.pair) / n
-        # E (q - mean) y.C y and trace C^3, exact where C is a multiple of a projection, as after whitening.
+        # E (q - mean) y.C y and trace C^3: exact if C is a multiple of a projection, as it is after whitening.
         ratio = self.pair / self.mean
         third = (
             self.third
@@ -67,10 +70,10 @@ class RowScores:
         return variance, third
 
     def as_of_many_rows(self, statistics: Array, n: Array) -> Array:
-        """Values of |sum of y|^2 / n -> values that are about as improbable for many rows.
+        """Values of |sum of y|^2 / n for n rows -> values that are about as improbable for many rows.
 
-        Each is taken to a normal score and back by the power of a quadratic form that is most nearly normal
-        (Jensen & Solomon 1972); for many rows that is the cube root.
+        Each value is mapped to a normal score and back. The map is the power of a quadratic form that is closest to
+        normal (Jensen & Solomon 1972); for many rows that is the cube root.
         """
         variance, third = self.cumulants(n)
         h = np.maximum(1.0 - self.mean * third / (3.0 * variance**2), LEAST_POWER)
@@ -82,16 +85,23 @@ class RowScores:
 
     @property
     def many_rows(self) -> Law:
-        """The same for many rows."""
+        """Law of |sum of y|^2 / n for many rows."""
         return Law(self.mean, self.mean**2 / self.pair)
 
 
 @dataclass(frozen=True)
 class ScoreTest:
-    """The test at one mixture; make it with :func:`score_test`, once for all partitions.
+    """The test at one mixture; :func:`score_test` makes it, once for all partitions.
 
-    ``is_tested`` are the coordinates with a say, ``root`` is the lower Cholesky factor of their information, None
-    for the identity.
+    Parameters
+    ----------
+    family : Family
+    about : Information
+        At the mixture.
+    is_tested : ndarray of bool, shape (n_coordinates,)
+    root : ndarray or None
+        Lower Cholesky factor of the information of the tested coordinates; None for the identity.
+    row_scores : RowScores
     """
 
     family: Family
@@ -106,7 +116,7 @@ class ScoreTest:
         return self.about.weights, self.about.components
 
     def at(self, point: Point) -> ScoreTest:
-        """The same test at a mixture nearby: the information in coordinates about the mixture is nearly the same."""
+        """The same test at a mixture nearby, whose information is nearly the same in coordinates about it."""
         normal = np.zeros_like(self.about.normal)
         normal[: len(point[0])] = np.sqrt(point[0])
         about = self.about._replace(weights=point[0], components=point[1], normal=normal)
@@ -122,23 +132,31 @@ class ScoreTest:
         white: Array = solve_triangular(self.root, tested.T, lower=True).T
         return white
 
-    def settle(self, statistics: Array, counts: Array, judges: NDArray[np.bool_]) -> Settled:
-        """P-values and z-scores of statistics of ``counts`` rows each; ``judges`` have a say in scale and spread."""
+    def settle(self, statistics: Array, counts: Array, is_used: NDArray[np.bool_]) -> Settled:
+        """P-values and z-scores of statistics, all (n_partitions,).
+
+        Parameters
+        ----------
+        statistics, counts : ndarray of shape (n_partitions,)
+            As :func:`score_statistics` gives them, and numbers of rows.
+        is_used : ndarray of bool, shape (n_partitions,)
+            Partitions that scale and spread of the law are corrected by.
+        """
         matched = self.row_scores.as_of_many_rows(statistics, counts)
-        return settle(matched, self.row_scores.many_rows, judges)
+        return settle(matched, self.row_scores.many_rows, is_used)
 
 
 def score_test(family: Family, point: Point, rng: np.random.Generator) -> ScoreTest:
-    """The test at a mixture, from rows drawn from it: no row of data is read."""
+    """The test at a mixture, with the law from rows drawn from it; no row of data is read."""
     weights, components = point
     about = information(family, *point, rng)
     n_draws = int(np.clip(DRAWN_NUMBERS // len(about.normal), FEWEST_DRAWS, MOST_DRAWS))
-    # A component that draws hardly meet has no law that draws could tell.
+    # Draws cannot give the law of a component that they hardly ever come from.
     owners = family.coordinate_owners(components)
     is_tested = (owners < 0) | (weights[owners] * n_draws >= LEAST_DRAWN)
     root = about.root
     if root is not None and not is_tested.all():
-        # The factor of the information of the coordinates that are left.
+        # The factor of the information of the tested coordinates.
         root = np.linalg.qr(root[is_tested].T)[1].T
     test = ScoreTest(family, about, is_tested, root, RowScores(1, 1, 1, 1, 1, 1))
     rows, _ = family.sample(n_draws, *point, rng)
@@ -147,7 +165,7 @@ def score_test(family: Family, point: Point, rng: np.random.Generator) -> ScoreT
 
 
 def row_scores_of(y: Array) -> RowScores:
-    """From draws, (n_draws, n_coordinates)."""
+    """The moments from whitened scores of drawn rows, (n_draws, n_coordinates)."""
     n_draws = len(y)
     q = np.einsum("ij,ij->i", y, y)
     mean, deviation = float(q.mean()), q - q.mean()
@@ -168,46 +186,49 @@ def row_scores_of(y: Array) -> RowScores:
 
 
 def score_statistics(
-    readings: Sequence[PartitionStatistics],
+    partitions: Sequence[PartitionStatistics],
     test: ScoreTest,
     total: Measurement,
     used: frozenset[int],
     which: int = 0,
 ) -> list[float]:
-    """What the test says of partitions, before it is settled: one number each, NaN for one that was not measured.
+    """The statistic of each partition, NaN for one that was not measured; :meth:`ScoreTest.settle` gives p-values.
 
     Parameters
     ----------
-    readings : sequence of PartitionStatistics
-        Measured, with moments, at the mixture of the test: the one number ``which`` of the reading.
+    partitions : sequence of PartitionStatistics
+        With moments.
+    test : ScoreTest
     total : Measurement
-        Of the partitions in ``used``, those that the others are held against.
+        Sum over the partitions in ``used``, with which each is compared.
     used : frozenset of int
         Partitions that are part of the total.
+    which : int, default 0
+        Number of the mixture, among those that were measured, at which the test was made.
     """
     assert total.moments is not None
     mean = test.family.score_of_moments(total.moments, *test.point) / total.n_samples
     return [
-        _statistic(reading, test, mean, total.n_samples, reading.partition in used, which)
-        for reading in readings
+        _statistic(one, test, mean, total.n_samples, one.partition in used, which)
+        for one in partitions
     ]
 
 
 def _statistic(
-    reading: PartitionStatistics,
+    partition: PartitionStatistics,
     test: ScoreTest,
     mean: Array,
     n_total: int,
     is_part: bool,
     which: int,
 ) -> float:
-    if not reading.is_measured:
+    if not partition.is_measured:
         return float("nan")
-    measured = reading.measurements[which]
+    measured = partition.measurements[which]
     assert measured.moments is not None
     n = measured.n_samples
     beyond = test.family.score_of_moments(measured.moments, *test.point) - n * mean
-    # The total is uncertain too: less so the more rows it has, and what is part of it pulls it along.
+    # The total has an error too, which is smaller the more rows it has. A part of it shares that error.
     variance = n * (1.0 - n / n_total if is_part else 1.0 + n / n_total)
     white = test.whiten(beyond)
     return float(white @ white) / variance if variance > 0 else 0.0

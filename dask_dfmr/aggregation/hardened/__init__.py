@@ -1,6 +1,6 @@
-"""The filter against estimates that collude, ``method="hardened"``: arrays in, excluded estimates and reasons out.
+"""The filter for estimates that may collude, ``method="hardened"``: arrays -> kept estimates, and reasons.
 
 :mod:`~dask_dfmr.aggregation.hardened.filter` takes the steps in order: copies, white coordinates, outliers in parts of
 the parameters, and directions along which several estimates lie. :mod:`~dask_dfmr.aggregation.hardened.spectral` has
-the tests that these steps use.
+the tests of these steps.
 """

@@ -1,7 +1,8 @@
-"""White vectors of machines -> which are copies, which are too far, which move together along one direction.
+"""White vectors of estimates -> which are copies, which are too far, which move together along one direction.
 
-Honest estimates are independent standard normal vectors about a common point, (n_sources, n_axes). Knows arrays only;
-limits come from the laws of :mod:`dask_dfmr.aggregation.null_law`, widened by what few rows do (:class:`Widening`).
+The vectors of consistent estimates are independent standard normal about a common point, (n_estimates, n_axes). Limits
+come from the laws of :mod:`dask_dfmr.aggregation.null_law`, widened if there are few rows (:class:`Widening`). The
+module needs arrays only.
 """
 
 from __future__ import annotations
@@ -15,27 +16,35 @@ from scipy.spatial.distance import pdist, squareform
 from dask_dfmr.aggregation.null_law import LEAST_SCALE, chi_square_law, settle
 from dask_dfmr.mixtures.family import Array, Labels
 
-LEVEL = 0.01
-"""Share of honest sets of machines in which a family of tests raises any alarm, as far as its law is exact."""
+FAMILY_LEVEL = 0.01
+"""Share of consistent sets of estimates in which a family of tests raises any alarm, as far as its law is exact."""
 
 SLACK = 1.1
-"""Limits of squared lengths are higher by this: the point in the middle has an error of its own."""
+"""Limits of squared lengths are higher by this factor: the common point has an error of its own."""
 
 NESTED = (8, 32)
-"""So many of the weakest axes are looked at by themselves, before all: there overlap lets errors be large."""
+"""Numbers of the weakest axes that are tested by themselves, before all: there overlap makes errors large."""
 
 EDGE_SDS = 3.5
-"""A top squared singular value so many scales above its edge is an alarm: one in 1,000 (Tracy & Widom)."""
+"""Scales above its edge at which a top squared singular value raises an alarm: one in 1,000 (Tracy & Widom)."""
 
 SPLIT = 0.8
-"""Two groups that explain this share of the variance along a direction are judged as groups."""
+"""Two groups that explain this share of the variance along a direction count as groups."""
 
 
 class Widening(NamedTuple):
-    """How much more than the law of many rows estimates from few rows show, relative to it.
+    """The laws of estimates from few rows, relative to the law of many rows.
 
-    ``lengths`` and ``parts`` have (scale, spread) of squared lengths; ``pairs`` the spread of squared
-    distances; ``edges`` the factor of the top squared singular value, by the number of axes.
+    Attributes
+    ----------
+    length : (float, float)
+        Scale and spread of squared lengths.
+    parts : tuple of (float, float)
+        The same for each part.
+    pairs : float
+        Spread of squared distances of pairs.
+    edges : tuple of float
+        Factor of the top squared singular value, for each nested number of axes.
     """
 
     length: tuple[float, float] = (1.0, 1.0)
@@ -54,39 +63,46 @@ def pair_squares(white: Array, n_samples: Array) -> Array:
 
 
 def typical_pair(squares: Array) -> float:
-    """Scale of squared distances: the median over machines of the distance that half of the others are within."""
+    """Scale of squared distances: median, over the estimates, of the distance within which half of the others lie."""
     halves = np.sort(squares, axis=1)[:, len(squares) // 2]
     return max(float(np.median(halves)), LEAST_SCALE)
 
 
-def copy_limit(n_sources: int, n_axes: int, scale: float, widening: Widening) -> float:
-    """Honest pairs are nearer than this in one of a hundred sets of machines."""
-    n_pairs = n_sources * (n_sources - 1) / 2
+def copy_limit(n_estimates: int, n_axes: int, scale: float, widening: Widening) -> float:
+    """Squared distance below which pairs are copies: consistent pairs are nearer in one of 100 sets of estimates."""
+    n_pairs = n_estimates * (n_estimates - 1) / 2
     law = chi_square_law(n_axes).scaled(scale, widening.pairs)
-    return float(law.ppf(np.array(LEVEL / n_pairs))) / n_axes
+    return float(law.ppf(np.array(FAMILY_LEVEL / n_pairs))) / n_axes
 
 
-# -- who is too far --------------------------------------------------------------------------------
+# -- lengths -----------------------------------------------------------------------------------------
 
 
 def far_limit(
     squares: Array, n_free: int, n_tests: int, widening: tuple[float, float]
 ) -> tuple[float, float]:
-    """The squared length above which a vector is too far, and what is usual, by the majority's median."""
+    """The squared length above which a vector is too far, and the usual one; both are scaled by the median."""
     law = chi_square_law(n_free).scaled(*widening)
     scale = max(float(np.median(squares)) / float(law.ppf(np.array(0.5))), LEAST_SCALE)
-    limit = float(law.ppf(np.array(1.0 - LEVEL / n_tests)))
+    limit = float(law.ppf(np.array(1.0 - FAMILY_LEVEL / n_tests)))
     return SLACK * scale * limit, scale * law.mean
 
 
-# -- who moves together ----------------------------------------------------------------------------
+# -- directions ------------------------------------------------------------------------------------
 
 
 class Direction(NamedTuple):
-    """A direction in which machines scatter more than sampling lets them.
+    """A direction along which estimates scatter more than sampling explains.
 
-    ``minority`` are the positions of the smaller of two groups, ``separation`` its distance from the other in standard
-    errors; or of the single farthest one. ``direction`` is in white coordinates.
+    Attributes
+    ----------
+    minority : ndarray of int
+        Positions of the smaller of two groups, or of the single farthest estimate.
+    is_group : bool
+    separation : float
+        Distance of the minority from the others, in standard errors.
+    direction : ndarray of shape (n_axes,)
+        In white coordinates.
     """
 
     minority: Labels
@@ -98,15 +114,22 @@ class Direction(NamedTuple):
 def alarm(
     white: Array, order: Labels, widening: Widening, n_rows: float = np.inf
 ) -> Direction | None:
-    """The first alarm among nested sets of axes, weakest first; None where all is as sampling has it.
+    """The first alarm among nested sets of axes, weakest first; None if sampling explains all.
 
-    ``white`` (n_sources, n_axes) has the variance of one machine's error; ``order`` are the axes, weakest first;
-    ``n_rows`` rows were drawn for the information that they are white by.
+    Parameters
+    ----------
+    white : ndarray of shape (n_estimates, n_axes)
+        In standard errors of one estimate.
+    order : ndarray of int, shape (n_axes,)
+        The axes, weakest first.
+    widening : Widening
+    n_rows : float
+        Rows that were drawn for the information that makes the vectors white.
     """
     n_axes = white.shape[1]
     for level, q in enumerate(nested_axes(n_axes)):
         chosen = order[:q]
-        centered, scale = _centred(white[:, chosen])
+        centered, scale = _centered(white[:, chosen])
         left, values, right = np.linalg.svd(centered, full_matrices=False)
         factor = widening.edges[level] if widening.edges else 1.0
         if values[0] ** 2 <= factor * scale * edge(len(white), q, n_rows):
@@ -118,38 +141,38 @@ def alarm(
 
 
 def nested_axes(n_axes: int) -> list[int]:
-    """How many of the weakest axes are looked at together."""
+    """Numbers of the weakest axes that are tested together."""
     return [*(q for q in NESTED if q < n_axes), n_axes]
 
 
-def edge(n_sources: int, n_axes: int, n_rows: float = np.inf) -> float:
+def edge(n_estimates: int, n_axes: int, n_rows: float = np.inf) -> float:
     """Top squared singular value that centered white noise hardly exceeds (Johnstone 2001).
 
-    An information from ``n_rows`` rows stretches it as that many more machines' noise would: spreads of eigenvalues
-    add up.
+    An information from ``n_rows`` rows increases it as the noise of that many more estimates would: spreads of
+    eigenvalues add up.
     """
-    a, b = np.sqrt(n_axes * (1.0 + n_sources / n_rows)), np.sqrt(max(n_sources - 1, 1))
+    a, b = np.sqrt(n_axes * (1.0 + n_estimates / n_rows)), np.sqrt(max(n_estimates - 1, 1))
     return float((a + b) ** 2 + EDGE_SDS * (a + b) * (1 / a + 1 / b) ** (1 / 3))
 
 
 def top_value(white: Array) -> float:
-    """Top squared singular value over the scale that the majority shows."""
-    centered, scale = _centred(white)
+    """Top squared singular value over the scale of the majority."""
+    centered, scale = _centered(white)
     return float(np.linalg.norm(centered, 2) ** 2 / scale)
 
 
-def _centred(white: Array) -> tuple[Array, float]:
+def _centered(white: Array) -> tuple[Array, float]:
     squares = ((white - np.median(white, axis=0)) ** 2).sum(axis=1)
     usual = float(chi_square_law(white.shape[1]).ppf(np.array(0.5)))
     return white - white.mean(axis=0), max(float(np.median(squares)) / usual, LEAST_SCALE)
 
 
 def _split(scores: Array, scale: float, direction: Array) -> Direction:
-    """Two groups along a direction if that is what is there, or else the farthest machine."""
+    """The smaller of two groups along a direction if there are two, else the farthest estimate."""
     n, order = len(scores), np.argsort(scores, kind="stable")
     total = np.cumsum(scores[order])[:-1]
     sizes = np.arange(1, n)
-    # Centred scores: between-group sum of squares of the cut after each.
+    # The scores are centered: between-group sum of squares of the cut after each.
     between = total**2 / sizes + total**2 / (n - sizes)
     cut = int(between.argmax()) + 1
     low, high = order[:cut], order[cut:]
@@ -167,7 +190,7 @@ def _split(scores: Array, scale: float, direction: Array) -> Direction:
 
 
 def widening_of(white: Array, part_squares: Sequence[tuple[Array, int]], order: Labels) -> Widening:
-    """What refits of as few rows show, (n_refits, n_axes), with the squared lengths of their parts."""
+    """The widening by refits of as few rows, (n_refits, n_axes), and the squared lengths of their parts."""
     n, n_axes = white.shape
     centered = white - np.median(white, axis=0)
     length = settle((centered**2).sum(axis=1), chi_square_law(n_axes))

@@ -2,7 +2,8 @@
 
 They compute what the NumPy code in :mod:`dask_dfmr.mixtures.gaussian` computes, which is the reference::
 
-    lanes -> em, integrals -> kernels
+    compiling -> lanes -> em, integrals -> kernels
 
 :mod:`~dask_dfmr.mixtures.compiled.kernels` has the entry points that :mod:`dask_dfmr.mixtures.engine` loads.
+:mod:`~dask_dfmr.mixtures.compiled.lanes` uses interfaces that numba may change; its docstring names the fall-back.
 """

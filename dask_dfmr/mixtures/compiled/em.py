@@ -1,8 +1,8 @@
-"""One E step over all rows and the moments it leaves, block by block of rows, the rows of a block side by side.
+"""One E step over all rows, and the moments of the next M step, in blocks of rows.
 
-A block is transposed, so that a lane is a row. White residuals of all components stay in the cache
-until responsibilities are known and are then used again for the moments. Matrix covariances go in
-pairs of columns; an odd number of columns gets an empty one more.
+A block is transposed, so that each lane holds one row. With matrix covariances the white residuals of all components
+stay in the cache until the responsibilities are known, and are then used again for the moments. Columns are taken in
+pairs there; an odd number of columns gets one empty column more.
 """
 
 from __future__ import annotations
@@ -11,33 +11,33 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from dask_dfmr.mixtures.compiled.compiling import aligned, jit, read_only
 from dask_dfmr.mixtures.compiled.lanes import (
     LANES,
-    aligned,
     exp,
     fma,
-    jit,
     load,
     maximum,
     minimum,
-    read_only,
     splat,
     sqrt,
     store,
     total,
 )
-from dask_dfmr.mixtures.family import FARTHEST, Array, Rows
+from dask_dfmr.mixtures.family import MAX_SQUARED_LENGTH, Array, Rows, batches
 
 GROUP = 4 * LANES
-"""Rows that the innermost loops handle together; a block is a multiple."""
+"""Rows per step of the innermost loops. The number of rows of a block is a multiple of it."""
 
 RESIDUAL_FLOATS = 2**16
-"""Size aimed at for the residuals of a block, 512 kB: they are read twice and should stay in the second cache."""
+"""Target size of the residuals of a block, 512 kB: they are read twice and should stay in the second-level cache."""
 
 LEAST_BLOCK, LARGEST_BLOCK = 2 * GROUP, 192
+"""Bounds of the number of rows of a block. Each lane multiplies one factor of at most K for every row that it holds,
+so a larger block could overflow (:func:`_responsibilities`)."""
 
 CHUNK_FLOATS = 2**15
-"""Size of the rows transposed at a time, 256 kB: next to them the call itself costs nothing."""
+"""Size of the rows that are transposed together, 256 kB: enough that the cost of a call does not matter."""
 
 # -- from Python -----------------------------------------------------------------------------------
 
@@ -45,67 +45,57 @@ CHUNK_FLOATS = 2**15
 def em_pass(
     X: Rows, log_weights: Array, means: Array, inverse_root: Array, log_norm: Array
 ) -> tuple[float, Array, Array, Array]:
-    """Log-likelihood, mass (K,), and first and second moments of the white residuals.
+    """The E step over all rows: log-likelihood, and moments of the white residuals.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features)
-        Any real dtype and layout.
+        Any real dtype and memory layout.
     log_weights, means : ndarray of shape (K,), (K, d)
     inverse_root : ndarray of shape (K, d, d) or (K, d)
-        Lower triangular, or its diagonal: what makes residuals white.
+        The lower triangular matrix W with white residuals W (x - mu), or its diagonal.
     log_norm : ndarray of shape (K,)
-        Log density at the mean.
+        Log-density of each component at its mean.
 
     Returns
     -------
     log_likelihood : float
+        Sum over all rows, in nats.
     mass : ndarray of shape (K,)
+        Sum of the responsibilities.
     first : ndarray of shape (K, d)
+        Sum of responsibility times white residual.
     second : ndarray of shape (K, d, d) or (K, d)
+        Sum of responsibility times the outer product of the white residual with itself, or its diagonal.
     """
     n_components, d = means.shape
     is_matrix = inverse_root.ndim == 3
     center = means.mean(axis=0)
-    scale, offset = _as_kernels_take_them(means - center, inverse_root)
+    scale, offset = _scale_and_offset(means - center, inverse_root)
     width = offset.shape[1]
     block = _block_size(n_components, width)
     mass, first = np.zeros(n_components), np.zeros((n_components, width))
     second = np.zeros_like(scale)
     work = aligned((n_components + 1) * width * block)
     shares = aligned((n_components + 2) * block)
-    kernel = _matrix_pass if is_matrix else _vector_pass
+    kernel = matrix_pass if is_matrix else vector_pass
+    densities = scale.reshape(n_components, -1), offset, log_weights + log_norm
+    moments = mass, first, second.reshape(n_components, -1)
     log_likelihood = 0.0
     for columns, n_rows in _columns_of(X, block):
-        log_likelihood += kernel(
-            columns,
-            n_rows,
-            center,
-            scale.reshape(n_components, -1),
-            offset,
-            log_weights + log_norm,
-            block,
-            work,
-            shares,
-            mass,
-            first,
-            second.reshape(n_components, -1),
-        )
+        log_likelihood += kernel((columns, n_rows, center), densities, block, work, shares, moments)
     if not is_matrix:
         return log_likelihood, mass, first, second
     lower = second[:, :d, :d]
-    return (
-        log_likelihood,
-        mass,
-        first[:, :d],
-        np.tril(lower) + np.swapaxes(np.tril(lower, -1), 1, 2),
-    )
+    symmetric = np.tril(lower) + np.swapaxes(np.tril(lower, -1), 1, 2)
+    return log_likelihood, mass, first[:, :d], symmetric
 
 
 def _columns_of(X: Rows, block: int) -> Iterator[tuple[Array, int]]:
-    """The rows as columns (d, n), all at once where they lie that way in memory, else copied chunk by chunk.
+    """The rows as transposed chunks: pairs of an array (d, n) and the number of its columns that hold rows.
 
-    With how many of the n are rows. Read-only and contiguous, so that kernels are compiled for one type of array.
+    Rows that already lie in memory column by column are one chunk without a copy. All chunks are contiguous and
+    read-only, so that kernels are compiled for one type of array.
     """
     if X.dtype == np.float64 and X.flags.f_contiguous and X.flags.aligned:
         yield read_only(np.asarray(X.T, dtype=np.float64)), len(X)
@@ -113,14 +103,14 @@ def _columns_of(X: Rows, block: int) -> Iterator[tuple[Array, int]]:
     n_features = X.shape[1]
     step = max(block, CHUNK_FLOATS // n_features // block * block)
     columns = np.empty((n_features, min(step, len(X))))
-    for i in range(0, len(X), step):
-        rows = X[i : i + step]
+    for chunk in batches(len(X), step):
+        rows = X[chunk]
         columns[:, : len(rows)] = rows.T
         yield read_only(columns), len(rows)
 
 
-def _as_kernels_take_them(means: Array, inverse_root: Array) -> tuple[Array, Array]:
-    """Scale and offset of y = scale x - offset; those of a matrix with an even number of columns."""
+def _scale_and_offset(means: Array, inverse_root: Array) -> tuple[Array, Array]:
+    """Scale and offset of the white residuals y = scale x - offset; matrices are padded to an even width."""
     if inverse_root.ndim == 2:
         return np.ascontiguousarray(inverse_root), means * inverse_root
     n_components, d = means.shape
@@ -137,13 +127,14 @@ def _block_size(n_components: int, width: int) -> int:
 
 
 # -- kernels ---------------------------------------------------------------------------------------
-# Flat arrays of a block: x[j * B + r] is column j of row r, y[(k * d + j) * B + r] its white residual from component
-# k, q[k * B + r] first half its squared length, then its log joint density, its responsibility and the root of that.
+# Flat arrays of a block of B rows. x[j * B + r] is column j of row r. y[(k * d + j) * B + r] is its white residual from
+# component k. q[k * B + r] holds in turn the squared length of that residual, the log joint density, the responsibility
+# and its square root.
 
 
 @jit
 def _take_block(columns, n_rows, center, first, B, x):
-    """Rows first, first + 1, ... about the center as a block; rows that are not there are at the center."""
+    """Copy rows first, first + 1, ... minus the center into x; rows past the end count as the center."""
     n = min(B, n_rows - first)
     for j in range(len(center)):
         column, origin = columns[j], center[j]
@@ -156,12 +147,12 @@ def _take_block(columns, n_rows, center, first, B, x):
 
 @jit
 def _responsibilities(q, top, mix, constants, n, B):
-    """Squared lengths to responsibilities, 0 for rows from n on; returns the log-likelihood of the block."""
+    """Replace squared lengths in q by responsibilities, 0 for rows from n on; return the block's log-likelihood."""
     K = len(constants)
     for r in range(0, B, LANES):
         best = splat(-np.inf)
         for k in range(K):
-            length = minimum(load(q, k * B + r), splat(FARTHEST))
+            length = minimum(load(q, k * B + r), splat(MAX_SQUARED_LENGTH))
             joint = fma(splat(-0.5), length, splat(constants[k]))
             store(q, k * B + r, joint)
             best = maximum(joint, best)
@@ -175,7 +166,7 @@ def _responsibilities(q, top, mix, constants, n, B):
     for r in range(n, B):
         top[r] = 0.0
         mix[r] = 1.0
-    # sum of logs as logs of products: every factor is between 1 and K
+    # The sum of the logarithms is the logarithm of a product of factors between 1 and K.
     tops, product = splat(0.0), splat(1.0)
     for r in range(0, B, LANES):
         tops = tops + load(top, r)
@@ -194,8 +185,8 @@ def _responsibilities(q, top, mix, constants, n, B):
 
 
 @jit
-def _whiten(scale, offset, x, y, y0, q, q0, d, B):
-    """White residuals from one component and their squared lengths: two columns of four vectors at a time."""
+def _whiten(scale, offset, x, y, q, d, B):
+    """White residuals y from one component and their squared lengths q, two columns of four vectors at a time."""
     for r in range(0, B, 4 * LANES):
         zero = splat(0.0)
         l0, l1, l2, l3 = zero, zero, zero, zero
@@ -209,7 +200,7 @@ def _whiten(scale, offset, x, y, y0, q, q0, d, B):
                 x2, x3 = load(x, at + 2 * LANES), load(x, at + 3 * LANES)
                 a0, a1, a2, a3 = fma(u, x0, a0), fma(u, x1, a1), fma(u, x2, a2), fma(u, x3, a3)
                 b0, b1, b2, b3 = fma(v, x0, b0), fma(v, x1, b1), fma(v, x2, b2), fma(v, x3, b3)
-            at = y0 + i * B + r
+            at = i * B + r
             store(y, at, a0)
             store(y, at + LANES, a1)
             store(y, at + 2 * LANES, a2)
@@ -221,15 +212,15 @@ def _whiten(scale, offset, x, y, y0, q, q0, d, B):
             store(y, at + 3 * LANES, b3)
             l0, l1 = fma(a0, a0, fma(b0, b0, l0)), fma(a1, a1, fma(b1, b1, l1))
             l2, l3 = fma(a2, a2, fma(b2, b2, l2)), fma(a3, a3, fma(b3, b3, l3))
-        store(q, q0 + r, l0)
-        store(q, q0 + r + LANES, l1)
-        store(q, q0 + r + 2 * LANES, l2)
-        store(q, q0 + r + 3 * LANES, l3)
+        store(q, r, l0)
+        store(q, r + LANES, l1)
+        store(q, r + 2 * LANES, l2)
+        store(q, r + 3 * LANES, l3)
 
 
 @jit
 def _add_products(z, z0, second, d, B):
-    """Add z z^T to the lower half of ``second``, two columns against four (or the last two) at a time."""
+    """Add z z^T to the lower half of ``second``, two columns against four (or against the last two) at a time."""
     for j in range(0, d, 2):
         at_j = z0 + j * B
         i = j
@@ -270,19 +261,25 @@ def _add_products(z, z0, second, d, B):
 
 
 @jit
-def _matrix_pass(
-    columns, n_rows, center, scale, offset, constants, B, work, shares, mass, first, second
-):
-    """Add rows to the moments; returns their log-likelihood."""
+def matrix_pass(rows, densities, B, work, shares, moments):
+    """Add rows to the moments and return their log-likelihood; matrix covariances.
+
+    ``rows`` are the transposed rows, their number and their center; ``densities`` scale, offset and log constant of
+    each component; ``work`` and ``shares`` buffers for x and y, and for q.
+    """
+    columns, n_rows, center = rows
+    scale, offset, constants = densities
+    mass, first, second = moments
     K, d = offset.shape
     x, y = work[: d * B], work[d * B :]
     top, mix, q = shares[:B], shares[B : 2 * B], shares[2 * B :]
-    x[(d - 1) * B :] = 0.0  # the empty column, if there is one
+    x[(d - 1) * B :] = 0.0  # the empty column of an odd number of columns
     log_likelihood = 0.0
     for i in range(0, n_rows, B):
         n = _take_block(columns, n_rows, center, i, B, x)
         for k in range(K):
-            _whiten(scale[k], offset[k], x, y, k * d * B, q, k * B, d, B)
+            residuals, lengths = y[k * d * B : (k + 1) * d * B], q[k * B : (k + 1) * B]
+            _whiten(scale[k], offset[k], x, residuals, lengths, d, B)
         log_likelihood += _responsibilities(q, top, mix, constants, n, B)
         for k in range(K):
             sum_ = splat(0.0)
@@ -305,10 +302,14 @@ def _matrix_pass(
 
 
 @jit
-def _vector_pass(
-    columns, n_rows, center, scale, offset, constants, B, work, shares, mass, first, second
-):
-    """The same with one variance per column; residuals are cheaper to compute again than to keep."""
+def vector_pass(rows, densities, B, work, shares, moments):
+    """Add rows to the moments and return their log-likelihood; one variance per column.
+
+    The arguments are those of :func:`matrix_pass`. Residuals are cheaper to compute again than to keep.
+    """
+    columns, n_rows, center = rows
+    scale, offset, constants = densities
+    mass, first, second = moments
     K, d = offset.shape
     x = work[: d * B]
     top, mix, q = shares[:B], shares[B : 2 * B], shares[2 * B :]

@@ -1,32 +1,30 @@
-"""Log product integrals of all pairs of two sets of components, a lane for each pair.
+"""Log product integrals of all pairs of two sets of components; each lane holds one pair.
 
-A component of the first set meets several of the second at a time: their summed covariances are
-factorised side by side as L D L^T, which takes one division a column and no root.
+One component of the first set is combined with several of the second at once. Their summed covariances are factorised
+side by side as L D L^T, which takes one division per column and no square root.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from dask_dfmr.mixtures.compiled.compiling import aligned, jit, read_only
 from dask_dfmr.mixtures.compiled.lanes import (
     LANES,
-    aligned,
     exponent,
     fma,
     fnma,
-    jit,
     largest,
     load,
     mantissa,
     maximum,
-    read_only,
     splat,
     store,
 )
 from dask_dfmr.mixtures.family import LOG_2PI, Array, Components
 
 PAIRS = 2 * LANES
-"""Pairs handled together: two vectors, so that one works while the other waits for its last sum."""
+"""Pairs computed together: two vectors, so that the processor works on one while the other waits for its sum."""
 
 LN2 = float(np.log(2.0))
 
@@ -41,7 +39,8 @@ def log_product_integral(
     a, b : tuple of ndarray
         Means (n, d) and covariances (n, d, d) or variances (n, d).
     floor : tuple of ndarray, shapes (n_a,) and (n_b,), optional
-        Pairs that a cheap bound shows to lie below floor_a[i] + floor_b[j] may come as -inf.
+        The result is -inf for pairs that a cheap upper bound shows to lie below floor_a[i] + floor_b[j].
+        Variances ignore it, because they cost no more than the bound.
     """
     means_a, covariances_a = a
     n_a, d = means_a.shape
@@ -54,22 +53,14 @@ def log_product_integral(
         scale, reach = _reach(a, b, covariances_b, floor)
     out = np.empty((n_a, means_b.shape[1]))
     work = aligned((d * (d + 1) // 2 + 4 * d + 4) * PAIRS)
-    kernel = _matrix_pairs if is_matrix else _vector_pairs
-    kernel(
-        read_only(np.ascontiguousarray(means_a)),
-        read_only(np.ascontiguousarray(rows_a)),
-        means_b,
-        covariances_b,
-        scale,
-        *reach,
-        work,
-        out,
-    )
+    kernel = matrix_pairs if is_matrix else vector_pairs
+    first = read_only(np.ascontiguousarray(means_a)), read_only(np.ascontiguousarray(rows_a))
+    kernel(first, (means_b, covariances_b), scale, reach, work, out)
     return out[:, :n_b]
 
 
 def _side_by_side(b: Components, is_matrix: bool) -> tuple[Array, Array]:
-    """Means (d, n) and distinct entries of the covariances (., n), n rounded up to whole vectors by unit components."""
+    """Means (d, n) and the distinct entries of the covariances (., n), padded with unit components to whole vectors."""
     means, covariances = b
     n, d = means.shape
     rows, columns = np.tril_indices(d)
@@ -87,11 +78,11 @@ def _side_by_side(b: Components, is_matrix: bool) -> tuple[Array, Array]:
 def _reach(
     a: Components, b: Components, entries_b: Array, floor: tuple[Array, Array]
 ) -> tuple[Array, tuple[Array, Array]]:
-    """What the bound needs: a scale per column, and per component (how far above its floor it can be, its extent).
+    """The terms of an upper bound: a scale per column, and the excess over its floor and the extent of each component.
 
-    det(A + B) >= 2^d sqrt(det A det B), because log det is concave; and the squared length of v in
-    the metric of (A + B)^-1 is at least |v|^2 / (|A| + |B|) in any norm that bounds the largest
-    eigenvalue, here the largest row sum. Columns are scaled first, so that units do not matter.
+    det(A + B) >= 2^d sqrt(det A det B), because log det is concave. The squared length of v in the metric of
+    (A + B)^-1 is at least |v|^2 / (|A| + |B|) in any norm that bounds the largest eigenvalue, here the largest row sum.
+    Columns are scaled first, so that the bound does not depend on their units.
     """
     d = a[0].shape[1]
     diagonal = np.arange(d)
@@ -110,7 +101,7 @@ def _reach(
 
 
 def _log_norm_at_zero(covariances: Array) -> Array:
-    """Log density of N(0, Sigma) at 0, by the kernel itself."""
+    """Log-density of N(0, Sigma) at 0 for each covariance, computed by the kernel itself."""
     n, d = covariances.shape[:2]
     nothing = np.zeros((1, d)), np.zeros((1, d, d))
     return log_product_integral(nothing, (np.zeros((n, d)), covariances))[0]
@@ -121,7 +112,7 @@ def _log_norm_at_zero(covariances: Array) -> Array:
 
 @jit
 def _finish(length, product, twos, constant, out, at, work):
-    """-1/2 (constant + length + log det), with the determinant as product * 2 ** twos."""
+    """Write -1/2 (constant + log det + length) to ``out``; the determinant is product * 2 ** twos."""
     store(work, 0, product)
     store(work, LANES, twos)
     store(work, 2 * LANES, length)
@@ -131,8 +122,9 @@ def _finish(length, product, twos, constant, out, at, work):
 
 
 @jit
-def _is_negligible(i, j, means_a, means_b, scale, reach_a, reach_b):
-    """Whether no pair of component i with the next ones from j on can reach its floor."""
+def _is_negligible(i, j, means_a, means_b, scale, reach):
+    """Whether none of the pairs (i, j), ..., (i, j + PAIRS - 1) can reach its floor."""
+    reach_a, reach_b = reach
     best = splat(-np.inf)
     for v in range(j, j + PAIRS, LANES):
         square = splat(0.0)
@@ -146,7 +138,14 @@ def _is_negligible(i, j, means_a, means_b, scale, reach_a, reach_b):
 
 
 @jit
-def _matrix_pairs(means_a, rows_a, means_b, entries_b, scale, reach_a, reach_b, work, out):
+def matrix_pairs(a, b, scale, reach, work, out):
+    """All pairs of components with matrix covariances.
+
+    ``a`` are means (n_a, d) and distinct entries of the covariances by component, ``b`` the same with the components
+    last; ``scale`` and ``reach`` are the bound (:func:`_reach`), ``work`` is a buffer.
+    """
+    means_a, rows_a = a
+    means_b, entries_b = b
     n_a, d = means_a.shape
     n_b = means_b.shape[1]
     constant = d * LOG_2PI
@@ -157,7 +156,7 @@ def _matrix_pairs(means_a, rows_a, means_b, entries_b, scale, reach_a, reach_b, 
     inverse = white[d * PAIRS :]  # 1 / D
     for i in range(n_a):
         for j in range(0, n_b, PAIRS):
-            if _is_negligible(i, j, means_a, means_b, scale, reach_a, reach_b):
+            if _is_negligible(i, j, means_a, means_b, scale, reach):
                 out[i, j : j + PAIRS] = -np.inf
                 continue
             length0, length1 = splat(0.0), splat(0.0)
@@ -206,8 +205,13 @@ def _matrix_pairs(means_a, rows_a, means_b, entries_b, scale, reach_a, reach_b, 
 
 
 @jit
-def _vector_pairs(means_a, rows_a, means_b, entries_b, scale, reach_a, reach_b, work, out):
-    """The same with one variance per column; it costs no more than the bound, so nothing is skipped."""
+def vector_pairs(a, b, scale, reach, work, out):
+    """All pairs of components with one variance per column, with the arguments of :func:`matrix_pairs`.
+
+    A pair costs no more than the bound, so none is skipped.
+    """
+    means_a, rows_a = a
+    means_b, entries_b = b
     n_a, d = means_a.shape
     constant = d * LOG_2PI
     for i in range(n_a):

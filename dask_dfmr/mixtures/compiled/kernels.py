@@ -1,9 +1,7 @@
-"""The inner loops of Gaussian mixtures, compiled by numba.
+"""Entry points of the compiled kernels, loaded by :mod:`dask_dfmr.mixtures.engine`.
 
-Twins of the NumPy code in :mod:`dask_dfmr.mixtures.gaussian`, which is the reference.
-
-Loops go over *lanes*: as many rows (or pairs of components) at a time as a vector register of the
-processor holds. What is compiled is cached on disk, so a machine pays once.
+They compute what the NumPy code of :mod:`dask_dfmr.mixtures.gaussian` computes, which is the reference. The machine
+code is cached on disk, so each computer compiles once.
 """
 
 from __future__ import annotations
@@ -12,11 +10,11 @@ import numba
 
 from dask_dfmr.mixtures.compiled.em import em_pass
 from dask_dfmr.mixtures.compiled.integrals import log_product_integral
-from dask_dfmr.mixtures.compiled.lanes import LANES
+from dask_dfmr.mixtures.compiled.lanes import LANES, check_lanes
 
-__all__ = ["describe", "em_pass", "log_product_integral"]
+__all__ = ["check_lanes", "describe", "em_pass", "log_product_integral"]
 
 
 def describe() -> str:
-    """The engine in words."""
+    """The version of numba and the width of the vectors, for the log."""
     return f"numba {numba.__version__}, {LANES} lanes of float64"

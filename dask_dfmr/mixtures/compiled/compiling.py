@@ -1,0 +1,45 @@
+"""How a kernel is compiled, and the arrays that kernels work in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from dask_dfmr.mixtures.family import Array
+
+CACHE_LINE = 64
+"""Bytes of one line of the processor's cache."""
+
+
+def jit(function: Callable[..., Any]) -> Any:
+    """Compile without the GIL; cache the machine code on disk where a folder can be written.
+
+    Every kernel is compiled without ``fastmath``, so that no rounding depends on the version of LLVM.
+    """
+    try:
+        return njit(nogil=True, error_model="numpy", cache=True)(function)
+    except RuntimeError:  # numba: no locator available, that is no folder for the cache
+        return njit(nogil=True, error_model="numpy")(function)
+
+
+def aligned(size: int) -> Array:
+    """An uninitialised float64 array of ``size`` elements that starts at a cache line.
+
+    A vector that straddles two lines costs two loads.
+    """
+    raw = np.empty(size + CACHE_LINE // 8)
+    first = -raw.ctypes.data % CACHE_LINE // 8
+    return raw[first : first + size]
+
+
+def read_only(array: Array) -> Array:
+    """A view that cannot be written.
+
+    numba gives read-only arrays a type of their own. If every input is read-only, a kernel is compiled for one type.
+    """
+    view = array.view()
+    view.setflags(write=False)
+    return view

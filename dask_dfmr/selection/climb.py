@@ -1,0 +1,74 @@
+"""Further EM passes of a candidate over the training rows of the common set, before candidates are scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dask_dfmr.local.em import Ascent, ComponentCollapsedError, Point, RemainingGain
+from dask_dfmr.local.fit import LocalProblem
+from dask_dfmr.local.row_statistics import Measurement, PartitionStatistics
+from dask_dfmr.mixtures.family import Prior
+from dask_dfmr.mixtures.gaussian import Mixture
+
+
+class Climb:
+    """EM passes of one candidate over the training rows of the common set.
+
+    If a component collapses, which is possible with ``penalty=0`` only, further passes change nothing.
+
+    Parameters
+    ----------
+    problem : LocalProblem
+        Of the candidate's local fits. The weight of the penalty follows from the rows of all partitions together.
+    start : Mixture
+        The candidate's reduction from the common set.
+    partitions : sequence of PartitionStatistics
+        With prior targets, of the common set.
+    c : int
+        Position of the candidate among the targets.
+    """
+
+    def __init__(
+        self,
+        problem: LocalProblem,
+        start: Mixture,
+        partitions: Sequence[PartitionStatistics],
+        c: int,
+    ):
+        family, names = problem.family, start.feature_names
+        counts = np.array([r.n_samples for r in partitions], dtype=np.float64)
+        stacked = zip(*(r.targets[c] for r in partitions), strict=True)
+        target = family.pooled_target(counts, tuple(np.array(parts) for parts in stacked))
+        n_samples = int(counts.sum())
+        weight = n_samples**-0.5 if problem.penalty == "auto" else float(problem.penalty)
+        accelerate = problem.accelerate and problem.reg_covar == 0
+        prior = Prior(weight, target, problem.reg_covar)
+        point = (start.weights, start.components)
+        self._ascent = Ascent(family, point, prior, n_samples, RemainingGain(0.0), accelerate)
+        self._problem, self._names, self._has_ended = problem, names, False
+
+    def take(self, total: Measurement) -> None:
+        """One step of EM, from the sums over all rows at :attr:`point`."""
+        if self._has_ended or total.moments is None:
+            return
+        try:
+            self._ascent.take(total.log_likelihood, total.moments)
+        except ComponentCollapsedError:
+            self._has_ended = True
+
+    @property
+    def point(self) -> Mixture:
+        """The mixture that the next pass measures the rows under."""
+        ascent = self._ascent
+        return self._as_mixture(ascent.mapped if self._has_ended else ascent.point)
+
+    @property
+    def result(self) -> Mixture:
+        """The mixture after the last accepted pass."""
+        return self._as_mixture(self._ascent.mapped)
+
+    def _as_mixture(self, point: Point) -> Mixture:
+        problem = self._problem
+        return problem.family.mixture(*point, self._names)
