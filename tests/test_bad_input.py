@@ -71,7 +71,6 @@ class TestOutcomes:
         ],
         ids=lambda value: getattr(value, "__name__", None),
     )
-    @pytest.mark.smoke
     def test_no_estimate(self, bad, outcome, reason):
         row = fit_with(bad)
         assert row["outcome"] == outcome

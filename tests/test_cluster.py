@@ -181,7 +181,6 @@ class TestWhichScheduler:
         assert same_bits(gm.mixture_, undisturbed["pilot"].mixture_)
 
     @pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
-    @pytest.mark.smoke
     def test_another_scheduler_is_honoured(self, client, undisturbed, tmp_path, scheduler):
         with dask.config.set(scheduler=scheduler):
             gm = make().fit(make_ddf(M, ProcessReader(tmp_path)))

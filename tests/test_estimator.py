@@ -133,7 +133,6 @@ class TestContract:
         assert search.best_params_["n_components"] == 2
 
 
-@pytest.mark.smoke
 class TestAgainstScikitLearn:
     """One partition, no penalty, the same start, run to the end: the same estimate."""
 
@@ -167,6 +166,7 @@ class TestAgainstScikitLearn:
         assert mine.n_features_in_ == theirs.n_features_in_
 
     @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+    @pytest.mark.smoke
     def test_reg_covar(self, covariance_type):
         X = make_rows(n=500)
         common = {"covariance_type": covariance_type, "tol": 1e-13, "max_iter": 5000}

@@ -303,6 +303,7 @@ class TestRefused:
         assert not ours.kept[::2].any()
         assert len(ours.refused) == 400
 
+    @pytest.mark.smoke
     def test_no_more_usable_ones_than_references(self):
         some = honest(40) + [{"n_samples": 5}] * 30
         ours = aggregate(some, n_references=60, random_state=0).decision
@@ -415,7 +416,6 @@ def fitted_alone():
 
 
 class TestGraph:
-    @pytest.mark.smoke
     def test_equal_to_memory(self):
         gm = fitted_alone()
         expected = aggregate(gm.estimates_, n_references=40, random_state=0)

@@ -71,7 +71,6 @@ class TestWithout:
         ],
     )
     @pytest.mark.parametrize("sizes", [(200,), (100, 400, 200)])
-    @pytest.mark.smoke
     def test_it_is_the_aggregate_of_the_others(self, options, sizes):
         estimates = some(sizes=sizes)
         whole = aggregate(estimates, random_state=0, **options)
@@ -109,6 +108,7 @@ class TestWithout:
             found.decision.components.kept[left], expected.decision.components.kept[:, order]
         )
 
+    @pytest.mark.smoke
     def test_one_after_the_other_is_both(self):
         whole = aggregate(some(), random_state=0)
         assert same_bits(

@@ -193,8 +193,8 @@ class TestScores:
 # -- what it finds -----------------------------------------------------------------------------------
 
 
-@pytest.mark.smoke
 class TestClean:
+    @pytest.mark.smoke
     def test_finds_the_number_of_components(self, clean):
         assert clean.n_components == 2
         assert clean.kept.all()
@@ -248,6 +248,7 @@ class TestClean:
         assert len(found.table) == 8
         assert found.covariance_type == "spherical"
 
+    @pytest.mark.smoke
     def test_the_table(self, clean):
         table = clean.table
         assert table["n_components"].tolist() == NUMBERS

@@ -104,7 +104,6 @@ def undisturbed():
 class TestEveryRowIsInOneMachine:
     @pytest.mark.parametrize("lazy", [False, True])
     @pytest.mark.parametrize("labels", LABELS)
-    @pytest.mark.smoke
     def test_and_in_order(self, labels, lazy):
         X = make_x(labels=LABELS[labels])
         partitions = sources_of(X, "sensor", lazy=lazy)
