@@ -21,7 +21,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,8 +32,8 @@ import psutil
 from output import benchmark_parser, print_lines, print_progress, print_table, recorded
 
 from dask_dfmr import ClusterError, GaussianMixture, Mixture
-from dask_dfmr.on_dask.fit import run
-from dask_dfmr.parameters import build_pipeline
+from dask_dfmr.on_dask.first_read import read_first
+from dask_dfmr.parameters import plan_of
 from tests.conftest import local_cluster
 from tests.data_makers import Reader, WaitingReader, broken, deadly, make_ddf, renamed, same_bits
 from tests.killers import RandomKiller, kill, killing_at, mortal_cluster, pids
@@ -88,10 +88,8 @@ def fit(block_size: int | None = None, refine: int = 0) -> Mixture:
     """One fit; a small ``block_size`` gives it the many tasks of a fit of many partitions."""
     if block_size is None:
         return make(refine=refine).fit(make_ddf(M)).mixture_
-    pipeline = build_pipeline(
-        make_ddf(M), **make()._parameters(), n_starts=1, block_size=block_size
-    )
-    return run(pipeline).aggregate.mixture
+    plan = plan_of(make(), make_ddf(M))
+    return read_first(replace(plan, block_size=block_size)).aggregate.mixture
 
 
 def undisturbed(*args: object, **kwargs: object) -> Mixture:

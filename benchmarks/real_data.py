@@ -420,7 +420,7 @@ def show_choice(table: Table, n: int, candidates: Sequence[int]) -> None:
     )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found = select_components(X, candidates, nan_policy="omit", random_state=0)
+        found = select_components(GaussianMixture(nan_policy="omit", random_state=0), X, candidates)
     print(f"### select_components on {n} mixed partitions\n")
     columns = ["n_components", "n_parameters", "bic", "icl", "held_out", "held_out_gap_se"]
     print_table(

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from dataclasses import replace
 from itertools import product
 
 import dask
@@ -23,30 +24,21 @@ from common import draw_partitions, population
 from output import benchmark_parser, print_table, recorded
 
 from dask_dfmr import GaussianMixture, Mixture, fit_local, mixing_distance
-from dask_dfmr.on_dask.fit import FitResult, run
-from dask_dfmr.on_dask.refine import FollowUp, follow_up
-from dask_dfmr.parameters import build_pipeline
+from dask_dfmr.on_dask.first_read import read_first
+from dask_dfmr.on_dask.fit_plan import Fit
+from dask_dfmr.on_dask.refine import refine
+from dask_dfmr.parameters import plan_of
 from dask_dfmr.refinement.em_passes import RefinementOptions
 
 PASSES = (0, 1, 2, 5, 10, 20, "auto")
-OWN = (
-    *("on_failed", "keep_estimates", "warm_start", "verbose"),
-    *("refit_excluded", "check_optimum", "refine"),
-)
-"""Parameters of the estimator that are not those of a pipeline."""
 
 
-def fit_and_refine(
-    parts: list[np.ndarray], seed: int
-) -> tuple[FitResult, dict[int | str, FollowUp]]:
+def fit_and_refine(parts: list[np.ndarray], seed: int) -> tuple[Fit, dict[int | str, Fit]]:
     """One fit, and its refinements by number of passes."""
-    parameters = GaussianMixture(5, random_state=seed).get_params()
-    for name in OWN:
-        parameters.pop(name)
-    data = [dask.delayed(rows) for rows in parts]
-    pipeline = build_pipeline(data, **parameters, n_starts=1, block_size=None)
-    result = run(pipeline)
-    return result, {s: follow_up(pipeline, result, RefinementOptions(s)) for s in PASSES}
+    plan = plan_of(GaussianMixture(5, random_state=seed), [dask.delayed(rows) for rows in parts])
+    fit = read_first(plan)
+    plans = {s: replace(plan, refinement=RefinementOptions(s)) for s in PASSES}
+    return fit, {s: refine(of_passes, fit) for s, of_passes in plans.items()}
 
 
 def pooled_fit(parts: list[np.ndarray], kept: np.ndarray, truth: Mixture) -> Mixture:
@@ -87,8 +79,8 @@ def row_of(n: int, overlap: float, seed: int, repeat: int, m: int) -> list[objec
     """The line of one job of ``m`` partitions of ``n`` rows."""
     truth = population(overlap, seed)
     parts = draw_partitions(truth, m, n, np.random.default_rng([seed, repeat, n]))
-    result, refined = fit_and_refine(parts, repeat)
-    kept = result.aggregate.decision.kept
+    fit, refined = fit_and_refine(parts, repeat)
+    kept = fit.aggregate.decision.kept
     pooled = mixing_distance(pooled_fit(parts, kept, truth), truth)
     errors = [mixing_distance(f.aggregate.mixture, truth) / pooled for f in refined.values()]
     auto = refined["auto"].refinement

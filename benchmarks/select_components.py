@@ -29,7 +29,7 @@ import numpy as np
 from common import SEEDS, StageClock, draw_rows, population
 from output import benchmark_parser, print_progress, print_table, recorded
 
-from dask_dfmr import Mixture, Selection, select_components
+from dask_dfmr import GaussianMixture, Mixture, Selection, select_components
 
 CRITERIA = ("bic", "aic", "icl", "held_out")
 SHARE = 0.3
@@ -111,7 +111,9 @@ def run(
     """One selection among these numbers of components."""
     with StageClock() as clock:
         start = time.process_time()
-        found = select_components(partitions.delayed(), numbers, random_state=seed, **options)
+        found = select_components(
+            GaussianMixture(random_state=seed, **options), partitions.delayed(), numbers
+        )
         cpu = time.process_time() - start
     return Found(
         chosen_by(found),

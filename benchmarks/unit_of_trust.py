@@ -35,7 +35,7 @@ from output import benchmark_parser, print_table, recorded
 
 from dask_dfmr import GaussianMixture, aggregate, mix_partitions, mixing_distance
 from dask_dfmr.on_dask.by_column import sources_of
-from dask_dfmr.on_dask.fit import compute_each
+from dask_dfmr.on_dask.scheduling.scheduler import active_scheduler
 
 K = 5
 COLUMNS = [f"x{j}" for j in range(10)]
@@ -101,12 +101,13 @@ def count_rows(loader: Any, *values: Any) -> int:
 
 def load_all(X: dd.DataFrame, machines: str) -> list[int]:
     """Load the rows of every machine, as its fit would; return their numbers."""
-    partitions = sources_of(X, machines)
+    scheduler = active_scheduler()
+    partitions = sources_of(X, machines, scheduler=scheduler)
 
     def add(g: Any, i: int) -> Any:
         return g.add("count", i, count_rows, partitions.loaders[i], *partitions.loaders[i].refs)
 
-    return compute_each(partitions.graph, add, len(partitions))
+    return scheduler.compute_each(partitions.graph, add, len(partitions))
 
 
 def send(frame: pd.DataFrame, names: pd.Index) -> pd.DataFrame:

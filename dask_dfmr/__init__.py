@@ -1,7 +1,8 @@
-"""Gaussian mixtures on Dask that bad partitions do not spoil.
+"""Robust Gaussian mixture models for Dask.
 
-Distance filtered mixture reduction (Zhang, Tan & Chen, JRSS-B 2026) behind scikit-learn's
-interface.
+Each partition is fitted on its own. Fits that are inconsistent with the majority are excluded and reported. The rest
+are combined into one model with scikit-learn's :class:`~sklearn.mixture.GaussianMixture` API. The method is distance
+filtered mixture reduction (Zhang, Tan & Chen, JRSS-B 2026).
 """
 
 import logging
@@ -22,6 +23,7 @@ from dask_dfmr.exceptions import (
     PartitionWarning,
     RefinementError,
 )
+from dask_dfmr.lazy import dfmr
 from dask_dfmr.local.estimate import LocalEstimate, Outcome
 from dask_dfmr.local.fit import fit_local
 from dask_dfmr.mixtures import metrics
@@ -29,7 +31,6 @@ from dask_dfmr.mixtures.distances import pairwise_l2
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.mixtures.metrics import mixing_distance
 from dask_dfmr.on_dask.mix_partitions import mix_partitions
-from dask_dfmr.parameters import dfmr
 from dask_dfmr.results import Aggregate, aggregate
 from dask_dfmr.select_components import Selection, select_components
 

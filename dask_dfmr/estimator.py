@@ -1,4 +1,8 @@
-"""``GaussianMixture``: the method behind scikit-learn's interface. No arithmetic happens here."""
+"""``GaussianMixture``: fit, report and predictions with scikit-learn's interface.
+
+The class holds parameters and what was learned. :mod:`dask_dfmr.parameters` checks the parameters and makes the plan of
+a fit, and :mod:`dask_dfmr.on_dask.fit` computes it.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,6 @@ from dataclasses import replace
 from typing import Any, Literal, Self
 
 import dask
-import dask.array as da
-import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 from dask.delayed import Delayed
@@ -19,221 +21,260 @@ from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from dask_dfmr import checks
 from dask_dfmr.aggregation.options import FALSE_EXCLUSION_RATE
 from dask_dfmr.aggregation.rerun import again, origin_of
-from dask_dfmr.aggregation.result import AggregationResult, Note, Origin
-from dask_dfmr.exceptions import AggregationError, PartitionError, PartitionWarning
-from dask_dfmr.explanation.report import (
-    describe_failures,
-    describe_verdict,
-    failures,
-    partition_report,
-)
+from dask_dfmr.exceptions import PartitionError, PartitionWarning
+from dask_dfmr.explanation.report import describe_failures, describe_decision, failures
 from dask_dfmr.explanation.table import short_findings
 from dask_dfmr.local.estimate import LocalEstimate, Outcome
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
-from dask_dfmr.on_dask.check_optimum import SettledFit, check_parameter, settle_optimum
-from dask_dfmr.on_dask.explain_rows import explain_with_rows, fit_partitions, numbered_from
-from dask_dfmr.on_dask.fit import FitResult, Pipeline, run
-from dask_dfmr.on_dask.partitions import check_dtypes, check_kind, rows_of
-from dask_dfmr.on_dask.refine import FollowUp, follow_up
-from dask_dfmr.on_dask.refit import look_again
+from dask_dfmr.on_dask.explain_rows import explain_with_rows
+from dask_dfmr.on_dask.fit import run_fit
+from dask_dfmr.on_dask.fit_plan import Fit, FitPlan
+from dask_dfmr.on_dask.partitions import (
+    check_dtypes,
+    check_kind,
+    delayed_parts,
+    is_array,
+    is_expression,
+    is_frame,
+    is_list_of_delayed,
+    rows_of,
+)
+from dask_dfmr.on_dask.refit import fit_partitions
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
-from dask_dfmr.on_dask.scheduling.trusted_workers import trusting
 from dask_dfmr.on_dask.tasks import report_rows
-from dask_dfmr.parameters import build_pipeline
-from dask_dfmr.refinement.em_passes import RefinementOptions
+from dask_dfmr.parameters import plan_of
 from dask_dfmr.results import Aggregate
 from dask_dfmr.seeds import SeedLike
 
 logger = logging.getLogger("dask_dfmr")
 
-_OWN_PARAMETERS = (
-    *("on_failed", "keep_estimates", "warm_start", "verbose"),
-    *("refit_excluded", "check_optimum", "refine"),
-)
-"""Parameters of the estimator that do not decide what the graph computes."""
-
 MOST_EXPLAINED = 20
-"""So many partitions left out are explained in the report of a fit; :meth:`GaussianMixture.explain` explains all."""
+"""Up to so many excluded partitions have a finding in the report of a fit; :meth:`GaussianMixture.explain` has all."""
 
 
 class GaussianMixture(DensityMixin, BaseEstimator):
-    """Gaussian mixture of a Dask collection that bad partitions do not spoil.
+    """Robust Gaussian mixture model of a Dask collection.
 
-    Every partition is a machine: it fits a mixture to its own rows. Local estimates that lie far,
-    in L2 distance, from where the majority of them sits are left out; the others are reduced to one
-    global mixture (distance filtered mixture reduction, DFMR). The data are read once, plus at most
-    16 partitions a second time for the start.
+    Each partition is fitted on its own, by penalised maximum likelihood. Local estimates that are inconsistent with
+    the majority are excluded and reported. The others are reduced to one global mixture. The method is distance
+    filtered mixture reduction (DFMR) [1]_.
 
-    Protects against bad *partitions*: broken sensor, wrong unit, truncated file, attacker. A few
-    bad rows in every partition pass through, as in any Gaussian mixture.
+    The result is robust against inconsistent *partitions*, as long as more than half of them are consistent: a broken
+    sensor, a wrong unit, a truncated file, a malicious estimate. A few wrong rows in every partition are not detected,
+    as in any Gaussian mixture.
+
+    The data are read once, and at most 16 partitions a second time to find starts. Only ``refit_excluded``,
+    ``check_optimum``, ``refine`` and partitions that are too small for an estimate cause further reads.
 
     Parameters
     ----------
     n_components : int, default 1
-        Number of components.
+        Number of components of the mixture.
     covariance_type : {"full", "tied", "diag", "spherical"}, default "full"
-        As in scikit-learn.
+        Structure of the covariance matrices. As in scikit-learn.
     tol : "auto" or float, default "auto"
-        When a local fit stops. "auto": when the log-likelihood that the partition's optimum still
-        has to offer is predicted to be below 0.005 p / n_partitions, p the number of free
-        parameters. A float has scikit-learn's meaning: the change of the mean log-likelihood per
-        row.
+        When a local fit stops. "auto": when the log-likelihood that is predicted to remain until the optimum of the
+        partition is below ``0.005 * p / n_partitions``, where p is the number of free parameters. A float has
+        scikit-learn's meaning: the change of the mean log-likelihood per row.
     reg_covar : float, default 0.0
-        Added to the diagonal of every covariance, as in scikit-learn; the penalty makes it
-        unnecessary.
+        Added to the diagonal of every covariance matrix. As in scikit-learn; ``penalty`` makes it unnecessary.
     max_iter : int, default 1000
-        Passes of a local fit over its partition (in memory).
+        Largest number of passes of a local fit over its partition. The partition is in memory then.
     n_init : int, default 1
-        Starts of a local fit, where it makes its own; the best one wins.
-    init_params : {"pilot", "kmeans", "k-means++", "random", "random_from_data"}, default "pilot"
-        "pilot": a few partitions are fitted from many starts, and every partition starts from the
-        one of at most four candidates that its rows like best. The others are scikit-learn's, made
-        on each partition by itself: safe only where the components are well apart.
-    weights_init, means_init, precisions_init : array-like, optional
-        As in scikit-learn. All three are a complete start; means alone attract the rows nearest to
-        them.
-    random_state : int, RandomState, Generator or None, default None
-        Same data, same partitions, same seed: same bits on every scheduler.
+        Number of starts of a local fit that makes its own starts. The best one is used.
+    init_params : {"pilot", "kmeans", "k-means++", "random", "random_from_data"} or Mixture, default "pilot"
+        Where the local fits start. "pilot": at most 16 partitions are fitted from many starts. The best fits are the
+        candidates, at most four. Every partition starts from the candidate under which its rows are most likely. The
+        other names are scikit-learn's. Each partition then makes its own starts, which is safe only if the components
+        are well separated. A :class:`Mixture` is the start of every partition.
+    weights_init : array-like of shape (n_components,) or None, default None
+        Weights to start from. Non-negative, with the sum 1.
+    means_init : array-like of shape (n_components, n_features) or None, default None
+        Means to start from. Given alone, they attract the rows that are nearest to them.
+    precisions_init : array-like or None, default None
+        Precision matrices to start from. Their shape is that of ``precisions_``. Weights, means and precision matrices
+        together are a complete start.
+    random_state : int, RandomState, Generator, SeedSequence or None, default None
+        Seed of everything that is drawn at random. The same data, partitions and seed give the same bits on every
+        scheduler. None draws a new seed.
     warm_start : bool, default False
-        Start from the mixture of the previous fit.
+        Whether to start from the mixture of the last fit.
     verbose : int, default 0
-        1 shows Dask's progress bar and what was left out.
+        Whether to show progress and the result of the filter. 1 prints Dask's progress bar and what was excluded.
     source : column name or None, default None
-        What is trusted or left out as a whole. None: every partition. A column (sensor, site,
-        file, day): the rows of one value of it, wherever they lie; a bad sensor whose rows lie in
-        every partition can be left out only so. The column is no feature, may be of any type that
-        can be compared for equality, and is read first by itself; rows without a value are a machine
-        of their own, and so is a partition that cannot be read. See the user guide for the cost.
-    method : {"dfmr", "mr", "coat", "hardened", "componentwise"}, default "dfmr"
-        The filtered reduction; the reduction of all partitions; the estimate in the middle alone;
-        the filtered reduction with further tests against estimates that collude, for up to
-        2,000 partitions; or filter and reduction component by component with the mixing weights
-        profiled out, for sorted or stratified rows and for partitions of which only some components
-        are inconsistent: it does not protect against wrong weights. See :func:`aggregate`.
+        What is kept or excluded as a whole. None: each partition. A column, like a sensor, site, file or day: the rows
+        of one value of it, in whatever partitions they lie. A wrong sensor whose rows lie in every partition can only
+        be excluded this way. The column is not a feature. Its values may be of any type that can be compared for
+        equality. It is read first, on its own. Rows without a value form a source of their own, and so does a
+        partition that cannot be read. The user guide has the cost.
+    method : {"dfmr", "hardened", "componentwise", "mr", "coat"}, default "dfmr"
+        How the local estimates are aggregated. See :func:`aggregate`.
+
+        - "dfmr": the estimates are filtered by their distance and then reduced.
+        - "hardened": the same with further tests, against estimates that collude. For at most 2,000 estimates.
+        - "componentwise": the filter compares components and profiles the mixing weights out. It is meant for sorted
+          or stratified rows, where consistent partitions differ in proportions, and for partitions of which only some
+          components are inconsistent. It does not protect against wrong weights.
+        - "mr": all estimates are reduced, and nothing is filtered.
+        - "coat": the estimate at the center is the result.
     rho : "auto" or float, default "auto"
-        "auto": partitions are left out whose distance sampling explains with a probability below
-        ``false_exclusion_rate``, given their rows and what the majority shows. A float: partitions
-        within ``rho`` times the radius are kept, the smallest one, round the estimate in the
-        middle, that holds more than half of them. The paper's is 1.3. It is not a significance
-        level: 0 to 35 % of clean partitions lie outside, most where the mixture has few parameters.
+        How far from the majority an estimate may be. "auto": an estimate is excluded if its p-value under the null law
+        is below ``false_exclusion_rate``. This is the probability that sampling alone explains its distance, given its
+        number of rows and the scatter of the majority. A float: estimates within ``rho`` radii of the center are kept.
+        The radius is the smallest distance from the center within which more than half of the estimates lie. The
+        paper uses 1.3. It is not a significance level: 0 to 35 % of clean partitions lie outside, most of them if the
+        mixture has few parameters.
     false_exclusion_rate : float, default 0.001
-        Share of honest partitions that ``rho="auto"`` leaves out.
+        Share of consistent partitions that are excluded by mistake. With ``rho="auto"``, and in each pass of a
+        refinement.
     machine_weights : {"rows", "equal"}, default "rows"
-        Weight of a kept partition in the reduction: its rows, at most ten times those of the median
-        partition, or one for all.
+        Weights of the kept partitions in the reduction. "rows": their numbers of rows, but at most ten times that of
+        the median partition. "equal": one weight for all.
     n_references : "auto", int or None, default "auto"
-        How many partitions, drawn at random, all others are measured against to find candidates for
-        the center; everything after that is exact. None measures all pairs. "auto" measures all
-        pairs up to 2,000 partitions, and takes 512 references beyond. See :func:`aggregate`.
+        Number of estimates that all others are compared with. They are drawn at random and serve to find candidates
+        for the center; everything after that is exact. None compares all pairs. "auto" compares all pairs of up to
+        2,000 partitions, and uses 512 references beyond that. See :func:`aggregate`.
     refit_excluded : bool, default True
-        Partitions that ``rho="auto"`` left out, at most a tenth of all and those least far out, are read
-        once more and fitted from the global mixture: a fit of good rows that ended in a wrong optimum looks
-        like one of bad rows, and is replaced. Needs the estimates in memory (``keep_estimates``), and rows
-        that need not be regrouped once more (``source``).
+        Whether to fit some excluded partitions again, from the global mixture. A fit of correct rows that ended in a
+        wrong optimum looks like a fit of wrong rows. So the excluded partitions that are least distant are read once
+        more, at most a tenth of all (or two, if that is more). A new fit that is no worse, and that the filter keeps,
+        replaces the first one. Needs ``rho="auto"``, estimates in memory (``keep_estimates``) and rows that need not
+        be regrouped by ``source`` again.
     check_optimum : int, "auto" or None, default "auto"
-        Partitions that share a start share its optimum, and agree whether it is the best one or not. So up to 18 of
-        the kept partitions (three, where they have ten rows per free parameter) are read once more and fitted
-        from fresh starts; an :class:`OptimumWarning` tells of a better optimum. It is adopted, up to ``check_optimum``
-        times, by fitting all partitions again from it: one more read of everything each time. "auto": 0, and only
-        where the start was given (``warm_start`` and complete ``*_init`` parameters too), or where pilots have fewer
-        than ten rows per free parameter; not where ``source`` names a column whose values lie in several
-        partitions, since a few of them cannot be read alone. None: nothing is checked.
+        Whether to look for a better optimum, and how often to adopt one. Partitions that share a start share its
+        optimum, whether it is the best one or not. The check reads up to 18 of the kept partitions once more (three,
+        if they have ten rows per free parameter) and fits them from fresh starts. If an optimum is better, an
+        :class:`OptimumWarning` gives the numbers. An int adopts a better optimum up to so many times: all partitions
+        are fitted again from it, with one more read of everything each time. "auto" is 0 if the start is in doubt, and
+        None otherwise. It is in doubt if it was given (``warm_start``, a mixture, or complete ``*_init`` parameters),
+        or if pilots have fewer than ten rows per free parameter. It is not checked if ``source`` names a column whose
+        values lie in several partitions, because a few of those cannot be read alone. None: no check.
     refine : int or "auto", default 0
-        Passes of EM over all rows of the kept partitions after the aggregation, which take the mixture
-        to the one that a fit to all those rows together would give; "auto": until the gain that remains is
-        negligible, 100 at most. Worth it where partitions have few rows. Every pass reads the kept partitions
-        again: persist the data where memory allows. In every pass partitions whose rows contradict the others' by
-        more than sampling are left out, one honest partition in a thousand by mistake, and partitions with too few
-        rows for an estimate join if their rows do not.
+        Number of EM passes over the kept rows after the aggregation. They lead to the mixture that a fit of all these
+        rows together would give. "auto": until the remaining gain is negligible, at most 100. This is worth its reads
+        if partitions have few rows. Every pass reads the kept partitions again, so persist the data if memory allows.
+        In every pass, partitions whose rows contradict the others' by more than sampling explains are excluded, one
+        consistent partition in a thousand by mistake (``false_exclusion_rate``). Partitions that are too small for an
+        estimate join if their rows do not contradict the others'. Must be 0 with "componentwise" and "coat".
     penalty : "auto" or float, default "auto"
-        Of the local fits: "auto" is n ** -0.5 with the partition's n, 0 plain maximum likelihood.
+        Weight of the penalty on the covariances in the local fits. "auto" is ``n ** -0.5`` for a partition of n rows;
+        0 is plain maximum likelihood.
     min_partition_rows : "auto" or int, default "auto"
-        Partitions with fewer rows are not judged and take no part; "auto" is the number of free
-        parameters.
+        Number of rows below which a partition is not fitted. Such a partition takes no part in the aggregation. "auto"
+        is the number of free parameters.
     nan_policy : {"raise", "omit"}, default "raise"
-        A partition with NaN or infinity cannot be fitted (see ``on_failed``), or such rows are left
-        out and counted.
+        What happens to rows with NaN or infinite values. "raise": their partition is not fitted (see ``on_failed``).
+        "omit": they are omitted and counted.
     on_failed : {"warn", "raise", "ignore"}, default "warn"
-        What to do about partitions that could not be read or fitted. They are in
-        ``partition_report_`` in any case.
-    partition_timeout : float or str, optional
-        Seconds (or "5 minutes") after which reading and fitting one partition is given up. It makes
-        results depend on time.
+        What happens if partitions could not be read or fitted. "warn" issues a :class:`PartitionWarning`. "raise"
+        raises a :class:`PartitionError` after the others were fitted. They are in ``partition_report_`` in any case.
+    partition_timeout : float, str or None, default None
+        Time after which reading and fitting a partition is given up. In seconds, or like "5 minutes". Results then
+        depend on time. None: never.
     trusted_workers : list of str, mapping or None, default None
-        On a cluster, the only workers that may do what speaks for all partitions: broadcast starts, choose among them,
-        aggregate, sum passes. Addresses or names of workers, or a resource that they offer and a task takes
-        (``{"TRUSTED": 1}``), which is the way that survives their restart at another address. Partitions
-        are read and fitted anywhere. Checked before anything is submitted. It protects against wrong results of
-        other workers, not against hostile code on them: see SECURITY.md.
+        Workers of the cluster that may aggregate. Every task that concerns more than one partition runs on these
+        alone: sending out starts, choosing among them, the aggregation, the sums of passes. Partitions are read and
+        fitted anywhere. Addresses or names of workers, or a resource that they offer and each task takes
+        (``{"TRUSTED": 1}``); only a resource survives that a worker restarts at another address. Checked before
+        anything is submitted. It protects against wrong results of other workers, not against hostile code on them:
+        see SECURITY.md. None: every worker.
     keep_estimates : "auto" or bool, default "auto"
-        Keep the local estimates in ``estimates_``: "auto" in memory up to 256 MB, beyond that in
-        temporary files.
-    split_every : int, optional
-        How many blocks are combined at a time in the trees of the reduction; 8 by default.
+        Whether to keep the local estimates. "auto": in memory up to 256 MB, and in temporary files beyond that.
+    split_every : int or None, default None
+        Number of blocks that are combined at a time in the reduction. None is 8.
     n_partitions : int, default 1
-        Into how many consecutive partitions a pandas DataFrame or NumPy array is cut.
+        Number of partitions that data in memory are divided into. For a pandas DataFrame or a NumPy array; each
+        partition holds consecutive rows.
 
     Attributes
     ----------
     mixture_ : Mixture
         The global mixture.
-    weights_, means_, covariances_, precisions_, precisions_cholesky_ : ndarray
-        Its parameters, in scikit-learn's shapes.
+    weights_ : ndarray of shape (n_components,)
+        Its weights.
+    means_ : ndarray of shape (n_components, n_features)
+        Its means.
+    covariances_ : ndarray
+        Its covariance matrices: of shape (n_components, n_features, n_features) for "full", (n_features, n_features)
+        for "tied", (n_components, n_features) for "diag" and (n_components,) for "spherical".
+    precisions_, precisions_cholesky_ : ndarray
+        The inverses of the covariance matrices, and their Cholesky factors. Shapes are those of ``covariances_``.
     converged_ : bool
         Whether every kept local fit, the reduction and the refinement, if there was one, converged.
     n_iter_ : int
-        Most passes that a kept local fit took over its partition.
+        Largest number of passes that a kept local fit made over its partition.
     lower_bound_ : float
-        Mean log-likelihood per row of the kept partitions, each under its own local estimate; after a
-        refinement, under the mixture that its last accepted pass was made with.
+        Mean log-likelihood in nats per row of the kept partitions, each under its own local estimate. After a
+        refinement: under the mixture that its last accepted pass was made with.
     n_features_in_ : int
-    feature_names_in_ : ndarray of str
-        Only if the columns have names.
-    aggregate_ : Aggregate
-        The mixture with the filter's decision; ``aggregate_.unrefined`` is the mixture before its refinement.
-    refinement_ : pandas.DataFrame
-        One row per pass over the data: ``pass``, ``objective`` and ``mean_log_likelihood`` of the rows used at
-        the mixture the pass was made with, ``gain`` of the objective (NaN where the rows were others before),
-        ``accepted`` (an extrapolation may be taken back), ``n_partitions`` and ``n_samples`` used, and the
-        partitions ``excluded`` and ``joined`` in it. Empty without refinement.
-    n_passes_ : int
-        Passes over the data that the refinement made.
-    n_optimum_changes_ : int
-        How often a better optimum was adopted.
+        Number of columns, without that of ``source``.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, as str objects. Exists only if the columns have names.
     n_partitions_ : int
+        Number of partitions, or of sources with ``source``.
     support_ : ndarray of bool, shape (n_partitions_,)
-        Partitions that went into the mixture: those that the filter kept, and where there was a refinement, those
-        whose rows it used.
+        Partitions that the mixture is made of: those that the filter kept, and after a refinement those whose rows it
+        used.
     partition_report_ : pandas.DataFrame
-        One row per partition, or per value of the column ``source`` in sorted order:
-        ``partition`` (index into ``X.partitions``, or the number of the value), ``source`` (file or
-        row range, where known, or ``sensor='A7'``), ``n_samples``, ``outcome``, ``n_iter``,
-        ``log_likelihood`` (mean per row), ``distance`` (L2, to the center), ``distance_ratio`` (in
-        radii), ``expected_distance`` (that sampling explains), ``z_score`` and ``p_value`` (of the
-        distance to the consensus of those near the center), ``kept``, ``reason``, ``n_omitted``
-        (rows left out), ``start``. With ``method="componentwise"`` also ``components_kept``, how
-        many components went into the mixture; ``reason`` says which did not.
+        One row per partition, or per value of the column ``source`` in sorted order. Numbers are NaN for a partition
+        without an estimate. Its columns:
+
+        - ``partition``: index into ``X.partitions``, or number of the source.
+        - ``source``: file path or row range, if known, or ``sensor='A7'``.
+        - ``n_samples``: rows fitted, or rows read if no fit was possible.
+        - ``outcome``: how the local fit ended, the value of an :class:`Outcome`.
+        - ``n_iter``: passes of the local fit.
+        - ``log_likelihood``: mean over the rows under the local estimate, in nats per row.
+        - ``distance``: L2 distance to the center.
+        - ``distance_ratio``: the same in radii.
+        - ``expected_distance``: the distance that sampling alone explains (root mean square).
+        - ``z_score``, ``p_value``: of the distance to the consensus of the estimates near the center, under the null
+          law.
+        - ``group``: number of its group; exists only if the partitions form groups.
+        - ``kept``: whether it is part of the mixture.
+        - ``components_kept``: how many of its components are; exists only with ``method="componentwise"``.
+        - ``reason``: why it, or which part of it, was excluded; otherwise empty.
+        - ``n_omitted``: rows omitted for NaN or infinite values.
+        - ``start``: where the local fit started.
+    aggregate_ : Aggregate
+        The mixture with the decision of the filter. ``aggregate_.unrefined`` is the mixture before the refinement.
     estimates_ : sequence of LocalEstimate or None
-        The local estimates, in the order of the partitions.
+        The local estimates, in the order of the partitions. None with ``keep_estimates=False``.
+    n_optimum_changes_ : int
+        How often a better optimum was adopted (``check_optimum``).
+    refinement_ : pandas.DataFrame
+        One row per pass of the refinement, and none without it. Its columns: ``pass``; ``objective`` and
+        ``mean_log_likelihood`` of the rows used, at the mixture that the pass was made with; ``gain`` of the objective,
+        NaN if the rows were others before; ``accepted``, False for an extrapolation that was taken back;
+        ``n_partitions`` and ``n_samples`` used; and the partitions ``excluded`` and ``joined`` in the pass.
+    n_passes_ : int
+        Number of passes of the refinement.
+
+    See Also
+    --------
+    select_components : Choose the number of components and the structure of the covariances.
+    dfmr : The same fit as one lazy graph.
+    aggregate : The aggregation alone, from local estimates.
 
     References
     ----------
-    Zhang, Tan & Chen, Byzantine-tolerant distributed learning of finite mixture models, JRSS-B
-    2026, arXiv 2407.13980.
+    .. [1] Zhang, Tan & Chen, "Byzantine-tolerant distributed learning of finite mixture models", JRSS-B, 2026,
+       arXiv 2407.13980.
 
     Examples
     --------
-    >>> import dask, dask.array as da, numpy as np
+    The first of twelve partitions is in another unit:
+
+    >>> import dask.array as da, numpy as np
     >>> rng = np.random.default_rng(0)
     >>> rows = np.concatenate([rng.normal(-4, 1, (4000, 2)), rng.normal(4, 1, (8000, 2))])
     >>> rows = rng.permutation(rows)
-    >>> rows[:1000] *= 1000                                  # the first partition is in another unit
-    >>> gm = GaussianMixture(2, random_state=0).fit(da.from_array(rows, chunks=(1000, 2)))
-    >>> gm.means_.round().tolist()                           # and does not matter
+    >>> rows[:1000] *= 1000
+    >>> gm = GaussianMixture(n_components=2, random_state=0).fit(da.from_array(rows, chunks=(1000, 2)))
+    >>> gm.means_.round().tolist()
     [[4.0, 4.0], [-4.0, -4.0]]
     >>> bool(gm.support_[0]), gm.explain().loc[0, "finding"]
     (False, 'all columns are 1000 times as large: another unit?')
@@ -248,7 +289,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         reg_covar: float = 0.0,
         max_iter: int = 1000,
         n_init: int = 1,
-        init_params: str = "pilot",
+        init_params: str | Mixture = "pilot",
         weights_init: ArrayLike | None = None,
         means_init: ArrayLike | None = None,
         precisions_init: ArrayLike | None = None,
@@ -276,14 +317,14 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
-        self.tol = tol
-        self.reg_covar = reg_covar
-        self.max_iter = max_iter
+        self.tol, self.reg_covar, self.max_iter = tol, reg_covar, max_iter
         self.n_init = n_init
         self.init_params = init_params
-        self.weights_init = weights_init
-        self.means_init = means_init
-        self.precisions_init = precisions_init
+        self.weights_init, self.means_init, self.precisions_init = (
+            weights_init,
+            means_init,
+            precisions_init,
+        )
         self.random_state = random_state
         self.warm_start = warm_start
         self.verbose = verbose
@@ -303,147 +344,93 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.partition_timeout = partition_timeout
         self.trusted_workers = trusted_workers
         self.keep_estimates = keep_estimates
-        self.split_every = split_every
-        self.n_partitions = n_partitions
+        self.split_every, self.n_partitions = split_every, n_partitions
 
     # -- fit --------------------------------------------------------------------------------------
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Fit on whatever scheduler is active; eager.
+        """Fit the mixture to X, on the scheduler that is active; eager.
 
         Parameters
         ----------
-        X : dask DataFrame, dask Array, list of Delayed, pandas DataFrame or array-like of shape
-        (n_samples, n_features)
-            Numeric columns only, besides the one that ``source`` names. A Delayed gives one
-            partition: a DataFrame or an array.
+        X : dask DataFrame, dask Array, list of Delayed, pandas DataFrame or array-like
+            Of shape (n_samples, n_features). All columns are numeric, except the one that ``source`` names. A Delayed
+            computes to one partition, a DataFrame or an array.
         y : ignored
+
+        Returns
+        -------
+        GaussianMixture
+            The fitted estimator itself.
 
         Raises
         ------
         TypeError, ValueError
-            If X or a parameter is wrong: before anything is read, except a column of ``source``.
+            If X or a parameter is wrong. Nothing was read then, except a column of ``source``.
         AggregationError
-            If no partition has a usable estimate; its ``report`` says why for each.
+            If no partition has a usable estimate. Its ``report`` gives the reason for each.
         PartitionError
             If a partition could not be fitted and ``on_failed="raise"``.
         RefinementError
             If no kept partition could be read again.
         ClusterError
-            If the scheduler is gone, or workers keep dying under the aggregation.
+            If the scheduler is gone, or workers die repeatedly during the aggregation.
 
         Warns
         -----
         PartitionWarning
-            If partitions could not be read or fitted (``on_failed="warn"``), or fewer than half are
-            usable.
+            If partitions could not be read or fitted (``on_failed="warn"``), or fewer than half of them are usable.
         HeterogeneityWarning
-            If partitions differ by several times what sampling explains, or fall into groups.
+            If partitions differ by several times what sampling explains, or form groups.
         FilterWarning
-            If there are too few partitions to filter, or one holds most of the kept rows.
+            If there are too few partitions to filter, or one has most of the kept rows.
         OptimumWarning
-            If the partitions share an optimum that is not the best one (``check_optimum``).
+            If the optimum that the partitions share is not the best one (``check_optimum``).
         ClusterWarning
-            If a cluster has nobody to compute what is waited for.
+            If no worker can compute what the fit waits for.
         ConvergenceWarning
             If a kept local fit, the reduction, or a refinement with ``refine="auto"`` did not converge.
         """
-        checks.one_of("on_failed", self.on_failed, ("warn", "raise", "ignore"))
-        checks.one_of("refit_excluded", self.refit_excluded, (True, False))
-        checks.one_of("keep_estimates", self.keep_estimates, ("auto", True, False))
-        parameters = self._parameters()
-        if self.warm_start and hasattr(self, "mixture_"):
+        is_continued = bool(self.warm_start) and hasattr(self, "mixture_")
+        if is_continued:
             self._check_warm_start()
-            parameters |= {
-                "init_params": self.mixture_,
-                "weights_init": None,
-                "means_init": None,
-                "precisions_init": None,
-            }
-        check_parameter(self.check_optimum)
-        refinement = self._refinement_options()
-        pipeline = build_pipeline(X, **parameters, n_starts=1, block_size=None)
-        with trusting(pipeline.trusted):
-            settled, followed = self._compute(pipeline, refinement)
-        self._learn(settled.result, followed)
-        self.n_optimum_changes_ = settled.n_optimum_changes
-        self._tell(followed.aggregate, settled.notes)
+        plan = plan_of(self, X)
+        if is_continued:
+            plan = self._continued(plan)
+        fit = run_fit(plan)
+        self._learn(fit)
+        self._report(fit)
         return self
 
-    def _compute(
-        self, pipeline: Pipeline, refinement: RefinementOptions
-    ) -> tuple[SettledFit, FollowUp]:
-        """The fit, and what it comes back to the data for."""
-        try:
-            result = run(pipeline, self.keep_estimates, self.verbose)
-        except AggregationError as error:
-            error.report = partition_report(error.report or [], None)
-            raise
-        settled = settle_optimum(
-            pipeline, result, self.check_optimum, self.keep_estimates, self.verbose
-        )
-        result = settled.result
-        if self.refit_excluded:
-            result = look_again(pipeline, result, self.verbose)
-        if result.estimates is not None:
-            settings = pipeline.settings
-            problem, options = settings.problem, pipeline.options
-            origin = Origin(result.estimates, options, settings.seed, problem, problem.family)
-            result = replace(result, aggregate=replace(result.aggregate, origin=origin))
-        followed = follow_up(pipeline, result, refinement, self.verbose)
-        return replace(settled, result=result), followed
-
-    def _refinement_options(self) -> RefinementOptions:
-        options = RefinementOptions(self.refine, self.false_exclusion_rate)
-        if options.most_passes and self.method == "coat":
-            raise ValueError(
-                f"refine must be 0 with method='coat', which takes one estimate as it is; got {self.refine!r}."
-            )
-        if options.most_passes and self.method == "componentwise":
-            raise ValueError(
-                "refine must be 0 with method='componentwise', which keeps consistent components of partitions whose "
-                f"other rows are inconsistent; got {self.refine!r}."
-            )
-        return options
-
-    def _parameters(self) -> dict[str, Any]:
-        """Those that decide what the graph computes."""
-        parameters = self.get_params(deep=False)
-        return {name: v for name, v in parameters.items() if name not in _OWN_PARAMETERS}
-
-    def _pipeline_from_mixture(self, X: Any) -> Pipeline:
-        """Over partitions that are fitted from the global mixture."""
-        own: dict[str, Any] = dict.fromkeys(("weights_init", "means_init", "precisions_init"))
-        pipeline = build_pipeline(X, **self._parameters() | own, n_starts=1, block_size=None)
-        partitions, settings = pipeline.partitions, pipeline.settings
-        if partitions.feature_names is not None:
-            self._check_names(partitions.feature_names)
-        elif partitions.n_features not in (None, self.n_features_in_):
-            raise ValueError(
-                f"X must have {self.n_features_in_} columns; got {partitions.n_features}."
-            )
-        mine = (settings.problem.family, settings.problem.n_components)
-        if mine != (self.mixture_.family, self.mixture_.n_components):
-            raise ValueError(
-                f"n_components and covariance_type must be those of the fit, {self.mixture_!r}; "
-                f"got {(self.n_components, self.covariance_type)}. Set them back, or fit again."
-            )
-        return replace(pipeline, settings=replace(settings, start=self.mixture_, given=None))
-
-    def update(self, X: Any) -> Self:
-        """Add new partitions: only they are read and fitted, from the mixture as it is, and all are aggregated again.
+    def fit_predict(self, X: Any, y: Any = None) -> Any:
+        """Fit the mixture to X and label the rows of X; the labels are as lazy as X.
 
         Parameters
         ----------
         X : as for :meth:`fit`
-            The new rows, with the columns of the fit. Their partitions are numbered on.
+        y : ignored
+
+        Returns
+        -------
+        As for :meth:`predict`.
+        """
+        return self.fit(X).predict(X)
+
+    def update(self, X: Any) -> Self:
+        """Add new partitions: they alone are read and fitted, and all estimates are aggregated again.
+
+        The new partitions are fitted from the present mixture. A refinement is not repeated, because the old rows are
+        not available, and new partitions that are too small for an estimate are not judged.
+
+        Parameters
+        ----------
+        X : as for :meth:`fit`
+            The new rows, with the columns of the fit. Their partitions are numbered after the old ones.
 
         Returns
         -------
         GaussianMixture
-            Itself. Components keep their order; the report covers old and new partitions. What is learned is that of
-            the aggregation: a refinement is not repeated, since the old rows are not at hand, and small partitions
-            are not judged.
+            The estimator itself. Components keep their order. The report covers old and new partitions.
 
         Raises
         ------
@@ -454,56 +441,59 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         """
         check_is_fitted(self, "mixture_")
         origin = origin_of(self.aggregate_)
-        pipeline = self._pipeline_from_mixture(X)
         n_old = len(origin.estimates)
-        n_sources = n_old + len(pipeline.partitions)
-        problem = replace(pipeline.settings.problem, n_sources=n_sources)
-        pipeline = replace(pipeline, settings=replace(pipeline.settings, problem=problem))
-        with trusting(pipeline.trusted):
-            found = numbered_from(fit_partitions(pipeline, verbose=self.verbose), n_old)
-        assert self.estimates_ is not None  # they are the origin's
-        estimates = [*self.estimates_, *found]
-        origin = replace(origin, estimates=estimates, cache={})
+        plan = self._plan_from_mixture(X, n_old)
+        found = fit_partitions(plan)
+        new = [replace(estimate, partition=n_old + k) for k, estimate in enumerate(found)]
+        assert self.estimates_ is not None  # they are those of the origin
+        estimates = [*self.estimates_, *new]
         with single_threaded_blas():
-            aggregate = again(self.aggregate_, origin)
-        rows = report_rows([e.to_arrays() for e in estimates])
-        followed = FollowUp(aggregate, aggregate.decision.kept)
-        self._learn(FitResult(aggregate, rows, estimates), followed)
-        self._tell(aggregate)
+            aggregate = again(self.aggregate_, replace(origin, estimates=estimates, cache={}))
+        fit = Fit.of(aggregate, report_rows([e.to_arrays() for e in estimates]), estimates)
+        fit = replace(fit, n_optimum_changes=self.n_optimum_changes_)
+        self._learn(fit)
+        self._report(fit)
         return self
 
     def explain(
         self, X: Any = None, which: Literal["excluded", "all"] = "excluded"
     ) -> pd.DataFrame:
-        """Why partitions were left out, in words and numbers.
+        """Explain why partitions were excluded, in words and numbers.
 
         Parameters
         ----------
         X : as for :meth:`fit`, optional
-            The data of the fit, in the same partitions. Without it only the local estimates speak. With it the
-            partitions in question are read again, refitted from the global mixture (some fits end in another optimum
-            of rows that are good), and some kept ones read to see what the mixture would be worth to them.
-        which : {"excluded", "all"}, default "left out"
-            Partitions that have an estimate and were left out, or all that have one.
+            The data of the fit, in the same partitions. Without X the explanation uses the local estimates alone. With
+            X the partitions in question are read again and refitted from the global mixture, because a fit of correct
+            rows may have ended in another optimum. Some kept partitions are read too, to see how likely their rows
+            would be under the mixture with the partition in question.
+        which : {"excluded", "all"}, default "excluded"
+            Excluded partitions that have an estimate, or all partitions that have one.
 
         Returns
         -------
         pandas.DataFrame
-            One row per partition: ``partition``, ``source``, ``n_samples``, ``p_value`` and
-            ``sampling_ratio`` (of the decision), ``kind`` ("unit", "offset", "sign",
-            "swapped columns", "column order", "weights", "component", "column", "optimum",
-            "other optimum", "unexplained", "nothing"), ``finding`` (the same in words),
-            ``worst_component``, ``worst_column`` and ``z`` (the number that is farthest off, in
-            standard errors), and ``w1_with``, the W1 distance between the global mixture and what
-            it would be with this partition. With X also ``log_likelihood`` of its rows under the
-            global mixture, ``kept_log_likelihood`` of some kept partitions' rows, and by how much
-            that would change with this partition, ``log_likelihood_with``; all
-            in nats per row.
+            One row per partition. Its columns:
+
+            - ``partition``, ``source``, ``n_samples``: as in ``partition_report_``.
+            - ``p_value``, ``sampling_ratio``: of the decision; the ratio is the distance to the consensus in units of
+              what sampling explains.
+            - ``kind``: the cause: "unit", "offset", "sign", "swapped columns", "column order", "weights",
+              "component", "column", "optimum", "other optimum", "unexplained" or "nothing".
+            - ``finding``: the cause in words, with numbers.
+            - ``worst_component``, ``worst_column``, ``z``: the parameter that deviates most, and by how many standard
+              errors.
+            - ``w1_with``: W1 distance between the global mixture and the mixture with this partition.
+            - ``log_likelihood``: of its rows under the global mixture; only with X.
+            - ``kept_log_likelihood``: of the rows of some kept partitions; only with X.
+            - ``log_likelihood_with``: the change of that with this partition; only with X.
+
+            Log-likelihoods are in nats per row.
 
         Raises
         ------
         ValueError
-            If the estimates were not kept, or X has other partitions or columns than the fit.
+            If the estimates were not kept, or X has other partitions or columns than the data of the fit.
         NotFittedError
             Before :meth:`fit`.
         """
@@ -512,13 +502,13 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             with single_threaded_blas():
                 return self.aggregate_.explain(which)
         origin_of(self.aggregate_)
-        pipeline = self._pipeline_from_mixture(X)
-        if len(pipeline.partitions) != self.n_partitions_:
+        plan = self._plan_from_mixture(X)
+        if len(plan.partitions) != self.n_partitions_:
             raise ValueError(
-                f"X must be what was fitted, in {self.n_partitions_} partitions; got {len(pipeline.partitions)}."
+                f"X must be the data of the fit, in {self.n_partitions_} partitions; "
+                f"got {len(plan.partitions)}."
             )
-        with trusting(pipeline.trusted):
-            return explain_with_rows(self.aggregate_, pipeline, which, self.verbose)
+        return explain_with_rows(self.aggregate_, plan, which)
 
     def _check_warm_start(self) -> None:
         last = (self.mixture_.n_components, self.mixture_.covariance_type)
@@ -528,35 +518,62 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 f"got {(self.n_components, self.covariance_type)}. Set warm_start=False to start afresh."
             )
 
-    def _learn(self, result: FitResult, followed: FollowUp) -> None:
-        decision, mixture = result.aggregate.decision, followed.aggregate.mixture
-        report = self._explained(followed.apply_to(partition_report(result.rows, decision)), result)
-        kept = report[decision.kept & followed.kept]
-        self.aggregate_ = Aggregate.of(followed.aggregate)
+    def _continued(self, plan: FitPlan) -> FitPlan:
+        """The plan of a fit that starts from the last mixture."""
+        n_features = plan.partitions.n_features
+        if n_features not in (None, self.mixture_.n_features):
+            raise ValueError(
+                f"warm_start=True starts from the last mixture, so X must have its {self.mixture_.n_features} columns; "
+                f"got {n_features}. Set warm_start=False to start afresh."
+            )
+        return _starting_at(self.mixture_, plan)
+
+    def _plan_from_mixture(self, X: Any, n_others: int = 0) -> FitPlan:
+        """The plan of fits of X that start from the global mixture, and of which ``n_others`` are combined besides."""
+        plan = plan_of(self, X)
+        names, n_features = plan.partitions.feature_names, plan.partitions.n_features
+        if names is not None:
+            self._check_names(names)
+        elif n_features not in (None, self.n_features_in_):
+            raise ValueError(f"X must have {self.n_features_in_} columns; got {n_features}.")
+        problem = plan.settings.problem
+        if (problem.family, problem.n_components) != (
+            self.mixture_.family,
+            self.mixture_.n_components,
+        ):
+            raise ValueError(
+                f"n_components and covariance_type must be those of the fit, {self.mixture_!r}; "
+                f"got {(self.n_components, self.covariance_type)}. Set them back, or fit again."
+            )
+        problem = replace(problem, n_sources=len(plan.partitions) + n_others)
+        return _starting_at(
+            self.mixture_, replace(plan, settings=replace(plan.settings, problem=problem))
+        )
+
+    def _learn(self, fit: Fit) -> None:
+        """Set the learned attributes."""
+        decision, mixture = fit.aggregate.decision, fit.aggregate.mixture
+        report = _explained_report(fit)
+        self.aggregate_ = Aggregate.of(fit.aggregate)
         self.mixture_: Mixture = mixture
-        self.weights_, self.means_, self.covariances_ = (
-            mixture.weights,
-            mixture.means,
-            mixture.covariances,
-        )
-        self.precisions_cholesky_, self.precisions_ = (
-            mixture.precisions_cholesky,
-            mixture.precisions,
-        )
+        self.weights_, self.means_ = mixture.weights, mixture.means
+        self.covariances_, self.precisions_ = mixture.covariances, mixture.precisions
+        self.precisions_cholesky_ = mixture.precisions_cholesky
         self.n_features_in_ = mixture.n_features
         if mixture.feature_names is not None:
             self.feature_names_in_ = np.asarray(mixture.feature_names, dtype=object)
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
         self.n_partitions_ = decision.n_estimates
-        self.support_ = followed.kept
-        self.refinement_: pd.DataFrame = followed.passes
-        self.n_passes_ = len(followed.passes)
+        self.support_ = fit.kept
         self.partition_report_: pd.DataFrame = report
-        self.estimates_: Sequence[LocalEstimate] | None = result.estimates
-        refinement = followed.refinement
+        self.estimates_: Sequence[LocalEstimate] | None = fit.estimates
+        self.n_optimum_changes_ = fit.n_optimum_changes
+        self.refinement_: pd.DataFrame = fit.passes
+        self.n_passes_ = len(fit.passes)
+        kept, refinement = report[decision.kept & fit.kept], fit.refinement
         self.converged_ = bool(
-            result.aggregate.converged
+            fit.aggregate.converged
             and (kept["outcome"] == Outcome.FITTED.value).all()
             and (refinement is None or refinement.converged)
         )
@@ -565,168 +582,142 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         if refinement is not None:
             self.lower_bound_ = refinement.mean_log_likelihood
 
-    @staticmethod
-    def _explained(report: pd.DataFrame, result: FitResult) -> pd.DataFrame:
-        """The report with what is unlike the others about partitions left out, where that takes little."""
-        # Estimates on disk are many.
-        if result.aggregate.decision.components is not None or not isinstance(
-            result.estimates, list
-        ):
-            return report
-        said = report["reason"].tolist()
-        with single_threaded_blas():
-            found = short_findings(result.aggregate, MOST_EXPLAINED)
-        for i, text in found.items():
-            said[i] = f"{said[i]}: {text}"
-        return report.assign(reason=said)
-
-    def _tell(self, aggregate: AggregationResult, notes: Sequence[Note] = ()) -> None:
-        """Log the verdict; warn or raise where the user asked for it."""
-        report = self.partition_report_
-        verdict = describe_verdict(report, aggregate.decision)
-        logger.info(verdict)
+    def _report(self, fit: Fit) -> None:
+        """Log and print the decision, issue the warnings, and raise an error about failed partitions if asked to."""
+        report, decision = self.partition_report_, fit.aggregate.decision
+        sentence = describe_decision(report, decision)
+        logger.info(sentence)
         if self.verbose:
-            print(verdict)
-        Aggregate.of(aggregate).warn(stacklevel=3)
-        for note in notes:
+            print(sentence)
+        for note in fit.aggregate.notes:
+            warnings.warn(note.message, note.category, stacklevel=3)
+        for note in fit.notes:
             logger.warning(note.message)
             warnings.warn(note.message, note.category, stacklevel=3)
-        unconverged = report[
-            aggregate.decision.kept & (report["outcome"] == Outcome.NOT_CONVERGED.value)
-        ]
-        if len(unconverged):
-            text = (
-                f"{len(unconverged)} of {aggregate.decision.kept.sum()} kept local fits "
-                f"did not converge in {self.max_iter} passes"
-            )
+        is_unconverged = decision.kept & (report["outcome"] == Outcome.NOT_CONVERGED.value)
+        if is_unconverged.any():
             warnings.warn(
-                f"{text}; raise max_iter or loosen tol.", ConvergenceWarning, stacklevel=3
+                f"{is_unconverged.sum()} of {decision.kept.sum()} kept local fits did not converge in "
+                f"{self.max_iter} passes; raise max_iter or loosen tol.",
+                ConvergenceWarning,
+                stacklevel=3,
             )
-        if len(failures(report)):
-            text = describe_failures(report)
-            logger.warning(text)
-            if self.on_failed == "raise":
-                raise PartitionError(
-                    f"{text}. on_failed='warn' fits the others; partition_report_ has all the reasons."
-                )
-            if self.on_failed == "warn":
-                warnings.warn(
-                    f"{text}. See partition_report_; on_failed='ignore' silences this.",
-                    PartitionWarning,
-                    stacklevel=3,
-                )
+        if not len(failures(report)):
+            return
+        text = describe_failures(report)
+        logger.warning(text)
+        if self.on_failed == "raise":
+            raise PartitionError(
+                f"{text}. on_failed='warn' fits the others; partition_report_ has all the reasons."
+            )
+        if self.on_failed == "warn":
+            remedy = "See partition_report_; on_failed='ignore' silences this."
+            warnings.warn(f"{text}. {remedy}", PartitionWarning, stacklevel=3)
 
-    def fit_predict(self, X: Any, y: Any = None) -> Any:
-        """Fit, then label the rows of X; the labels are as lazy as X."""
-        return self.fit(X).predict(X)
-
-    # -- use --------------------------------------------------------------------------------------
+    # -- predictions ------------------------------------------------------------------------------
 
     def predict(self, X: Any) -> Any:
-        """Most probable component of each row.
+        """Label each row of X with its most probable component.
 
         Parameters
         ----------
         X : dask DataFrame, dask Array, list of Delayed, pandas DataFrame or array-like
+            Of shape (n_samples, n_features), with the columns of the fit. The column of ``source`` may be there, and is
+            not used.
 
         Returns
         -------
-        Lazy for Dask collections: a Series with X's index and divisions, an Array, a list of
-        Delayed. An ndarray for data in memory.
+        dask Series, dask Array, list of Delayed or ndarray of int, shape (n_samples,)
+            Lazy if X is a Dask collection. A Series has X's index and divisions. An ndarray if X is in memory.
+
+        Raises
+        ------
+        ValueError
+            If X has other columns than the fit; for a row with NaN or infinite values when it is computed.
+        NotFittedError
+            Before :meth:`fit`.
         """
         return self._map(X, "predict")
 
     def predict_proba(self, X: Any) -> Any:
-        """Probability of each component given the row; like :meth:`predict`, with columns 0 to n_components - 1."""
+        """Probability of each component, given the row.
+
+        Parameters
+        ----------
+        X : as for :meth:`predict`
+
+        Returns
+        -------
+        As for :meth:`predict`, but of shape (n_samples, n_components) and float.
+            A dask DataFrame has the columns 0 to n_components - 1.
+        """
         return self._map(X, "predict_proba")
 
     def score_samples(self, X: Any) -> Any:
-        """Log-density of each row; like :meth:`predict`."""
+        """Log-density of each row, in nats.
+
+        Parameters
+        ----------
+        X : as for :meth:`predict`
+
+        Returns
+        -------
+        As for :meth:`predict`, of float.
+        """
         return self._map(X, "score_samples")
 
-    def _map(self, X: Any, method: str) -> Any:
-        check_is_fitted(self, "mixture_")
-        X = self._without_machines(X)
-        if isinstance(X, dd.DataFrame):
-            self._check_names(check_dtypes(X.dtypes))
-            meta = _apply_to_frame(X._meta_nonempty.iloc[:0], self.mixture_, method)
-            # One Delayed for all partitions: the model travels once, not with every task.
-            return X.map_partitions(_apply_to_frame, dask.delayed(self.mixture_), method, meta=meta)
-        if isinstance(X, da.Array):
-            return self._map_array(X, method)
-        if isinstance(X, Delayed):
-            return self._map([X], method)[0]
-        if isinstance(X, (list, tuple)) and len(X) and all(isinstance(part, Delayed) for part in X):
-            model = dask.delayed(self.mixture_)
-            return [dask.delayed(_apply)(part, model, method) for part in X]
-        rows = validate_data(self, X, reset=False, dtype="numeric", ensure_all_finite=False)
-        return _apply(rows, self.mixture_, method)
-
-    def _without_machines(self, X: Any) -> Any:
-        """X without the column that says where a row comes from, if X has it and it is no feature."""
-        is_column = self.source is not None
-        if not is_column or not isinstance(X, (dd.DataFrame, pd.DataFrame)):
-            return X
-        is_feature = str(self.source) in (self.mixture_.feature_names or ())
-        return X if is_feature or self.source not in X.columns else X.drop(columns=[self.source])
-
-    def _map_array(self, X: Any, method: str) -> Any:
-        if X.ndim != 2 or X.shape[1] != self.n_features_in_:
-            raise ValueError(
-                f"X must have the shape (n_samples, {self.n_features_in_}); got {X.shape}."
-            )
-        check_kind("X", X.dtype)
-        X = X.rechunk({1: -1}) if X.numblocks[1] > 1 else X
-        model, k = dask.delayed(self.mixture_), self.mixture_.n_components
-        if method == "predict_proba":
-            return X.map_blocks(
-                _apply, model, method, meta=np.empty((0, 0)), chunks=(X.chunks[0], (k,))
-            )
-        meta = np.empty(0, dtype=np.intp if method == "predict" else np.float64)
-        return X.map_blocks(_apply, model, method, meta=meta, drop_axis=1)
-
-    def _check_names(self, names: tuple[str, ...]) -> None:
-        expected = self.mixture_.feature_names
-        if expected is None:
-            if len(names) != self.n_features_in_:
-                raise ValueError(f"X must have {self.n_features_in_} columns; got {len(names)}.")
-            return
-        if names != expected:
-            missing, extra = (
-                [c for c in expected if c not in names],
-                [c for c in names if c not in expected],
-            )
-            detail = (
-                f"missing {missing}, unexpected {extra}"
-                if missing or extra
-                else "the order differs"
-            )
-            raise ValueError(
-                f"X must have the columns of fit, {list(expected)}; {detail}. Select them: X[{list(expected)}]."
-            )
-
     def score(self, X: Any, y: Any = None) -> float:
-        """Mean log-likelihood of the rows of X, in nats per row; eager."""
+        """Mean log-likelihood of the rows of X, in nats per row; eager.
+
+        Parameters
+        ----------
+        X : as for :meth:`predict`
+        y : ignored
+        """
         total, n_samples = self._total(X)
         return total / n_samples
 
     def bic(self, X: Any) -> float:
-        """Bayesian information criterion on X; the lower the better. Eager."""
+        """Bayesian information criterion on X, lower is better; eager.
+
+        Parameters
+        ----------
+        X : as for :meth:`predict`
+        """
         total, n_samples = self._total(X)
         return -2 * total + self.mixture_.n_parameters * float(np.log(n_samples))
 
     def aic(self, X: Any) -> float:
-        """Akaike information criterion on X; the lower the better. Eager."""
+        """Akaike information criterion on X, lower is better; eager.
+
+        Parameters
+        ----------
+        X : as for :meth:`predict`
+        """
         total, _ = self._total(X)
         return -2 * total + 2 * self.mixture_.n_parameters
 
+    def sample(self, n_samples: int = 1) -> tuple[Array, Any]:
+        """Draw rows from the mixture, with ``random_state``.
+
+        Parameters
+        ----------
+        n_samples : int, default 1
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+        y : ndarray of int, shape (n_samples,)
+            The component of each row.
+        """
+        check_is_fitted(self, "mixture_")
+        return self.mixture_.sample(n_samples, self.random_state)
+
     def _total(self, X: Any) -> tuple[float, int]:
-        """Total log-density and number of rows, in one pass."""
+        """Total log-likelihood of the rows of X, and their number, in one pass."""
         scores = self.score_samples(X)
-        if isinstance(scores, dd.Series):
-            parts = scores.to_delayed()
-        elif isinstance(scores, da.Array):
-            parts = scores.to_delayed().ravel().tolist()
+        if dask.is_dask_collection(scores):
+            parts = delayed_parts(scores)
         else:
             parts = scores if isinstance(scores, list) else [scores]
         sums = dask.compute(*(dask.delayed(_sum_and_size)(part) for part in parts))
@@ -735,19 +726,91 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             raise ValueError("X must have at least one row; got none.")
         return float(total), int(n_samples)
 
-    def sample(self, n_samples: int = 1) -> tuple[Array, Any]:
-        """Draw rows from the mixture: (X, y), y the component of each row."""
+    def _map(self, X: Any, method: str) -> Any:
+        """A method of the mixture on every partition of X."""
         check_is_fitted(self, "mixture_")
-        return self.mixture_.sample(n_samples, self.random_state)
+        X = self._without_source(X)
+        if is_frame(X):
+            self._check_names(check_dtypes(X.dtypes))
+            meta = _apply_to_frame(X._meta_nonempty.iloc[:0], self.mixture_, method)
+            # One Delayed for all partitions: the model travels once, not with every task.
+            return X.map_partitions(_apply_to_frame, dask.delayed(self.mixture_), method, meta=meta)
+        if is_array(X):
+            return self._map_array(X, method)
+        if isinstance(X, Delayed):
+            return self._map([X], method)[0]
+        if is_list_of_delayed(X):
+            model = dask.delayed(self.mixture_)
+            return [dask.delayed(_apply)(part, model, method) for part in X]
+        rows = validate_data(self, X, reset=False, dtype="numeric", ensure_all_finite=False)
+        return _apply(rows, self.mixture_, method)
+
+    def _map_array(self, X: Any, method: str) -> Any:
+        if X.ndim != 2 or X.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"X must have the shape (n_samples, {self.n_features_in_}); got {X.shape}."
+            )
+        check_kind("X", X.dtype)
+        X = X.rechunk({1: -1}) if X.numblocks[1] > 1 else X
+        # One Delayed for all blocks, as for frames. Expression arrays of Dask cannot take it.
+        model = self.mixture_ if is_expression(X) else dask.delayed(self.mixture_)
+        k = self.mixture_.n_components
+        if method == "predict_proba":
+            return X.map_blocks(
+                _apply, model, method, meta=np.empty((0, 0)), chunks=(X.chunks[0], (k,))
+            )
+        meta = np.empty(0, dtype=np.intp if method == "predict" else np.float64)
+        return X.map_blocks(_apply, model, method, meta=meta, drop_axis=1)
+
+    def _without_source(self, X: Any) -> Any:
+        """X without the column of ``source``, unless that is a feature."""
+        if self.source is None or not (isinstance(X, pd.DataFrame) or is_frame(X)):
+            return X
+        is_feature = str(self.source) in (self.mixture_.feature_names or ())
+        return X if is_feature or self.source not in X.columns else X.drop(columns=[self.source])
+
+    def _check_names(self, names: tuple[str, ...]) -> None:
+        expected = self.mixture_.feature_names
+        if expected is None:
+            if len(names) != self.n_features_in_:
+                raise ValueError(f"X must have {self.n_features_in_} columns; got {len(names)}.")
+            return
+        if names == expected:
+            return
+        missing = [name for name in expected if name not in names]
+        unexpected = [name for name in names if name not in expected]
+        difference = f"missing {missing}, unexpected {unexpected}"
+        if not missing and not unexpected:
+            difference = "the order differs"
+        raise ValueError(
+            f"X must have the columns of fit, {list(expected)}; {difference}. Select them: X[{list(expected)}]."
+        )
 
 
-def as_fitted(
-    parameters: Mapping[str, Any], result: FitResult, followed: FollowUp
-) -> GaussianMixture:
-    """An estimator with these parameters that learned from a fit that somebody else made."""
+def _starting_at(mixture: Mixture, plan: FitPlan) -> FitPlan:
+    """The plan with this mixture as the start of every local fit."""
+    return replace(plan, settings=replace(plan.settings, start=mixture, given=None))
+
+
+def _explained_report(fit: Fit) -> pd.DataFrame:
+    """The report of a fit; a few excluded partitions have a finding in their reasons, if that takes little time."""
+    report = fit.report
+    # Estimates in files are many.
+    if fit.aggregate.decision.components is not None or not isinstance(fit.estimates, list):
+        return report
+    with single_threaded_blas():
+        findings = short_findings(fit.unrefined, MOST_EXPLAINED)
+    reasons = [
+        f"{reason}: {findings[i]}" if i in findings else reason
+        for i, reason in enumerate(report["reason"])
+    ]
+    return report.assign(reason=reasons)
+
+
+def as_fitted(parameters: Mapping[str, Any], fit: Fit) -> GaussianMixture:
+    """An estimator with these parameters and what it would have learned from this fit."""
     estimator = GaussianMixture(**parameters)
-    estimator._learn(result, followed)
-    estimator.n_optimum_changes_ = 0
+    estimator._learn(fit)
     return estimator
 
 
@@ -755,13 +818,13 @@ def as_fitted(
 
 
 def _apply(data: Any, mixture: Any, method: str) -> Any:
-    """One method of the mixture on one partition in memory."""
+    """A method of the mixture on the rows of one partition."""
     rows, _ = rows_of(data, mixture.feature_names if isinstance(data, pd.DataFrame) else None)
     return getattr(mixture, method)(rows)
 
 
 def _apply_to_frame(frame: pd.DataFrame, mixture: Mixture, method: str) -> pd.Series | pd.DataFrame:
-    """The same with the index kept."""
+    """The same as a frame or series with the index of the partition."""
     values = _apply(frame, mixture, method)
     if values.ndim == 2:
         return pd.DataFrame(values, index=frame.index)
@@ -769,4 +832,5 @@ def _apply_to_frame(frame: pd.DataFrame, mixture: Mixture, method: str) -> pd.Se
 
 
 def _sum_and_size(scores: Any) -> Array:
+    """Sum and number of the log-densities of one partition."""
     return np.array([np.sum(np.asarray(scores)), len(scores)])

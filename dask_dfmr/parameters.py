@@ -1,14 +1,18 @@
-"""A user's words -> a pipeline: the one place where the parameters of a fit are checked."""
+"""Every parameter of :class:`~dask_dfmr.GaussianMixture` once, and the plan of a fit that follows from them.
+
+:data:`PARAMETERS` is the table: name, default, check and meaning. :func:`parameters_of` reads the parameters of an
+estimator and checks them, first each by itself and then together. :func:`plan_of` turns them and the data into a
+:class:`~dask_dfmr.on_dask.fit.FitPlan`. All of this happens before anything is read, except a column of ``source``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from dataclasses import replace
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from dask.utils import parse_timedelta
-from numpy.typing import ArrayLike
 
 from dask_dfmr import checks
 from dask_dfmr.aggregation.options import FALSE_EXCLUSION_RATE, AggregationOptions
@@ -19,272 +23,122 @@ from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian, Mixture
 from dask_dfmr.mixtures.mixture import as_floats
 from dask_dfmr.on_dask.by_column import sources_of
-from dask_dfmr.on_dask.fit import Pipeline, active_client
+from dask_dfmr.on_dask.fit_plan import FitPlan
 from dask_dfmr.on_dask.scheduling.builder import SPLIT_EVERY
+from dask_dfmr.on_dask.scheduling.scheduler import LocalScheduler, active_scheduler
 from dask_dfmr.on_dask.scheduling.trusted_workers import TrustedWorkers
 from dask_dfmr.on_dask.tasks import FitSettings
-from dask_dfmr.results import Aggregate
-from dask_dfmr.seeds import SeedLike, seed_sequence
+from dask_dfmr.refinement.em_passes import RefinementOptions
+from dask_dfmr.seeds import seed_sequence
 
 START_NAMES = ("pilot", *NAMED_STARTS)
+"""Names that ``init_params`` accepts."""
+
+WITHOUT_REFINEMENT = {
+    "coat": "which takes one estimate as it is",
+    "componentwise": "which keeps components of partitions whose other rows are inconsistent",
+}
+"""Methods that cannot be refined, and why."""
+
+Check = Callable[[str, Any], object]
+"""Takes the name of a parameter and its value; raises a ValueError or TypeError if the value is wrong."""
 
 
-def dfmr(
-    X: Any,
-    n_components: int = 1,
-    *,
-    covariance_type: str = "full",
-    tol: float | Literal["auto"] = "auto",
-    reg_covar: float = 0.0,
-    max_iter: int = 1000,
-    n_init: int = 1,
-    init_params: str | Mixture = "pilot",
-    weights_init: ArrayLike | None = None,
-    means_init: ArrayLike | None = None,
-    precisions_init: ArrayLike | None = None,
-    random_state: SeedLike = None,
-    source: Hashable = None,
-    method: str = "dfmr",
-    rho: float | Literal["auto"] = "auto",
-    false_exclusion_rate: float = FALSE_EXCLUSION_RATE,
-    machine_weights: str = "rows",
-    n_references: int | Literal["auto"] | None = "auto",
-    n_starts: int = 1,
-    refine: int = 0,
-    penalty: float | Literal["auto"] = "auto",
-    min_partition_rows: int | Literal["auto"] = "auto",
-    nan_policy: str = "raise",
-    partition_timeout: float | str | None = None,
-    n_partitions: int = 1,
-    split_every: int | None = None,
-    block_size: int | None = None,
-    trusted_workers: None = None,
-) -> Any:
-    """Distance filtered mixture reduction of a collection, as one lazy graph.
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of :class:`~dask_dfmr.GaussianMixture`.
 
-    Nothing is read or computed here, but a column of ``source``; compute the result on any
-    scheduler. An error in a partition's own reader or fit becomes the outcome of that partition. One
-    that arises upstream of it (behind a shuffle, say), or a worker that dies for good, fails the
-    graph: :meth:`GaussianMixture.fit` survives those on a cluster, because it submits fits and
-    aggregation separately.
-
-    Parameters
+    Attributes
     ----------
-    X : dask DataFrame, dask Array, list of Delayed, pandas DataFrame or array-like
-    n_components, covariance_type, tol, ..., partition_timeout, n_partitions, split_every
-        As for :class:`GaussianMixture`. ``init_params`` may also be a :class:`Mixture` to start
-        from.
-    source : column name or None, default None
-        As for :class:`GaussianMixture`. The values of a column are read here and now, on the active
-        scheduler; the rows are grouped when the graph is computed, in memory (:meth:`GaussianMixture.fit`
-        uses temporary files where it can).
-    n_starts : int, default 1
-        As for :func:`aggregate`.
-    refine : int, default 0
-        Must be 0: passes over the data after the aggregation are :meth:`GaussianMixture.fit`'s, because what
-        each of them does depends on what the last one found.
-    block_size : int, optional
-        Machines per task of the aggregation; 50 by default, and more where there are over 3,200.
-    trusted_workers : None
-        Must be None: who computes a lazy graph is not known here, so its tasks cannot be sent to workers of
-        his cluster.
-
-    Returns
-    -------
-    dask.delayed.Delayed
-        Computes to an :class:`Aggregate`; warnings travel in its ``notes``.
+    name : str
+    default : object
+    check : callable
+        Called with the name and a value. It raises a ValueError or a TypeError if the value is wrong.
+    meaning : str
+        One line. The docstring of the class begins its description of the parameter with it.
     """
-    arguments = {name: value for name, value in locals().items() if name not in ("X", "refine")}
-    if refine != 0:
-        raise ValueError(
-            f"refine must be 0 for a lazy graph; got {refine!r}. Use GaussianMixture(refine={refine!r}).fit(X)."
-        )
-    if trusted_workers is not None:
-        raise ValueError(
-            f"trusted_workers must be None for a lazy graph; got {trusted_workers!r}. Use "
-            "GaussianMixture(trusted_workers=...).fit(X), or send the whole graph to trusted workers: "
-            "client.compute(dfmr(...), workers=[...])."
-        )
-    return build_pipeline(X, **arguments, lazy=True).as_delayed(Aggregate.of)
+
+    name: str
+    default: Any
+    check: Check
+    meaning: str
 
 
-def build_pipeline(
-    X: Any,
-    n_components: int,
-    *,
-    covariance_type: str,
-    tol: float | str,
-    reg_covar: float,
-    max_iter: int,
-    n_init: int,
-    init_params: str | Mixture,
-    weights_init: ArrayLike | None,
-    means_init: ArrayLike | None,
-    precisions_init: ArrayLike | None,
-    random_state: SeedLike,
-    source: Hashable,
-    method: str,
-    rho: float | str,
-    false_exclusion_rate: float,
-    machine_weights: str,
-    n_references: int | str | None,
-    n_starts: int,
-    penalty: float | str,
-    min_partition_rows: int | str,
-    nan_policy: str,
-    partition_timeout: float | str | None,
-    n_partitions: int,
-    split_every: int | None,
-    block_size: int | None,
-    trusted_workers: Any = None,
-    lazy: bool = False,
-) -> Pipeline:
-    """Check everything, read nothing but a column of ``source``; ``lazy`` if somebody else may compute it."""
-    checks.one_of("covariance_type", covariance_type, COVARIANCE_TYPES)
-    if not isinstance(init_params, Mixture):
-        checks.one_of("init_params", init_params, START_NAMES)
-    if min_partition_rows != "auto":
-        checks.integer("min_partition_rows", min_partition_rows, 1, alternative="'auto' or ")
-    checks.integer("n_partitions", n_partitions, 1)
-    if split_every is not None:
-        checks.integer("split_every", split_every, 2, alternative="None or ")
-    if block_size is not None:
-        checks.integer("block_size", block_size, 1, alternative="None or ")
-    trusted = None if trusted_workers is None else TrustedWorkers.of(trusted_workers)
-    if trusted is not None:
-        trusted = trusted.found_on(active_client())
-    options = AggregationOptions(
-        method,
-        rho,
-        machine_weights,
-        n_starts,
-        n_references=n_references,
-        false_exclusion_rate=false_exclusion_rate,
-    )
-    problem = LocalProblem(
-        family=Gaussian(covariance_type),
-        n_components=n_components,
-        tol=tol,
-        max_iter=max_iter,
-        penalty=penalty,
-        reg_covar=reg_covar,
-        min_rows=min_partition_rows,
-        nan_policy=nan_policy,
-        n_init=n_init,
-    )
-    timeout = _seconds(partition_timeout)
-    partitions = sources_of(X, source, n_partitions, timeout, lazy)
-    options.references_among(len(partitions))  # raises where there are too many for the method
-    problem = replace(problem, n_sources=len(partitions))
-    given = {"weights": weights_init, "means": means_init, "precisions": precisions_init}
-    start, partial = _resolve_start(
-        init_params, given, covariance_type, problem, partitions.n_features
-    )
-    settings = FitSettings(
-        problem,
-        start,
-        seed_sequence(random_state),
-        partial,
-        partitions.feature_names,
-        timeout,
-    )
-    return Pipeline(
-        partitions,
-        settings,
-        options,
-        SPLIT_EVERY if split_every is None else int(split_every),
-        block_size_for(len(partitions)) if block_size is None else int(block_size),
-        trusted,
-    )
+# -- checks of one parameter -----------------------------------------------------------------------
 
 
-# -- starts that the user gave -------------------------------------------------------------------
+def _one_of(*allowed: Any) -> Check:
+    return lambda name, value: checks.one_of(name, value, allowed)
 
 
-def _resolve_start(
-    init_params: str | Mixture,
-    given: dict[str, Any],
-    covariance_type: str,
-    problem: LocalProblem,
-    n_features: int | None,
-) -> tuple[str | Mixture, GivenStart | None]:
-    """The start of every local fit: a mixture where everything is given, else a name and what overrides it."""
-    n_components = problem.n_components
-    weights, means, precisions = given["weights"], given["means"], given["precisions"]
-    if isinstance(init_params, Mixture):
-        found = (init_params.family, init_params.n_components, init_params.n_features)
-        expected = (
-            problem.family,
-            n_components,
-            n_features if n_features is not None else init_params.n_features,
-        )
-        if found != expected:
-            raise ValueError(
-                f"init_params must be a name or a mixture with (family, n_components, n_features) = {expected}; "
-                f"got {found}."
-            )
-        return init_params, None
-    if weights is None and means is None and precisions is None:
-        return init_params, None
-    checked_weights = None if weights is None else _array("weights_init", weights, (n_components,))
-    if checked_weights is not None and (
-        (checked_weights < 0).any() or abs(checked_weights.sum() - 1) > 1e-6
-    ):
-        raise ValueError(
-            f"weights_init must be non-negative and sum to 1; got {checked_weights.tolist()}."
-        )
-    if checked_weights is not None:
-        checked_weights /= checked_weights.sum()
-    checked_means = (
-        None if means is None else _array("means_init", means, (n_components, n_features))
-    )
-    covariances = (
-        None
-        if precisions is None
-        else _invert(precisions, covariance_type, n_components, n_features)
-    )
-    if checked_weights is not None and checked_means is not None and covariances is not None:
-        return problem.family.mixture(checked_weights, (checked_means, covariances)), None
-    # The pilot's candidates come in an order of their own: what is given for component k would go
-    # to another one.
-    name = "k-means++" if init_params == "pilot" else init_params
-    return name, GivenStart(
-        checked_weights, checked_means, None if covariances is None else (covariances,)
-    )
+def _integer(least: int, *others: str | None) -> Check:
+    """An integer of at least ``least``, or one of the other values."""
+    named = [repr(other) for other in others]
+    alternative = f"{', '.join(named)} or " if named else ""
+
+    def check(name: str, value: Any) -> None:
+        is_text = isinstance(value, str)
+        if not any(value == other if is_text else value is other for other in others):
+            checks.integer(name, value, least, alternative=alternative)
+
+    return check
 
 
-def _invert(precisions: Any, covariance_type: str, k: int, d: int | None) -> Array:
-    """Covariances of the given precisions, with the component axis first."""
-    shape = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}[covariance_type]
-    array = _array("precisions_init", precisions, shape)
-    if covariance_type in ("diag", "spherical"):
-        if (array <= 0).any():
-            raise ValueError(f"precisions_init must be positive; got {array.min():.6g}.")
-        return 1.0 / array
-    try:
-        if not np.allclose(array, np.swapaxes(array, -1, -2)):
-            raise np.linalg.LinAlgError
-        np.linalg.cholesky(array)
-    except np.linalg.LinAlgError:
-        raise ValueError(
-            "precisions_init must be symmetric positive definite matrices; one is not."
-        ) from None
-    covariances = np.linalg.inv(array)
-    covariances = 0.5 * (covariances + np.swapaxes(covariances, -1, -2)).astype(np.float64)
-    return np.repeat(covariances[None], k, axis=0) if covariance_type == "tied" else covariances
+def _number(name: str, value: Any) -> None:
+    checks.number(name, value)
 
 
-def _array(name: str, values: Any, shape: tuple[int | None, ...]) -> Array:
-    array = as_floats(name, values)
-    if array.ndim != len(shape) or any(
-        s is not None and s != a for s, a in zip(shape, array.shape, strict=True)
-    ):
-        wanted = tuple("n_features" if s is None else s for s in shape)
-        raise ValueError(f"{name} must have the shape {wanted}; got {array.shape}.")
-    return array
+def _number_or_auto(name: str, value: Any) -> None:
+    checks.number(name, value, or_auto=True)
 
 
-def _seconds(timeout: Any) -> float | None:
+def _in_options(name: str, value: Any) -> None:
+    """By the rule of :class:`AggregationOptions`, which is also that of :func:`aggregate`."""
+    AggregationOptions(**{name: value})
+
+
+def _passes(name: str, value: Any) -> None:
+    """By the rule of :class:`RefinementOptions`."""
+    RefinementOptions(passes=value)
+
+
+def _start(name: str, value: Any) -> None:
+    if not isinstance(value, Mixture):
+        checks.one_of(name, value, START_NAMES)
+
+
+def _seed(name: str, value: Any) -> None:
+    # A generator is fine and is not asked: that would change the numbers that it gives the fit.
+    if not isinstance(value, (np.random.Generator, np.random.RandomState)):
+        seed_sequence(value)
+
+
+def _verbosity(name: str, value: Any) -> None:
+    if not isinstance(value, (bool, np.bool_)):
+        checks.integer(name, value, 0)
+
+
+def _timeout(name: str, value: Any) -> None:
+    seconds_of(value)
+
+
+def _workers(name: str, value: Any) -> None:
+    if value is not None:
+        TrustedWorkers.of(value)
+
+
+def _with_data(name: str, value: Any) -> None:
+    """Nothing can be checked without X: :func:`plan_of` does it."""
+
+
+def seconds_of(timeout: Any) -> float | None:
+    """The value of ``partition_timeout`` in seconds.
+
+    Raises
+    ------
+    ValueError
+        If it is neither None nor a positive time.
+    """
     if timeout is None:
         return None
     try:
@@ -296,3 +150,325 @@ def _seconds(timeout: Any) -> float | None:
     if not seconds > 0:
         raise ValueError(f"partition_timeout must be positive; got {timeout!r}.")
     return seconds
+
+
+# -- the table -------------------------------------------------------------------------------------
+
+_TABLE = (
+    Parameter("n_components", 1, _integer(1), "Number of components of the mixture."),
+    Parameter(
+        "covariance_type",
+        "full",
+        _one_of(*COVARIANCE_TYPES),
+        "Structure of the covariance matrices.",
+    ),
+    Parameter("tol", "auto", _number_or_auto, "When a local fit stops."),
+    Parameter("reg_covar", 0.0, _number, "Added to the diagonal of every covariance matrix."),
+    Parameter(
+        "max_iter", 1000, _integer(1), "Largest number of passes of a local fit over its partition."
+    ),
+    Parameter(
+        "n_init", 1, _integer(1), "Number of starts of a local fit that makes its own starts."
+    ),
+    Parameter("init_params", "pilot", _start, "Where the local fits start."),
+    Parameter("weights_init", None, _with_data, "Weights to start from."),
+    Parameter("means_init", None, _with_data, "Means to start from."),
+    Parameter("precisions_init", None, _with_data, "Precision matrices to start from."),
+    Parameter("random_state", None, _seed, "Seed of everything that is drawn at random."),
+    Parameter(
+        "warm_start",
+        False,
+        _one_of(True, False),
+        "Whether to start from the mixture of the last fit.",
+    ),
+    Parameter("verbose", 0, _verbosity, "Whether to show progress and the result of the filter."),
+    Parameter("source", None, _with_data, "What is kept or excluded as a whole."),
+    Parameter("method", "dfmr", _in_options, "How the local estimates are aggregated."),
+    Parameter("rho", "auto", _in_options, "How far from the majority an estimate may be."),
+    Parameter(
+        "false_exclusion_rate",
+        FALSE_EXCLUSION_RATE,
+        _in_options,
+        "Share of consistent partitions that are excluded by mistake.",
+    ),
+    Parameter(
+        "machine_weights", "rows", _in_options, "Weights of the kept partitions in the reduction."
+    ),
+    Parameter(
+        "n_references",
+        "auto",
+        _in_options,
+        "Number of estimates that all others are compared with.",
+    ),
+    Parameter(
+        "refit_excluded",
+        True,
+        _one_of(True, False),
+        "Whether to fit some excluded partitions again, from the global mixture.",
+    ),
+    Parameter(
+        "check_optimum",
+        "auto",
+        _integer(0, None, "auto"),
+        "Whether to look for a better optimum, and how often to adopt one.",
+    ),
+    Parameter(
+        "refine", 0, _passes, "Number of EM passes over the kept rows after the aggregation."
+    ),
+    Parameter(
+        "penalty",
+        "auto",
+        _number_or_auto,
+        "Weight of the penalty on the covariances in the local fits.",
+    ),
+    Parameter(
+        "min_partition_rows",
+        "auto",
+        _integer(1, "auto"),
+        "Number of rows below which a partition is not fitted.",
+    ),
+    Parameter(
+        "nan_policy",
+        "raise",
+        _one_of("raise", "omit"),
+        "What happens to rows with NaN or infinite values.",
+    ),
+    Parameter(
+        "on_failed",
+        "warn",
+        _one_of("warn", "raise", "ignore"),
+        "What happens if partitions could not be read or fitted.",
+    ),
+    Parameter(
+        "partition_timeout",
+        None,
+        _timeout,
+        "Time after which reading and fitting a partition is given up.",
+    ),
+    Parameter("trusted_workers", None, _workers, "Workers of the cluster that may aggregate."),
+    Parameter(
+        "keep_estimates",
+        "auto",
+        _one_of("auto", True, False),
+        "Whether to keep the local estimates.",
+    ),
+    Parameter(
+        "split_every",
+        None,
+        _integer(2, None),
+        "Number of blocks that are combined at a time in the reduction.",
+    ),
+    Parameter(
+        "n_partitions", 1, _integer(1), "Number of partitions that data in memory are divided into."
+    ),
+)
+
+PARAMETERS: Mapping[str, Parameter] = {parameter.name: parameter for parameter in _TABLE}
+"""The parameters of :class:`~dask_dfmr.GaussianMixture` by name, in the order of its signature."""
+
+
+# -- the parameters of an estimator ----------------------------------------------------------------
+
+
+def parameters_of(estimator: Any, call: str = "") -> dict[str, Any]:
+    """The parameters of an estimator, checked as far as that is possible without data.
+
+    Parameters
+    ----------
+    estimator : GaussianMixture
+        Or any object whose ``get_params`` returns the parameters of one.
+    call : str
+        How the function that asks is called, for the message: ``"dfmr(GaussianMixture(), X)"``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no such estimator, or one of its parameters is wrong.
+    """
+    remedy = f" The estimator comes first: {call}." if call else ""
+    if isinstance(estimator, type) or not hasattr(estimator, "get_params"):
+        what = repr(estimator) if isinstance(estimator, type) else f"a {type(estimator).__name__}"
+        raise TypeError(f"estimator must be a dask_dfmr.GaussianMixture; got {what}.{remedy}")
+    given = estimator.get_params(deep=False)
+    missing = [name for name in PARAMETERS if name not in given]
+    if missing:
+        raise TypeError(
+            "estimator must be a dask_dfmr.GaussianMixture, or have all of its parameters; got a "
+            f"{type(estimator).__module__}.{type(estimator).__name__} without {', '.join(missing)}."
+        )
+    values = {name: given[name] for name in PARAMETERS}
+    for name, value in values.items():
+        PARAMETERS[name].check(name, value)
+    _check_together(values)
+    return values
+
+
+def _check_together(values: Mapping[str, Any]) -> None:
+    """The rules about more than one parameter that need no data."""
+    options_of(values)
+    method, refine = values["method"], values["refine"]
+    if method in WITHOUT_REFINEMENT and RefinementOptions(refine).most_passes:
+        raise ValueError(
+            f"refine must be 0 with method={str(method)!r}, {WITHOUT_REFINEMENT[method]}; got {refine!r}. "
+            "Leave refine out, or use another method."
+        )
+
+
+# -- the plan of a fit -----------------------------------------------------------------------------
+
+
+def plan_of(estimator: Any, X: Any, *, lazy: bool = False) -> FitPlan:
+    """The plan of a fit of X with the parameters of an estimator; everything is checked, and nothing is computed.
+
+    Only a column of ``source`` is read, because a graph must list its sources.
+
+    Parameters
+    ----------
+    estimator : GaussianMixture
+        Or any object whose ``get_params`` returns the parameters of one. It is not changed.
+    X : as for :meth:`GaussianMixture.fit`
+    lazy : bool, default False
+        Whether the plan is that of a graph which may be computed on another scheduler than the active one.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If X or a parameter is wrong.
+    """
+    values = parameters_of(estimator)
+    workers, split_every = values["trusted_workers"], values["split_every"]
+    trusted = None if workers is None else TrustedWorkers.of(workers)
+    scheduler = None if lazy else active_scheduler(trusted, int(values["verbose"]))
+    options, timeout = options_of(values), seconds_of(values["partition_timeout"])
+    partitions = sources_of(X, values["source"], values["n_partitions"], timeout, scheduler)
+    options.references_among(len(partitions))  # raises if there are too many for the method
+    problem = problem_of(values, len(partitions))
+    start, given = start_of(values, problem, partitions.n_features)
+    seed = seed_sequence(values["random_state"])
+    return FitPlan(
+        partitions=partitions,
+        settings=FitSettings(problem, start, seed, given, partitions.feature_names, timeout),
+        options=options,
+        scheduler=LocalScheduler() if scheduler is None else scheduler,
+        split_every=SPLIT_EVERY if split_every is None else int(split_every),
+        block_size=block_size_for(len(partitions)),
+        keep_estimates=values["keep_estimates"],
+        check_optimum=values["check_optimum"],
+        refit_excluded=values["refit_excluded"],
+        refinement=RefinementOptions(values["refine"], values["false_exclusion_rate"]),
+    )
+
+
+def options_of(values: Mapping[str, Any]) -> AggregationOptions:
+    """The options of the aggregation."""
+    return AggregationOptions(
+        method=values["method"],
+        rho=values["rho"],
+        machine_weights=values["machine_weights"],
+        n_references=values["n_references"],
+        false_exclusion_rate=values["false_exclusion_rate"],
+    )
+
+
+def problem_of(values: Mapping[str, Any], n_sources: int) -> LocalProblem:
+    """What each of so many sources fits to its rows."""
+    return LocalProblem(
+        family=Gaussian(values["covariance_type"]),
+        n_components=values["n_components"],
+        tol=values["tol"],
+        max_iter=values["max_iter"],
+        penalty=values["penalty"],
+        reg_covar=values["reg_covar"],
+        min_rows=values["min_partition_rows"],
+        nan_policy=values["nan_policy"],
+        n_sources=n_sources,
+        n_init=values["n_init"],
+    )
+
+
+# -- starts that the user gave ---------------------------------------------------------------------
+
+
+def start_of(
+    values: Mapping[str, Any], problem: LocalProblem, n_features: int | None
+) -> tuple[str | Mixture, GivenStart | None]:
+    """The start of every local fit: a mixture if all of it is given, else a name and the given parts.
+
+    ``n_features`` is None where the columns are not known before the data are read.
+    """
+    start = values["init_params"]
+    if isinstance(start, Mixture):
+        _check_mixture(start, problem, n_features)
+        return start, None
+    n_components = problem.n_components
+    weights = _given_weights(values["weights_init"], n_components)
+    means = _given("means_init", values["means_init"], (n_components, n_features))
+    covariances = _given_covariances(values, n_features)
+    if weights is not None and means is not None and covariances is not None:
+        return problem.family.mixture(weights, (means, covariances)), None
+    if weights is None and means is None and covariances is None:
+        return start, None
+    # The candidates of the pilots have an order of their own: the values for component k would go to another one.
+    name = "k-means++" if start == "pilot" else start
+    return name, GivenStart(weights, means, None if covariances is None else (covariances,))
+
+
+def _check_mixture(start: Mixture, problem: LocalProblem, n_features: int | None) -> None:
+    expected = (
+        problem.family,
+        problem.n_components,
+        start.n_features if n_features is None else n_features,
+    )
+    found = (start.family, start.n_components, start.n_features)
+    if found != expected:
+        raise ValueError(
+            f"init_params must be a name or a mixture with (family, n_components, n_features) = {expected}; "
+            f"got {found}."
+        )
+
+
+def _given_weights(values: Any, n_components: int) -> Array | None:
+    weights = _given("weights_init", values, (n_components,))
+    if weights is None:
+        return None
+    if (weights < 0).any() or abs(weights.sum() - 1) > 1e-6:
+        raise ValueError(f"weights_init must be non-negative and sum to 1; got {weights.tolist()}.")
+    return weights / weights.sum()
+
+
+def _given_covariances(values: Mapping[str, Any], d: int | None) -> Array | None:
+    """The inverse of ``precisions_init``, with the component axis first."""
+    k, kind = values["n_components"], values["covariance_type"]
+    shape = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}[kind]
+    precisions = _given("precisions_init", values["precisions_init"], shape)
+    if precisions is None:
+        return None
+    if kind in ("diag", "spherical"):
+        if (precisions <= 0).any():
+            raise ValueError(f"precisions_init must be positive; got {precisions.min():.6g}.")
+        return 1.0 / precisions
+    try:
+        if not np.allclose(precisions, np.swapaxes(precisions, -1, -2)):
+            raise np.linalg.LinAlgError
+        np.linalg.cholesky(precisions)
+    except np.linalg.LinAlgError:
+        raise ValueError(
+            "precisions_init must be symmetric positive definite matrices; one is not."
+        ) from None
+    covariances = np.linalg.inv(precisions)
+    covariances = 0.5 * (covariances + np.swapaxes(covariances, -1, -2)).astype(np.float64)
+    return np.repeat(covariances[None], k, axis=0) if kind == "tied" else covariances
+
+
+def _given(name: str, values: Any, shape: tuple[int | None, ...]) -> Array | None:
+    """An array of this shape; None in a shape stands for any number of columns."""
+    if values is None:
+        return None
+    array = as_floats(name, values)
+    if array.ndim != len(shape) or any(
+        expected is not None and expected != found
+        for expected, found in zip(shape, array.shape, strict=True)
+    ):
+        expected_shape = tuple("n_features" if n is None else n for n in shape)
+        raise ValueError(f"{name} must have the shape {expected_shape}; got {array.shape}.")
+    return array

@@ -1,18 +1,22 @@
-"""``select_components``: how many components, and which structure, the good partitions speak for."""
+"""``select_components``: the number of components and the structure that the consistent partitions support.
+
+Candidates are fitted in one read and compared in a second one, on partitions that are the same for all of them::
+
+    fit_all -> find_common_set -> reduce -> climb_and_score -> pick
+"""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from dask_dfmr import checks
-from dask_dfmr.aggregation.options import FALSE_EXCLUSION_RATE
 from dask_dfmr.aggregation.reasons import (
     ExcludedByCandidates,
     ExcludedWithReference,
@@ -25,59 +29,64 @@ from dask_dfmr.exceptions import AggregationError, PartitionError, PartitionWarn
 from dask_dfmr.explanation.report import describe_failures, failures, partition_report
 from dask_dfmr.local.estimate import Outcome
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian, Mixture
-from dask_dfmr.on_dask.candidates import Scored, climb_and_score, fit_all
-from dask_dfmr.on_dask.fit import FitResult, Pipeline
-from dask_dfmr.on_dask.refine import FollowUp
+from dask_dfmr.on_dask.candidates import CandidateFits, Scored, climb_and_score, fit_all
+from dask_dfmr.on_dask.fit_plan import Fit, FitPlan
 from dask_dfmr.on_dask.rereading import Reader
-from dask_dfmr.on_dask.scheduling.trusted_workers import trusting
 from dask_dfmr.on_dask.tasks import FitSettings
-from dask_dfmr.parameters import START_NAMES, build_pipeline
+from dask_dfmr.parameters import START_NAMES, parameters_of, plan_of
 from dask_dfmr.results import Aggregate
-from dask_dfmr.seeds import SeedLike
-from dask_dfmr.selection.common_set import find_common_set
+from dask_dfmr.selection.common_set import CommonSet, Judged, find_common_set
 from dask_dfmr.selection.criteria import CRITERIA, pick
 
-Words = dict[str, Any]
-"""A candidate as the user says it: n_components and covariance_type."""
+MOST_EXAMPLES = 3
+"""Partitions that a message lists as examples."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Selection:
-    """Candidates compared on the same rows, and the one that was chosen.
+    """Candidates compared on the same rows, and the selected one.
 
     Attributes
     ----------
     table : pandas.DataFrame
-        One row per candidate, in the order they were given: ``n_components``, ``covariance_type``,
-        ``n_parameters``; ``log_likelihood`` (nats, of all training rows of the common set), ``aic``, ``bic`` and
-        ``icl`` of them, the lower the better; ``held_out`` (mean log-likelihood per held-out row, the more the better)
-        with its standard error ``held_out_se`` (from the differences between partitions); ``held_out_gap``, what
-        it is below the best candidate's, with ``held_out_gap_se``, the error of that difference, which is far
-        smaller; ``n_excluded`` (partitions that its own filter left out) and ``n_fitted`` (partitions of the common set
-        whose estimates it is made of); ``converged`` (those local fits, and the reduction); ``reason``, in
-        words, where a candidate could not be compared and its numbers are NaN.
+        One row per candidate, in the order in which they were given. Its columns:
+
+        - ``n_components``, ``covariance_type``: the candidate.
+        - ``n_parameters``: number of free parameters.
+        - ``log_likelihood``: of all training rows of the common set, in nats.
+        - ``aic``, ``bic``, ``icl``: of the same rows; lower is better.
+        - ``held_out``: mean log-likelihood of the held-out rows, in nats per row; higher is better.
+        - ``held_out_se``: its standard error, from the differences between partitions.
+        - ``held_out_gap``: by how much ``held_out`` is below that of the best candidate.
+        - ``held_out_gap_se``: the standard error of that difference, which is far smaller.
+        - ``n_excluded``: number of partitions that the candidate's own filter excluded.
+        - ``n_fitted``: number of partitions of the common set whose estimates form the candidate.
+        - ``converged``: whether those local fits and the reduction converged.
+        - ``reason``: why the candidate could not be compared. Its numbers are NaN then. Otherwise empty.
     criterion : str
-        What the choice was made by.
+        The criterion that decided.
     best : int
-        The row of the table that was chosen.
+        The row of the table that was selected.
     mixture : Mixture
-        The chosen one, as it was scored.
+        The selected mixture, as it was measured.
     mixtures : tuple of Mixture or None
-        All of them, in the order of the table.
+        The mixtures of all candidates, in the order of the table. None for one that could not be compared.
     aggregate : Aggregate
-        How the chosen one came about.
+        The aggregation of the selected candidate.
     estimator : GaussianMixture
-        Fitted: ``predict`` and the like work on collections. It has not seen the held-out rows;
-        ``estimator.set_params(warm_start=True).fit(X)`` goes on from it with all of them.
+        A fitted estimator with the selected mixture: ``predict`` and the like work on collections. The held-out rows
+        are not in it. ``estimator.set_params(warm_start=True).fit(X)`` continues from it with all rows.
     kept : ndarray of bool, shape (n_partitions,)
         The common set: partitions on whose rows all candidates were compared.
     partition_report : pandas.DataFrame
-        One row per partition, as :attr:`GaussianMixture.partition_report_` for the chosen candidate; and ``n_against``,
-        how many candidates leave the partition out by themselves, of ``n_judges`` that have an estimate of it.
+        One row per partition, as :attr:`GaussianMixture.partition_report_` of the selected candidate. Two more columns:
+        ``n_against``, the number of candidates whose own filter excludes the partition, and ``n_judges``, the number
+        of those that have an estimate of it.
     reference : int
-        The row of the table whose filter counted most: that of the candidate that most partitions' own fits support.
+        The row of the table whose filter was the reference: the candidate whose BIC exceeds the best BIC by the
+        smallest median amount over all partitions.
     n_samples, n_held_out : int
-        Training rows and held-out rows of the common set.
+        Numbers of training rows and of held-out rows in the common set.
     n_reads : int
         How often the partitions of the common set were read.
     """
@@ -98,19 +107,31 @@ class Selection:
 
     @property
     def n_components(self) -> int:
-        """Of the chosen candidate."""
+        """Number of components of the selected candidate."""
         return self.mixture.n_components
 
     @property
     def covariance_type(self) -> str:
-        """Of the chosen candidate."""
+        """Structure of the covariance matrices of the selected candidate."""
         return self.mixture.covariance_type
 
     def best_by(self, criterion: str) -> pd.Series[Any]:
-        """The row of the table that another criterion takes."""
+        """The row of the table that another criterion selects.
+
+        Parameters
+        ----------
+        criterion : {"bic", "aic", "icl", "held_out"}
+
+        Raises
+        ------
+        ValueError
+            If there is no such criterion, or no rows were held out for it.
+        """
         checks.one_of("criterion", criterion, CRITERIA)
         if criterion == "held_out" and not self.n_held_out:
-            raise ValueError("criterion must not be 'held_out' where no rows are held out; got it.")
+            raise ValueError(
+                "criterion must not be 'held_out' if no rows are held out; got 'held_out'. Select with test_share > 0."
+            )
         return self.table.iloc[_best_of(self.table, criterion)]
 
     def __repr__(self) -> str:
@@ -122,67 +143,60 @@ class Selection:
 
 
 def select_components(
+    estimator: Any,
     X: Any,
     n_components: int | Iterable[int] = range(1, 11),
+    covariance_type: str | Iterable[str] | None = None,
     *,
-    covariance_type: str | Iterable[str] = "full",
     criterion: Literal["bic", "aic", "icl", "held_out"] = "bic",
     test_share: float = 0.1,
-    refine: int = 0,
-    tol: float | Literal["auto"] = "auto",
-    reg_covar: float = 0.0,
-    max_iter: int = 1000,
-    n_init: int = 1,
-    init_params: str = "pilot",
-    random_state: SeedLike = None,
-    verbose: int = 0,
-    source: Hashable = None,
-    method: Literal["dfmr", "mr"] = "dfmr",
-    rho: float | Literal["auto"] = "auto",
-    false_exclusion_rate: float = FALSE_EXCLUSION_RATE,
-    machine_weights: str = "rows",
-    n_references: int | Literal["auto"] | None = "auto",
-    penalty: float | Literal["auto"] = "auto",
-    min_partition_rows: int | Literal["auto"] = "auto",
-    nan_policy: str = "raise",
-    on_failed: str = "warn",
-    partition_timeout: float | str | None = None,
-    n_partitions: int = 1,
-    split_every: int | None = None,
-    trusted_workers: Sequence[str] | Mapping[str, float] | str | None = None,
 ) -> Selection:
-    """Choose the number of components and the structure of covariances by what good partitions say.
+    """Select the number of components and the structure of the covariances, on the consistent partitions.
 
-    The data are read twice. In the first read every partition fits all candidates, to the same training rows. Each
-    candidate is filtered by itself, and from all verdicts follows one common set of partitions: what the candidate that
-    most partitions' own fits support leaves out is left out, and so is what more than half of the candidates leave out.
-    Every candidate is reduced anew from its estimates in the common set. In the second read all of them are measured on
-    the training rows and on the held-out rows of the common set. So candidates differ in nothing but themselves, and
-    bad partitions have no say, as long as more than half are good. Eager, on whatever scheduler is active.
+    The data are read twice, on the scheduler that is active; eager.
+
+    1. Every partition fits all candidates, to the same training rows. Each candidate is filtered on its own. One
+       candidate serves as the reference: the one whose BIC exceeds the best BIC by the smallest median amount over all
+       partitions. A partition is excluded if the filter of the reference excludes it, or if more than half of the
+       candidates that have an estimate of it do. The others are the common set, and every candidate is reduced again
+       from its estimates there.
+    2. All candidates are measured on the training rows and on the held-out rows of the common set.
+
+    So candidates are compared on the same rows, and inconsistent partitions have no influence, as long as more than
+    half of the partitions are consistent.
 
     Parameters
     ----------
+    estimator : GaussianMixture
+        Its parameters are those of all candidates; it is not changed.
+
+        - ``n_components`` is ignored. So is ``covariance_type``, if the argument of that name is given.
+        - ``method`` must be "dfmr", or "mr", which filters nothing.
+        - ``init_params`` must be a name, and the other ``*_init`` parameters must be None.
+        - ``refine`` must be an int. So many EM passes over the training rows are made for all candidates before they
+          are measured. Each pass is one more read of the data, for all candidates together. Passes are worth it if
+          partitions have few rows: the bias of such estimates costs candidates with many parameters most.
+        - ``on_failed`` concerns partitions that the selected candidate could not be fitted to, and those that could
+          not be read again.
+        - ``partition_timeout`` is the time for the fits of all candidates together.
+        - ``warm_start``, ``refit_excluded``, ``check_optimum`` and ``keep_estimates`` have no effect on the selection.
+          They have one on a later fit of the selected estimator.
     X : dask DataFrame, dask Array, list of Delayed, pandas DataFrame or array-like
         As for :meth:`GaussianMixture.fit`.
     n_components : int or iterable of int, default range(1, 11)
-    covariance_type : str or iterable of str, default "full"
-        Of "full", "tied", "diag" and "spherical". Every one is combined with every number of components.
+        Numbers of components.
+    covariance_type : str, iterable of str or None, default None
+        Structures of the covariances: "full", "tied", "diag" and "spherical". Each is combined with each number of
+        components. None is the structure of ``estimator``.
     criterion : {"bic", "aic", "icl", "held_out"}, default "bic"
-        What decides; the table has all of them. BIC finds the number of components where the population is such a
-        mixture. ICL counts clusters: components that overlap much are one. AIC and the held-out log-likelihood
-        look for the best density, and take more components where the population is no mixture of few. "held_out"
-        takes the fewest parameters no more than one standard error of the difference behind the best.
+        What decides. The table has all of them.
+
+        - "bic" finds the number of components if the population is such a mixture.
+        - "icl" finds the number of clusters: components that overlap much count as one.
+        - "aic" and "held_out" look for the best density, and select more components if the population is not a mixture
+          of few. "held_out" selects the fewest parameters within one standard error, of the difference, of the best.
     test_share : float, default 0.1
-        Share of every partition's rows that is held out of all fits, drawn by seed; 0 to 0.5.
-    refine : int, default 0
-        EM passes over the training rows of the common set that all candidates make before they are measured. Each of
-        them is one more read of the data, for all candidates together. Worth it where partitions have few
-        rows, whose estimates have a bias that costs candidates with many parameters most.
-    on_failed : {"warn", "raise", "ignore"}, default "warn"
-        What to do about partitions that the chosen candidate could not be fitted to, or that could not be read again.
-    tol, reg_covar, ..., partition_timeout, n_partitions, split_every, trusted_workers
-        As for :class:`GaussianMixture`; ``method="mr"`` filters nothing. The time-out is for all candidates' fits
-        together.
+        Share of the rows of every partition that no fit uses, drawn by seed; from 0 to 0.5.
 
     Returns
     -------
@@ -191,105 +205,78 @@ def select_components(
     Raises
     ------
     TypeError, ValueError
-        If X or a parameter is wrong: before anything is read, except a column of ``source``.
+        If an argument or a parameter of the estimator is wrong. Nothing was read then, except a column of ``source``.
     AggregationError
-        If no candidate could be fitted and measured; its ``report`` says why for each.
+        If no candidate could be fitted and measured. Its ``report`` gives the reason for each partition.
     PartitionError
-        If there is something to be said of partitions and ``on_failed="raise"``.
+        If a partition could not be fitted or compared on, and ``on_failed="raise"``.
 
     Warns
     -----
     PartitionWarning, HeterogeneityWarning, FilterWarning
-        As :meth:`GaussianMixture.fit`, for the chosen candidate.
+        As :meth:`GaussianMixture.fit`, for the selected candidate.
 
     Notes
     -----
-    Of at most 16 partitions the rows are kept in memory from the search for starts until they are fitted; where
-    they take more than 32 MB they are read a third time instead. A partition with too few rows for the reference
-    candidate cannot be judged and is not in the common set. One that is in it, with too few rows for a larger
-    candidate, has no part in that candidate's mixture (``n_fitted``), but is measured. ``refit_excluded`` and
-    ``check_optimum`` of :class:`GaussianMixture`, which read partitions again, are left to a later fit of ``estimator``.
+    The rows of at most 16 partitions stay in memory from the search for starts until they are fitted. If they take
+    more than 32 MB, they are read a third time instead. A partition with too few rows for the reference is not judged,
+    and is not in the common set. A partition of the common set may have too few rows for a larger candidate. It is then
+    not part of that candidate's mixture (``n_fitted``), but the candidate is measured on it.
 
     Examples
     --------
+    The first of twelve partitions is in another unit:
+
     >>> import dask.array as da, numpy as np
+    >>> from dask_dfmr import GaussianMixture
     >>> rng = np.random.default_rng(0)
     >>> rows = np.concatenate([rng.normal(-4, 1, (4000, 2)), rng.normal(4, 1, (8000, 2))])
     >>> rows = rng.permutation(rows)
-    >>> rows[:1000] *= 1000                                  # the first partition is in another unit
-    >>> found = select_components(da.from_array(rows, chunks=(1000, 2)), [1, 2, 3], random_state=0)
+    >>> rows[:1000] *= 1000
+    >>> X = da.from_array(rows, chunks=(1000, 2))
+    >>> found = select_components(GaussianMixture(random_state=0), X, [1, 2, 3])
     >>> found.n_components, found.n_samples, found.n_held_out
     (2, 9900, 1100)
     >>> found.table.set_index("n_components")["bic"].idxmin()
     2
     """
-    words = _candidates_in_words(n_components, covariance_type)
-    checks.one_of("criterion", criterion, CRITERIA)
-    checks.one_of("on_failed", on_failed, ("warn", "raise", "ignore"))
-    checks.one_of("init_params", init_params, START_NAMES)
-    checks.one_of("method", method, ("dfmr", "mr"))
-    checks.integer("refine", refine, 0)
-    _check_share(test_share, criterion)
-    parameters: dict[str, Any] = {
-        "tol": tol,
-        "reg_covar": reg_covar,
-        "max_iter": max_iter,
-        "n_init": n_init,
-        "init_params": init_params,
-        "random_state": random_state,
-        "source": source,
-        "method": method,
-        "rho": rho,
-        "false_exclusion_rate": false_exclusion_rate,
-        "machine_weights": machine_weights,
-        "n_references": n_references,
-        "penalty": penalty,
-        "min_partition_rows": min_partition_rows,
-        "nan_policy": nan_policy,
-        "partition_timeout": partition_timeout,
-        "n_partitions": n_partitions,
-        "split_every": split_every,
-        "trusted_workers": trusted_workers,
-    }
-    pipeline = build_pipeline(
-        X,
-        **words[0],
-        **parameters,
-        weights_init=None,
-        means_init=None,
-        precisions_init=None,
-        n_starts=1,
-        block_size=None,
+    values = parameters_of(estimator, call="select_components(GaussianMixture(), X)")
+    structures = values["covariance_type"] if covariance_type is None else covariance_type
+    candidates = _candidates(n_components, structures)
+    _check(values, criterion, test_share)
+    comparison = _compare(
+        plan_of(estimator, X), candidates, float(test_share), int(values["refine"])
     )
-    own = {"refine": refine, "on_failed": on_failed, "verbose": verbose}
-    with trusting(pipeline.trusted):
-        run = _Run(pipeline, words, float(test_share), int(refine), verbose)
-        selection = run.choose(criterion, parameters | own)
-    _tell(selection, run.scored, on_failed)
+    selection = _select(comparison, criterion, values)
+    _report(selection, comparison.scored.lost, values["on_failed"])
     return selection
 
 
-# -- the border ------------------------------------------------------------------------------------
+# -- arguments -------------------------------------------------------------------------------------
 
 
-def _candidates_in_words(n_components: Any, covariance_type: Any) -> list[Words]:
-    numbers, structures = (
-        _several("n_components", n_components),
-        _several("covariance_type", covariance_type),
-    )
+class Candidate(NamedTuple):
+    """A number of components and a structure of the covariances."""
+
+    n_components: int
+    covariance_type: str
+
+    def __str__(self) -> str:
+        return f"n_components={self.n_components}, covariance_type={self.covariance_type!r}"
+
+
+def _candidates(n_components: Any, covariance_type: Any) -> list[Candidate]:
+    numbers = _one_or_more("n_components", n_components)
+    structures = _one_or_more("covariance_type", covariance_type)
     for k in numbers:
         checks.integer("n_components", k, 1, alternative="integers; each must be ")
     for structure in structures:
         checks.one_of("covariance_type", structure, COVARIANCE_TYPES)
-    return [
-        {"n_components": int(k), "covariance_type": str(structure)}
-        for structure in structures
-        for k in numbers
-    ]
+    return [Candidate(int(k), str(structure)) for structure in structures for k in numbers]
 
 
-def _several(name: str, values: Any) -> list[Any]:
-    """One value or several, all different."""
+def _one_or_more(name: str, values: Any) -> list[Any]:
+    """The values as a list; a ValueError if there is none, or one of them twice."""
     is_one = isinstance(values, str) or not isinstance(values, Iterable)
     found = [values] if is_one else list(values)
     if not found or any(found.index(value) < i for i, value in enumerate(found)):
@@ -297,152 +284,184 @@ def _several(name: str, values: Any) -> list[Any]:
     return found
 
 
-def _check_share(test_share: Any, criterion: str) -> None:
+def _check(values: Mapping[str, Any], criterion: str, test_share: Any) -> None:
+    """Raise an error for a wrong argument, and for a parameter that a selection cannot use."""
+    checks.one_of("criterion", criterion, CRITERIA)
     checks.number("test_share", test_share)
     if not 0 <= test_share <= 0.5:
         raise ValueError(f"test_share must be a share from 0 to 0.5; got {test_share!r}.")
     if criterion == "held_out" and test_share == 0:
         raise ValueError("test_share must be positive for criterion='held_out'; got 0.")
+    checks.one_of("method", values["method"], ("dfmr", "mr"))
+    checks.integer("refine", values["refine"], 0)
+    checks.one_of("init_params", values["init_params"], START_NAMES)
+    for name in ("weights_init", "means_init", "precisions_init"):
+        if values[name] is not None:
+            raise ValueError(
+                f"{name} must be None in a selection, whose candidates differ in their numbers of components; "
+                f"got {values[name]!r:.100}. Leave it out."
+            )
 
 
 # -- the two reads ---------------------------------------------------------------------------------
 
 
-class _Run:
-    """A selection on its way: candidates are numbered as in the table."""
+@dataclass(frozen=True)
+class _Comparison:
+    """All candidates after both reads. A candidate's number is its row in the table.
 
-    def __init__(
-        self, pipeline: Pipeline, words: list[Words], test_share: float, refine: int, verbose: int
-    ) -> None:
-        self.words, self.refine = words, refine
-        settings = [_settings_of(pipeline, w, test_share) for w in words]
-        reader = Reader(pipeline.partitions, settings[0], pipeline.split_every, verbose)
-        sizes = [_n_parameters(s, pipeline.partitions.n_features or 1) for s in settings]
-        self.fits = fit_all(
-            reader.partitions, settings, pipeline.options, int(np.argmin(sizes)), verbose
-        )
-        self.reasons = {
-            c: str(a)
-            for c, a in enumerate(self.fits.aggregates)
-            if not isinstance(a, AggregationResult)
-        }
-        self._require_some()
-        self.judged = self.fits.judged(self._n_features())
-        self.common = find_common_set(self.judged)
-        reduced = self.fits.reduce(self.common, self._refusals())
-        self.aggregates = {c: a for c, a in enumerate(reduced) if a is not None}
-        for c, aggregate in enumerate(reduced):
-            if aggregate is None and c not in self.reasons:
-                self.reasons[c] = "it has no estimate of any partition of the common set"
-        self.numbers = list(self.aggregates)
-        self.scored = climb_and_score(
-            reader,
-            [settings[c] for c in self.numbers],
-            [self.aggregates[c].mixture for c in self.numbers],
-            self._rows_before(),
-            refine,
-        )
+    Attributes
+    ----------
+    candidates : list of Candidate
+    fits : CandidateFits
+        Their local fits, and an aggregate of each by its own filter.
+    judged : Judged
+    common : CommonSet
+        The partitions that they were compared on.
+    aggregates : dict of int to AggregationResult
+        The reductions of the common set, of those candidates that have one.
+    reasons : dict of int to str
+        Why the other candidates have none.
+    scored : Scored
+        In the order of ``aggregates``.
+    n_passes : int
+        EM passes before the last read.
+    """
 
-    def _require_some(self) -> None:
-        if len(self.reasons) == len(self.words):
-            first = f"{_said(self.words[0])}: {self.reasons[0]}"
-            raise AggregationError(
-                f"none of the {len(self.words)} candidates could be fitted ({first})",
-                report=partition_report(self.fits.rows[0], None),
+    candidates: list[Candidate]
+    fits: CandidateFits
+    judged: Judged
+    common: CommonSet
+    aggregates: dict[int, AggregationResult]
+    reasons: dict[int, str]
+    scored: Scored
+    n_passes: int
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """Report rows of the partitions under the reference."""
+        return self.fits.rows[self.common.reference]
+
+    @property
+    def mixtures(self) -> list[Mixture | None]:
+        """The mixtures as they were measured; None for a candidate that was not."""
+        measured = dict(zip(self.aggregates, self.scored.mixtures, strict=True))
+        return [measured.get(c) for c in range(len(self.candidates))]
+
+
+def _compare(
+    plan: FitPlan, candidates: list[Candidate], test_share: float, n_passes: int
+) -> _Comparison:
+    """Fit all candidates, find the common set, and measure them there."""
+    settings = [_settings_of(plan, candidate, test_share) for candidate in candidates]
+    reader = Reader(replace(plan, settings=settings[0]))
+    sizes = [_n_parameters(s, plan.partitions.n_features or 1) for s in settings]
+    fits = fit_all(replace(plan, partitions=reader.partitions), settings, int(np.argmin(sizes)))
+    reasons = {c: str(a) for c, a in enumerate(fits.aggregates) if isinstance(a, AggregationError)}
+    if len(reasons) == len(candidates):
+        raise AggregationError(
+            f"none of the {len(candidates)} candidates could be fitted ({candidates[0]}: {reasons[0]})",
+            report=partition_report(fits.rows[0], None),
+        )
+    judged = fits.judged(_n_features(fits))
+    common = find_common_set(judged)
+    reduced = fits.reduce(common, _refusals(fits, common, candidates))
+    aggregates = {c: a for c, a in enumerate(reduced) if a is not None}
+    for c in range(len(candidates)):
+        if c not in aggregates:
+            reasons.setdefault(c, "it has no estimate of any partition of the common set")
+    rows = fits.rows[common.reference]
+    scored = climb_and_score(
+        reader,
+        [settings[c] for c in aggregates],
+        [aggregate.mixture for aggregate in aggregates.values()],
+        {int(i): rows[i]["n_samples"] for i in np.flatnonzero(common.kept)},
+        n_passes,
+    )
+    return _Comparison(candidates, fits, judged, common, aggregates, reasons, scored, n_passes)
+
+
+def _settings_of(plan: FitPlan, candidate: Candidate, test_share: float) -> FitSettings:
+    family = Gaussian(candidate.covariance_type)
+    problem = replace(plan.settings.problem, family=family, n_components=candidate.n_components)
+    return replace(plan.settings, problem=problem, test_share=test_share)
+
+
+def _n_parameters(settings: FitSettings, n_features: int) -> int:
+    problem = settings.problem
+    return problem.family.n_parameters(problem.n_components, n_features)
+
+
+def _n_features(fits: CandidateFits) -> int:
+    """Number of columns, from the first candidate that could be aggregated."""
+    return next(
+        a.mixture.n_features for a in fits.aggregates if not isinstance(a, AggregationError)
+    )
+
+
+def _refusals(
+    fits: CandidateFits, common: CommonSet, candidates: list[Candidate]
+) -> dict[int, Reason]:
+    """Why partitions are not in the common set."""
+    reference = fits.aggregates[common.reference]
+    assert not isinstance(reference, AggregationError)
+    refusals: dict[int, Reason] = {}
+    for i in np.flatnonzero(~common.kept).tolist():
+        if reference.decision.kept[i]:
+            refusals[i] = ExcludedByCandidates(int(common.n_against[i]), int(common.n_judges[i]))
+        else:
+            refusals[i] = ExcludedWithReference(
+                str(candidates[common.reference]), reference.decision.reasons_for(i)[0]
             )
+    return refusals
 
-    def _n_features(self) -> int:
-        first = next(a for a in self.fits.aggregates if isinstance(a, AggregationResult))
-        return first.mixture.n_features
 
-    def _rows_before(self) -> dict[int, int]:
-        """Training rows of each partition of the common set."""
-        rows = self.fits.rows[self.common.reference]
-        return {int(i): rows[i]["n_samples"] for i in np.flatnonzero(self.common.kept)}
+# -- the choice ------------------------------------------------------------------------------------
 
-    def _refusals(self) -> dict[int, Reason]:
-        """Why partitions are not in the common set."""
-        common, own = self.common, self.fits.aggregates[self.common.reference]
-        assert isinstance(own, AggregationResult)
-        said = _said(self.words[common.reference])
-        refusals: dict[int, Reason] = {}
-        for i in np.flatnonzero(~common.kept).tolist():
-            if own.decision.kept[i]:
-                against = int(common.n_against[i]), int(common.n_judges[i])
-                refusals[i] = ExcludedByCandidates(*against)
-            else:
-                refusals[i] = ExcludedWithReference(said, own.decision.reasons_for(i)[0])
-        return refusals
 
-    def choose(self, criterion: str, parameters: Words) -> Selection:
-        """The table, and the candidate that the criterion says."""
-        scores = self.scored.scores
-        if scores is None:
-            examples = "; ".join(f"{i}: {what}" for i, what in list(self.scored.lost.items())[:3])
-            raise AggregationError(
-                f"none of the {self.common.kept.sum()} partitions to compare candidates on could be read again "
-                f"({examples}).",
-                report=partition_report(self.fits.rows[self.common.reference], None),
-            )
-        table = self._table()
-        best = _best_of(table, criterion)
-        mixture = self.scored.mixtures[self.numbers.index(best)]
-        aggregate = self.aggregates[best]
-        if self.refine:
-            aggregate = replace(aggregate, mixture=mixture, unrefined=aggregate.mixture)
-        followed = FollowUp(aggregate, aggregate.decision.kept, self._reasons_of_the_lost())
-        result = FitResult(aggregate, self.fits.rows[best], None)
-        estimator = as_fitted(self.words[best] | parameters, result, followed)
-        mixtures: list[Mixture | None] = [None] * len(self.words)
-        for c, found in zip(self.numbers, self.scored.mixtures, strict=True):
-            mixtures[c] = found
-        used = np.zeros(len(self.common.kept), dtype=bool)
-        used[self.scored.used] = True
-        return Selection(
-            table,
-            criterion,
-            best,
-            mixture,
-            tuple(mixtures),
-            Aggregate.of(aggregate),
-            estimator,
-            used,
-            estimator.partition_report_.assign(
-                n_against=self.common.n_against, n_judges=self.common.n_judges
-            ),
-            self.common.reference,
-            scores.n_samples,
-            scores.n_held_out,
-            2 + self.refine,
+def _select(comparison: _Comparison, criterion: str, values: Mapping[str, Any]) -> Selection:
+    """The candidate that the criterion selects, with what is known of all."""
+    scored, common = comparison.scored, comparison.common
+    if scored.scores is None:
+        raise AggregationError(
+            f"none of the {common.kept.sum()} partitions to compare candidates on could be read again "
+            f"({_examples(scored.lost)}).",
+            report=partition_report(comparison.rows, None),
         )
+    table = _table_of(comparison)
+    best = _best_of(table, criterion)
+    fit = _fit_of(comparison, best)
+    estimator = as_fitted({**values, **comparison.candidates[best]._asdict()}, fit)
+    used = np.zeros(len(common.kept), dtype=bool)
+    used[scored.used] = True
+    return Selection(
+        table=table,
+        criterion=criterion,
+        best=best,
+        mixture=estimator.mixture_,
+        mixtures=tuple(comparison.mixtures),
+        aggregate=estimator.aggregate_,
+        estimator=estimator,
+        kept=used,
+        partition_report=estimator.partition_report_.assign(
+            n_against=common.n_against, n_judges=common.n_judges
+        ),
+        reference=common.reference,
+        n_samples=scored.scores.n_samples,
+        n_held_out=scored.scores.n_held_out,
+        n_reads=2 + comparison.n_passes,
+    )
 
-    def _reasons_of_the_lost(self) -> dict[int, Reason]:
-        return {i: NotCompared(reason) for i, reason in self.scored.lost.items()}
 
-    def _table(self) -> pd.DataFrame:
-        scores = self.scored.scores
-        assert scores is not None
-        places = {c: k for k, c in enumerate(self.numbers)}
-        rows = []
-        for c, words in enumerate(self.words):
-            row = words | {"n_parameters": int(self.judged.n_parameters[c])}
-            if c in places:
-                k = places[c]
-                row |= {name: getattr(scores.scores[k], name) for name in _SCORES}
-                row |= {"held_out_gap": scores.gaps[k], "held_out_gap_se": scores.gap_errors[k]}
-            own = self.judged.judged[c]
-            row["n_excluded"] = int((own & ~self.judged.kept[c]).sum())
-            row["n_fitted"] = int(self.aggregates[c].decision.kept.sum()) if c in places else 0
-            row["converged"] = c in places and self._has_converged(c)
-            row["reason"] = self.reasons.get(c, "")
-            rows.append(row)
-        return pd.DataFrame(rows, columns=list(_COLUMNS))
-
-    def _has_converged(self, c: int) -> bool:
-        aggregate = self.aggregates[c]
-        kept = np.flatnonzero(aggregate.decision.kept)
-        outcomes = {self.fits.rows[c][i]["outcome"] for i in kept}
-        return bool(aggregate.converged and outcomes == {Outcome.FITTED.value})
+def _fit_of(comparison: _Comparison, c: int) -> Fit:
+    """A candidate as the fit that an estimator can learn."""
+    aggregate, mixture = comparison.aggregates[c], comparison.mixtures[c]
+    assert mixture is not None
+    if comparison.n_passes:
+        aggregate = replace(aggregate, mixture=mixture, unrefined=aggregate.mixture)
+    lost = comparison.scored.lost
+    reasons: dict[int, Reason] = {i: NotCompared(reason) for i, reason in lost.items()}
+    return replace(Fit.of(aggregate, comparison.fits.rows[c], None), reasons=reasons)
 
 
 _SCORES = ("log_likelihood", "aic", "bic", "icl", "held_out", "held_out_se")
@@ -460,43 +479,57 @@ _COLUMNS = (
 )
 
 
+def _table_of(comparison: _Comparison) -> pd.DataFrame:
+    """One row per candidate; numbers of a candidate that could not be compared are NaN."""
+    scores, judged = comparison.scored.scores, comparison.judged
+    assert scores is not None
+    rows = []
+    for c, candidate in enumerate(comparison.candidates):
+        row: dict[str, Any] = candidate._asdict()
+        row["n_parameters"] = int(judged.n_parameters[c])
+        row["n_excluded"] = int((judged.judged[c] & ~judged.kept[c]).sum())
+        row |= {"n_fitted": 0, "converged": False, "reason": comparison.reasons.get(c, "")}
+        rows.append(row)
+    for k, (c, aggregate) in enumerate(comparison.aggregates.items()):
+        rows[c] |= {name: getattr(scores.scores[k], name) for name in _SCORES}
+        rows[c] |= {"held_out_gap": scores.gaps[k], "held_out_gap_se": scores.gap_errors[k]}
+        rows[c]["n_fitted"] = int(aggregate.decision.kept.sum())
+        rows[c]["converged"] = _has_converged(aggregate, comparison.fits.rows[c])
+    return pd.DataFrame(rows, columns=list(_COLUMNS))
+
+
+def _has_converged(aggregate: AggregationResult, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the reduction and all local fits that it is made of converged."""
+    kept = np.flatnonzero(aggregate.decision.kept).tolist()
+    outcomes = {rows[i]["outcome"] for i in kept}
+    return bool(aggregate.converged and outcomes == {Outcome.FITTED.value})
+
+
 def _best_of(table: pd.DataFrame, criterion: str) -> int:
-    """The row that a criterion takes."""
+    """The row that a criterion selects."""
     gaps, errors = table["held_out_gap"].to_numpy(), table["held_out_gap_se"].to_numpy()
     sizes = table["n_parameters"].to_numpy()
     return pick(table[criterion].to_numpy(), sizes, gaps, errors, criterion)
 
 
-def _settings_of(pipeline: Pipeline, words: Words, test_share: float) -> FitSettings:
-    settings = pipeline.settings
-    problem = replace(
-        settings.problem,
-        family=Gaussian(words["covariance_type"]),
-        n_components=words["n_components"],
-    )
-    return replace(settings, problem=problem, test_share=test_share)
+# -- messages --------------------------------------------------------------------------------------
 
 
-def _n_parameters(settings: FitSettings, n_features: int) -> int:
-    problem = settings.problem
-    return problem.family.n_parameters(problem.n_components, n_features)
-
-
-def _said(words: Words) -> str:
-    return ", ".join(f"{name}={value!r}" for name, value in words.items())
-
-
-def _tell(selection: Selection, scored: Scored, on_failed: str) -> None:
-    """Warn of, or raise, what the user asked for."""
+def _report(selection: Selection, lost: Mapping[int, Reason], on_failed: str) -> None:
+    """Issue the warnings, and raise an error about failed partitions if asked to."""
     selection.aggregate.warn(stacklevel=3)
     report = selection.partition_report
     texts = [describe_failures(report)] if len(failures(report)) else []
-    if scored.lost:
-        first = "; ".join(f"partition {i}: {what}" for i, what in list(scored.lost.items())[:3])
-        texts.append(f"candidates were not compared on {len(scored.lost)} partitions: {first}")
+    if lost:
+        texts.append(f"candidates were not compared on {len(lost)} partitions: {_examples(lost)}")
     if not texts or on_failed == "ignore":
         return
     text = ". ".join(texts)
     if on_failed == "raise":
-        raise PartitionError(f"{text}. on_failed='warn' goes on with the others.")
+        raise PartitionError(f"{text}. on_failed='warn' compares candidates on the others.")
     warnings.warn(f"{text}. See partition_report.", PartitionWarning, stacklevel=3)
+
+
+def _examples(lost: Mapping[int, Reason]) -> str:
+    """The reasons of the first few partitions."""
+    return "; ".join(f"partition {i}: {reason}" for i, reason in list(lost.items())[:MOST_EXAMPLES])

@@ -91,9 +91,7 @@ def test_other_families_are_attacked_too(name):
 
 def test_attacks_on_covariances_name_the_family_that_has_none():
     estimates = [LocalEstimate(PoissonMixture([1.0], [[2.0 + i]]), 100) for i in range(4)]
-    with pytest.raises(
-        ValueError, match=r"'covariance' needs means and covariances.*'poisson'"
-    ):
+    with pytest.raises(ValueError, match=r"'covariance' needs means and covariances.*'poisson'"):
         corrupt(estimates, "covariance", 0.3)
 
 
@@ -369,7 +367,7 @@ def test_malformed_messages_are_refused_by_name_and_change_no_bit(name, covarian
         return
     result = aggregate(found.estimates, random_state=0)
     assert_array_equal(sorted(result.decision.refused), np.flatnonzero(found.is_bad))
-    assert all(len(reason) > 20 for reason in result.decision.refused.values())
+    assert all(len(str(reason)) > 20 for reason in result.decision.refused.values())
     assert not result.decision.kept[found.is_bad].any()
     alone = aggregate(found.honest, random_state=0)
     assert same_bits(result.mixture, alone.mixture)

@@ -157,7 +157,7 @@ class TestOnFailed:
     def test_ignore_is_quiet(self):
         fit(self.X, on_failed="ignore")
 
-    def test_partitions_left_out_by_the_filter_are_no_failures(self):
+    def test_partitions_excluded_by_the_filter_are_no_failures(self):
         fit(make_ddf(6, Reader({2: other_unit})), on_failed="raise")
 
 

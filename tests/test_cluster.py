@@ -28,6 +28,7 @@ from tests.data_makers import (
     other_unit,
     same_bits,
 )
+from tests.killers import mortal_cluster
 from tests.test_sources import make_x
 
 # Bad machines that agree are a group: tests/test_judging.py has the warning.
@@ -52,16 +53,8 @@ def undisturbed():
 
 @pytest.fixture(scope="module")
 def doomed_cluster():
-    """Two worker processes that may be killed; a task that has lost two of them is given up.
-
-    A LocalCluster closes a worker for good if it happens to be away 15 seconds after an earlier
-    death, as one that is killed again and again may be; then nobody is left to compute anything.
-    """
-    config = {
-        "distributed.scheduler.allowed-failures": 1,
-        "distributed.deploy.lost-worker-timeout": "1 hour",
-    }
-    with dask.config.set(config), local_cluster(2) as cluster:
+    """Two worker processes that may be killed; a task that has lost two of them is given up."""
+    with mortal_cluster(2, allowed_failures=1) as cluster:
         yield cluster
 
 
@@ -161,7 +154,7 @@ class TestLeftovers:
         assert_nothing_left(client)
 
     def test_nothing_is_left_of_a_lazy_result(self, client):
-        result = dfmr(make_ddf(M), 2, block_size=3).compute()
+        result = dfmr(GaussianMixture(2), make_ddf(M), block_size=3).compute()
         assert result.decision.n_estimates == M
         assert_nothing_left(client)
 
@@ -216,7 +209,7 @@ class TestWhichScheduler:
 
     @pytest.mark.smoke
     def test_lazy_graph_on_a_client(self, client, undisturbed):
-        result = dfmr(make_ddf(M), 2, random_state=0)
+        result = dfmr(GaussianMixture(2, random_state=0), make_ddf(M))
         expected = undisturbed["pilot"].mixture_
         assert same_bits(result.compute().mixture, expected)
         assert same_bits(client.compute(result).result().mixture, expected)
@@ -243,7 +236,7 @@ class TestWhichScheduler:
     def test_what_the_refusal_proposes_works(self, cluster, undisturbed):
         async def compute():
             async with distributed.Client(cluster.scheduler_address, asynchronous=True) as client:
-                return await client.compute(dfmr(make_ddf(M), 2, random_state=0))
+                return await client.compute(dfmr(GaussianMixture(2, random_state=0), make_ddf(M)))
 
         result = asyncio.run(compute())
         assert same_bits(result.mixture, undisturbed["pilot"].mixture_)
@@ -278,7 +271,7 @@ class TestPersisted:
         np.testing.assert_array_equal(gm.predict(X), gm.predict(X.compute()))
 
     def test_lazily(self, client, undisturbed):
-        result = dfmr(make_ddf(M).persist(), 2, random_state=0).compute()
+        result = dfmr(GaussianMixture(2, random_state=0), make_ddf(M).persist()).compute()
         assert same_bits(result.mixture, undisturbed["pilot"].mixture_)
 
     def test_lost_persisted_data_are_computed_again(self, doomed_client, undisturbed):

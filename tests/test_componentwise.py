@@ -695,11 +695,10 @@ class TestGraph:
         assert same_bits(gm.mixture_, expected.mixture)
         for block_size in (1, 3, 50):
             result = dfmr(
+                GaussianMixture(
+                    3, n_partitions=N_PARTITIONS, random_state=0, method="componentwise"
+                ),
                 sorted_rows(),
-                3,
-                n_partitions=N_PARTITIONS,
-                random_state=0,
-                method="componentwise",
                 block_size=block_size,
             ).compute(scheduler="synchronous")
             assert same_bits(result.mixture, expected.mixture)

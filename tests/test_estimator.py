@@ -1,4 +1,4 @@
-"""``GaussianMixture``: scikit-learn's contract, what is learned, what is said."""
+"""``GaussianMixture``: scikit-learn's contract, what is learned, what is reported."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from dask_dfmr import Aggregate, FilterWarning, GaussianMixture, LocalEstimate, Mixture, aggregate
-from dask_dfmr.on_dask import fit as execution
+from dask_dfmr.on_dask import first_read
 from dask_dfmr.on_dask.estimate_store import StoredEstimates
 from tests.data_makers import (
     COLUMNS,
@@ -42,7 +42,7 @@ from tests.data_makers import (
     write_parquet,
 )
 
-# Bad machines that agree are a group: tests/test_judging.py has the warning.
+# Wrong partitions that agree form a group: tests/test_judging.py has the warning.
 pytestmark = pytest.mark.filterwarnings("ignore::dask_dfmr.HeterogeneityWarning")
 
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
@@ -55,7 +55,7 @@ def make(**kwargs):
 
 @pytest.fixture(autouse=True)
 def _one_thread(request):
-    """Everything here is small; tests on a cluster say so by asking for a client."""
+    """Everything here is small; a test on a cluster requests the fixture ``client``."""
     if "client" in request.fixturenames:
         yield
     else:
@@ -319,11 +319,11 @@ class TestReport:
         np.testing.assert_array_equal(report["kept"], report["p_value"] >= 1e-3)
         np.testing.assert_array_equal(report["kept"], mixed.support_)
 
-    def test_a_reason_for_all_that_are_left_out_and_only_for_them(self, mixed):
+    def test_a_reason_for_all_that_are_excluded_and_only_for_them(self, mixed):
         report = mixed.partition_report_
         assert ((report["reason"] != "") == ~report["kept"]).all()
 
-    def test_other_unit_and_rolled_columns_are_left_out(self, mixed):
+    def test_other_unit_and_rolled_columns_are_excluded(self, mixed):
         report = mixed.partition_report_
         assert not report["kept"][[3, 4]].any()
         assert report["reason"][[3, 4]].str.contains("as sampling explains").all()
@@ -370,14 +370,14 @@ class TestEstimates:
         assert make(keep_estimates=False).fit(ddf).estimates_ is None
 
     def test_on_disk(self, ddf, monkeypatch):
-        monkeypatch.setattr(execution, "MEMORY_LIMIT", 0)
+        monkeypatch.setattr(first_read, "MEMORY_LIMIT", 0)
         gm = make().fit(ddf)
         assert isinstance(gm.estimates_, StoredEstimates)
         self.check(gm)
 
     @pytest.mark.parametrize("keep_estimates", [True, False])
     def test_the_limit_is_for_auto_only(self, ddf, monkeypatch, keep_estimates):
-        monkeypatch.setattr(execution, "MEMORY_LIMIT", 0)
+        monkeypatch.setattr(first_read, "MEMORY_LIMIT", 0)
         estimates = make(keep_estimates=keep_estimates).fit(ddf).estimates_
         assert isinstance(estimates, list if keep_estimates else type(None))
 
@@ -386,7 +386,7 @@ class TestEstimates:
         assert make(keep_estimates=False).fit(ddf).estimates_ is None
 
     def test_on_disk_on_a_client(self, client, ddf, monkeypatch):
-        monkeypatch.setattr(execution, "MEMORY_LIMIT", 0)
+        monkeypatch.setattr(first_read, "MEMORY_LIMIT", 0)
         gm = make().fit(ddf)
         assert isinstance(gm.estimates_, StoredEstimates)
         self.check(gm)
@@ -394,7 +394,7 @@ class TestEstimates:
     @pytest.mark.parametrize("on_disk", [False, True])
     def test_failed_partitions_have_their_place(self, on_disk, monkeypatch):
         if on_disk:
-            monkeypatch.setattr(execution, "MEMORY_LIMIT", 0)
+            monkeypatch.setattr(first_read, "MEMORY_LIMIT", 0)
         X = make_ddf(6, Reader({2: broken, 4: with_nan}))
         estimates = make(on_failed="ignore").fit(X).estimates_
         assert [e.outcome.value for e in estimates] == [
@@ -403,7 +403,7 @@ class TestEstimates:
         assert [e.partition for e in estimates] == list(range(6))
 
     def test_stored_estimates_are_a_sequence(self, monkeypatch):
-        monkeypatch.setattr(execution, "MEMORY_LIMIT", 0)
+        monkeypatch.setattr(first_read, "MEMORY_LIMIT", 0)
         stored = make(min_partition_rows=2).fit(make_array(60, n=30)).estimates_
         assert stored[-1].partition == 59
         assert [e.partition for e in stored[48:53]] == [48, 49, 50, 51, 52]
@@ -411,7 +411,7 @@ class TestEstimates:
             stored[60]
 
     def test_stored_estimates_of_unknown_columns(self, monkeypatch):
-        monkeypatch.setattr(execution, "MEMORY_LIMIT", 0)
+        monkeypatch.setattr(first_read, "MEMORY_LIMIT", 0)
         self.check(make().fit(make_delayed()))
 
     def check(self, gm):
@@ -433,7 +433,7 @@ WRONG = [
     *(("n_init", value) for value in (0, 1.0)),
     *(("init_params", value) for value in ("kmeans++", None, 1)),
     *(("random_state", value) for value in ("seed", -1, 1.5)),
-    *(("method", value) for value in ("DFMR", None)),
+    *(("method", value) for value in ("DFMR", "trim", None)),
     *(("rho", value) for value in (0.9, "1.3", np.nan, None, True)),
     *(("machine_weights", value) for value in ("row", None, [1.0])),
     *(("penalty", value) for value in (-1, "none", None, np.nan)),
@@ -660,7 +660,7 @@ class TestMethods:
         assert gm.support_[center]
         np.testing.assert_array_equal(gm.means_, gm.estimates_[center].mixture.means)
 
-    def test_dfmr_leaves_out_what_is_far(self):
+    def test_dfmr_excludes_what_is_far(self):
         assert not make().fit(self.X).support_[2]
 
     def test_rho(self):
@@ -688,10 +688,10 @@ class TestMethods:
         assert gm.n_iter_ == 2
 
 
-# -- what is said --------------------------------------------------------------------------------
+# -- what is reported ----------------------------------------------------------------------------
 
 
-class TestTelling:
+class TestMessages:
     X = make_ddf(9, Reader({2: other_unit}))
 
     def test_quiet_by_default(self, capsys):

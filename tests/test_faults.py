@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import dask
 import distributed
@@ -23,10 +24,11 @@ from dask_dfmr import (
     select_components,
 )
 from dask_dfmr.on_dask import tasks
-from dask_dfmr.on_dask.fit import compute_each, fetch, hold, run
+from dask_dfmr.on_dask.first_read import read_first
 from dask_dfmr.on_dask.scheduling import cluster
 from dask_dfmr.on_dask.scheduling.builder import GraphBuilder
-from dask_dfmr.parameters import build_pipeline
+from dask_dfmr.on_dask.scheduling.scheduler import active_scheduler
+from dask_dfmr.parameters import plan_of
 from tests.conftest import local_cluster
 from tests.data_makers import (
     Reader,
@@ -58,9 +60,8 @@ def make(**kwargs):
 
 def fit_in_blocks(X=None, block_size=BLOCK, **kwargs):
     """With as many tasks as a fit of many partitions has."""
-    parameters = make(**kwargs)._parameters()
-    X = make_ddf(M) if X is None else X
-    return run(build_pipeline(X, **parameters, n_starts=1, block_size=block_size), True)
+    plan = plan_of(make(**kwargs), make_ddf(M) if X is None else X)
+    return read_first(replace(plan, block_size=block_size))
 
 
 @pytest.fixture(scope="module")
@@ -150,11 +151,11 @@ class TestKilledAtAStage:
     @pytest.mark.slow
     def test_each_one_of_a_selection(self, mortal, mortal_client):
         with dask.config.set(scheduler="synchronous"):
-            expected = select_components(make_ddf(M), [1, 2], random_state=0)
+            expected = select_components(GaussianMixture(random_state=0), make_ddf(M), [1, 2])
         stages = {"read_pilot", "fit_pilot", "shortlist", "fit_candidates", "aggregate_candidate"}
         stages |= {"reduce_candidate", "measure_partition"}
         with killing_at(mortal, stages) as killer:
-            found = select_components(make_ddf(M), [1, 2], random_state=0)
+            found = select_components(GaussianMixture(random_state=0), make_ddf(M), [1, 2])
         assert not killer.left
         assert found.table.equals(expected.table)
         assert same_bits(found.estimator.mixture_, expected.estimator.mixture_)
@@ -187,21 +188,24 @@ class TestDeadlyTasks:
 
     def test_innocent_ones_are_tried_again_and_an_aggregation_that_kills_is_an_error(self):
         with mortal_cluster(2, allowed_failures=0) as found, distributed.Client(found):
-            values = compute_each({}, lambda g, i: g.add("one", i, deadly_two, i), 4)
+            values = active_scheduler().compute_each(
+                {}, lambda g, i: g.add("one", i, deadly_two, i), 4
+            )
             assert values[:2] + values[3:] == [0, 1, 3]
             assert isinstance(values[2], distributed.KilledWorker)
             g = GraphBuilder()
-            with pytest.raises(ClusterError, match=r"workers died 3 times over.*dfmr_sum"):
-                fetch(g, [g.add("sum", 0, deadly_two, 2)])
+            with pytest.raises(ClusterError, match=r"workers died 3 times under.*dfmr_sum"):
+                active_scheduler().fetch(g, [g.add("sum", 0, deadly_two, 2)])
 
     def test_tasks_that_were_given_up_are_renewed_under_other_keys(self, client):
+        scheduler = active_scheduler()
         g = GraphBuilder()
         first = g.add("a", 0, abs, -3)
         total = g.add("b", (0, 1), sum, [first, g.add("a", 1, abs, -4)])
-        held = hold(g, [first])
+        held = scheduler.hold(g, [first])
         other, (renewed,) = g.renewed([total])
         assert not g.tasks.keys() & other.tasks.keys()
-        assert fetch(other, [renewed]) == [7]
+        assert scheduler.fetch(other, [renewed]) == [7]
         assert held[0].error is None
 
     @pytest.mark.slow
@@ -259,7 +263,7 @@ class TestBadPartitions:
         config = {"scheduler": "synchronous"} if scheduler == "synchronous" else {}
         with dask.config.set(config):
             with pytest.raises(ZeroDivisionError, match="a fault"):
-                select_components(make_ddf(M), [1, 2], random_state=0)
+                select_components(GaussianMixture(random_state=0), make_ddf(M), [1, 2])
             with pytest.raises(ZeroDivisionError, match="a fault"):
                 make().fit(make_ddf(M))
 

@@ -23,6 +23,7 @@ from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.mixtures.gaussian import Gaussian
 from dask_dfmr.on_dask import graph
 from dask_dfmr.on_dask.scheduling.builder import GraphBuilder
+from dask_dfmr.on_dask.scheduling.scheduler import LocalScheduler
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from tests.conftest import local_cluster
 from tests.data_makers import (
@@ -60,9 +61,14 @@ def local_estimates():
         return gm.fit(input_of_some_bad_partitions()).estimates_
 
 
-def compute(X=None, **kwargs):
+def compute(X=None, n_starts=1, block_size=None, **kwargs):
     X = input_of_some_bad_partitions() if X is None else X
-    return dfmr(X, 2, random_state=0, **START, **kwargs).compute(scheduler="synchronous")
+    lazy = dfmr(make(**START, **kwargs), X, n_starts=n_starts, block_size=block_size)
+    return lazy.compute(scheduler="synchronous")
+
+
+def make(**kwargs):
+    return GaussianMixture(2, random_state=0, **kwargs)
 
 
 def assert_equal_aggregates(a, b, tolerance=1e-10):
@@ -106,7 +112,7 @@ class TestBuilding:
     )
     def test_computes_nothing_and_calls_nothing(self, make, raise_if_dask_computes):
         with raise_if_dask_computes():
-            assert isinstance(dfmr(make(), 2), Delayed)
+            assert isinstance(dfmr(GaussianMixture(2), make()), Delayed)
 
     def test_reads_no_row_of_a_file(self, tmp_path, raise_if_dask_computes):
         paths = write_parquet(tmp_path, 3)
@@ -115,7 +121,7 @@ class TestBuilding:
             with open(path, "wb"):
                 pass
         with raise_if_dask_computes():
-            dfmr(X, 2)
+            dfmr(GaussianMixture(2), X)
 
     def test_is_done_once_per_compute(self):
         calls = []
@@ -125,36 +131,38 @@ class TestBuilding:
             return make_frame(i)
 
         X = [dask.delayed(count)(i) for i in range(5)]
-        dfmr(X, 2, init_params="kmeans").compute(scheduler="synchronous")
+        dfmr(GaussianMixture(2, init_params="kmeans"), X).compute(scheduler="synchronous")
         assert sorted(calls) == [0, 1, 2, 3, 4]
 
     def test_keys_are_fresh(self, ddf):
-        assert not set(dfmr(ddf, 2, random_state=0).dask) & set(dfmr(ddf, 2, random_state=0).dask)
+        assert not set(dfmr(make(), ddf).dask) & set(dfmr(make(), ddf).dask)
 
     def test_keys_are_fresh_for_arrays_in_memory(self):
         X = make_rows()
-        assert not set(dfmr(X, 2).dask) & set(dfmr(X, 2).dask)
+        assert not set(dfmr(GaussianMixture(2), X).dask) & set(dfmr(GaussianMixture(2), X).dask)
 
     def test_a_key_is_all_that_dask_has_to_hash(self, ddf):
-        for key, task in dfmr(ddf, 2).dask.items():
+        for key, task in dfmr(GaussianMixture(2), ddf).dask.items():
             if key_split(key).startswith("dfmr"):
                 assert task.__dask_tokenize__() == key
 
     def test_computing_twice_gives_the_same_bits(self, ddf):
-        result = dfmr(ddf, 2)
+        result = dfmr(GaussianMixture(2), ddf)
         a, b = (result.compute(scheduler="synchronous") for _ in range(2))
         assert same_bits(a.mixture, b.mixture)
 
     def test_parameters_are_checked(self, ddf):
         with pytest.raises(ValueError, match="n_components"):
-            dfmr(ddf, 0)
+            dfmr(GaussianMixture(0), ddf)
         with pytest.raises(ValueError, match="block_size"):
-            dfmr(ddf, 2, block_size=0)
+            dfmr(GaussianMixture(2), ddf, block_size=0)
         with pytest.raises(ValueError, match="n_starts"):
-            dfmr(ddf, 2, n_starts=0)
+            dfmr(GaussianMixture(2), ddf, n_starts=0)
 
     def test_composes_with_other_delayed(self, ddf):
-        assert dfmr(ddf, 2).mixture.n_components.compute(scheduler="synchronous") == 2
+        assert (
+            dfmr(GaussianMixture(2), ddf).mixture.n_components.compute(scheduler="synchronous") == 2
+        )
 
 
 # -- what it looks like --------------------------------------------------------------------------
@@ -185,32 +193,34 @@ def prefixed(names):
 @pytest.mark.smoke
 class TestStages:
     def test_one_block(self, ddf):
-        assert stage_names(dfmr(ddf, 2)) == prefixed(ONE_BLOCK)
+        assert stage_names(dfmr(GaussianMixture(2), ddf)) == prefixed(ONE_BLOCK)
 
     def test_many_blocks(self, ddf):
-        assert stage_names(dfmr(ddf, 2, block_size=4)) == prefixed(MANY_BLOCKS)
+        assert stage_names(dfmr(GaussianMixture(2), ddf, block_size=4)) == prefixed(MANY_BLOCKS)
 
     def test_references(self, ddf):
-        found = stage_names(dfmr(ddf, 2, n_references=2))
+        found = stage_names(dfmr(GaussianMixture(2, n_references=2), ddf))
         assert found == prefixed(ONE_BLOCK - {"l2_tile"} | REFERENCES)
 
     def test_component_by_component(self, ddf):
-        assert stage_names(dfmr(ddf, 2, method="componentwise")) == prefixed(COMPONENTWISE)
+        assert stage_names(dfmr(GaussianMixture(2, method="componentwise"), ddf)) == prefixed(
+            COMPONENTWISE
+        )
 
     def test_hardened(self, ddf):
-        assert stage_names(dfmr(ddf, 2, method="hardened")) == prefixed(HARDENED)
+        assert stage_names(dfmr(GaussianMixture(2, method="hardened"), ddf)) == prefixed(HARDENED)
 
     def test_unknown_columns(self):
-        found = stage_names(dfmr(make_delayed(), 2))
+        found = stage_names(dfmr(GaussianMixture(2), make_delayed()))
         assert found == prefixed(ONE_BLOCK | {"describe", "schema"})
 
     def test_named_starts_have_no_pilots(self, ddf):
-        found = stage_names(dfmr(ddf, 2, init_params="kmeans"))
+        found = stage_names(dfmr(GaussianMixture(2, init_params="kmeans"), ddf))
         pilots = {"read_pilot", "pilot_scale", "fit_pilot", "shortlist"}
         assert found == prefixed(ONE_BLOCK - pilots)
 
     def test_data_in_memory(self):
-        found = stage_names(dfmr(make_rows(), 2, n_partitions=2))
+        found = stage_names(dfmr(GaussianMixture(2, n_partitions=2), make_rows()))
         assert found == prefixed(ONE_BLOCK | {"rows"})
 
     def test_every_stage_is_documented(self):
@@ -222,23 +232,25 @@ class TestStages:
     def test_read_and_fit_are_one_task(self, tmp_path):
         write_parquet(tmp_path, 3, n_more_columns=3)
         X = dd.read_parquet(tmp_path)[["x", "y"]]
-        result = dfmr(X[X.x > -100] * 2, 2)
+        result = dfmr(GaussianMixture(2), X[X.x > -100] * 2)
         assert stage_names(result) == prefixed(ONE_BLOCK)
         assert sum(key_split(key) == "dfmr_fit_partition" for key in result.dask) == 3
 
     def test_one_fit_per_partition_and_a_triangle_of_tiles(self):
-        names = [key_split(key) for key in dfmr(make_ddf(10), 2, block_size=3).dask]
+        names = [
+            key_split(key) for key in dfmr(GaussianMixture(2), make_ddf(10), block_size=3).dask
+        ]
         assert names.count("dfmr_fit_partition") == 10
         assert names.count("dfmr_read_pilot") == 10
         assert names.count("dfmr_stack_estimates") == 4
         assert names.count("dfmr_l2_tile") == 10
 
     def test_at_most_sixteen_pilots(self):
-        names = [key_split(key) for key in dfmr(make_ddf(40), 2).dask]
+        names = [key_split(key) for key in dfmr(GaussianMixture(2), make_ddf(40)).dask]
         assert names.count("dfmr_read_pilot") == 16
 
     def test_no_task_depends_on_all_partitions(self):
-        result = dfmr(make_ddf(64), 2, block_size=8, split_every=4)
+        result = dfmr(GaussianMixture(2, split_every=4), make_ddf(64), block_size=8)
         widest = max(
             sum(key_split(key) == "dfmr_fit_partition" for key in node.dependencies)
             for node in result.dask.values()
@@ -294,7 +306,7 @@ def test_both_builders_give_the_same_bits(options, block_size):
         now = plan_aggregation(CallNow(), messages, setting, layout)
     g = GraphBuilder()
     result = plan_aggregation(graph.StageTasks(g), messages, setting, layout)
-    later = graph.as_delayed(g, result).compute(scheduler="synchronous")
+    (later,) = LocalScheduler().fetch(g, [result])
     expected = dict(numbers_in(now))
     found = dict(numbers_in(later))
     assert found.keys() == expected.keys()
@@ -339,7 +351,7 @@ class TestEqualToMemory:
     def test_errors_carry_the_report(self):
         X = make_ddf(3, Reader(dict.fromkeys(range(3), broken)))
         with pytest.raises(AggregationError, match="the disk is gone") as caught:
-            dfmr(X, 2).compute(scheduler="synchronous")
+            dfmr(GaussianMixture(2), X).compute(scheduler="synchronous")
         assert [row["partition"] for row in caught.value.report] == [0, 1, 2]
         assert caught.value.reasons.keys() == {0, 1, 2}
 
@@ -352,7 +364,7 @@ def fit_both_ways():
     """The estimator, and the lazy graph in several blocks."""
     X = input_of_some_bad_partitions()
     gm = GaussianMixture(2, random_state=0, on_failed="ignore").fit(X)
-    return gm, dfmr(X, 2, random_state=0, block_size=5, split_every=2).compute()
+    return gm, dfmr(make(split_every=2), X, block_size=5).compute()
 
 
 @cache
@@ -384,7 +396,7 @@ class TestBits:
         X = input_of_some_bad_partitions()
 
         def fitted():
-            graph = dfmr(X, 2, random_state=0, method="hardened", block_size=5, split_every=2)
+            graph = dfmr(make(method="hardened", split_every=2), X, block_size=5)
             return graph.compute()
 
         found = [fitted()]
@@ -412,14 +424,12 @@ class TestBits:
             self.check()
 
     def test_processes_that_start_from_nothing(self, spawned_processes):
-        X = input_of_some_bad_partitions()
-        found = dfmr(X, 2, random_state=0, block_size=5, split_every=2).compute(
-            scheduler="processes"
-        )
+        lazy = dfmr(make(split_every=2), input_of_some_bad_partitions(), block_size=5)
+        found = lazy.compute(scheduler="processes")
         assert same_bits(found.mixture, fitted_alone()[1].mixture)
 
 
 def test_a_list_of_one_list_stays_one():
     g = GraphBuilder()
     for i, value in enumerate(([[1, 2]], [[]], [], [1, [2]])):
-        assert graph.as_delayed(g, g.add("values", i, list, value)).compute() == value
+        assert LocalScheduler().fetch(g, [g.add("values", i, list, value)]) == [value]

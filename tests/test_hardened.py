@@ -581,7 +581,7 @@ class TestBounds:
         with pytest.raises(ValueError, match="method='hardened' compares up to 10 estimates"):
             hardened(honest(12))
         with pytest.raises(ValueError, match="compares up to 10 estimates"):
-            dfmr(make_delayed(11), 2, method="hardened")
+            dfmr(GaussianMixture(2, method="hardened"), make_delayed(11))
         assert hardened(honest(12), n_references=None).decision.kept.sum() >= 11
 
     def test_references_are_an_error(self):

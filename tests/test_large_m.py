@@ -356,7 +356,7 @@ class TestOptions:
         with pytest.raises(ValueError, match=expected):
             aggregate(honest(3), n_references=wrong)
         with pytest.raises(ValueError, match=expected):
-            dfmr(ddf, 2, n_references=wrong)
+            dfmr(GaussianMixture(2, n_references=wrong), ddf)
         with pytest.raises(ValueError, match=expected):
             GaussianMixture(2, n_references=wrong).fit(ddf)
 
@@ -434,7 +434,9 @@ class TestGraph:
 
     @pytest.mark.parametrize("block_size", [7, 100, 1000])
     def test_blocks_do_not_show(self, block_size):
-        result = dfmr(small_rows(), 1, random_state=0, n_references=40, block_size=block_size)
+        result = dfmr(
+            GaussianMixture(1, random_state=0, n_references=40), small_rows(), block_size=block_size
+        )
         ours, theirs = result.compute(scheduler="synchronous"), fitted_alone().aggregate_
         assert repr(ours.decision) == repr(theirs.decision)
         assert_allclose(ours.decision.distances, theirs.decision.distances, rtol=1e-8)
@@ -460,7 +462,7 @@ class TestGraph:
 
     def test_tasks_grow_with_the_machines_only(self):
         def count(m):
-            names = Counter(key_split(key) for key in dfmr(make_ddf(m), 1).dask)
+            names = Counter(key_split(key) for key in dfmr(GaussianMixture(1), make_ddf(m)).dask)
             return names, sum(names.values()) - names["dfmr_fit_partition"]
 
         few, n_few = count(ALL_PAIRS_UP_TO)

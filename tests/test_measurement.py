@@ -7,7 +7,7 @@ import distributed
 import numpy as np
 import pytest
 
-from dask_dfmr import Mixture, Outcome
+from dask_dfmr import GaussianMixture, Mixture, Outcome, parameters
 from dask_dfmr.local.row_statistics import (
     Measurement,
     PartitionStatistics,
@@ -17,7 +17,6 @@ from dask_dfmr.local.row_statistics import (
 )
 from dask_dfmr.mixtures.gaussian import Gaussian
 from dask_dfmr.on_dask.rereading import Reader
-from dask_dfmr.parameters import build_pipeline
 from tests.conftest import local_cluster
 from tests.data_makers import (
     TRUTH,
@@ -40,39 +39,12 @@ OTHER = Mixture([1.0], [[0.0, 0.0]], [4.0], "spherical", ["x", "y"])
 EVERYTHING = Wanted(densities=True, target=True)
 
 
-def pipeline_of(X, **kwargs):
-    defaults = {
-        "covariance_type": "full",
-        "tol": "auto",
-        "reg_covar": 0.0,
-        "max_iter": 1000,
-        "n_init": 1,
-        "init_params": "pilot",
-        "weights_init": None,
-        "means_init": None,
-        "precisions_init": None,
-        "random_state": 0,
-        "method": "dfmr",
-        "rho": 1.3,
-        "machine_weights": "rows",
-        "n_references": "auto",
-        "source": None,
-        "false_exclusion_rate": 1e-3,
-        "n_starts": 1,
-        "penalty": "auto",
-        "min_partition_rows": "auto",
-        "nan_policy": "raise",
-        "partition_timeout": None,
-        "n_partitions": 1,
-        "split_every": None,
-        "block_size": None,
-    }
-    return build_pipeline(X, 2, **defaults | kwargs)
+def plan_of(X, **kwargs):
+    return parameters.plan_of(GaussianMixture(2, **{"random_state": 0, "rho": 1.3} | kwargs), X)
 
 
 def reader_of(X, **kwargs):
-    pipeline = pipeline_of(X, **kwargs)
-    return Reader(pipeline.partitions, pipeline.settings)
+    return Reader(plan_of(X, **kwargs))
 
 
 def same(a, b):
@@ -241,7 +213,7 @@ class TestReader:
             assert np.isfinite(statistics.measurements[0].log_likelihood)
 
     def test_a_reduced_reader_holds_only_the_data_it_needs(self):
-        pipeline = pipeline_of(make_array().compute(), n_partitions=6)
+        pipeline = plan_of(make_array().compute(), n_partitions=6)
         assert len(pipeline.partitions.graph) == 6
         assert len(pipeline.partitions.reduced_to([2, 4]).graph) == 2
 

@@ -295,7 +295,9 @@ class TestOrder:
         assert shuffled(m, seed).align_to(m) == m
 
     def test_align_to_refuses_another_shape(self):
-        with pytest.raises(ValueError, match=r"other must agree .*\(3, 2, 'gaussian-full'\); got \(2, 2"):
+        with pytest.raises(
+            ValueError, match=r"other must agree .*\(3, 2, 'gaussian-full'\); got \(2, 2"
+        ):
             random_mixture(1).align_to(random_mixture(1, 2))
 
     def test_an_order_must_be_a_permutation(self):

@@ -259,7 +259,7 @@ class TestMachines:
         assert X.optimize().npartitions < 6, "dask no longer merges partitions: is this test moot?"
         gm = GaussianMixture(2, random_state=0).fit(X)
         assert gm.n_partitions_ == len(gm.partition_report_) == 6
-        assert len(dfmr(X, 2).compute().decision.kept) == 6
+        assert len(dfmr(GaussianMixture(2), X).compute().decision.kept) == 6
 
     def test_a_projection_of_from_map_keeps_their_number(self):
         X = dd.from_map(wide_frame, range(6), meta=wide_frame(0).iloc[:0])[COLUMNS]

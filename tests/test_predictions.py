@@ -47,7 +47,7 @@ def _one_thread():
 
 
 def expected(gm, frame, method):
-    """What the mixture itself says of these rows, as a frame or series of the same index."""
+    """The same method of the mixture, as a frame or series with the index of the rows."""
     values = getattr(gm.mixture_, method)(frame.to_numpy())
     if values.ndim == 2:
         return pd.DataFrame(values, index=frame.index)
@@ -204,7 +204,7 @@ class TestMemory:
 
 @pytest.mark.smoke
 class TestColumns:
-    """The columns must be those of the fit: that is said before anything is computed."""
+    """The columns must be those of the fit: an error is raised before anything is computed."""
 
     def frames(self, columns):
         wide = make_frame().assign(z=1.0)[columns]

@@ -152,7 +152,7 @@ class TestWithout:
 
     def test_without_estimates_it_says_so(self):
         with dask.config.set(scheduler="synchronous"):
-            lazy = dfmr(make_ddf(), 2, random_state=0).compute()
+            lazy = dfmr(GaussianMixture(2, random_state=0), make_ddf()).compute()
         for call in (lambda: lazy.without(0), lambda: lazy.with_rho(2), lazy.explain):
             with pytest.raises(ValueError, match="does not hold the local estimates"):
                 call()
@@ -312,7 +312,7 @@ class TestFiles:
             ("mixture/weights.npy", npy([0.9, 0.9]), "sum to 1"),
             ("mixture/weights.npy", npy(np.array([0.5, 0.5], "f4")), "must hold one of"),
             ("mixture/weights.npy", None, "lacks something"),
-            ("mixture/weights.npy", npy([0.5, 0.5])[:-8], "bytes long"),
+            ("mixture/weights.npy", npy([0.5, 0.5])[:-8], "it has [0-9]+ bytes for them"),
             ("mixture/weights.npy", b"not an array", "magic"),
             ("decision/kept.npy", npy(np.ones(3, bool)), "one entry per estimate"),
             ("decision/kept.npy", npy(np.ones(12)), "one entry per estimate"),
@@ -325,7 +325,7 @@ class TestFiles:
     def test_an_array_that_claims_to_be_huge(self, path):
         small = npy([0.5, 0.5])
         huge = small.replace(b"(2,), }" + b" " * 14, b"(222222222222222,), }")
-        with pytest.raises(ValueError, match="bytes long"):
+        with pytest.raises(ValueError, match=r"it has [0-9]+ bytes for them"):
             Aggregate.load(rewritten(path, arrays={"mixture/weights.npy": huge}))
 
     @pytest.mark.smoke

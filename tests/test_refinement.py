@@ -318,7 +318,7 @@ class TestWhatGoesWrong:
 
     def test_a_lazy_graph_cannot_be_refined(self):
         with pytest.raises(ValueError, match=r"GaussianMixture\(refine=3\)"):
-            dfmr(make_ddf(), 2, refine=3)
+            dfmr(GaussianMixture(2, refine=3), make_ddf())
 
     def test_the_centre_alone_is_not_refined(self):
         with pytest.raises(ValueError, match="method='coat'"):

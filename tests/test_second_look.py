@@ -1,4 +1,6 @@
-"""Good rows whose fit ended in a wrong optimum are won back; bad rows are not."""
+"""Consistent rows whose fit ended in a wrong optimum are gained by a refit; inconsistent rows are not."""
+
+from dataclasses import replace
 
 import dask
 import dask.array as da
@@ -6,10 +8,10 @@ import numpy as np
 import pytest
 
 from dask_dfmr import GaussianMixture, Mixture
-from dask_dfmr.on_dask import refit as second_look
-from dask_dfmr.on_dask.fit import run
-from dask_dfmr.on_dask.refit import FROM_THE_OTHERS, look_again
-from dask_dfmr.parameters import build_pipeline
+from dask_dfmr.on_dask import refit
+from dask_dfmr.on_dask.first_read import read_first
+from dask_dfmr.on_dask.refit import REFIT_START, aggregate_with, fit_partitions, refit_excluded
+from dask_dfmr.parameters import plan_of
 
 TRUTH = Mixture(
     [0.4, 0.3, 0.3], [[0.0, 0.0], [20.0, 0.0], [20.0, 6.0]], np.repeat(np.eye(2)[None], 3, axis=0)
@@ -40,28 +42,14 @@ def collection(rows, reads=None):
 
 
 def fitted_with_wrong_optima(wrong, bad=()):
-    """A result in which some partitions sit in a wrong optimum, and the pipeline it came from."""
-    gm = GaussianMixture(3, random_state=0, refit_excluded=False)
-    parameters = gm.get_params(deep=False)
-    for name in ("on_failed", "keep_estimates", "warm_start", "verbose"):
-        parameters.pop(name)
-    for name in ("refit_excluded", "check_optimum", "refine"):
-        parameters.pop(name)
-    pipeline = build_pipeline(
-        collection(partitions(bad)), **parameters, n_starts=1, block_size=None
-    )
-    result = run(pipeline)
-    settings = pipeline.settings
-    stuck = second_look.replace(settings, start=WRONG, given=None)
-    elsewhere = second_look._fit_again(
-        second_look.replace(pipeline, settings=stuck),
-        wrong,
-        second_look.replace(result, aggregate=second_look.replace(result.aggregate, mixture=WRONG)),
-        0,
-    )
-    spoiled = second_look._aggregate_with(pipeline, result, elsewhere)
+    """A plan, and a fit of it in which some partitions sit in a wrong optimum."""
+    plan = plan_of(GaussianMixture(3, random_state=0), collection(partitions(bad)))
+    fit = read_first(plan)
+    stuck = replace(plan, settings=replace(plan.settings, start=WRONG, given=None))
+    elsewhere = dict(zip(wrong, fit_partitions(stuck, wrong), strict=True))
+    spoiled = aggregate_with(plan, fit, elsewhere)
     assert spoiled is not None
-    return pipeline, spoiled
+    return plan, spoiled
 
 
 @pytest.fixture(autouse=True)
@@ -72,32 +60,32 @@ def _synchronous():
 
 @pytest.mark.smoke
 def test_a_wrong_optimum_is_replaced():
-    pipeline, spoiled = fitted_with_wrong_optima([3, 11])
+    plan, spoiled = fitted_with_wrong_optima([3, 11])
     assert np.flatnonzero(~spoiled.aggregate.decision.kept).tolist() == [3, 11]
-    again = look_again(pipeline, spoiled)
+    again = refit_excluded(plan, spoiled)
     assert again.aggregate.decision.kept.all()
-    assert [again.rows[i]["start"] for i in (3, 11)] == [FROM_THE_OTHERS] * 2
+    assert [again.rows[i]["start"] for i in (3, 11)] == [REFIT_START] * 2
     assert again.rows[3]["log_likelihood"] > spoiled.rows[3]["log_likelihood"]
     assert again.rows[4] == spoiled.rows[4]
 
 
 @pytest.mark.smoke
 def test_bad_rows_stay_out_and_their_first_estimate_stays():
-    pipeline, spoiled = fitted_with_wrong_optima([3], bad=[7])
+    plan, spoiled = fitted_with_wrong_optima([3], bad=[7])
     assert np.flatnonzero(~spoiled.aggregate.decision.kept).tolist() == [3, 7]
-    again = look_again(pipeline, spoiled)
+    again = refit_excluded(plan, spoiled)
     assert np.flatnonzero(~again.aggregate.decision.kept).tolist() == [7]
     assert again.estimates[7] == spoiled.estimates[7]
 
 
 def test_who_cannot_be_won_back_changes_nothing():
-    pipeline, spoiled = fitted_with_wrong_optima([], bad=[7])
-    assert look_again(pipeline, spoiled) is spoiled
+    plan, spoiled = fitted_with_wrong_optima([], bad=[7])
+    assert refit_excluded(plan, spoiled) is spoiled
 
 
 def test_only_those_least_far_out_are_read_again(monkeypatch):
-    monkeypatch.setattr(second_look, "MOST_SHARE", 0.0)
-    monkeypatch.setattr(second_look, "LEAST", 1)
+    monkeypatch.setattr(refit, "MOST_SHARE", 0.0)
+    monkeypatch.setattr(refit, "LEAST", 1)
     reads = []
     rows = partitions(bad=[2, 9])
     rows[9] = rows[9] * 5.0
@@ -122,5 +110,5 @@ def test_estimates_that_were_not_kept_cannot_be_replaced():
 
 
 def test_it_is_yes_or_no():
-    with pytest.raises(ValueError, match="second_look must be one of True, False; got 'maybe'"):
+    with pytest.raises(ValueError, match="refit_excluded must be one of True, False; got 'maybe'"):
         GaussianMixture(3, refit_excluded="maybe").fit(collection(partitions()))

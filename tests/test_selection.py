@@ -19,7 +19,6 @@ from dask_dfmr import (
     select_components,
 )
 from dask_dfmr.local.row_statistics import Measurement, PartitionStatistics, split_rows
-from dask_dfmr.parameters import START_NAMES
 from dask_dfmr.selection.common_set import Judged, bic_excess, find_common_set
 from dask_dfmr.selection.criteria import mean_and_error, pick, score_all
 from tests.data_makers import (
@@ -39,16 +38,29 @@ from tests.data_makers import (
     with_nan,
 )
 
-# Bad machines that agree are a group: tests/test_judging.py has the warning.
+# Wrong partitions that agree form a group: tests/test_judging.py has the warning.
 pytestmark = pytest.mark.filterwarnings("ignore::dask_dfmr.HeterogeneityWarning")
 
 M = 8
 NUMBERS = [1, 2, 3]
 
 
-def choose(X, n_components=NUMBERS, **kwargs):
+def make(**parameters):
+    return GaussianMixture(**{"random_state": 0} | parameters)
+
+
+def choose(
+    X, n_components=NUMBERS, covariance_type=None, criterion="bic", test_share=0.1, **kwargs
+):
     with dask.config.set(scheduler="synchronous"):
-        return select_components(X, n_components, **{"random_state": 0} | kwargs)
+        return select_components(
+            make(**kwargs),
+            X,
+            n_components,
+            covariance_type,
+            criterion=criterion,
+            test_share=test_share,
+        )
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +126,7 @@ class TestCommonSet:
         assert found.reference == 1
         np.testing.assert_array_equal(found.kept, kept[1])
 
-    def test_what_most_candidates_leave_out_is_left_out(self):
+    def test_what_most_candidates_exclude_is_excluded(self):
         log_likelihoods = [[-3.0] * 4, [-2.0] * 4, [-2.0] * 4]
         kept = [[0, 1, 1, 1], [1, 1, 1, 1], [0, 0, 1, 1]]
         found = find_common_set(judged(log_likelihoods, kept))
@@ -282,16 +294,19 @@ class TestEstimator:
         assert (again.partition_report_["n_samples"] == 200).all()
         np.testing.assert_allclose(again.means_, clean.mixture.means, atol=0.1)
 
-    def test_takes_every_parameter_that_a_fit_takes(self):
-        import inspect
+    def test_has_the_parameters_that_were_given(self):
+        estimator = make(n_components=7, covariance_type="diag", penalty=0.01, check_optimum=None)
+        before = estimator.get_params()
+        with dask.config.set(scheduler="synchronous"):
+            found = select_components(estimator, make_ddf(M), [1, 2])
+        assert found.estimator.get_params() == before | {"n_components": found.n_components}
+        assert found.covariance_type == "diag"
+        assert estimator.get_params() == before
+        assert not hasattr(estimator, "mixture_")
 
-        mine = set(inspect.signature(select_components).parameters)
-        theirs = set(GaussianMixture().get_params())
-        own = {"X", "criterion", "test_share"}
-        starts = {"weights_init", "means_init", "precisions_init", "warm_start"}
-        read_again = {"refit_excluded", "check_optimum"}
-        assert mine - own == theirs - starts - read_again - {"keep_estimates"}
-        assert "pilot" in START_NAMES
+    def test_structures_that_are_given_replace_its_own(self):
+        found = choose(make_ddf(M), 2, covariance_type="tied")
+        assert found.estimator.covariance_type == "tied"
 
 
 class TestBadPartitions:
@@ -432,7 +447,7 @@ class TestReads:
 
     def test_nothing_is_read_before_parameters_are_checked(self, raise_if_dask_computes):
         with raise_if_dask_computes(), pytest.raises(ValueError, match="refine"):
-            select_components(make_ddf(M), refine="auto")
+            select_components(make(refine="auto"), make_ddf(M))
 
 
 class TestCollections:
@@ -447,7 +462,7 @@ class TestCollections:
             found = choose(data, **more)
             np.testing.assert_array_equal(found.table["bic"], clean.table["bic"])
 
-    def test_machines_in_a_column(self):
+    def test_sources_in_a_column(self):
         frame = pd.concat([make_frame(i).assign(sensor=f"S{i}") for i in range(M)])
         frame.loc[frame["sensor"] == "S3", ["x", "y"]] *= 100
         X = dask.dataframe.from_pandas(
@@ -459,21 +474,20 @@ class TestCollections:
 
     def test_the_same_bits_in_threads(self, clean):
         with dask.config.set(scheduler="threads", num_workers=2):
-            found = select_components(make_ddf(M), NUMBERS, random_state=0)
+            found = select_components(make(), make_ddf(M), NUMBERS)
         pd.testing.assert_frame_equal(found.table, clean.table, check_exact=True)
         assert same_bits(found.mixture, clean.mixture)
 
     def test_the_same_bits_on_a_cluster(self, clean, client, tmp_path):
         reader = CountingReader(tmp_path)
-        found = select_components(make_ddf(M, reader), NUMBERS, random_state=0)
+        found = select_components(make(), make_ddf(M, reader), NUMBERS)
         pd.testing.assert_frame_equal(found.table, clean.table, check_exact=True)
         assert same_bits(found.mixture, clean.mixture)
         assert reader.count() == dict.fromkeys(range(M), 2)
 
     def test_bad_partitions_on_a_cluster(self, client):
-        found = select_components(
-            make_ddf(M, Reader({1: broken, 4: other_unit})), 2, random_state=0, on_failed="ignore"
-        )
+        X = make_ddf(M, Reader({1: broken, 4: other_unit}))
+        found = select_components(make(on_failed="ignore"), X, 2)
         assert np.flatnonzero(~found.kept).tolist() == [1, 4]
 
     def test_other_starts(self):
@@ -498,8 +512,14 @@ class TestErrors:
             ({"init_params": Mixture([1.0], [[0.0]], [[[1.0]]])}, "init_params must be one of"),
             ({"on_failed": "shout"}, "on_failed must be one of"),
             ({"rho": 0.5}, "rho must be"),
+            ({"weights_init": [0.5, 0.5]}, r"weights_init must be None.*got \[0.5, 0.5\]"),
+            ({"means_init": [[0.0, 0.0]]}, "means_init must be None"),
+            ({"precisions_init": [1.0]}, "precisions_init must be None"),
         ],
     )
-    def test_say_what_is_wrong(self, wrong, match, raise_if_dask_computes):
+    def test_name_what_is_wrong(self, wrong, match, raise_if_dask_computes):
+        own = ("n_components", "covariance_type", "criterion", "test_share")
+        arguments = {name: value for name, value in wrong.items() if name in own}
+        parameters = {name: value for name, value in wrong.items() if name not in own}
         with raise_if_dask_computes(), pytest.raises(ValueError, match=match):
-            select_components(make_ddf(M), **wrong)
+            select_components(make(**parameters), make_ddf(M), **arguments)

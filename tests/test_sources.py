@@ -1,4 +1,4 @@
-"""Machines that are the values of a column: every row is in one of them, whatever the partitions and the scheduler."""
+"""Sources that are the values of a column: every row is in one of them, whatever the partitions and the scheduler."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from dask_dfmr import AggregationError, GaussianMixture, dfmr
 from dask_dfmr.on_dask import by_column as sources
 from dask_dfmr.on_dask.by_column import SourceError, sources_of, take_census
 from dask_dfmr.on_dask.partitions import rows_of
+from dask_dfmr.on_dask.scheduling.scheduler import active_scheduler
 from dask_dfmr.on_dask.sorted_rows import SortedRows, merge
 from tests.data_makers import COLUMNS, TRUTH, make_array, make_delayed, make_frame, same_bits
 
@@ -73,8 +74,13 @@ def make_x(m=8, labels=spread, meta_type="object", **kwargs):
         return dd.from_map(SensorReader(labels, **kwargs), range(m), meta=meta)
 
 
+def find(X, lazy=False):
+    """One loader per sensor."""
+    return sources_of(X, "sensor", scheduler=None if lazy else active_scheduler())
+
+
 def load(partitions):
-    """The rows of every machine, in the order of the machines."""
+    """The rows of every source, in the order of the sources."""
     found = []
     for loader in partitions.loaders:
         values = dask.get(partitions.graph, [ref.key for ref in loader.refs])
@@ -101,12 +107,12 @@ def undisturbed():
         return {name: make().fit(make_x(labels=labels)) for name, labels in LABELS.items()}
 
 
-class TestEveryRowIsInOneMachine:
+class TestEveryRowIsInOneSource:
     @pytest.mark.parametrize("lazy", [False, True])
     @pytest.mark.parametrize("labels", LABELS)
     def test_and_in_order(self, labels, lazy):
         X = make_x(labels=LABELS[labels])
-        partitions = sources_of(X, "sensor", lazy=lazy)
+        partitions = find(X, lazy)
         expected = expected_rows(X)
         assert len(partitions) == len(expected)
         for rows, table in zip(load(partitions), expected, strict=True):
@@ -115,31 +121,29 @@ class TestEveryRowIsInOneMachine:
     def test_whichever_way_they_are_brought_together(self, monkeypatch):
         X = make_x()
         in_files, in_buckets = (
-            load(sources_of(X, "sensor")),
-            load(sources_of(X, "sensor", lazy=True)),
+            load(find(X)),
+            load(find(X, lazy=True)),
         )
         monkeypatch.setattr(sources, "MAX_READS", np.inf)
-        selected = load(sources_of(X, "sensor"))
+        selected = load(find(X))
         for three in zip(in_files, in_buckets, selected, strict=True):
             assert len({rows.tobytes() for rows in three}) == 1
             assert {rows.flags.c_contiguous for rows in three} == {True}
 
-    def test_fewer_buckets_than_machines(self, monkeypatch):
+    def test_fewer_buckets_than_sources(self, monkeypatch):
         monkeypatch.setattr(sources, "N_BUCKETS_LAZY", 3)
         X = make_x()
-        for rows, table in zip(
-            load(sources_of(X, "sensor", lazy=True)), expected_rows(X), strict=True
-        ):
+        for rows, table in zip(load(find(X, lazy=True)), expected_rows(X), strict=True):
             np.testing.assert_array_equal(rows, table)
 
     @pytest.mark.parametrize("lazy", [False, True])
     @pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
-    def test_rows_without_a_source_are_a_machine(self, missing, lazy):
+    def test_rows_without_a_source_are_a_source(self, missing, lazy):
         def labels(i, n):
             return pd.Series(spread(i, n)).where(np.arange(n) % 10 > 0, missing).to_numpy()
 
         X = make_x(labels=labels)
-        partitions = sources_of(X, "sensor", lazy=lazy)
+        partitions = find(X, lazy)
         assert partitions.sources == [*(f"sensor={s!r}" for s in SENSORS), "sensor=<missing>"]
         found = load(partitions)
         assert len(found[-1]) == 8 * 20
@@ -148,7 +152,7 @@ class TestEveryRowIsInOneMachine:
 
     def test_of_a_frame_in_memory(self):
         X = make_x().compute()
-        partitions = sources_of(X, "sensor")
+        partitions = find(X)
         expected = [t.drop(columns="sensor").to_numpy() for _, t in X.groupby("sensor")]
         for rows, table in zip(load(partitions), expected, strict=True):
             np.testing.assert_array_equal(rows, table)
@@ -156,18 +160,18 @@ class TestEveryRowIsInOneMachine:
     @pytest.mark.parametrize("lazy", [False, True])
     def test_partitions_without_rows(self, lazy):
         X = make_x(bad={0: lambda f: f.iloc[:0], 5: lambda f: f.iloc[:0]})
-        partitions = sources_of(X, "sensor", lazy=lazy)
+        partitions = find(X, lazy)
         assert sum(map(len, load(partitions))) == 6 * 200
 
     def test_integers_become_floats_once(self):
         X = make_x().assign(x=1).astype({"x": "int32", "y": "float32"})
-        for rows in load(sources_of(X, "sensor")):
+        for rows in load(find(X)):
             assert rows.dtype == np.float64
 
 
 class TestNames:
     def names(self, labels, **kwargs):
-        return sources_of(make_x(labels=labels, **kwargs), "sensor").sources
+        return find(make_x(labels=labels, **kwargs)).sources
 
     def test_numbers_are_sorted_as_numbers(self):
         def labels(i, n):
@@ -194,14 +198,14 @@ class TestNames:
             "sensor=datetime.date(2024, 1, 2)",
         ]
 
-    def test_unused_categories_are_no_machines(self):
+    def test_unused_categories_are_no_sources(self):
         X = make_x().compute()
         X["sensor"] = pd.Categorical(X["sensor"], [*reversed(SENSORS), "never seen"])
         X = dd.from_pandas(X, npartitions=4)
         expected = [f"sensor={s!r}" for s in SENSORS]
-        assert sources_of(X, "sensor").sources == expected
-        assert sources_of(X.compute(), "sensor").sources == expected
-        assert sum(map(len, load(sources_of(X, "sensor")))) == 1600
+        assert find(X).sources == expected
+        assert find(X.compute()).sources == expected
+        assert sum(map(len, load(find(X)))) == 1600
 
     def test_values_of_several_types(self):
         def labels(i, n):
@@ -212,7 +216,7 @@ class TestNames:
     def test_strings_of_arrow(self):
         X = make_x().compute()
         X = dd.from_pandas(X.astype({"sensor": "string[pyarrow]"}), npartitions=4)
-        assert sources_of(X, "sensor").sources == [f"sensor={s!r}" for s in SENSORS]
+        assert find(X).sources == [f"sensor={s!r}" for s in SENSORS]
 
     def test_a_column_whose_name_is_no_text(self):
         X = make_x().rename(columns={"sensor": 7})
@@ -223,7 +227,7 @@ class TestNames:
 
 class TestHowTheyAreRead:
     def test_partitions_of_one_source_are_read_by_its_task_alone(self):
-        partitions = sources_of(make_x(labels=blocks), "sensor")
+        partitions = find(make_x(labels=blocks))
         assert partitions.graph == {}
         assert partitions.held == ()
 
@@ -243,7 +247,7 @@ class TestHowTheyAreRead:
 
     def test_files_are_gone_after_the_fit(self, tmp_path):
         with dask.config.set({"temporary-directory": str(tmp_path)}):
-            partitions = sources_of(make_x(), "sensor")
+            partitions = find(make_x())
             (folder,) = tmp_path.iterdir()
             load(partitions)
             assert len(list(folder.iterdir())) == 8
@@ -256,11 +260,11 @@ class TestHowTheyAreRead:
         for i in range(3):
             SensorReader()(i).to_parquet(tmp_path / f"{i}.parquet")
         X = dd.read_parquet(tmp_path)
-        census = take_census(X, "sensor")
+        census = take_census(X, "sensor", active_scheduler())
         whole = X["sensor"].compute()
         assert census.values == SENSORS
         assert [sum(n.values()) for n in census.rows] == whole.value_counts().sort_index().tolist()
-        assert sum(map(len, load(sources_of(X, "sensor")))) == 600
+        assert sum(map(len, load(find(X)))) == 600
 
 
 class CountingSensorReader(SensorReader):
@@ -304,7 +308,7 @@ class TestFit:
         np.testing.assert_allclose(gm.means_, undisturbed[labels].means_)
 
     def test_lazily(self, undisturbed):
-        result = dfmr(make_x(), 2, random_state=0, source="sensor")
+        result = dfmr(GaussianMixture(2, random_state=0, source="sensor"), make_x())
         assert same_bits(result.compute().mixture, undisturbed["spread"].mixture_)
 
     def test_partition_is_the_default(self):
@@ -376,7 +380,7 @@ class TestEveryScheduler:
         assert_same(make().fit(make_x(labels=LABELS[labels]).persist()), undisturbed[labels])
 
     def test_a_lazy_graph_on_a_cluster(self, undisturbed, client):
-        result = dfmr(make_x(), 2, random_state=0, source="sensor")
+        result = dfmr(GaussianMixture(2, random_state=0, source="sensor"), make_x())
         assert same_bits(result.compute().mixture, undisturbed["spread"].mixture_)
 
     def test_nothing_is_left_on_a_cluster(self, client):
@@ -392,7 +396,7 @@ class TestEveryScheduler:
         async def fit():
             async with distributed.Client(cluster.scheduler_address, asynchronous=True):
                 with pytest.raises(RuntimeError, match="source='sensor' is eager"):
-                    dfmr(make_x(), 2, source="sensor")
+                    dfmr(GaussianMixture(2, source="sensor"), make_x())
 
         asyncio.run(fit())
 
@@ -409,7 +413,7 @@ class TestWhatGoesWrong:
         ("bad", "reason"),
         [(broken, "OSError: the disk is gone"), (without_column, "KeyError")],
     )
-    def test_a_partition_that_cannot_be_read_is_a_machine_of_its_own(self, labels, bad, reason):
+    def test_a_partition_that_cannot_be_read_is_a_source_of_its_own(self, labels, bad, reason):
         X = make_x(labels=LABELS[labels], bad={2: bad})
         gm = make().fit(X)
         last = gm.partition_report_.iloc[-1]
@@ -454,7 +458,7 @@ class TestWhatGoesWrong:
         def changing(frame):
             return frame.iloc[:-1] if flag.exists() else frame
 
-        partitions = sources_of(make_x(labels=labels, bad={2: changing}), "sensor", lazy=lazy)
+        partitions = find(make_x(labels=labels, bad={2: changing}), lazy)
         flag.touch()
         with pytest.raises(SourceError, match="must not change"):
             load(partitions)
@@ -465,7 +469,7 @@ class TestWhatGoesWrong:
         def changing(frame):
             return frame.assign(sensor="new") if flag.exists() else frame
 
-        partitions = sources_of(make_x(bad={2: changing}), "sensor")
+        partitions = find(make_x(bad={2: changing}))
         flag.touch()
         with pytest.raises(SourceError, match="partition 2: it has sources that were not there"):
             load(partitions)
@@ -519,23 +523,25 @@ class TestRefused:
 
 
 class TestSortedRows:
-    def test_a_machine_has_its_rows_in_order(self, tmp_path):
+    def test_a_source_has_its_rows_in_order(self, tmp_path):
         rows = np.arange(20.0).reshape(10, 2)
-        machines = np.array([5, 1, 5, 3, 1, 1, 5, 3, 3, 5])
+        sources_of_rows = np.array([5, 1, 5, 3, 1, 1, 5, 3, 3, 5])
         for pieces in (
-            SortedRows.of(rows, machines),
-            SortedRows.of(rows, machines).stored(tmp_path / "r"),
+            SortedRows.of(rows, sources_of_rows),
+            SortedRows.of(rows, sources_of_rows).stored(tmp_path / "r"),
         ):
-            for machine in (1, 3, 5):
-                np.testing.assert_array_equal(pieces.of_machine(machine), rows[machines == machine])
-            assert [pieces.of_machine(machine) for machine in (0, 2, 6)] == [None] * 3
+            for source in (1, 3, 5):
+                np.testing.assert_array_equal(
+                    pieces.of_source(source), rows[sources_of_rows == source]
+                )
+            assert [pieces.of_source(source) for source in (0, 2, 6)] == [None] * 3
 
     def test_merging_keeps_the_order_of_the_pieces(self):
         rows = np.arange(20.0).reshape(10, 2)
-        machines = np.array([0, 1] * 5)
-        halves = [SortedRows.of(rows[s], machines[s]) for s in (slice(0, 5), slice(5, 10))]
+        sources_of_rows = np.array([0, 1] * 5)
+        halves = [SortedRows.of(rows[s], sources_of_rows[s]) for s in (slice(0, 5), slice(5, 10))]
         whole = merge([*halves, SortedRows.failed(2, "gone")])
-        for machine in (0, 1):
-            np.testing.assert_array_equal(whole.of_machine(machine), rows[machines == machine])
+        for source in (0, 1):
+            np.testing.assert_array_equal(whole.of_source(source), rows[sources_of_rows == source])
         assert whole.errors == {2: "gone"}
-        assert len(merge([SortedRows.failed(2, "gone")]).machines) == 0
+        assert len(merge([SortedRows.failed(2, "gone")]).sources) == 0

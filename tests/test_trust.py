@@ -111,7 +111,9 @@ class TestAggregationIsPinned:
 
     def test_a_selection(self, client, recorder):
         trusted = addresses(client)[0]
-        select_components(make_ddf(M), [1, 2], random_state=0, trusted_workers=[trusted])
+        select_components(
+            GaussianMixture(random_state=0, trusted_workers=[trusted]), make_ddf(M), [1, 2]
+        )
         self.check(recorder, trusted, {"dfmr_aggregate_candidate", "dfmr_reduce_candidate"})
 
     def test_machines_by_a_column(self, client, recorder):
@@ -202,11 +204,13 @@ class TestChecks:
 
     def test_a_lazy_graph(self, client):
         with pytest.raises(ValueError, match=r"must be None for a lazy graph.*client\.compute"):
-            dfmr(make_ddf(M), 2, trusted_workers=addresses(client))
+            dfmr(GaussianMixture(2, trusted_workers=addresses(client)), make_ddf(M))
 
     def test_what_the_refusal_proposes_works(self, client, recorder, undisturbed):
         trusted = addresses(client)[0]
-        found = client.compute(dfmr(make_ddf(M), 2, random_state=0), workers=[trusted]).result()
+        found = client.compute(
+            dfmr(GaussianMixture(2, random_state=0), make_ddf(M)), workers=[trusted]
+        ).result()
         assert {where for _, _, where in recorder.where} == {trusted}
         assert same_bits(found.mixture, undisturbed)
 
@@ -262,7 +266,7 @@ class TestMessages:
             tasks, "as_plain_each", lambda m, n, i=None: sent.append(m) or each(m, n, i)
         )
         with dask.config.set(scheduler="synchronous"):
-            select_components(make_ddf(M), [1, 2], random_state=0)
+            select_components(GaussianMixture(random_state=0), make_ddf(M), [1, 2])
         assert len(sent) >= M
         found = set().union(*(kinds(message, set()) for message in sent))
         assert found <= {list, dict, str, int, float, type(None), tuple, "f"}

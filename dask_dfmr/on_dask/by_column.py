@@ -1,16 +1,16 @@
-"""A column that says where a row comes from -> one loader per source: machines that are not the partitions.
+"""A column with the source of each row -> one loader per source, wherever its rows lie.
 
-Which sources there are is found first, by reading that column alone, because a graph has to know its
-machines. Tasks, as they appear on the dashboard::
+The sources are found first, by reading that column alone, because a graph needs to know its loaders. Tasks, as they
+appear on the dashboard::
 
     the column alone            dfmr_count_sources
     sources in many partitions  dfmr_split_partition (-> dfmr_route_rows -> dfmr_merge_rows)
 
-Where partitions hold one or two sources each, a source's task reads the partitions that it lies in and
-takes its own rows: nothing travels and no partition is read more than about twice. Otherwise every
-partition is read once and its rows are sorted by source. The pieces lie in temporary files for a
-scheduler on this machine; elsewhere they stay in memory and are sent bucket by bucket, a bucket being
-the rows of some sources, so that a worker receives little more than the rows that it fits.
+If partitions hold one or two sources each, the task of a source reads the partitions that it lies in and takes its own
+rows: nothing travels, and no partition is read more than about twice. Otherwise every partition is read once and its
+rows are sorted by source. For a scheduler on this machine the pieces lie in temporary files. Elsewhere they stay in
+memory and are sent bucket by bucket. A bucket holds the rows of some sources, so that a worker receives little more
+than the rows that it fits.
 """
 
 from __future__ import annotations
@@ -25,49 +25,49 @@ from pathlib import Path
 from typing import Any
 
 import dask
-import dask.dataframe as dd
-import distributed
 import numpy as np
 import pandas as pd
 from distributed import Reschedule
 
 from dask_dfmr.mixtures.family import Rows
-from dask_dfmr.on_dask.fit import active_client, compute_each
 from dask_dfmr.on_dask.partitions import (
     Loader,
     Partitions,
     as_partitions,
     check_dtypes,
     fold_dataframe,
+    is_frame,
     partitions_in_memory,
     rows_of,
 )
 from dask_dfmr.on_dask.scheduling.builder import GraphBuilder
+from dask_dfmr.on_dask.scheduling.scheduler import Scheduler, active_scheduler
+from dask_dfmr.on_dask.scheduling.timeouts import PartitionTimeoutError, within
 from dask_dfmr.on_dask.sorted_rows import SortedRows, merge
-from dask_dfmr.on_dask.tasks import PartitionTimeoutError, within
 
 MAX_SOURCES = 100_000
-"""More machines than that are hardly meant: the column is likely to be a measurement or the number of a row."""
+"""A column with more values is refused: it is likely to be a measurement or the number of a row."""
 
 MAX_READS = 2.0
-"""So often, on average, a partition may be read where every source reads the partitions that it lies in. Regrouping
-reads each partition once, and writes and reads its rows once more."""
+"""How often, on average, a partition may be read if every source reads the partitions that it lies in. Regrouping reads
+each partition once, and writes and reads its rows once more."""
 
 BUCKETS_PER_WORKER, MAX_BUCKETS = 2, 64
-"""Every partition is cut into so many pieces, which are a task each; a worker has to hold a bucket."""
+"""Number of pieces per worker, and at most, into which every partition is cut. Each piece is a task, and a worker has
+to hold a bucket of pieces."""
 
 N_BUCKETS_LAZY = 16
-"""Of a graph of which nobody knows yet who will compute it."""
+"""Number of buckets of a lazy graph, whose workers are not known yet."""
 
 
 class Missing(Enum):
-    """The source of rows that have None, NaN, NaT or NA in its place."""
+    """The source of rows whose value is None, NaN, NaT or NA."""
 
     MISSING = "missing"
 
 
 class SourceError(ValueError):
-    """The rows of a source cannot be had in full."""
+    """Not all rows of a source can be read."""
 
 
 def sources_of(
@@ -75,21 +75,22 @@ def sources_of(
     source: Hashable,
     n_partitions: int = 1,
     timeout: float | None = None,
-    lazy: bool = False,
+    scheduler: Scheduler | None = None,
 ) -> Partitions:
-    """What ``fit`` accepts -> one loader per machine, whatever a machine is.
+    """What ``fit`` accepts -> one loader per source.
 
     Parameters
     ----------
     X : as for :func:`as_partitions`
     source : column name, or None for every partition
-        A column is read at once, by itself, to find its values; nothing is computed for "partition".
+        A column is read at once, by itself, to find its values; nothing is computed for None.
     n_partitions : int, default 1
         As for :func:`as_partitions`.
     timeout : float, optional
         Seconds after which reading one partition is given up.
-    lazy : bool, default False
-        Whether somebody else may compute the graph, on another scheduler than the one active now.
+    scheduler : Scheduler, optional
+        Who computes the fit. Without it any scheduler can compute the rows later, and the active one reads the
+        column now.
 
     Raises
     ------
@@ -97,6 +98,8 @@ def sources_of(
         If X is not a DataFrame and a column is asked for, or has other columns that are not numbers.
     ValueError
         If there is no such column, or it has one value only, or more than ``MAX_SOURCES``.
+    RuntimeError
+        If the column would have to be read on an asynchronous client.
     """
     if source is None:
         return as_partitions(X, n_partitions)
@@ -104,36 +107,35 @@ def sources_of(
     if isinstance(X, pd.DataFrame):
         if n_partitions != 1:
             raise ValueError(
-                f"n_partitions must be 1 where source names a column, because the sources are the partitions; "
+                f"n_partitions must be 1 if source names a column, because the sources are the partitions; "
                 f"got n_partitions={n_partitions!r}. Leave it out."
             )
         return _from_memory(X, source, names)
-    census = take_census(X, source, timeout)
-    # The folders of a scheduler that is not on this machine are not ours.
-    client = None if lazy else _client(source)
+    census = take_census(X, source, scheduler or _scheduler_for(source), timeout)
     loaders, graph, partition_names = fold_dataframe(X)
     dtype = rows_of(X._meta.drop(columns=[source]), names)[0].dtype
     frames = Frames(loaders, partition_names, Columns(source, names, dtype))
     if census.n_reads <= MAX_READS * len(loaders):
         return _selected(frames, graph, census)
-    n_buckets = N_BUCKETS_LAZY if lazy else None
-    if client is not None:
-        n_workers = len(client.scheduler_info(n_workers=-1)["workers"])
-        n_buckets = min(max(1, BUCKETS_PER_WORKER * n_workers), MAX_BUCKETS)
+    n_buckets: int | None = N_BUCKETS_LAZY
+    if scheduler is not None:
+        # Only a scheduler on this machine can use its temporary folder, and needs no buckets.
+        n = scheduler.n_workers
+        n_buckets = None if n is None else min(max(1, BUCKETS_PER_WORKER * n), MAX_BUCKETS)
     return _regrouped(frames, graph, census, n_buckets, timeout)
 
 
 def _check(X: Any, source: Hashable) -> tuple[str, ...]:
-    """The names of the features, all columns but the one of the machines."""
+    """The names of the features: all columns but the one of the sources."""
     if not isinstance(source, Hashable):
         raise TypeError(
             f"source must be None or the name of one column; got {source!r}. "
             "To tell sources by several columns, join them into one."
         )
-    if not isinstance(X, (dd.DataFrame, pd.DataFrame)):
+    if not (isinstance(X, pd.DataFrame) or is_frame(X)):
         raise TypeError(
             f"source={source!r} names a column, so X must be a dask or pandas DataFrame; got a "
-            f"{type(X).__name__}. Give a DataFrame that has that column, or leave source='partition'."
+            f"{type(X).__name__}. Give a DataFrame that has that column, or leave source=None."
         )
     found = list(X.columns)
     if found.count(source) != 1:
@@ -150,9 +152,10 @@ def _check(X: Any, source: Hashable) -> tuple[str, ...]:
         raise TypeError(f"{error} (source={source!r} is not among the features.)") from None
 
 
-def _client(source: Hashable) -> distributed.Client | None:
+def _scheduler_for(source: Hashable) -> Scheduler:
+    """The active scheduler, to read the column of the sources."""
     try:
-        return active_client()
+        return active_scheduler()
     except RuntimeError as error:
         raise RuntimeError(
             f"source={source!r} is eager, because the sources have to be found first, and cannot wait on an "
@@ -160,7 +163,7 @@ def _client(source: Hashable) -> distributed.Client | None:
         ) from error
 
 
-# -- who is there --------------------------------------------------------------------------------
+# -- which sources there are -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -170,13 +173,13 @@ class Census:
     Attributes
     ----------
     values : list
-        The sources, sorted; last :class:`Missing`, if rows have none.
+        The sources, sorted; :class:`Missing` is the last one, if rows have no value.
     names : list of str
-        What the report calls them.
+        Their names in the report.
     rows : list of dict of int to int
         Per source, the number of its rows in each partition that has some.
     unreadable : dict of int to str
-        Partitions that could not be read, and why: machines of their own.
+        Partitions that could not be read, and why. Each is a source of its own.
     """
 
     values: list[Any]
@@ -186,26 +189,27 @@ class Census:
 
     @property
     def n_reads(self) -> int:
-        """How many partitions are read if every source reads those that it lies in."""
+        """Number of partition reads if every source reads the partitions that it lies in."""
         return sum(map(len, self.rows))
 
 
-def take_census(X: dd.DataFrame, column: Hashable, timeout: float | None = None) -> Census:
+def take_census(
+    X: Any, column: Hashable, scheduler: Scheduler, timeout: float | None = None
+) -> Census:
     """Read one column of all partitions; eager."""
-    _client(column)
     loaders, graph, _ = fold_dataframe(X[[column]])
 
     def add(g: GraphBuilder, i: int) -> Any:
         refs = loaders[i].refs
         return g.add("count_sources", i, count_rows, loaders[i], column, timeout, *refs)
 
-    return _census(column, compute_each(graph, add, len(loaders)))
+    return _census(column, scheduler.compute_each(graph, add, len(loaders)))
 
 
 def count_rows(
     loader: Loader, column: Hashable, timeout: float | None, *values: Any
 ) -> dict[Any, int] | str:
-    """How many rows each source has in one partition; a text where it cannot be read."""
+    """How many rows each source has in one partition; a text if the partition cannot be read."""
 
     def load() -> pd.Series[Any]:
         frame = loader(*values)
@@ -232,7 +236,7 @@ def _count(labels: pd.Series[Any], column: Hashable) -> dict[Any, int]:
 
 
 def _factorize(labels: pd.Series[Any], column: Hashable) -> tuple[Any, list[Any]]:
-    """The code of each label, -1 where it is missing, and what the codes stand for."""
+    """The code of each label, -1 if it is missing, and the value of each code."""
     try:
         codes, found = pd.factorize(labels)
     except TypeError as error:
@@ -257,8 +261,8 @@ def _census(column: Hashable, tallies: Sequence[Any]) -> Census:
     if len(rows) + len(unreadable) < 2:
         found = [_name(column, value) for value in rows]
         raise ValueError(
-            f"source={column!r} must have at least two different values, one per machine; got {found}. "
-            "Choose another column, or source='partition'."
+            f"source={column!r} must have at least two different values, one per source; got {found}. "
+            "Choose another column, or source=None."
         )
     values = _sorted(rows)
     names = [_name(column, value) for value in values]
@@ -275,7 +279,7 @@ def _sorted(values: Mapping[Any, Any]) -> list[Any]:
 
 
 def _name(column: Hashable, value: Any) -> str:
-    """A source as the report calls it: sensor='A7', site=3, day=2024-05-01, sensor=<missing>."""
+    """The name of a source in the report: sensor='A7', site=3, day=2024-05-01, sensor=<missing>."""
     if value is Missing.MISSING:
         return f"{column}=<missing>"
     if isinstance(value, pd.Timestamp):
@@ -288,7 +292,7 @@ def _name(column: Hashable, value: Any) -> str:
 
 def _too_many(column: Hashable, n: str) -> str:
     return (
-        f"source={column!r} must name a column of at most {MAX_SOURCES} different values, one per machine; got {n}. "
+        f"source={column!r} must name a column of at most {MAX_SOURCES} different values, one per source; got {n}. "
         "Choose a column that says where rows come from (sensor, site, day), or make a coarser one."
     )
 
@@ -300,30 +304,33 @@ def _describe(error: BaseException) -> str:
     return (own + str(error)).strip().splitlines()[0]
 
 
-# -- how their rows are found --------------------------------------------------------------------
+# -- how their rows are found ----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What the columns of a partition are."""
+    """The columns of every partition: the one of the sources, the features, and the type of their rows."""
 
-    machine: Hashable
+    source: Hashable
     features: tuple[str, ...]
     dtype: np.dtype[Any]
 
     def split(self, frame: Any) -> tuple[Rows, pd.Series[Any]]:
         """A partition as it was read -> its rows, and the source of each."""
-        if not isinstance(frame, pd.DataFrame) or self.machine not in frame.columns:
-            raise SourceError(f"there is no column {self.machine!r}")
-        rows, _ = rows_of(frame.drop(columns=[self.machine]), self.features)
+        if not isinstance(frame, pd.DataFrame) or self.source not in frame.columns:
+            raise SourceError(f"there is no column {self.source!r}")
+        rows, _ = rows_of(frame.drop(columns=[self.source]), self.features)
         # One type for all, so that rows have the same bits whichever way they are brought together.
-        return np.ascontiguousarray(rows, self.dtype), frame[self.machine]
+        return np.ascontiguousarray(rows, self.dtype), frame[self.source]
 
-    def machine_of_each(self, labels: pd.Series[Any], machines: Mapping[Any, int]) -> Any:
-        """The machine of each row; -1 where its source is none of those asked for."""
-        codes, found = _factorize(labels, self.machine)
-        wanted = [*found, Missing.MISSING]  # a missing one has the code -1, which is the last place
-        return np.array([machines.get(value, -1) for value in wanted], np.intp)[codes]
+    def source_of_each(self, labels: pd.Series[Any], numbers: Mapping[Any, int]) -> Any:
+        """The number of the source of each row; -1 if its source has no number."""
+        codes, found = _factorize(labels, self.source)
+        values = [
+            *found,
+            Missing.MISSING,
+        ]  # a missing value has the code -1, which is the last place
+        return np.array([numbers.get(value, -1) for value in values], np.intp)[codes]
 
 
 @dataclass(frozen=True)
@@ -335,13 +342,13 @@ class Frames:
     columns: Columns
 
     def called(self, partition: int) -> str:
-        """What a person would call a partition."""
+        """The name of a partition in messages."""
         name = self.names[partition]
         return f"partition {partition}{f' ({name})' if name else ''}"
 
 
 class Unreadable(Loader):
-    """What stands for a partition that could not be read: a machine that says why."""
+    """In place of a partition that could not be read: a source whose outcome gives the reason."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(None, [])
@@ -358,7 +365,7 @@ def _partitions(
     census: Census,
     **more: Any,
 ) -> Partitions:
-    """The machines: the sources, and after them what could not be read."""
+    """The sources, and after them the partitions that could not be read."""
     lost = [Unreadable(reason) for reason in census.unreadable.values()]
     names: list[str | None] = [*census.names, *map(frames.called, census.unreadable)]
     features = frames.columns.features
@@ -371,7 +378,7 @@ def _partitions(
 class SelectingLoader(Loader):
     """The rows of one source, taken out of the partitions that it lies in, in their order.
 
-    Call it with the values of ``dependencies``, like any other.
+    Called with the values of ``dependencies``, like any other loader.
     """
 
     def __init__(self, frames: Frames, value: Any, n_rows: Mapping[int, int]) -> None:
@@ -387,7 +394,7 @@ class SelectingLoader(Loader):
             # One partition at a time, so that only its rows are in memory beside those taken.
             frame = loader(*(given[key] for key in loader.dependencies))
             rows, labels = self.columns.split(frame)
-            own = self.columns.machine_of_each(labels, {self.value: 0}) == 0
+            own = self.columns.source_of_each(labels, {self.value: 0}) == 0
             _check_number(int(own.sum()), expected, name)
             pieces.append(rows[own])
         return np.concatenate(pieces)
@@ -413,29 +420,27 @@ def _selected(frames: Frames, graph: dict[Any, Any], census: Census) -> Partitio
 
 
 class GatheringLoader(Loader):
-    """The rows of one machine, out of the pieces that hold them."""
+    """The rows of one source, taken out of the pieces that hold them."""
 
     def __init__(
-        self, machine: int, n_rows: int, partitions: Sequence[int], keys: Sequence[Any]
+        self, source: int, n_rows: int, partitions: Sequence[int], keys: Sequence[Any]
     ) -> None:
         super().__init__(None, keys)
-        self.machine, self.n_rows, self.partitions = machine, n_rows, tuple(partitions)
+        self.source, self.n_rows, self.partitions = source, n_rows, tuple(partitions)
 
     def __call__(self, *pieces: SortedRows) -> Any:
         for piece in pieces:
             for partition in sorted(piece.errors.keys() & set(self.partitions)):
                 raise SourceError(piece.errors[partition])
         found = [
-            rows
-            for rows in (piece.of_machine(self.machine) for piece in pieces)
-            if rows is not None
+            rows for rows in (piece.of_source(self.source) for piece in pieces) if rows is not None
         ]
         _check_number(sum(map(len, found)), self.n_rows, "X")
         return np.concatenate(found)
 
 
 class Scratch:
-    """A temporary folder that goes with the object."""
+    """A temporary folder that is deleted with this object."""
 
     def __init__(self) -> None:
         where = dask.config.get("temporary-directory", None)
@@ -448,16 +453,16 @@ def split_partition(
     name: str,
     loader: Loader,
     columns: Columns,
-    machines: Mapping[Any, int],
+    numbers: Mapping[Any, int],
     path: Path | None,
     timeout: float | None,
     *values: Any,
 ) -> SortedRows:
-    """Read one partition and sort its rows by machine; into a file if there is a path."""
+    """Read one partition and sort its rows by source; write them to a file if there is a path."""
 
     def load() -> SortedRows:
         rows, labels = columns.split(loader(*values))
-        owners = columns.machine_of_each(labels, machines)
+        owners = columns.source_of_each(labels, numbers)
         if (owners < 0).any():
             raise SourceError("it has sources that were not there when they were counted")
         pieces = SortedRows.of(rows, owners)
@@ -467,7 +472,7 @@ def split_partition(
         return within(timeout, load)
     except Reschedule:
         raise
-    except Exception as error:  # the sources that have rows in this partition say so
+    except Exception as error:  # the outcome of every source with rows in this partition
         return SortedRows.failed(partition, f"{name}: {_describe(error)}")
 
 
@@ -482,8 +487,8 @@ def _regrouped(
     g = GraphBuilder()
     g.tasks.update(graph)
     scratch = Scratch() if n_buckets is None else None
-    machines = {value: j for j, value in enumerate(census.values)}
-    shared = g.add("source_names", 0, dict, machines)
+    numbers = {value: j for j, value in enumerate(census.values)}
+    shared = g.add("source_names", 0, dict, numbers)
     splits = {}
     for i in sorted({i for n_rows in census.rows for i in n_rows}):
         path = None if scratch is None else scratch.folder / f"rows-{i:06d}"
@@ -494,9 +499,9 @@ def _regrouped(
         found_in = [[splits[i] for i in sorted(n_rows)] for n_rows in census.rows]
         held = list(splits.values())
     else:
-        n_buckets = min(n_buckets, len(machines))
+        n_buckets = min(n_buckets, len(numbers))
         held = [_add_bucket(g, b, n_buckets, census, splits) for b in range(n_buckets)]
-        found_in = [[held[j % n_buckets]] for j in range(len(machines))]
+        found_in = [[held[j % n_buckets]] for j in range(len(numbers))]
     loaders = [
         GatheringLoader(j, sum(n_rows.values()), list(n_rows), [ref.key for ref in refs])
         for j, (n_rows, refs) in enumerate(zip(census.rows, found_in, strict=True))
@@ -508,7 +513,7 @@ def _regrouped(
 def _add_bucket(
     g: GraphBuilder, bucket: int, n_buckets: int, census: Census, splits: Mapping[int, Any]
 ) -> Any:
-    """The rows of every ``n_buckets``-th machine."""
+    """The rows of every ``n_buckets``-th source."""
     wanted = sorted({i for n_rows in census.rows[bucket::n_buckets] for i in n_rows})
     pieces = [
         g.add("route_rows", (bucket, i), SortedRows.of_bucket, splits[i], bucket, n_buckets)
@@ -522,8 +527,8 @@ def _add_bucket(
 
 def _from_memory(X: pd.DataFrame, column: Hashable, features: tuple[str, ...]) -> Partitions:
     census = _census(column, [_count(X[column], column)])
-    machines = {value: j for j, value in enumerate(census.values)}
-    codes = Columns(column, features, np.dtype(float)).machine_of_each(X[column], machines)
+    numbers = {value: j for j, value in enumerate(census.values)}
+    codes = Columns(column, features, np.dtype(float)).source_of_each(X[column], numbers)
     order = np.argsort(codes, kind="stable")
     bounds = np.cumsum([sum(n_rows.values()) for n_rows in census.rows])[:-1]
     rest = X.drop(columns=[column])

@@ -1,4 +1,4 @@
-"""Several mixtures fitted to, and scored on, the same partitions with two reads of them.
+"""Several candidate mixtures fitted to, and scored on, the same partitions in two reads.
 
     a few partitions      dfmr_read_pilot -> dfmr_pilot_rows, dfmr_pilot_data
                           -> dfmr_pilot_scale -> dfmr_fit_pilot -> dfmr_shortlist         per candidate
@@ -6,8 +6,8 @@
     every candidate       dfmr_aggregate_candidate -> dfmr_reduce_candidate
     the common set        dfmr_measure_partition (the second read)
 
-The rows of a pilot partition stay in memory until it is fitted, unless they are many: so it is not read twice for its
-fit. Each candidate's aggregation is one task: there are several of them to fill a cluster with.
+The rows of a pilot partition stay in memory until it is fitted, unless they are many, so that it is read once for
+both. Each candidate's aggregation is one task, since several candidates are enough tasks for a cluster.
 """
 
 from __future__ import annotations
@@ -34,16 +34,17 @@ from dask_dfmr.local.row_statistics import PartitionStatistics, Wanted
 from dask_dfmr.mixtures.distances import BLOCK_SIZE, tile_blocks
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.on_dask import tasks
-from dask_dfmr.on_dask.fit import (
-    HeldTask,
-    active_client,
-    fetch,
-    hold_each,
-    raise_errors_of_tasks,
-)
+from dask_dfmr.on_dask.fit_plan import FitPlan
 from dask_dfmr.on_dask.partitions import Loader, Partitions, rows_of
 from dask_dfmr.on_dask.rereading import Reader
 from dask_dfmr.on_dask.scheduling.builder import GraphBuilder
+from dask_dfmr.on_dask.scheduling.scheduler import (
+    Graph,
+    HeldTask,
+    HeldTasks,
+    Steps,
+    raise_errors_of_tasks,
+)
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.on_dask.tasks import FitSettings
 from dask_dfmr.seeds import PILOT_DRAW, PILOT_ROWS, stream
@@ -66,7 +67,7 @@ Message = dict[str, Any]
 def read_pilot(
     loader: Loader, partition: int, simplest: FitSettings, *values: Any
 ) -> tuple[pilot.PilotRows | None, Any]:
-    """Training rows of a pilot partition, and all that was read if it is worth keeping; None for what is not."""
+    """Training rows of a pilot partition, and its data if they are small enough to keep; None for what there is not."""
 
     def load() -> tuple[pilot.PilotRows | None, Any]:
         data = loader(*values)
@@ -86,7 +87,7 @@ def read_pilot(
 def fit_pilot(
     rows: pilot.PilotRows | None, scale: Any, partition: int, settings: FitSettings
 ) -> pilot.PilotFit | None:
-    """The start that one pilot proposes for one candidate; what was read for the simplest may not do for another."""
+    """The start that one pilot proposes for one candidate; None if its rows are too few for that candidate."""
     if rows is None:
         return None
     problem = settings.problem
@@ -105,7 +106,7 @@ def fit_candidates(
     data: Any,
     *values: Any,
 ) -> list[Message]:
-    """Load a partition, unless its ``data`` are here, and fit every candidate to its training rows: a message each."""
+    """Load a partition, unless its ``data`` are given, and fit every candidate to its training rows: a message each."""
     shared = candidates[0]
 
     def load_and_fit() -> list[LocalEstimate]:
@@ -131,7 +132,7 @@ def fit_candidates(
 def report_candidates(
     messages: Sequence[Sequence[Message]], n: int, first: int
 ) -> list[list[Message]]:
-    """What partitions, numbered from ``first``, say of themselves for each of n candidates, without mixtures."""
+    """The report's rows of partitions, numbered from ``first``, for each of n candidates."""
     return [
         tasks.report_rows(tasks.as_plain_each(of_partition, n, first + k))
         for k, of_partition in enumerate(messages)
@@ -139,7 +140,7 @@ def report_candidates(
 
 
 def plain_candidates(messages: Sequence[Any], n: int) -> list[list[Message]]:
-    """All messages, plain ones."""
+    """The n messages of each partition, one per candidate, each made plain."""
     return [tasks.as_plain_each(of_partition, n, i) for i, of_partition in enumerate(messages)]
 
 
@@ -149,7 +150,7 @@ def aggregate_candidate(
     settings: FitSettings,
     options: AggregationOptions,
 ) -> AggregationResult | AggregationError:
-    """One candidate with its own filter; an error is a result."""
+    """The aggregate of one candidate by its own filter; an error is returned, not raised."""
     mine: list[Mapping[str, Any]] = [of_partition[c] for of_partition in messages]
     problem = settings.problem
     try:
@@ -168,7 +169,7 @@ def reduce_candidate(
     settings: FitSettings,
     options: AggregationOptions,
 ) -> AggregationResult | None:
-    """One candidate from the common set; None where there is nothing to reduce."""
+    """One candidate's aggregate of its estimates in the common set; None if it has none there."""
     if own is None:
         return None
     mine = [of_partition[c] for of_partition in messages]
@@ -182,7 +183,7 @@ def reduce_candidate(
 def add_pilots(
     g: GraphBuilder, partitions: Partitions, candidates: Sequence[FitSettings], simplest: int
 ) -> tuple[dict[int, Any], dict[int, Any]]:
-    """Rows of the pilots, and the data that stay in memory for their fits; by partition."""
+    """Rows of the pilots, and the data that stay in memory for their fits, by partition."""
     g.tasks.update(partitions.graph)
     settings = candidates[simplest]
     rows, data = {}, {}
@@ -197,7 +198,7 @@ def add_pilots(
 def add_pilot_fits(
     g: GraphBuilder, rows: Mapping[int, Any], candidates: Sequence[FitSettings]
 ) -> dict[tuple[int, int], Any]:
-    """What every pilot proposes for every candidate, by candidate and partition."""
+    """The start that every pilot proposes for every candidate, by candidate and partition."""
     scale = g.add("pilot_scale", 0, pilot.pilot_scale, list(rows.values()))
     return {
         (c, i): g.add("fit_pilot", (c, i), fit_pilot, of_pilot, scale, i, settings)
@@ -227,12 +228,12 @@ def add_fits(
 ) -> list[Any]:
     """A list of messages per partition, or only for some."""
     g.tasks.update(partitions.graph)
-    everyone = g.add("candidates", 0, list, list(candidates))
+    shared = g.add("candidates", 0, list, list(candidates))
     starts = g.add("shortlists", 0, list, list(shortlists))
     refs: list[Any] = []
     for i in range(len(partitions)) if only is None else only:
         loader, source = partitions.loaders[i], partitions.sources[i]
-        arguments = (loader, i, source, everyone, starts, data.get(i), *loader.refs)
+        arguments = (loader, i, source, shared, starts, data.get(i), *loader.refs)
         refs.append(g.add("fit_candidates", i, fit_candidates, *arguments))
     return refs
 
@@ -242,27 +243,32 @@ def add_fits(
 
 @dataclass(frozen=True)
 class CandidateFits:
-    """Every candidate's local estimates, which stay where they were computed, and what comes of each by itself.
+    """Local estimates of all candidates, which stay where they were computed, and each candidate's own aggregate.
 
     Attributes
     ----------
     candidates : list of FitSettings
-    messages : list of HeldTask
-        Per partition, a list with a message for each candidate.
+    plan : FitPlan
+        What all candidates share.
+    messages : list
+        Per partition what a task takes for a list with a message for each candidate.
     rows : list of list of dict
-        The same without mixtures: ``rows[c][i]`` is what partition i says of candidate c.
+        The messages without mixtures: ``rows[c][i]`` is that of partition i about candidate c.
     aggregates : list of AggregationResult or AggregationError
         By each candidate's own filter.
+    held : HeldTasks
+        What keeps the messages where they are.
     """
 
     candidates: list[FitSettings]
-    options: AggregationOptions
-    messages: list[HeldTask]
+    plan: FitPlan
+    messages: list[Any]
     rows: list[list[Message]]
     aggregates: list[AggregationResult | AggregationError]
+    held: HeldTasks
 
     def judged(self, n_features: int) -> Judged:
-        """What the verdicts and the local fits say, as arrays."""
+        """The decisions of the candidates' filters, and the likelihoods of their local fits, as arrays."""
         problems = [settings.problem for settings in self.candidates]
         shape = (len(self.rows), len(self.messages))
         judged, kept = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
@@ -282,143 +288,123 @@ class CandidateFits:
     def reduce(
         self, common: CommonSet, refusals: Mapping[int, Reason]
     ) -> list[AggregationResult | None]:
-        """Every candidate from its estimates in the common set."""
+        """Every candidate's aggregate of its estimates in the common set; None if it has no estimate there."""
         g = GraphBuilder()
-        arguments = [task.argument for task in self.messages]
-        messages = g.add("messages", 0, plain_candidates, arguments, len(self.candidates))
+        messages = g.add("messages", 0, plain_candidates, self.messages, len(self.candidates))
         refs = []
         for c, (own, settings) in enumerate(zip(self.aggregates, self.candidates, strict=True)):
             mine = own if isinstance(own, AggregationResult) else None
-            given = (messages, c, mine, common.kept, dict(refusals), settings, self.options)
+            given = (messages, c, mine, common.kept, dict(refusals), settings, self.plan.options)
             refs.append(g.add("reduce_candidate", c, reduce_candidate, *given))
-        return fetch(g, refs)
+        return self.plan.scheduler.fetch(g, refs)
 
 
-def fit_all(
-    partitions: Partitions,
-    candidates: list[FitSettings],
-    options: AggregationOptions,
-    simplest: int,
-    verbose: int = 0,
-) -> CandidateFits:
-    """Fit every candidate to every partition, on whatever scheduler is active."""
-    run = _fit_locally if active_client() is None else _fit_on_cluster
-    logger.info("fitting %d candidates to %d partitions", len(candidates), len(partitions))
-    return run(partitions, candidates, options, simplest, verbose)
+def fit_all(plan: FitPlan, candidates: list[FitSettings], simplest: int) -> CandidateFits:
+    """Fit every candidate to every partition, and aggregate each candidate with its own filter.
 
+    On a cluster the steps are computed one by one, so that a partition whose task dies is an outcome. On a local
+    scheduler they are one graph, and whatever partitions have upstream is computed once.
 
-def _fit_locally(
-    partitions: Partitions,
-    candidates: list[FitSettings],
-    options: AggregationOptions,
-    simplest: int,
-    verbose: int,
-) -> CandidateFits:
-    """As one graph: whatever partitions have upstream is computed once."""
-    g = GraphBuilder()
-    shortlists: list[Any] = [None] * len(candidates)
-    data: dict[int, Any] = {}
-    if candidates[0].needs_pilots:
-        rows, data = add_pilots(g, partitions, candidates, simplest)
-        shortlists = add_shortlists(g, add_pilot_fits(g, rows, candidates), candidates)
-    refs = add_fits(g, partitions, candidates, shortlists, data)
-    more = _add_aggregations(g, refs, candidates, options)
-    found = fetch(g, [*refs, *more], verbose)
-    messages = [HeldTask(message) for message in found[: len(refs)]]
-    return _as_fits(candidates, options, messages, found[len(refs) :])
-
-
-def _fit_on_cluster(
-    partitions: Partitions,
-    candidates: list[FitSettings],
-    options: AggregationOptions,
-    simplest: int,
-    verbose: int,
-) -> CandidateFits:
-    """In steps, so that what dies becomes the outcome of its partition."""
+    Parameters
+    ----------
+    plan : FitPlan
+        What all candidates share; its settings are not used.
+    candidates : list of FitSettings
+    simplest : int
+        The candidate with the fewest parameters: pilots are read for it.
+    """
+    logger.info("fitting %d candidates to %d partitions", len(candidates), len(plan.partitions))
+    partitions, steps = plan.partitions, plan.scheduler.in_steps()
     shortlists: list[Any] = [None] * len(candidates)
     data: dict[int, HeldTask] = {}
     if candidates[0].needs_pilots:
-        shortlists, data = _find_shortlists(partitions, candidates, simplest, verbose)
+        shortlists, data = _find_shortlists(steps, partitions, candidates, simplest)
 
-    def fit(which: Sequence[int]) -> tuple[GraphBuilder, list[Any]]:
+    def fit(which: Sequence[int]) -> Graph:
         g = GraphBuilder()
-        # One that is tried again, alone, is read again: its data may be what cannot be had.
-        at_hand = {i: task.argument for i, task in data.items() if len(which) == len(partitions)}
+        # A partition that is tried again, alone, is read again: its data may be what cannot be had.
+        is_first = len(which) == len(partitions)
+        at_hand = {i: task.argument for i, task in data.items()} if is_first else {}
         return g, add_fits(g, partitions, candidates, shortlists, at_hand, which)
 
-    messages = hold_each(fit, range(len(partitions)), verbose)
-    for i, task in enumerate(messages):
-        if task.error is not None:
-            lost = tasks.lost_partition(i, partitions.sources[i], task.error)
-            messages[i] = HeldTask([lost] * len(candidates))
-    g = GraphBuilder()
-    refs = [task.argument for task in messages]
-    found = fetch(g, _add_aggregations(g, refs, candidates, options))
-    return _as_fits(candidates, options, messages, found)
+    held = HeldTasks(steps, fit, range(len(partitions)))
+
+    def aggregate() -> Graph:
+        g = GraphBuilder()
+        messages = _messages(held, partitions, len(candidates))
+        return g, _add_aggregations(g, messages, candidates, plan.options)
+
+    found = steps.conclude(aggregate, held, keep=True)
+    n_reports = len(found) - len(candidates)
+    by_partition = [rows for block in found[:n_reports] for rows in block]
+    by_candidate = [list(rows) for rows in zip(*by_partition, strict=True)]
+    messages = _messages(held, partitions, len(candidates))
+    return CandidateFits(candidates, plan, messages, by_candidate, list(found[n_reports:]), held)
+
+
+def _messages(held: HeldTasks, partitions: Partitions, n_candidates: int) -> list[Any]:
+    """What a task takes for the messages of each partition, those included whose tasks have no result."""
+    return [
+        task.argument
+        if task.error is None
+        else [tasks.lost_partition(i, partitions.sources[i], task.error)] * n_candidates
+        for i, task in enumerate(held.tasks)
+    ]
 
 
 def _find_shortlists(
-    partitions: Partitions, candidates: list[FitSettings], simplest: int, verbose: int
+    steps: Steps, partitions: Partitions, candidates: list[FitSettings], simplest: int
 ) -> tuple[list[Any], dict[int, HeldTask]]:
-    """Every candidate's starts, brought here before any fit, and the pilots' data; who kills workers is no pilot."""
+    """Every candidate's starts, and the data of pilots.
+
+    On a cluster the starts are brought here before any fit. A pilot that kills its workers is ignored.
+    """
     drawn = list(add_pilots(GraphBuilder(), partitions, candidates, simplest)[0])
 
-    def read(places: Sequence[int]) -> tuple[GraphBuilder, list[Any]]:
+    def read(places: Sequence[int]) -> Graph:
         g = GraphBuilder()
         rows, data = add_pilots(g, partitions, candidates, simplest)
         refs = [*rows.values(), *data.values()]
         return g, [refs[k] for k in places]
 
-    held = hold_each(read, range(2 * len(drawn)), verbose)
+    held = steps.hold_each(read, range(2 * len(drawn)))
     held_rows = dict(zip(drawn, held[: len(drawn)], strict=True))
     held_data = dict(zip(drawn, held[len(drawn) :], strict=True))
     rows = {i: None if task.error else task.argument for i, task in held_rows.items()}
     places = [(c, i) for c in range(len(candidates)) for i in drawn]
 
-    def fit(which: Sequence[int]) -> tuple[GraphBuilder, list[Any]]:
+    def fit(which: Sequence[int]) -> Graph:
         g = GraphBuilder()
         fits = add_pilot_fits(g, rows, candidates)
         return g, [fits[places[k]] for k in which]
 
-    fits = dict(zip(places, hold_each(fit, range(len(places))), strict=True))
+    fits = dict(zip(places, steps.hold_each(fit, range(len(places)), shown=False), strict=True))
     raise_errors_of_tasks(fits.values())
     alive = {place: None if task.error else task.argument for place, task in fits.items()}
     g = GraphBuilder()
-    shortlists = fetch(g, add_shortlists(g, alive, candidates))
+    shortlists = steps.bring(g, add_shortlists(g, alive, candidates))
     return shortlists, {i: task for i, task in held_data.items() if task.error is None}
 
 
 def _add_aggregations(
     g: GraphBuilder,
-    refs: Sequence[Any],
+    messages: Sequence[Any],
     candidates: Sequence[FitSettings],
     options: AggregationOptions,
 ) -> list[Any]:
     """Reports by blocks of partitions, then an aggregate per candidate."""
-    blocks = tile_blocks(len(refs), BLOCK_SIZE)
+    blocks = tile_blocks(len(messages), BLOCK_SIZE)
+    n = len(candidates)
     reports = [
-        g.add("report_candidates", b, report_candidates, list(refs[s]), len(candidates), s.start)
+        g.add("report_candidates", b, report_candidates, list(messages[s]), n, s.start)
         for b, s in enumerate(blocks)
     ]
-    messages = g.add("messages", 0, plain_candidates, list(refs), len(candidates))
+    plain = g.add("messages", 0, plain_candidates, list(messages), n)
     aggregates = [
-        g.add("aggregate_candidate", c, aggregate_candidate, messages, c, settings, options)
+        g.add("aggregate_candidate", c, aggregate_candidate, plain, c, settings, options)
         for c, settings in enumerate(candidates)
     ]
     return [*reports, *aggregates]
-
-
-def _as_fits(
-    candidates: list[FitSettings],
-    options: AggregationOptions,
-    messages: list[HeldTask],
-    found: Sequence[Any],
-) -> CandidateFits:
-    n_reports = len(found) - len(candidates)
-    by_partition = [rows for block in found[:n_reports] for rows in block]
-    by_candidate = [list(rows) for rows in zip(*by_partition, strict=True)]
-    return CandidateFits(candidates, options, messages, by_candidate, list(found[n_reports:]))
 
 
 # -- the second read -------------------------------------------------------------------------------
@@ -426,18 +412,18 @@ def _as_fits(
 
 @dataclass(frozen=True)
 class Scored:
-    """What the common set says of mixtures.
+    """Scores of mixtures on the rows of the common set.
 
     Attributes
     ----------
     mixtures : list of Mixture
-        As they were scored, after further passes if any were asked for.
+        As they were scored: after the EM passes, if there were any.
     scores : Scores or None
-        None where no partition could be read again.
+        None if no partition could be read again.
     used : list of int
         Partitions whose rows were scored.
     lost : dict of int to Reason
-        Those that could not be read again, or have other rows now.
+        Partitions that could not be read again, or have another number of rows now, and why.
     """
 
     mixtures: list[Mixture]
@@ -459,15 +445,34 @@ def climb_and_score(
     ----------
     reader : Reader
     candidates : sequence of FitSettings
-        Of the mixtures.
+        The candidate of each mixture.
     mixtures : sequence of Mixture
     common : mapping of int to int
-        Partitions, and how many training rows each had in the first read.
+        The partitions of the common set, and the number of training rows of each in the first read.
     n_passes : int
-        Every one of them is a read.
+        EM passes; each of them reads the common set once.
     """
-    mixtures, rows_before = list(mixtures), dict(common)
-    lost: dict[int, Reason] = {}
+    rows_before, lost = dict(common), dict[int, Reason]()
+    mixtures = _climb(reader, candidates, list(mixtures), rows_before, lost, n_passes)
+    wanted = Wanted(moments=False, densities=True)
+    readings = reader.measure(list(rows_before), mixtures, wanted) if rows_before else []
+    _forget_lost(readings, rows_before, lost)
+    present = [r for r in readings if r.partition in rows_before]
+    if not present:
+        return Scored(mixtures, None, [], lost)
+    scores = score_all(present, [mixture.n_parameters for mixture in mixtures])
+    return Scored(mixtures, scores, [r.partition for r in present], lost)
+
+
+def _climb(
+    reader: Reader,
+    candidates: Sequence[FitSettings],
+    mixtures: list[Mixture],
+    rows_before: dict[int, int],
+    lost: dict[int, Reason],
+    n_passes: int,
+) -> list[Mixture]:
+    """The mixtures after EM passes; partitions that are lost on the way leave ``rows_before`` for ``lost``."""
     climbs: list[Climb] = []
     for _ in range(n_passes):
         wanted = Wanted(targets=not climbs)
@@ -478,7 +483,7 @@ def climb_and_score(
         if not rows_before:
             break
         if gone and climbs:
-            # What the objective of fewer rows was is known nowhere: the climb starts again where it is.
+            # The objective of the remaining rows before this pass is unknown: the climb starts again from here.
             mixtures, climbs = [climb.result for climb in climbs], []
             continue
         left = [k for k, r in enumerate(readings) if r.partition in rows_before]
@@ -490,21 +495,13 @@ def climb_and_score(
             ]
         for climb, total in zip(climbs, held.total(left), strict=True):
             climb.take(total)
-    mixtures = [climb.result for climb in climbs] or mixtures
-    wanted = Wanted(moments=False, densities=True)
-    readings = reader.measure(list(rows_before), mixtures, wanted) if rows_before else []
-    _forget_lost(readings, rows_before, lost)
-    present = [r for r in readings if r.partition in rows_before]
-    if not present:
-        return Scored(mixtures, None, [], lost)
-    scores = score_all(present, [mixture.n_parameters for mixture in mixtures])
-    return Scored(mixtures, scores, [r.partition for r in present], lost)
+    return [climb.result for climb in climbs] or mixtures
 
 
 def _forget_lost(
     readings: Sequence[PartitionStatistics], rows_before: dict[int, int], lost: dict[int, Reason]
 ) -> bool:
-    """Partitions that cannot be read this time, or are not what they were, take no further part."""
+    """Move partitions that cannot be read this time, or have changed, from ``rows_before`` to ``lost``; whether any."""
     found: dict[int, Reason] = {}
     for r in readings:
         before = rows_before[r.partition]

@@ -1,14 +1,14 @@
-"""After the aggregation: whether fresh starts on a few kept partitions find a better optimum, and adopting it.
+"""The pass that looks for a better optimum: fresh starts on a few kept partitions, and adopting what they find.
 
-The mathematics is in :mod:`dask_dfmr.refinement.optima`. The rows of the partitions drawn are read once and stay where they were
-read; adopting a better optimum fits all partitions again from it, which is another read of everything.
+The mathematics is in :mod:`dask_dfmr.refinement.optima`. The rows of the partitions drawn are read once and stay where
+they were read. Adopting a better optimum fits all partitions again from it, which reads all data once more.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,11 @@ from dask_dfmr.local.starts import MAX_START_ROWS
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.on_dask import tasks
-from dask_dfmr.on_dask.fit import FitResult, HeldTask, Pipeline, fetch, hold_each, place, run
+from dask_dfmr.on_dask.first_read import read_first
+from dask_dfmr.on_dask.fit_plan import Fit, FitPlan
+from dask_dfmr.on_dask.placed import place
 from dask_dfmr.on_dask.scheduling.builder import GraphBuilder
+from dask_dfmr.on_dask.scheduling.scheduler import Graph, HeldTask
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.refinement import optima
 from dask_dfmr.seeds import OPTIMUM_DRAW, OPTIMUM_FIT, OPTIMUM_ROWS, stream
@@ -37,67 +40,48 @@ def check_parameter(most_changes: Any) -> None:
         checks.integer("check_optimum", most_changes, 0, alternative="None, 'auto' or ")
 
 
-@dataclass(frozen=True)
-class SettledFit:
-    """A fit whose optimum was questioned: the result to go on with, what to warn of, how often it was adopted anew."""
-
-    result: FitResult
-    notes: tuple[Note, ...] = ()
-    n_optimum_changes: int = 0
-    comparisons: tuple[optima.Comparison, ...] = field(default=())
-
-
-def settle_optimum(
-    pipeline: Pipeline,
-    result: FitResult,
-    most_changes: int | str | None,
-    keep_estimates: bool | str = "auto",
-    verbose: int = 0,
-) -> SettledFit:
-    """Look for a better optimum than that of a fit, and adopt it as often as ``check_optimum`` allows."""
-    if most_changes is None or (most_changes == "auto" and not _is_doubtful(pipeline, result)):
-        return SettledFit(result)
+def check_optimum(plan: FitPlan, fit: Fit) -> Fit:
+    """Look for a better optimum than that of a fit, and adopt it as often as ``plan.check_optimum`` allows."""
+    most_changes = plan.check_optimum
+    if most_changes is None or (most_changes == "auto" and not _is_doubtful(plan, fit)):
+        return fit
     allowed = 0 if isinstance(most_changes, str) else int(most_changes)
-    question = _Question(pipeline, result, verbose)
-    comparisons: list[optima.Comparison] = []
-    for n_optimum_changes in range(allowed + 1):
-        found = question.ask(result.aggregate.mixture, n_optimum_changes)
-        if found is None:
-            return SettledFit(result, (), n_optimum_changes, tuple(comparisons))
+    groups = _Groups(plan, fit)
+    for n_changes in range(allowed + 1):
+        found = groups.best_candidate(fit.aggregate.mixture, n_changes)
+        if found is None or not found[0].is_better:
+            return fit
         comparison, candidate = found
-        comparisons.append(comparison)
-        if not comparison.is_better:
-            return SettledFit(result, (), n_optimum_changes, tuple(comparisons))
-        if n_optimum_changes == allowed:
-            notes = (Note(OptimumWarning, _warning(comparison, question.n_partitions, allowed)),)
-            return SettledFit(result, notes, n_optimum_changes, tuple(comparisons))
+        if n_changes == allowed:
+            return _with_warning(fit, _better_optimum(comparison, groups.n_partitions, allowed))
         logger.info(
             "a better optimum was found (%s) and is adopted: all partitions are fitted again",
             _numbers(comparison),
         )
-        settings = replace(pipeline.settings, start=candidate, given=None)
-        again = run(replace(pipeline, settings=settings), keep_estimates, verbose)
-        gain, _ = question.gain_of(again.aggregate.mixture, result.aggregate.mixture)
+        settings = replace(plan.settings, start=candidate, given=None)
+        again = read_first(replace(plan, settings=settings))
+        gain = groups.gain_of(again.aggregate.mixture, fit.aggregate.mixture)
         if not gain > 0:
             text = f"fits from a better optimum ({_numbers(comparison)}) led to a mixture that is no better"
-            notes = (
-                Note(OptimumWarning, f"{text} by {-gain:.3g} nats per row; the first one is kept."),
-            )
-            return SettledFit(result, notes, n_optimum_changes, tuple(comparisons))
-        result = again
+            return _with_warning(fit, f"{text} by {-gain:.3g} nats per row; the first one is kept.")
+        fit = replace(again, n_optimum_changes=n_changes + 1)
     raise AssertionError("the last round returns")
 
 
-def _is_doubtful(pipeline: Pipeline, result: FitResult) -> bool:
-    """Where all start at one point that was given, or at pilots that have too few rows to know better."""
-    if pipeline.partitions.held:
-        return False  # a few sources cannot be read again without regrouping all rows
-    if not isinstance(pipeline.settings.start, str):
+def _with_warning(fit: Fit, text: str) -> Fit:
+    return replace(fit, notes=(*fit.notes, Note(OptimumWarning, text)))
+
+
+def _is_doubtful(plan: FitPlan, fit: Fit) -> bool:
+    """Whether the start may lead to a wrong optimum: it was given, or found by pilots with too few rows."""
+    if plan.partitions.held:
+        return False  # reading a few sources again would regroup all rows
+    if not isinstance(plan.settings.start, str):
         return True
-    kept = result.aggregate.decision.kept
-    counts = [row["n_samples"] for row, is_kept in zip(result.rows, kept, strict=True) if is_kept]
-    least = optima.ROWS_PER_PARAMETER * result.aggregate.mixture.n_parameters
-    return pipeline.settings.needs_pilots and bool(np.median(counts) < least)
+    kept = fit.aggregate.decision.kept
+    counts = [row["n_samples"] for row, is_kept in zip(fit.rows, kept, strict=True) if is_kept]
+    least = optima.ROWS_PER_PARAMETER * fit.aggregate.mixture.n_parameters
+    return plan.settings.needs_pilots and bool(np.median(counts) < least)
 
 
 def _numbers(comparison: optima.Comparison) -> str:
@@ -107,7 +91,7 @@ def _numbers(comparison: optima.Comparison) -> str:
     )
 
 
-def _warning(comparison: optima.Comparison, n_partitions: int, allowed: int) -> str:
+def _better_optimum(comparison: optima.Comparison, n_partitions: int, allowed: int) -> str:
     remedy = (
         f"Raise check_optimum (now {allowed})"
         if allowed
@@ -120,43 +104,28 @@ def _warning(comparison: optima.Comparison, n_partitions: int, allowed: int) -> 
     )
 
 
-class _Question:
-    """The rows of a few kept partitions, in groups, read once for all that is asked of them."""
+class _Groups:
+    """The rows of a few kept partitions, in groups, read once and held for all comparisons."""
 
-    def __init__(self, pipeline: Pipeline, result: FitResult, verbose: int) -> None:
-        self.settings, self.problem = pipeline.settings, pipeline.settings.problem
-        kept = [int(i) for i in np.flatnonzero(result.aggregate.decision.kept)]
-        counts = [result.rows[i]["n_samples"] for i in kept]
+    def __init__(self, plan: FitPlan, fit: Fit) -> None:
+        self.plan, self.settings, self.problem = plan, plan.settings, plan.settings.problem
+        kept = [int(i) for i in np.flatnonzero(fit.aggregate.decision.kept)]
+        counts = [fit.rows[i]["n_samples"] for i in kept]
         rng = np.random.default_rng(stream(self.settings.seed, OPTIMUM_DRAW))
-        n_parameters = result.aggregate.mixture.n_parameters
+        n_parameters = fit.aggregate.mixture.n_parameters
         drawn = optima.draw_groups(kept, counts, n_parameters, rng)
-        groups = self._read(pipeline, drawn, verbose)
-        self.groups = [held for held in groups if held is not None]
+        self.held: list[HeldTask] = []
+        self.rows = self._read(drawn)
         self.n_partitions = sum(map(len, drawn))
 
-    def _read(
-        self, pipeline: Pipeline, drawn: list[list[int]], verbose: int
-    ) -> list[HeldTask | None]:
-        """The rows of each group, where they were read; None for a group of which nothing could be read."""
-        wanted = [i for group in drawn for i in group]
-        if not wanted:
+    def _read(self, drawn: list[list[int]]) -> list[Any]:
+        """References to the rows of each group; without groups of which nothing could be read."""
+        if not any(drawn):
             return []
-        partitions, data = place(pipeline.partitions.reduced_to(wanted))
-        n_rows = -(-MAX_START_ROWS // len(drawn[0]))
+        scheduler = self.plan.scheduler
+        samples, data = self._sample(drawn)
 
-        def sample(which: Sequence[int]) -> tuple[GraphBuilder, list[Any]]:
-            g = GraphBuilder()
-            g.tasks.update(partitions.graph)
-            refs = []
-            for i in which:
-                loader, seed = partitions.loaders[i], stream(self.settings.seed, OPTIMUM_ROWS, i)
-                arguments = (loader, i, self.settings, n_rows, seed, *loader.refs)
-                refs.append(g.add("sample_partition", i, tasks.sample_partition, *arguments))
-            return g, refs
-
-        samples = dict(zip(wanted, hold_each(sample, wanted, verbose), strict=True))
-
-        def join(which: Sequence[int]) -> tuple[GraphBuilder, list[Any]]:
+        def join(which: Sequence[int]) -> Graph:
             g = GraphBuilder()
             refs = []
             for k in which:
@@ -164,60 +133,65 @@ class _Question:
                 refs.append(g.add("join_rows", k, _join, alive))
             return g, refs
 
-        groups = hold_each(join, range(len(drawn)))
+        self.held = scheduler.hold_each(join, range(len(drawn)), shown=False)
         data.clear()
+        rows = [task.argument for task in self.held]
         g = GraphBuilder()
-        sizes = fetch(
-            g, [g.add("count_rows", k, _count, held.argument) for k, held in enumerate(groups)]
-        )
-        return [held if size else None for held, size in zip(groups, sizes, strict=True)]
+        sizes = scheduler.fetch(g, [g.add("count_rows", k, _count, r) for k, r in enumerate(rows)])
+        return [r for r, size in zip(rows, sizes, strict=True) if size]
 
-    def ask(
-        self, mixture: Mixture, n_optimum_changes: int
+    def _sample(self, drawn: list[list[int]]) -> tuple[dict[int, HeldTask], list[Any]]:
+        """Some rows of each partition drawn, where they were read; and what holds the data they come from."""
+        wanted = [i for group in drawn for i in group]
+        scheduler, settings = self.plan.scheduler, self.settings
+        partitions, data = place(scheduler, self.plan.partitions.reduced_to(wanted))
+        n_rows = -(-MAX_START_ROWS // len(drawn[0]))
+
+        def sample(which: Sequence[int]) -> Graph:
+            g = GraphBuilder()
+            g.tasks.update(partitions.graph)
+            refs = []
+            for i in which:
+                loader, seed = partitions.loaders[i], stream(settings.seed, OPTIMUM_ROWS, i)
+                arguments = (loader, i, settings, n_rows, seed, *loader.refs)
+                refs.append(g.add("sample_partition", i, tasks.sample_partition, *arguments))
+            return g, refs
+
+        return dict(zip(wanted, scheduler.hold_each(sample, wanted), strict=True)), data
+
+    def best_candidate(
+        self, mixture: Mixture, n_changes: int
     ) -> tuple[optima.Comparison, Mixture] | None:
-        """The best candidate against a mixture, and as a start for all; None where nothing can be compared."""
-        if len(self.groups) < 2:
+        """The best candidate against a mixture, and as a start for all; None if nothing can be compared."""
+        if len(self.rows) < 2:
             return None
         g = GraphBuilder()
-        seeds = [
-            stream(self.settings.seed, OPTIMUM_FIT, n_optimum_changes, k)
-            for k in range(2 * len(self.groups))
-        ]
-        shared = (mixture.weights, mixture.components)
+        seed, n = self.settings.seed, len(self.rows)
+        seeds = [stream(seed, OPTIMUM_FIT, n_changes, k) for k in range(2 * n)]
         candidates: list[Any] = [
-            g.add("fresh_start", k, _fresh_start, self.problem, held.argument, seed)
-            for k, (held, seed) in enumerate(zip(self.groups, seeds, strict=False))
+            g.add("fresh_start", k, _fresh_start, self.problem, rows, seeds[k])
+            for k, rows in enumerate(self.rows)
         ]
+        shared = _Point((mixture.weights, mixture.components))
         fits: list[Any] = [
-            g.add(
-                "fit_group",
-                k,
-                _fit_group,
-                self.problem,
-                held.argument,
-                _Point(shared),
-                candidates,
-                seed,
-            )
-            for k, (held, seed) in enumerate(
-                zip(self.groups, seeds[len(self.groups) :], strict=True)
-            )
+            g.add("fit_group", k, _fit_group, self.problem, rows, shared, candidates, seeds[n + k])
+            for k, rows in enumerate(self.rows)
         ]
-        comparison = g.add("compare_optima", 0, optima.compare, self.problem.family, fits)
-        rows = [held.argument for held in self.groups]
-        settled = g.add("settle_candidate", 0, _settle, self.problem, rows, candidates, comparison)
-        found, start = fetch(g, [comparison, settled])
+        family = self.problem.family
+        comparison = g.add("compare_optima", 0, optima.compare, family, fits)
+        arguments = (self.problem, list(self.rows), candidates, comparison)
+        settled = g.add("settle_candidate", 0, _settle, *arguments)
+        found, start = self.plan.scheduler.fetch(g, [comparison, settled])
         if found is None or start is None:
             return None
-        names = mixture.feature_names
-        return found, self.problem.family.mixture(start[0], start[1], names)
+        return found, family.mixture(start[0], start[1], mixture.feature_names)
 
-    def gain_of(self, new: Mixture, old: Mixture) -> tuple[float, float]:
-        """Mean gain in log-density on the rows of all groups, and its error."""
+    def gain_of(self, new: Mixture, old: Mixture) -> float:
+        """Mean gain in log-density on the rows of all groups, in nats per row."""
         g = GraphBuilder()
-        rows = [held.argument for held in self.groups]
-        ((gain, error),) = fetch(g, [g.add("gain", 0, optima.gain_of, new, old, rows)])
-        return gain, error
+        gain = g.add("gain", 0, optima.gain_of, new, old, list(self.rows))
+        ((mean, _error),) = self.plan.scheduler.fetch(g, [gain])
+        return float(mean)
 
 
 # -- tasks ------------------------------------------------------------------------------------------
@@ -262,7 +236,7 @@ def _settle(
     candidates: list[Start | None],
     comparison: optima.Comparison | None,
 ) -> Start | None:
-    """The winner as a start for everybody, if it is one."""
+    """The best candidate as a start for all partitions; settled by EM if it is better than the shared optimum."""
     candidate = None if comparison is None else candidates[comparison.candidate]
     if comparison is None or candidate is None or not comparison.is_better:
         return candidate

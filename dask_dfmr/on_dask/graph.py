@@ -35,7 +35,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dask.delayed import Delayed
 from dask.task_spec import TaskRef
 
 from dask_dfmr.aggregation.options import AggregationOptions
@@ -196,31 +195,3 @@ def _serial(function: Callable[..., Any], *args: Any) -> Any:
 def _of_plain(function: Callable[..., Any], messages: Sequence[Any], *args: Any) -> Any:
     """Call a stage on messages after checking that they hold nothing but numbers, texts and numeric arrays."""
     return _serial(function, [tasks.as_plain(message) for message in messages], *args)
-
-
-# -- the whole -----------------------------------------------------------------------------------
-
-
-def as_delayed(g: GraphBuilder, result: TaskRef) -> Delayed:
-    """One result of the tasks as a Delayed."""
-    return Delayed(result.key, g.tasks)
-
-
-def add_all(
-    g: GraphBuilder,
-    partitions: Partitions,
-    settings: FitSettings,
-    options: AggregationOptions,
-    split_every: int,
-    block_size: int | None,
-) -> tuple[TaskRef, list[TaskRef], list[TaskRef]]:
-    """Every part in one graph: the aggregate, the report's rows by block, the messages."""
-    shortlist = None
-    if settings.needs_pilots:
-        pilots = add_pilot_fits(g, add_pilot_reads(g, partitions, settings), settings)
-        shortlist = add_shortlist(g, pilots, settings)
-    messages = add_fits(g, partitions, settings, shortlist)
-    result, reports = add_aggregation(
-        g, messages, settings, partitions.n_features, options, split_every, block_size
-    )
-    return result, reports, messages

@@ -1,4 +1,4 @@
-"""Partitions that differ because the rows were sorted -> partitions that are samples of the whole."""
+"""Partitions of sorted rows -> partitions that are samples of all rows."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from dask_dfmr import checks
+from dask_dfmr.on_dask.partitions import is_frame
 from dask_dfmr.seeds import SeedLike, seed_sequence, stream
 
 MAX_PIECES = 32
@@ -21,14 +22,14 @@ _ORDER, _ROWS = 101, 102
 def mix_partitions(
     X: dd.DataFrame, random_state: SeedLike = None, n_pieces: int | None = None
 ) -> dd.DataFrame:
-    """Mix partitions, so that sorted rows do not make them honestly differ.
+    """Mix partitions, so that sorted rows do not make them differ.
 
-    Every partition is cut at random into ``n_pieces`` pieces of equal size, and every new partition
-    takes one piece from each of ``n_pieces`` different old ones: all rows are there exactly once.
+    Every partition is cut at random into ``n_pieces`` pieces of equal size. Every new partition takes one piece from
+    each of ``n_pieces`` different old partitions, so that each row occurs exactly once.
 
-    **It spreads bad rows, too.** After mixing a broken file is in ``n_pieces`` partitions, each a little
-    bad, and cannot be left out any more (of 20 files already with 4 pieces). Mix what is sorted by time or
-    place and trusted; where rows come from sources that may be bad, fit with ``source=`` instead.
+    **Mixing spreads wrong rows, too.** The rows of a broken file are then in ``n_pieces`` partitions, a few in each,
+    and cannot be excluded any more (of 20 files already with 4 pieces). Mix rows that are sorted by time or place and
+    trusted. If rows come from sources that may be wrong, fit with ``source=`` instead.
 
     Parameters
     ----------
@@ -36,17 +37,16 @@ def mix_partitions(
     random_state : int, RandomState, Generator or None, default None
         Same partitions, same seed: same partitions, on every scheduler.
     n_pieces : int, optional
-        How many old partitions every new one is made of, at most the number of partitions. By default
-        all of them up to 32, beyond that 32. With few, partitions still differ where the old ones did:
-        more pieces cost tasks, as many as there are partitions times pieces. Mixing twice with 32 makes
-        a new partition of up to 1,024 old ones.
+        How many old partitions every new one is made of, at most the number of partitions. By default all of them up
+        to 32, beyond that 32. With few pieces the new partitions still differ if the old ones did. The number of tasks
+        is partitions times pieces. Mixing twice with 32 makes a new partition of up to 1,024 old ones.
 
     Returns
     -------
     dask DataFrame
-        Lazy, with as many partitions as X, rows in random order, their index kept, divisions unknown.
-        All rows move once, and are in memory together: ``persist()`` it before a fit on a cluster, where
-        its partitions are used twice. What it costs is in the user guide.
+        Lazy, with as many partitions as X, rows in random order, their index kept, divisions unknown. All rows move
+        once, and are in memory together. Call ``persist()`` on it before a fit on a cluster, which uses the partitions
+        twice.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def mix_partitions(
     >>> [sorted(part.compute().tolist()) for part in mixed.x.partitions]
     [[1, 7, 8, 11], [0, 2, 4, 10], [3, 5, 6, 9]]
     """
-    if not isinstance(X, dd.DataFrame):
+    if not is_frame(X):
         raise TypeError(
             f"X must be a dask DataFrame; got a {type(X).__name__}. Rows in memory can be shuffled as they are."
         )

@@ -1,8 +1,9 @@
-"""A user's collection -> one task per partition that gives its rows: the border between Dask collections and the graph.
+"""A user's collection -> one task per partition that gives its rows: the border between collections and the graph.
 
-PartitionStatistics and fitting a partition become one task, so that an error of the reader can be caught where
-it happens. What Dask left unfused is folded in here: every task that serves one partition alone
-belongs to that partition.
+Reading and fitting a partition become one task, so that an error of the reader can be caught where it happens. Tasks
+that Dask left unfused are folded in here: every task that serves one partition alone belongs to that partition.
+
+Collections are recognised by what they offer, not by their class: Dask has several kinds of arrays.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from typing import Any
 from uuid import uuid4
 
 import dask
-import dask.array as da
 import dask.dataframe as dd
 import numpy as np
 import pandas as pd
-from dask.core import get_dependencies
+from dask.core import flatten, get_dependencies
 from dask.delayed import Delayed
+from dask.optimization import cull
 from dask.task_spec import Alias, DataNode, GraphNode, TaskRef
 from distributed import Future
 from sklearn.utils import check_array
@@ -28,16 +29,16 @@ from sklearn.utils import check_array
 from dask_dfmr.mixtures.family import Rows
 
 MAX_SOURCE_PARTS = 3
-
+"""How many files the name of a partition lists."""
 
 _LIKE_A_PATH = re.compile(
     r"\w+://\S.*|/\w.*|[A-Za-z]:[\\/].*|[^<>|*?\n]*[\\/][^<>|*?\n ]+\.[A-Za-z]\w{1,8}", re.DOTALL
 )
-"""A URL, an absolute path, or a relative one with a file's ending; not a unit like m/s or an expression."""
+"""A URL, an absolute path, or a relative path with a file extension; not a unit like m/s, not an expression."""
 
 
 class ColumnsError(ValueError):
-    """The columns of one partition, which holds ``n_rows``, are not those of the collection."""
+    """The columns of one partition, which holds ``n_rows`` rows, are not those of the collection."""
 
     def __init__(self, message: str, n_rows: int = 0) -> None:
         super().__init__(message)
@@ -47,7 +48,7 @@ class ColumnsError(ValueError):
 class Loader:
     """The rows of one partition, as a task not yet run.
 
-    Call it with the values of ``dependencies``, in their order.
+    Called with the values of ``dependencies``, in their order, it returns the partition.
     """
 
     def __init__(self, node: GraphNode | None, dependencies: Sequence[Any]) -> None:
@@ -56,7 +57,7 @@ class Loader:
 
     @property
     def refs(self) -> list[TaskRef]:
-        """References to what has to be computed first."""
+        """References to the values that a call takes."""
         return [TaskRef(key) for key in self.dependencies]
 
     def __call__(self, *values: Any) -> Any:
@@ -67,7 +68,7 @@ class Loader:
 
 @dataclass(frozen=True)
 class Partitions:
-    """A collection as the graph sees it.
+    """A collection as loaders of its partitions, and the graph that they depend on.
 
     Attributes
     ----------
@@ -76,15 +77,15 @@ class Partitions:
     graph : dict
         Tasks that loaders depend on.
     sources : list of str or None
-        What a person would call each partition: file path or row range.
+        The name of each partition in the report: a file path or a row range; None if there is none.
     feature_names : tuple of str or None
     n_features : int or None
-        None where it is known only after loading (Delayed objects).
+        None if it is known only after loading (Delayed objects).
     held : tuple
-        Keys of tasks in ``graph`` that are dear, serve several loaders, and are worth keeping on a
-        cluster until all fits are done.
+        Keys of expensive tasks in ``graph`` that serve several loaders. A cluster keeps their results until all fits
+        are done.
     scratch : object
-        Whatever has to live as long as the loaders may run: temporary files.
+        Keeps temporary files as long as the loaders may run.
     """
 
     loaders: list[Loader]
@@ -100,17 +101,12 @@ class Partitions:
 
     def reduced_to(self, indices: Sequence[int]) -> Partitions:
         """The same with as much of the graph as these partitions need; the others cannot be loaded."""
-        dependencies = {key: get_dependencies(self.graph, key) for key in self.graph}
         chosen = set(indices)
         nothing = Loader(None, [])
         loaders = [loader if i in chosen else nothing for i, loader in enumerate(self.loaders)]
-        kept = reachable(dependencies, [key for loader in loaders for key in loader.dependencies])
-        return replace(
-            self,
-            loaders=loaders,
-            graph={key: self.graph[key] for key in kept},
-            held=tuple(key for key in self.held if key in kept),
-        )
+        graph = _needed(self.graph, loaders)
+        held = tuple(key for key in self.held if key in graph)
+        return replace(self, loaders=loaders, graph=graph, held=held)
 
 
 def as_partitions(X: Any, n_partitions: int = 1) -> Partitions:
@@ -129,22 +125,22 @@ def as_partitions(X: Any, n_partitions: int = 1) -> Partitions:
     ValueError
         If X has no partitions, no columns, or not two dimensions.
     """
-    if isinstance(X, dd.DataFrame):
+    if is_frame(X):
         return _from_dask_dataframe(X)
-    if isinstance(X, da.Array):
+    if is_array(X):
         return _from_dask_array(X)
     if isinstance(X, Delayed):
         return _from_delayed([X])
-    if isinstance(X, (list, tuple)) and len(X) and all(isinstance(part, Delayed) for part in X):
+    if is_list_of_delayed(X):
         return _from_delayed(list(X))
-    if isinstance(X, (list, tuple)) and any(hasattr(part, "dask") for part in X):
+    if isinstance(X, (list, tuple)) and any(dask.is_dask_collection(part) for part in X):
         kinds = sorted({type(part).__name__ for part in X})
         raise TypeError(
             f"X must be a collection, or a list in which all are Delayed; got a list of {kinds}."
         )
     if isinstance(X, (dd.Series, pd.Series)):
         raise TypeError(f"X must have columns; got a {type(X).__name__}. Use X.to_frame().")
-    if hasattr(X, "dask"):
+    if dask.is_dask_collection(X):
         raise TypeError(
             f"X must be a dask DataFrame, a dask Array or a list of Delayed; got a dask {type(X).__name__}."
         )
@@ -152,6 +148,43 @@ def as_partitions(X: Any, n_partitions: int = 1) -> Partitions:
 
 
 # -- the kinds of input --------------------------------------------------------------------------
+
+
+def is_frame(X: Any) -> bool:
+    """Whether X is a dask DataFrame."""
+    return dask.is_dask_collection(X) and _offers(X, "map_partitions", "columns", "dtypes")
+
+
+def is_array(X: Any) -> bool:
+    """Whether X is an array of Dask, of whichever implementation."""
+    return dask.is_dask_collection(X) and _offers(X, "map_blocks", "numblocks", "rechunk", "dtype")
+
+
+def is_list_of_delayed(X: Any) -> bool:
+    """Whether X is a list or tuple of Delayed objects, and not empty."""
+    is_list = isinstance(X, (list, tuple)) and len(X) > 0
+    return is_list and all(isinstance(part, Delayed) for part in X)
+
+
+def is_expression(X: Any) -> bool:
+    """Whether a collection is an expression, which gets its graph, and the keys of its partitions, when optimised."""
+    return _offers(X, "expr", "optimize")
+
+
+def _offers(X: Any, *names: str) -> bool:
+    # A Delayed has every attribute, as another Delayed.
+    return not isinstance(X, Delayed) and all(hasattr(X, name) for name in names)
+
+
+def delayed_parts(X: Any) -> list[Delayed]:
+    """The partitions of a collection of Dask, in their order, as Delayed objects."""
+    if isinstance(X, Delayed):
+        return [X]
+    if not is_expression(X):
+        return np.ravel(X.to_delayed()).tolist()
+    optimised = X.optimize()
+    graph = optimised.__dask_graph__()
+    return [Delayed(key, graph) for key in flatten(optimised.__dask_keys__())]
 
 
 def _from_dask_dataframe(X: Any) -> Partitions:
@@ -162,8 +195,7 @@ def _from_dask_dataframe(X: Any) -> Partitions:
 
 def fold_dataframe(X: Any) -> tuple[list[Loader], dict[Any, Any], list[str | None]]:
     """A loader and a name for every partition of a dask DataFrame, and the graph that loaders depend on."""
-    # Dask merges small parquet partitions after a projection. Here a partition is a machine, and
-    # their number is the user's.
+    # Dask merges small parquet partitions after a projection. The number of partitions is the user's choice.
     with dask.config.set({"optimization.tune.active": False}):
         optimised = X.optimize()
     keys = list(optimised.__dask_keys__())
@@ -178,16 +210,19 @@ def fold_dataframe(X: Any) -> tuple[list[Loader], dict[Any, Any], list[str | Non
     return loaders, graph, sources
 
 
-def _from_dask_array(X: da.Array) -> Partitions:
+def _from_dask_array(X: Any) -> Partitions:
     if X.ndim != 2:
         raise ValueError(f"X must have the shape (n_samples, n_features); got {X.ndim} dimensions.")
     check_kind("X", X.dtype)
     if X.shape[1] == 0:
         raise ValueError("X must have at least one column; got none.")
     X = X.rechunk({1: -1}) if X.numblocks[1] > 1 else X
-    rows: Any = X.__dask_keys__()
-    keys = [row[0] for row in rows]
-    loaders, graph = _fold(_optimised_graph([X]), keys)
+    if is_expression(X):
+        X = X.optimize()
+        graph = dict(X.__dask_graph__())
+    else:
+        graph = _optimised_graph([X])
+    loaders, graph = _fold(graph, list(flatten(X.__dask_keys__())))
     bounds = np.concatenate([[0], np.cumsum(X.chunks[0])])
     sources = [
         None if np.isnan(b) else f"rows {int(a)}:{int(b)}" for a, b in itertools.pairwise(bounds)
@@ -202,7 +237,7 @@ def _from_delayed(parts: list[Delayed]) -> Partitions:
 
 
 def _optimised_graph(collections: list[Any]) -> dict[Any, Any]:
-    """The graph of collections, optimised, and the futures of persisted data, which Dask's optimisation drops."""
+    """The optimised graph of collections, with the futures of persisted data, which Dask's optimisation drops."""
     graph: dict[Any, Any] = {}
     for collection in collections:
         whole = dict(collection.__dask_graph__())
@@ -255,7 +290,7 @@ def _fold(graph: dict[Any, Any], keys: list[Any]) -> tuple[list[Loader], dict[An
             f"X has {len(keys)} partitions, but {missing} are not in its graph. Dask does that when persist() "
             "merges small parquet partitions: persist under dask.config.set({'optimization.tune.active': False})."
         )
-    # from_delayed leaves aliases that are called like what they stand for, not like their place in the graph.
+    # from_delayed leaves aliases under the key of their target instead of their own.
     graph = {
         key: Alias(key, node.target) if isinstance(node, Alias) else node
         for key, node in graph.items()
@@ -270,41 +305,43 @@ def _fold(graph: dict[Any, Any], keys: list[Any]) -> tuple[list[Loader], dict[An
     for key in keys:
         is_task = isinstance(graph[key], GraphNode) and not isinstance(graph[key], DataNode)
         if not is_task or dependents[key]:
-            # Data, a future, or a task that others use too: it stays where it is.
+            # Data, a future, or a task that other tasks use too stay in the graph.
             loaders.append(Loader(None, [key]))
             continue
-        own = {key}
-        frontier = set(dependencies[key])
-        while frontier:
-            other = frontier.pop()
-            if (
-                other not in own
-                and other not in targets
-                and isinstance(graph[other], GraphNode)
-                and dependents[other] <= own
-            ):
-                own.add(other)
-                frontier |= dependencies[other]
+        own = _own_tasks(key, graph, dependencies, dependents, targets)
         node = GraphNode.fuse(*(graph[k] for k in own))
         loaders.append(Loader(node, sorted(node.dependencies, key=str)))
-    kept = reachable(dependencies, [k for loader in loaders for k in loader.dependencies])
-    return loaders, {key: graph[key] for key in kept}
+    return loaders, _needed(graph, loaders)
 
 
-def reachable(dependencies: Mapping[Any, set[Any]], keys: list[Any]) -> set[Any]:
-    """The keys, and all that they depend on."""
-    found: set[Any] = set()
-    stack = list(keys)
-    while stack:
-        key = stack.pop()
-        if key not in found:
-            found.add(key)
-            stack.extend(dependencies[key])
-    return found
+def _own_tasks(
+    key: Any,
+    graph: Mapping[Any, Any],
+    dependencies: Mapping[Any, set[Any]],
+    dependents: Mapping[Any, set[Any]],
+    partitions: set[Any],
+) -> set[Any]:
+    """The task of a partition, and the tasks before it that serve no other partition."""
+    own = {key}
+    frontier = set(dependencies[key])
+    while frontier:
+        other = frontier.pop()
+        is_task = isinstance(graph[other], GraphNode)
+        is_free = other not in own and other not in partitions
+        if is_free and is_task and dependents[other] <= own:
+            own.add(other)
+            frontier |= dependencies[other]
+    return own
+
+
+def _needed(graph: Mapping[Any, Any], loaders: Sequence[Loader]) -> dict[Any, Any]:
+    """The part of a graph that loaders depend on."""
+    needed, _ = cull(graph, {key for loader in loaders for key in loader.dependencies})
+    return dict(needed)
 
 
 def source_of(node: Any) -> str | None:
-    """The files that a reading task opens, found by looking through its arguments; None if there is no telling."""
+    """The files that a reading task opens, as its arguments show them; None if they show none."""
     paths: dict[str, None] = {}
     _collect_paths(node, paths, depth=0)
     names = list(paths)

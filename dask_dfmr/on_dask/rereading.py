@@ -1,8 +1,8 @@
-"""PartitionStatistics partitions again with a mixture at hand: for refinement, and whoever else comes back to the data.
+"""Partitions read again with a mixture at hand: for refinement, selection and explanations.
 
-Every reading costs what reading cost in the first place; on a cluster the partitions are read wherever
-there is room, unless they were persisted. What is measured is small (:mod:`dask_dfmr.local.row_statistics`). It can be
-brought here, or stay where it was computed, be summed in a tree and be asked further questions.
+Every read costs what the first read cost. On a cluster the partitions are read on any worker, unless they were
+persisted. The measurements are small (:mod:`dask_dfmr.local.row_statistics`). They can be brought here, or stay where
+they were computed, be summed in a tree and be used by further tasks.
 """
 
 from __future__ import annotations
@@ -15,52 +15,39 @@ from dask_dfmr.local.row_statistics import PartitionStatistics, Total, Wanted, t
 from dask_dfmr.mixtures.distances import BLOCK_SIZE, tile_blocks
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.on_dask import tasks
-from dask_dfmr.on_dask.fit import HeldTask, fetch, hold_each, place
-from dask_dfmr.on_dask.partitions import Partitions
+from dask_dfmr.on_dask.fit_plan import FitPlan
+from dask_dfmr.on_dask.placed import place
 from dask_dfmr.on_dask.scheduling.builder import SPLIT_EVERY, GraphBuilder
-from dask_dfmr.on_dask.tasks import FitSettings
+from dask_dfmr.on_dask.scheduling.scheduler import Graph, HeldTask, Scheduler
 
 _T = TypeVar("_T")
 
 
 class Reader:
-    """Reads partitions of one fit again, on whatever scheduler is active.
+    """Reads partitions of one fit again.
 
     Parameters
     ----------
-    partitions : Partitions
-    settings : FitSettings
-        Of the fit: its policy for NaN, its columns and its timeout hold here too.
-    split_every : int, default 8
-        How many partitions are summed at a time.
-    verbose : int, default 0
-        1 shows a progress bar for every read.
+    plan : FitPlan
+        Of the fit: its policy for NaN, its columns, its time-out and its scheduler hold here too.
     only : sequence of int, optional
         Partitions that will be read, so that no others are sent to a cluster; all by default.
 
     Attributes
     ----------
     partitions : Partitions
-        With data in memory as this object holds them on a cluster, for whoever else wants tasks on them.
+        With data in memory as this object holds them on a cluster, for other tasks on them.
     n_reads : int
-        Partitions read so far, repeated ones counted again.
+        Partitions read so far; a partition read twice counts twice.
     """
 
-    def __init__(
-        self,
-        partitions: Partitions,
-        settings: FitSettings,
-        split_every: int = SPLIT_EVERY,
-        verbose: int = 0,
-        only: Sequence[int] | None = None,
-    ) -> None:
-        self.settings = settings
-        self.split_every = split_every
-        self.verbose = verbose
+    def __init__(self, plan: FitPlan, only: Sequence[int] | None = None) -> None:
+        self.scheduler, self.settings = plan.scheduler, plan.settings
+        self.split_every = plan.split_every
         self.n_reads = 0
         # Sent to a cluster once, and held there while this object lives.
         self.partitions, self._data = place(
-            partitions if only is None else partitions.reduced_to(only)
+            plan.scheduler, plan.partitions if only is None else plan.partitions.reduced_to(only)
         )
 
     def measure(
@@ -69,21 +56,21 @@ class Reader:
         mixtures: Sequence[Mixture],
         wanted: Wanted = Wanted(),  # noqa: B008  (frozen)
     ) -> list[PartitionStatistics]:
-        """Read some partitions and bring here what they say of the mixtures.
+        """Read some partitions and bring here what their rows give under each of the mixtures.
 
         Parameters
         ----------
         indices : sequence of int
             Which partitions.
         mixtures : sequence of Mixture
-            One at least, of one number of columns; families and numbers of components may differ.
+            At least one, all with the same number of columns; families and numbers of components may differ.
         wanted : Wanted, optional
             What to measure; the log-likelihood and the moments by default.
 
         Returns
         -------
         list of PartitionStatistics
-            In the order of ``indices``. What went wrong in a partition is in its own reading.
+            In the order of ``indices``. An error in a partition is in its own entry.
         """
         return self.hold(indices, mixtures, wanted).gather()
 
@@ -93,9 +80,9 @@ class Reader:
         mixtures: Sequence[Mixture],
         wanted: Wanted = Wanted(),  # noqa: B008
     ) -> HeldStatistics:
-        """The same, but what is large stays where it was computed."""
+        """The same, but the statistics stay where they were computed."""
 
-        def read(which: Sequence[int]) -> tuple[GraphBuilder, list[Any]]:
+        def read(which: Sequence[int]) -> Graph:
             g = GraphBuilder()
             g.tasks.update(self.partitions.graph)
             broadcast = g.add("mixtures", 0, list, list(mixtures))
@@ -107,34 +94,44 @@ class Reader:
             self.n_reads += len(refs)
             return g, refs
 
-        held = hold_each(read, indices, self.verbose)
+        held = self.scheduler.hold_each(read, indices)
         answers = [
             task if task.error is None else HeldTask(tasks.lost_reading(index, task.error))
             for index, task in zip(indices, held, strict=True)
         ]
-        return HeldStatistics(answers, self.split_every)
+        return HeldStatistics(answers, self.scheduler, self.split_every)
 
 
 @dataclass(frozen=True)
 class HeldStatistics:
-    """Readings that stay where they were computed as long as this object lives, in the order they were asked for."""
+    """Statistics of partitions that stay where they were computed as long as this object lives.
+
+    Attributes
+    ----------
+    tasks : list of HeldTask
+        In the order in which the partitions were asked for.
+    scheduler : Scheduler
+    split_every : int, default 8
+        How many partitions are summed at a time.
+    """
 
     tasks: list[HeldTask]
+    scheduler: Scheduler
     split_every: int = SPLIT_EVERY
 
     def __len__(self) -> int:
         return len(self.tasks)
 
     def gather(self) -> list[PartitionStatistics]:
-        """All of them, brought here."""
+        """All statistics, brought here."""
         return self.map(list)
 
     def numbers(self) -> list[PartitionStatistics]:
-        """All of them without their moments."""
+        """All statistics without their moments, brought here."""
         return self.map(_without_moments)
 
     def total(self, positions: Sequence[int] | None = None) -> Total:
-        """What those at these positions, by default all, measured together: one sum per mixture.
+        """The sum of the measurements at these positions, by default of all: one sum per mixture.
 
         Summed in a tree of fixed shape, so that bits do not depend on the scheduler.
         """
@@ -142,11 +139,12 @@ class HeldStatistics:
         if not leaves:
             return ()
         g = GraphBuilder()
-        (total,) = fetch(g, [g.tree("add_measurements", (), total_of, leaves, self.split_every)])
+        root = g.tree("add_measurements", (), total_of, leaves, self.split_every)
+        (total,) = self.scheduler.fetch(g, [root])
         return tuple(total)
 
     def map(self, function: Callable[..., Sequence[_T]], *arguments: Any) -> list[_T]:
-        """Apply a function of a list of readings, and of further arguments, to blocks of them; join what it returns."""
+        """Apply a function of a list of statistics, and of further arguments, to blocks; join what it returns."""
         g = GraphBuilder()
         shared = [g.add("shared", i, _same, argument) for i, argument in enumerate(arguments)]
         blocks = tile_blocks(len(self.tasks), BLOCK_SIZE)
@@ -154,7 +152,7 @@ class HeldStatistics:
             g.add("ask_readings", b, function, self._arguments(range(s.start, s.stop)), *shared)
             for b, s in enumerate(blocks)
         ]
-        return [value for values in fetch(g, refs) for value in values]
+        return [value for values in self.scheduler.fetch(g, refs) for value in values]
 
     def _arguments(self, positions: Sequence[int]) -> list[Any]:
         return [self.tasks[i].argument for i in positions]

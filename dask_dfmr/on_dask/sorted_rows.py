@@ -1,4 +1,4 @@
-"""Rows sorted by the machine that they belong to, so that every machine's own can be taken out (knows arrays only)."""
+"""Rows sorted by their source, so that the rows of every source can be taken out; arrays only."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from dask_dfmr.mixtures.family import Rows
 
 @dataclass(frozen=True)
 class SortedRows:
-    """Rows in the order of their machines; rows of one machine in the order in which they came.
+    """Rows in the order of their sources; rows of one source in their first order.
 
     Attributes
     ----------
     rows : ndarray of shape (n_samples, n_features), or path of a file that holds its bytes
-    machines : ndarray of int, shape (n_machines_here,)
-        The machines that have rows here, ascending.
-    bounds : ndarray of int, shape (n_machines_here + 1,)
-        Where the rows of each begin; last, where those of the last one end.
+    sources : ndarray of int, shape (n_sources_here,)
+        The sources that have rows here, ascending.
+    bounds : ndarray of int, shape (n_sources_here + 1,)
+        The first row of each source, and after them the number of rows.
     n_features : int
     dtype : str
     errors : mapping of int to str
@@ -30,17 +30,17 @@ class SortedRows:
     """
 
     rows: Any
-    machines: np.ndarray[Any, np.dtype[np.intp]]
+    sources: np.ndarray[Any, np.dtype[np.intp]]
     bounds: np.ndarray[Any, np.dtype[np.intp]]
     n_features: int
     dtype: str
     errors: Mapping[int, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, rows: Rows, machines: Any, errors: Mapping[int, str] | None = None) -> SortedRows:
-        """Sort rows by ``source``, the machine of each."""
-        order = np.argsort(machines, kind="stable")
-        present, counts = np.unique(machines, return_counts=True)
+    def of(cls, rows: Rows, sources: Any, errors: Mapping[int, str] | None = None) -> SortedRows:
+        """Sort rows by source; ``sources`` has that of each row."""
+        order = np.argsort(sources, kind="stable")
+        present, counts = np.unique(sources, return_counts=True)
         return cls(
             np.ascontiguousarray(rows[order]),
             present,
@@ -52,20 +52,20 @@ class SortedRows:
 
     @classmethod
     def failed(cls, partition: int, reason: str) -> SortedRows:
-        """What stands for the rows of a partition that could not be had."""
+        """In place of the rows of a partition that could not be read."""
         return cls.of(np.empty((0, 0)), np.empty(0, np.intp), {partition: reason})
 
     def stored(self, path: Path) -> SortedRows:
-        """The same with the rows in a file, of which :meth:`of_machine` reads what it needs."""
+        """The same with the rows in a file, of which :meth:`of_source` reads what it needs."""
         self.rows.tofile(path)
         return SortedRows(
-            str(path), self.machines, self.bounds, self.n_features, self.dtype, self.errors
+            str(path), self.sources, self.bounds, self.n_features, self.dtype, self.errors
         )
 
-    def of_machine(self, machine: int) -> Rows | None:
-        """The rows of one machine; None if it has none here."""
-        place = int(np.searchsorted(self.machines, machine))
-        if place == len(self.machines) or self.machines[place] != machine:
+    def of_source(self, source: int) -> Rows | None:
+        """The rows of one source; None if it has none here."""
+        place = int(np.searchsorted(self.sources, source))
+        if place == len(self.sources) or self.sources[place] != source:
             return None
         start, stop = (int(bound) for bound in self.bounds[place : place + 2])
         if not isinstance(self.rows, str):
@@ -75,17 +75,17 @@ class SortedRows:
         return np.fromfile(self.rows, dtype, count, offset=offset).reshape(-1, d)
 
     def of_bucket(self, bucket: int, n_buckets: int) -> SortedRows:
-        """What belongs to every ``n_buckets``-th machine; in memory."""
-        machines = np.repeat(self.machines, np.diff(self.bounds))
-        chosen = machines % n_buckets == bucket
-        return SortedRows.of(self.rows[chosen], machines[chosen], self.errors)
+        """The rows of every ``n_buckets``-th source; in memory."""
+        sources = np.repeat(self.sources, np.diff(self.bounds))
+        chosen = sources % n_buckets == bucket
+        return SortedRows.of(self.rows[chosen], sources[chosen], self.errors)
 
 
 def merge(pieces: Sequence[SortedRows]) -> SortedRows:
-    """Several pieces as one; rows of one machine stay in the order of the pieces."""
+    """Several pieces as one; rows of one source stay in the order of the pieces."""
     errors = {partition: text for piece in pieces for partition, text in piece.errors.items()}
-    filled = [piece for piece in pieces if len(piece.machines)]
+    filled = [piece for piece in pieces if len(piece.sources)]
     if not filled:
         return SortedRows.of(np.empty((0, 0)), np.empty(0, np.intp), errors)
-    machines = np.concatenate([np.repeat(p.machines, np.diff(p.bounds)) for p in filled])
-    return SortedRows.of(np.concatenate([piece.rows for piece in filled]), machines, errors)
+    sources = np.concatenate([np.repeat(p.sources, np.diff(p.bounds)) for p in filled])
+    return SortedRows.of(np.concatenate([piece.rows for piece in filled]), sources, errors)

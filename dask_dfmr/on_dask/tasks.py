@@ -1,13 +1,11 @@
-"""The tasks of the graph that touch partitions; what goes wrong in a partition stays there.
+"""The tasks that read partitions. An error in a partition becomes the outcome of that partition.
 
-Between tasks travel plain arrays and numbers (:meth:`LocalEstimate.to_arrays`), not objects.
+Plain arrays and numbers travel between tasks (:meth:`LocalEstimate.to_arrays`), not objects.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, wait
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
@@ -29,6 +27,7 @@ from dask_dfmr.mixtures.family import Array, Family, Rows
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.on_dask.partitions import ColumnsError, Loader, rows_of
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
+from dask_dfmr.on_dask.scheduling.timeouts import PartitionTimeoutError, within
 from dask_dfmr.seeds import HELD_OUT, LOCAL_FIT, PILOT_FIT, PILOT_ROWS, START_ROWS, stream
 from dask_dfmr.untrusted import plain_mapping
 
@@ -39,7 +38,20 @@ _T = TypeVar("_T")
 class FitSettings:
     """Everything that the tasks of one fit share.
 
-    ``test_share`` is the share of every partition's rows that no fit sees, where candidates are compared.
+    Attributes
+    ----------
+    problem : LocalProblem
+    start : str or Mixture
+        The name of a start, or the mixture that every local fit starts from.
+    seed : SeedSequence
+    given : GivenStart or None
+        Parts of the start that the user gave.
+    feature_names : tuple of str or None
+        The columns that every partition must have.
+    timeout : float or None
+        Seconds after which reading and fitting one partition is given up.
+    test_share : float
+        Share of every partition's rows that is held out of all fits, for the comparison of candidates.
     """
 
     problem: LocalProblem
@@ -64,7 +76,7 @@ def fit_partition(
     shortlist: pilot.Shortlist | None,
     *values: Any,
 ) -> dict[str, Any]:
-    """Load and fit one partition; whatever happens, the answer is a message of a :class:`LocalEstimate`."""
+    """Load and fit one partition; the message of its :class:`LocalEstimate`, whose outcome names any error."""
 
     def load_and_fit() -> LocalEstimate:
         X, names = rows_of(loader(*values), settings.feature_names)
@@ -78,14 +90,14 @@ def fit_partition(
 def guarded(
     timeout: float | None, function: Callable[[], _T], failed: Callable[[Outcome, str, int], _T]
 ) -> _T:
-    """The result of reading and using one partition; or what ``failed`` makes of how it went wrong and its rows."""
+    """The result of reading and using one partition; after an error ``failed(outcome, reason, n_rows)``."""
     try:
         return within(timeout, function)
     except ColumnsError as error:
         return failed(Outcome.BAD_COLUMNS, str(error), error.n_rows)
     except PartitionTimeoutError as error:
         return failed(Outcome.TIMED_OUT, str(error), 0)
-    except Reschedule:  # not an error: a shuffle asks to be run again elsewhere
+    except Reschedule:  # not an error: a shuffle asks that the task is run again elsewhere
         raise
     except Exception as error:  # whatever a reader or the fit raises is this partition's outcome
         return failed(Outcome.FAILED, f"{type(error).__name__}: {error}", 0)
@@ -98,16 +110,14 @@ def fit_rows(
     settings: FitSettings,
     shortlist: pilot.Shortlist | None,
 ) -> LocalEstimate:
-    """Fit rows, from the candidate of the shortlist that they like best if there is one."""
+    """Fit rows from the candidate of the shortlist with the highest likelihood, or from the start of the settings."""
     problem = settings.problem
     start, label = settings.start, None
     if settings.needs_pilots:
         seed = stream(settings.seed, START_ROWS, partition)
         chosen = None if shortlist is None else pilot.choose_start(problem, X, shortlist, seed)
         if shortlist is None or chosen is None:
-            start = (
-                "k-means++"  # no pilot could be fitted: every partition has to find its own start
-            )
+            start = "k-means++"  # no pilot could be fitted: every partition makes its own start
         else:
             start = pilot.as_mixture(problem, shortlist.starts[chosen], names)
             label = f"pilot {chosen}"
@@ -117,40 +127,17 @@ def fit_rows(
 
 
 def split_partition_rows(X: Rows, partition: int, settings: FitSettings) -> tuple[Rows, Rows]:
-    """Rows for fits, and rows for tests alone: the same ones whenever the partition is read."""
+    """Rows for fits, and rows held out for tests: the same rows at every read of the partition."""
     return split_rows(X, settings.test_share, stream(settings.seed, HELD_OUT, partition))
 
 
-class PartitionTimeoutError(Exception):
-    """A partition took longer than it may."""
-
-
-def within(seconds: float | None, function: Callable[[], _T]) -> _T:
-    """Call in a thread of its own and give up on it after so many seconds: a hanging reader cannot be stopped."""
-    if seconds is None:
-        return function()
-    future: Future[_T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(function())
-        except BaseException as error:
-            future.set_exception(error)
-
-    # Not an executor: it would wait for the thread when the process ends.
-    threading.Thread(target=run, daemon=True, name="dfmr-partition").start()
-    if not wait([future], seconds).done:
-        raise PartitionTimeoutError(f"not done after partition_timeout = {seconds:g} seconds")
-    return future.result()
-
-
-# -- pilots: one that fails is no pilot; as a partition it will say why ----------------------------
+# -- pilots: one that fails is ignored; the outcome of its partition has the reason ------------------
 
 
 def read_pilot(
     loader: Loader, partition: int, settings: FitSettings, *values: Any
 ) -> pilot.PilotRows | None:
-    """Rows of a pilot partition; None where it cannot serve."""
+    """Rows of a pilot partition; None if it is unsuitable or cannot be read."""
 
     def load() -> pilot.PilotRows | None:
         X, _ = rows_of(loader(*values), settings.feature_names)
@@ -161,14 +148,16 @@ def read_pilot(
         return within(settings.timeout, load)
     except Reschedule:
         raise
-    except Exception:  # the same error meets the partition when it is fitted, and is reported there
+    except (
+        Exception
+    ):  # the partition is read again when it is fitted, and the error is reported there
         return None
 
 
 def fit_pilot(
     rows: pilot.PilotRows | None, scale: Any, partition: int, settings: FitSettings
 ) -> pilot.PilotFit | None:
-    """The candidate of one pilot."""
+    """The start that one pilot proposes; None if it has none."""
     with single_threaded_blas():
         return pilot.fit_pilot(
             settings.problem, rows, scale, stream(settings.seed, PILOT_FIT, partition)
@@ -176,12 +165,12 @@ def fit_pilot(
 
 
 def make_shortlist(fits: list[pilot.PilotFit | None], settings: FitSettings) -> pilot.Shortlist:
-    """The candidates that all partitions choose from."""
+    """The starts that all partitions choose from."""
     with single_threaded_blas():
         return pilot.make_shortlist(settings.problem, fits)
 
 
-# -- second reads ----------------------------------------------------------------------------------
+# -- later reads -----------------------------------------------------------------------------------
 
 
 def measure_partition(
@@ -192,7 +181,7 @@ def measure_partition(
     wanted: Wanted,
     *values: Any,
 ) -> PartitionStatistics:
-    """Load a partition again and measure its rows; whatever happens, the answer is a :class:`PartitionStatistics`."""
+    """Load a partition again and measure its rows; an error is in the outcome of its statistics."""
 
     def load_and_measure() -> PartitionStatistics:
         X, names = rows_of(loader(*values), settings.feature_names)
@@ -246,7 +235,7 @@ def sample_partition(
     seed: np.random.SeedSequence,
     *values: Any,
 ) -> Array | None:
-    """At most so many rows of a partition, all of them finite; None where it cannot be read this time."""
+    """At most ``n_rows`` rows of a partition, all finite; None if it cannot be read this time."""
 
     def load() -> Array | None:
         X, names = rows_of(loader(*values), settings.feature_names)
@@ -257,7 +246,7 @@ def sample_partition(
 
 
 def lost_reading(partition: int, error: BaseException) -> PartitionStatistics:
-    """The reading of a partition whose task never answered."""
+    """The statistics of a partition whose task has no result: none, and the reason."""
     return PartitionStatistics(partition, outcome=outcome_of(error), reason=_first_line(error))
 
 
@@ -265,10 +254,10 @@ def lost_reading(partition: int, error: BaseException) -> PartitionStatistics:
 
 
 def as_plain(message: Any, partition: int | None = None) -> dict[str, Any]:
-    """A message as it came, if it is a dict of numbers, texts and numeric arrays; else one that says what it is.
+    """A message, if it is a dict of numbers, texts and numeric arrays; else one whose outcome gives the reason.
 
-    The first thing that is done with what a worker sent, wherever that is used. Where ``partition`` is known, the
-    message does not decide whose it is.
+    Whatever a worker sent passes through here before it is used. A known ``partition`` replaces the number in the
+    message.
     """
     found = plain_mapping(message)
     if not isinstance(found, str):
@@ -281,7 +270,7 @@ def as_plain(message: Any, partition: int | None = None) -> dict[str, Any]:
 
 
 def estimate_of(message: Any, family: Family, partition: int | None = None) -> LocalEstimate:
-    """The local estimate of a message; of a malformed one an outcome that says so."""
+    """The local estimate of a message; for a malformed message one without mixture, and with the reason."""
     plain = as_plain(message, partition)
     try:
         return LocalEstimate.from_arrays(plain, family)
@@ -290,39 +279,39 @@ def estimate_of(message: Any, family: Family, partition: int | None = None) -> L
         return without_estimate(Outcome.FAILED, reason, partition=partition)
 
 
-_SAID: dict[str, Any] = {
+_DEFAULTS: dict[str, Any] = {
     f.name: f.default.value if isinstance(f.default, Outcome) else f.default
     for f in fields(LocalEstimate)
     if f.name not in ("mixture", "n_samples")
 }
-"""What a message that leaves something out says of it."""
+"""Values of the fields that a message does not have."""
 
 
 def report_rows(messages: Sequence[Any], first: int | None = None) -> list[dict[str, Any]]:
-    """What the report says of each partition: everything in its message but the mixture.
+    """The report's row of each partition: everything in its message except the mixture.
 
-    ``first`` is the number of the first of them, for messages that do not say it.
+    ``first`` is the number of the first partition, if the partitions are numbered on from there.
     """
     names = LocalEstimate.__dataclass_fields__.keys() - {"mixture"}
     plain = [as_plain(m, None if first is None else first + k) for k, m in enumerate(messages)]
-    return [_SAID | {name: m[name] for name in names if name in m} for m in plain]
+    return [_DEFAULTS | {name: m[name] for name in names if name in m} for m in plain]
 
 
 def as_plain_each(message: Any, n: int, partition: int | None = None) -> list[dict[str, Any]]:
-    """The messages of one partition about several candidates, plain ones; so many, whatever came."""
+    """The n messages of one partition, one per candidate, each made plain; n of them whatever a worker sent."""
     several = message if type(message) is list and len(message) == n else [message] * n
     return [as_plain(one, partition) for one in several]
 
 
 def lost_partition(partition: int, source: str | None, error: BaseException) -> dict[str, Any]:
-    """The message of a partition whose task never answered: its workers died, or an upstream task failed."""
+    """The message of a partition whose task has no result: its workers died, or an upstream task failed."""
     return without_estimate(
         outcome_of(error), _first_line(error), partition=partition, source=source
     ).to_arrays()
 
 
 def outcome_of(error: BaseException) -> Outcome:
-    """What became of a partition whose task ended with this error on a cluster."""
+    """The outcome of a partition whose task ended with this error on a cluster."""
     has_died = type(error).__name__ in ("KilledWorker", "CancelledError", "FutureCancelledError")
     return Outcome.LOST if has_died else Outcome.FAILED
 

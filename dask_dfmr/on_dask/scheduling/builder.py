@@ -7,16 +7,17 @@ from typing import Any
 from uuid import uuid4
 
 from dask.task_spec import GraphNode, List, Task, TaskRef
+from sklearn.utils import gen_batches
 
 SPLIT_EVERY = 8
 """How many results one task of a tree combines."""
 
 
 class _FreshTask(Task):
-    """A task whose key alone says what it is.
+    """A task that is identified by its key alone.
 
-    Dask hashes every graph that it is given: by default every argument of every task, which took the
-    client longer than anything else.
+    Dask hashes every graph that it is given. By default it hashes every argument of every task, which took the client
+    longer than anything else.
     """
 
     __slots__ = ()
@@ -28,7 +29,7 @@ class _FreshTask(Task):
 class GraphBuilder:
     """A dictionary of tasks under construction, with keys that name the stage and are fresh for every fit.
 
-    Fresh, because a scheduler that holds the error of an earlier fit would answer with it again.
+    Under the key of an earlier fit, a scheduler would answer with the error of that fit.
     """
 
     def __init__(self) -> None:
@@ -38,7 +39,7 @@ class GraphBuilder:
     def add(self, stage: str, index: Any, function: Callable[..., Any], *args: Any) -> TaskRef:
         """Add one task; lists among the arguments may hold references.
 
-        ``List(a)``, not ``List(*a)``, which takes a list of one list for that list.
+        ``List(*a)`` would replace a list that holds one list by that list; so it is ``List(a)``.
         """
         key = (f"dfmr_{stage}-{self.token}", *(index if isinstance(index, tuple) else (index,)))
         self.tasks[key] = _FreshTask(
@@ -47,9 +48,9 @@ class GraphBuilder:
         return TaskRef(key)
 
     def renewed(self, refs: Sequence[TaskRef]) -> tuple[GraphBuilder, list[TaskRef]]:
-        """The same tasks under fresh keys, for a scheduler that would answer with the fate of the old ones.
+        """The same tasks under fresh keys, since a scheduler answers for the old keys with their old errors.
 
-        Tasks that came from elsewhere keep their keys.
+        Tasks that this builder did not make keep their keys.
         """
         g = GraphBuilder()
         fresh: dict[Any, Any] = {
@@ -73,10 +74,10 @@ class GraphBuilder:
         leaves: list[Any],
         split_every: int,
     ) -> Any:
-        """Combine leaves ``split_every`` at a time; a fixed shape, so that sums have the same bits anywhere."""
+        """Combine leaves ``split_every`` at a time, in a fixed shape, so that sums have the same bits anywhere."""
         level = 0
         while True:
-            groups = [leaves[i : i + split_every] for i in range(0, len(leaves), split_every)]
+            groups = [leaves[block] for block in gen_batches(len(leaves), split_every)]
             leaves = [
                 self.add(stage, (*index, level, i), function, group)
                 for i, group in enumerate(groups)

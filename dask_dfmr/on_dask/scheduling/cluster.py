@@ -1,9 +1,8 @@
-"""Waiting on a cluster: what becomes of submitted tasks when workers die, pause or are not there, or the scheduler is.
+"""Submitting tasks to a cluster and waiting for them, whatever happens to its workers and its scheduler.
 
-A worker that dies is Dask's business: its tasks run elsewhere. What is left to say here is when that
-cannot go on: nobody is there to run them (a warning that names who is there, and Dask's own time limit,
-``distributed.scheduler.no-workers-timeout``, if one is set), or the scheduler that knew of them is gone
-(an error, since all results are gone with it).
+Dask runs the tasks of a dead worker elsewhere. Two cases are left to this module. If nobody can run the tasks, a
+warning names the workers that are connected; Dask's own limit, ``distributed.scheduler.no-workers-timeout``, ends the
+wait if it is set. If the scheduler that held the tasks is gone, all results are gone with it, and an error is raised.
 """
 
 from __future__ import annotations
@@ -12,8 +11,9 @@ import logging
 import time
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import dask
@@ -21,79 +21,174 @@ import distributed
 from dask.utils import format_time, key_split
 
 from dask_dfmr.exceptions import ClusterError, ClusterWarning
-from dask_dfmr.on_dask.scheduling.trusted_workers import current_trust
+from dask_dfmr.on_dask.scheduling.trusted_workers import TrustedWorkers
 
 logger = logging.getLogger("dask_dfmr")
 
 PATIENCE = 30.0
-"""After so many seconds without a new result somebody looks whether there are workers to make one, and again later."""
+"""Seconds without a new result after which the workers are checked, and checked again."""
 
 ANSWER_TIMEOUT = 10.0
-"""A scheduler that takes more seconds to say who its workers are is said not to answer."""
+"""Seconds after which a scheduler that has not listed its workers counts as not answering."""
 
 MOVE_PATIENCE = 3.0
-"""After so many seconds without a new result somebody looks whether trusted workers came back at another address."""
+"""Seconds without a new result after which trusted workers are searched at other addresses."""
 
 SHORTEST_NAP, LONGEST_NAP = 0.0005, 0.01
-"""Seconds between two looks at a future."""
+"""Seconds between two checks of a future."""
 
 _UNRESOLVED = ("pending", "lost")  # "lost": finished on a worker that died, and computed again
 _NOBODY = ("NoWorkerError", "NoValidWorkerError")
 _WHOLE_CONNECTION = ("scheduler-connection-lost", "scheduler-restart")
+_SAME_BITS = "with the same random_state it gives the same bits."
 
 
-def submit(
-    client: distributed.Client, graph: dict[Any, Any], keys: Sequence[Any], verbose: int = 0
-) -> list[Any]:
-    """Submit tasks, wait until each has a result or an error, and return the futures.
+@dataclass(frozen=True)
+class Cluster:
+    """A connected cluster, and which of its workers may aggregate.
 
-    Raises
-    ------
-    ClusterError
-        If the scheduler is gone, or gave up for want of workers.
+    Attributes
+    ----------
+    client : distributed.Client
+    trusted : TrustedWorkers or None
+        The only workers that get tasks of the aggregation; None for all workers.
     """
-    trust = current_trust()
-    try:
-        with nullcontext() if trust is None else dask.annotate(**trust.annotations()):
-            futures = list(client.get(graph, list(keys), sync=False))
-    except (OSError, RuntimeError, distributed.client.ClosedClientError) as error:
-        if client.status != "running":
-            raise ClusterError(_gone(client, keys, 0)) from error
-        raise
-    if verbose:
-        distributed.progress(futures, notebook=False)
-        print()
-    wait(client, futures)
-    return futures
 
+    client: distributed.Client
+    trusted: TrustedWorkers | None = None
 
-def wait(client: distributed.Client, futures: Sequence[Any], pinned: Sequence[str] = ()) -> None:
-    """Wait until each of the futures has a result or an error.
+    def submit(
+        self, graph: Mapping[Any, Any], keys: Sequence[Any], progress: bool = False
+    ) -> list[Any]:
+        """Submit tasks, wait until each has a result or an error, and return the futures.
 
-    Looking at them in turn, and not ``distributed.wait``, which waits for a client's own thread that may have ended.
+        Raises
+        ------
+        ClusterError
+            If the scheduler is gone, or gave up waiting for workers.
+        """
+        pinned = (
+            nullcontext() if self.trusted is None else dask.annotate(**self.trusted.annotations())
+        )
+        try:
+            with self.client.as_current(), pinned:
+                futures = list(self.client.get(dict(graph), list(keys), sync=False))
+        except (OSError, RuntimeError, distributed.client.ClosedClientError) as error:
+            if self.client.status != "running":
+                raise ClusterError(self._connection_lost(keys, 0)) from error
+            raise
+        if progress:
+            distributed.progress(futures, notebook=False)
+            print()
+        self.wait(futures)
+        return futures
 
-    Raises
-    ------
-    ClusterError
-        If the scheduler is gone, or gave up for want of workers, or trusted workers are not where they were.
-    """
-    watch = _Watch(client, futures)
-    for future in futures:
-        nap = SHORTEST_NAP
-        while future.status in _UNRESOLVED:
-            time.sleep(nap)
-            nap = min(2 * nap, LONGEST_NAP)
-            watch.look()
-    # One that was seen with a result may have lost it meanwhile: then it is computed again, and waited for again.
-    if any(future.status in _UNRESOLVED for future in futures):
-        wait(client, futures)
-        return
-    watch.raise_if_gone()
-    for future in futures:
-        error = error_of(future)
-        if type(error).__name__ in _NOBODY:
-            text = f"the scheduler gave up waiting for workers ({error})"
-            raise ClusterError(f"{text}. Add workers and fit again; {_SAME_BITS}") from None
+    def wait(self, futures: Sequence[Any]) -> None:
+        """Wait until each of the futures has a result or an error.
+
+        The futures are checked in turn. ``distributed.wait`` would depend on the client's own thread, which may have
+        ended.
+
+        Raises
+        ------
+        ClusterError
+            If the scheduler is gone, gave up waiting for workers, or trusted workers moved to another address.
+        """
+        watch = _Watch(self, futures)
+        for future in futures:
+            nap = SHORTEST_NAP
+            while future.status in _UNRESOLVED:
+                time.sleep(nap)
+                nap = min(2 * nap, LONGEST_NAP)
+                watch.check()
+        # A future that had a result may have lost it meanwhile: then it is computed, and waited for, again.
+        if any(future.status in _UNRESOLVED for future in futures):
+            self.wait(futures)
+            return
+        watch.raise_if_gone()
+        for future in futures:
+            error = error_of(future)
+            if type(error).__name__ in _NOBODY:
+                text = f"the scheduler gave up waiting for workers ({error})"
+                raise ClusterError(f"{text}. Add workers and fit again; {_SAME_BITS}") from None
+
+    def gather(self, futures: Sequence[Any]) -> list[Any]:
+        """The results of futures that were waited for, brought to this process.
+
+        Raises
+        ------
+        ClusterError
+            If the scheduler is gone.
+        """
+        try:
+            with self.client.as_current():
+                return list(self.client.gather(list(futures)))
+        except (OSError, RuntimeError, distributed.client.FutureCancelledError) as error:
+            reason = getattr(error, "reason", None)
+            if self.client.status != "running" or reason in _WHOLE_CONNECTION:
+                raise ClusterError(self._connection_lost([f.key for f in futures], 0)) from None
+            raise
+
+    def workers(self) -> dict[str, Any]:
+        """The scheduler's description of each worker that is connected now, by address."""
+        client: Any = self.client
+        info = client.sync(client.scheduler.identity, n_workers=-1, callback_timeout=ANSWER_TIMEOUT)
+        workers: dict[str, Any] = info["workers"]
+        return workers
+
+    def describe_trouble(self) -> str | None:
+        """Why nobody can compute anything now; None if somebody can."""
+        try:
+            workers = self.workers()
+        except (
+            Exception
+        ) as error:  # whatever a broken connection raises; a lost client is found by _Watch
+            return f"the scheduler does not answer ({type(error).__name__})."
+        if not workers:
+            return "no worker is connected. Add some."
+        trusted = workers if self.trusted is None else self.trusted.among(workers)
+        if not trusted:
+            return f"none of the {len(workers)} connected workers is trusted with the aggregation ({self.trusted})."
+        states = Counter(worker["status"] for worker in trusted.values())
+        if "running" in states:
+            return None
+        listed = ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
+        return (
+            f"no worker takes tasks ({listed}). A worker pauses when its memory is nearly full: add memory or "
+            "workers, use smaller partitions, or persist less."
+        )
+
+    def raise_if_gone(self, futures: Sequence[Any]) -> None:
+        """Raise ClusterError if the connection was lost or the scheduler was restarted."""
+        gone = [f for f in futures if f.status == "cancelled"]
+        if self.client.status != "running" or any(
+            _reason_of(f) in _WHOLE_CONNECTION for f in gone[:1]
+        ):
+            n_done = sum(f.status in ("finished", "error") for f in futures)
+            raise ClusterError(self._connection_lost([f.key for f in futures], n_done))
+
+    def raise_if_moved(self) -> None:
+        """Raise ClusterError if all trusted workers, known by address, were restarted at other addresses."""
+        trusted = self.trusted
+        if trusted is None or not trusted.places:
+            return
+        workers = self.workers()
+        moved = [address for address in trusted.among(workers) if address not in trusted.places]
+        if moved and not set(trusted.places) & set(workers):
+            raise ClusterError(
+                f"the trusted workers ({trusted}) were restarted during the fit, and are at {', '.join(moved)} now: "
+                f"what was sent to {', '.join(trusted.places)} will never be computed. Fit again; a resource that "
+                "trusted workers offer, trusted_workers={'TRUSTED': 1}, survives their restart."
+            )
+
+    def _connection_lost(self, keys: Sequence[Any], n_done: int) -> str:
+        scheduler = getattr(self.client, "scheduler", None)
+        where = getattr(scheduler, "address", None) or "the scheduler"
+        return (
+            f"the connection to {where} was lost, or the scheduler restarted, while {len(keys)} tasks "
+            f"({_stages(keys)}) were waited for, {n_done} of them done; the client is {self.client.status}. Results "
+            f"on a cluster do not outlive its scheduler: connect to a running one and fit again; {_SAME_BITS}"
+        )
 
 
 def error_of(future: Any) -> BaseException | None:
@@ -102,137 +197,53 @@ def error_of(future: Any) -> BaseException | None:
         error: BaseException = future.exception()
         return error
     if future.status == "cancelled":
-        # Its scheduler does not know of it any more: data that nobody can compute again were lost, for one.
+        # Its scheduler has forgotten it: for example, data that nobody can compute again were lost.
         return distributed.client.FutureCancelledError(key=future.key, reason=_reason_of(future))
     return None
 
 
-def is_death(error: BaseException | None) -> bool:
-    """Whether it says that the workers that tried a task died."""
-    return isinstance(error, distributed.KilledWorker)
-
-
-def gather(client: distributed.Client, futures: Sequence[Any]) -> list[Any]:
-    """The results of futures that were waited for, brought here.
-
-    Raises
-    ------
-    ClusterError
-        If the scheduler is gone.
-    """
-    try:
-        return list(client.gather(list(futures)))
-    except (OSError, RuntimeError, distributed.client.FutureCancelledError) as error:
-        reason = getattr(error, "reason", None)
-        if client.status != "running" or reason in _WHOLE_CONNECTION:
-            raise ClusterError(_gone(client, [f.key for f in futures], 0)) from None
-        raise
-
-
-# -- who is there ------------------------------------------------------------------------------
-
-
 class _Watch:
-    """Looks up now and then while somebody waits."""
+    """Checks a cluster from time to time while futures are waited for."""
 
-    def __init__(self, client: distributed.Client, futures: Sequence[Any]) -> None:
-        self.client, self.futures = client, futures
-        self.since = self.looked = time.monotonic()
+    def __init__(self, cluster: Cluster, futures: Sequence[Any]) -> None:
+        self.cluster, self.futures = cluster, futures
+        self.since = self.checked = time.monotonic()
         self.n_unresolved = len(futures)
-        self.told: str | None = None
+        self.warned: str | None = None
 
-    def look(self) -> None:
+    def check(self) -> None:
+        """Raise if the results can never come; warn if nothing came for a long time and nobody can compute."""
         now = time.monotonic()
-        if now < self.looked + min(1.0, PATIENCE):
+        if now < self.checked + min(1.0, PATIENCE):
             return
-        self.looked = now
+        self.checked = now
         self.raise_if_gone()
         left = sum(future.status in _UNRESOLVED for future in self.futures)
         if left != self.n_unresolved:
             self.n_unresolved, self.since = left, now
         if now >= self.since + min(PATIENCE, MOVE_PATIENCE):
-            self.raise_if_moved()
+            self.cluster.raise_if_moved()
         if now < self.since + PATIENCE:
             return
         self.since = now
-        trouble = describe_trouble(self.client)
+        self._warn(left)
+
+    def raise_if_gone(self) -> None:
+        self.cluster.raise_if_gone(self.futures)
+
+    def _warn(self, left: int) -> None:
+        trouble = self.cluster.describe_trouble()
         if trouble is None:
             return
         stages = _stages([f.key for f in self.futures if f.status in _UNRESOLVED])
         text = (
-            f"{left} tasks ({stages}) wait, and nothing has come for {format_time(PATIENCE)}: {trouble} "
-            "They wait on; distributed.scheduler.no-workers-timeout of Dask's configuration limits that."
+            f"{left} tasks ({stages}) wait, and no result has come for {format_time(PATIENCE)}: {trouble} "
+            "They go on waiting; distributed.scheduler.no-workers-timeout of Dask's configuration limits that."
         )
         logger.warning(text)
-        if trouble != self.told:
+        if trouble != self.warned:
             warnings.warn(text, ClusterWarning, stacklevel=2)
-        self.told = trouble
-
-    def raise_if_gone(self) -> None:
-        keys = [future.key for future in self.futures]
-        gone = [f for f in self.futures if f.status == "cancelled"]
-        if self.client.status != "running" or any(
-            _reason_of(f) in _WHOLE_CONNECTION for f in gone[:1]
-        ):
-            n_done = sum(f.status in ("finished", "error") for f in self.futures)
-            raise ClusterError(_gone(self.client, keys, n_done))
-
-    def raise_if_moved(self) -> None:
-        trust = current_trust()
-        if trust is None or not trust.places:
-            return
-        workers = _workers(self.client)
-        moved = [address for address in trust.among(workers) if address not in trust.places]
-        if moved and not set(trust.places) & set(workers):
-            raise ClusterError(
-                f"the trusted workers ({trust}) were restarted during the fit, and are at {', '.join(moved)} now: what "
-                f"was sent to {', '.join(trust.places)} will never be computed. Fit again; a resource that trusted "
-                "workers offer, trusted_workers={'TRUSTED': 1}, survives their restart."
-            )
-
-
-def _workers(client: Any) -> dict[str, Any]:
-    """What the scheduler says of its workers, by address."""
-    info = client.sync(client.scheduler.identity, n_workers=-1, callback_timeout=ANSWER_TIMEOUT)
-    workers: dict[str, Any] = info["workers"]
-    return workers
-
-
-def describe_trouble(client: distributed.Client) -> str | None:
-    """Why nobody can compute anything now; None if somebody can."""
-    try:
-        workers = _workers(client)
-    except (
-        Exception
-    ) as error:  # whatever a broken connection gives; if it stays broken, the client is told
-        return f"the scheduler does not answer ({type(error).__name__})."
-    if not workers:
-        return "no worker is connected. Add some."
-    trust = current_trust()
-    trusted = workers if trust is None else trust.among(workers)
-    if not trusted:
-        return f"none of the {len(workers)} workers that are connected is trusted with the aggregation ({trust})."
-    able = {name: worker for name, worker in trusted.items() if worker["status"] == "running"}
-    if able:
-        return None
-    states = Counter(worker["status"] for worker in trusted.values())
-    told = ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
-    return (
-        f"no worker takes tasks ({told}). A worker pauses when its memory is nearly full: add memory or workers, "
-        "use smaller partitions, or persist less."
-    )
-
-
-_SAME_BITS = "with the same random_state it gives the same bits."
-
-
-def _gone(client: distributed.Client, keys: Sequence[Any], n_done: int) -> str:
-    where = getattr(getattr(client, "scheduler", None), "address", None) or "the scheduler"
-    return (
-        f"the connection to {where} was lost, or the scheduler restarted, while {len(keys)} tasks ({_stages(keys)}) "
-        f"were waited for, {n_done} of them done; the client is {client.status}. Results on a cluster do not outlive "
-        f"its scheduler: connect to a running one and fit again; {_SAME_BITS}"
-    )
+        self.warned = trouble
 
 
 def _stages(keys: Sequence[Any]) -> str:

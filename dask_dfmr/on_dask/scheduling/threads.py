@@ -1,4 +1,4 @@
-"""One BLAS thread per task: several tasks run at once, and bits must not depend on a number of threads."""
+"""One BLAS thread per task: several tasks run at once, and bits must not depend on the number of threads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _state: dict[str, Any] = {"controller": None, "limiter": None, "users": 0}
 
 @contextmanager
 def single_threaded_blas() -> Iterator[None]:
-    """Limit the process to one BLAS thread while any thread is inside; the last one out restores the former limits."""
+    """Limit the process to one BLAS thread while any thread is inside; the last thread to leave restores the limits."""
     with _lock:
         if _state["users"] == 0:
             _state["controller"] = _state["controller"] or ThreadpoolController()

@@ -1,10 +1,8 @@
-"""Which workers may aggregate: everything that speaks for all partitions runs on those alone."""
+"""Which workers may aggregate: tasks that use results of several partitions run on these workers alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,8 +24,8 @@ STAGES_OF_PARTITIONS = frozenset(
         "merge_rows",
     )
 )
-"""What is done with the rows of one partition, wherever there is room; of all else the package's tasks
-must run on a trusted worker, new stages included."""
+"""Stages whose tasks use the rows of one partition only, and run on any worker. All other tasks of the package,
+those of new stages included, run on trusted workers."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +35,12 @@ class TrustedWorkers:
     Attributes
     ----------
     workers : tuple of str
-        Addresses or names; empty where resources say it.
+        Addresses or names; empty if the workers are given by resources.
     resources : tuple of (str, float)
-        What each task of the aggregation takes of a worker.
+        Names of resources, and how much of each a task of the aggregation takes.
     places : tuple of str
-        Where workers of these names are: tasks can be sent to addresses only. Empty before :meth:`found_on`, and where
-        resources say it.
+        Addresses of the workers, since tasks can be sent to addresses only. Empty before :meth:`found_on`, and if the
+        workers are given by resources.
     """
 
     workers: tuple[str, ...] = ()
@@ -51,7 +49,7 @@ class TrustedWorkers:
 
     @classmethod
     def of(cls, trusted_workers: Any) -> TrustedWorkers:
-        """What a user gave, checked as far as that can be without a cluster.
+        """The value of a user's ``trusted_workers``, checked as far as possible without a cluster.
 
         Raises
         ------
@@ -84,7 +82,7 @@ class TrustedWorkers:
         return ", ".join(self.workers) or ", ".join(f"{k}={n:g}" for k, n in self.resources)
 
     def among(self, workers: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-        """Those of a scheduler's workers, by address, that are trusted."""
+        """The trusted ones of a scheduler's workers, by address."""
         return {
             address: worker
             for address, worker in workers.items()
@@ -96,12 +94,12 @@ class TrustedWorkers:
         }
 
     def found_on(self, client: Any) -> TrustedWorkers:
-        """The same with their addresses, if every worker named is there, or one that offers the resources.
+        """The same with addresses, if every named worker is connected, or a worker offers the resources.
 
         Raises
         ------
         ValueError
-            Saying which workers or resources there are.
+            If that is not so; the message lists the workers or resources that there are.
         """
         if client is None:
             raise ValueError(
@@ -128,7 +126,7 @@ class TrustedWorkers:
         return self
 
     def annotations(self) -> dict[str, Any]:
-        """What :func:`dask.annotate` takes so that tasks of the aggregation run nowhere else."""
+        """Keyword arguments of :func:`dask.annotate` that restrict tasks of the aggregation to these workers."""
         if self.resources:
             return {"resources": _ForAggregation(dict(self.resources), {})}
         return {"workers": _ForAggregation(list(self.places), []), "allow_other_workers": False}
@@ -146,25 +144,7 @@ class _ForAggregation:
 
 
 def is_aggregation(key: Any) -> bool:
-    """Whether a task speaks for more than one partition."""
+    """Whether a task uses results of more than one partition."""
     name = key[0] if isinstance(key, tuple) else key
     stage = str(name).rpartition("-")[0]
     return stage.startswith("dfmr_") and stage not in STAGES_OF_PARTITIONS
-
-
-_TRUST: ContextVar[TrustedWorkers | None] = ContextVar("dask_dfmr_trust", default=None)
-
-
-def current_trust() -> TrustedWorkers | None:
-    """Whom submissions of this thread trust with the aggregation now; None for everybody."""
-    return _TRUST.get()
-
-
-@contextmanager
-def trusting(trusted: TrustedWorkers | None) -> Iterator[None]:
-    """Submissions inside send the aggregation to these workers only."""
-    token = _TRUST.set(trusted)
-    try:
-        yield
-    finally:
-        _TRUST.reset(token)
