@@ -52,6 +52,7 @@ def estimates():
     return [*same_unit, *other_unit]
 
 
+@pytest.mark.smoke
 def test_it_is_a_family():
     assert isinstance(Poisson(), Family)
 
@@ -84,6 +85,7 @@ def test_a_mixture_value_must_keep_the_contract():
         Incomplete()
 
 
+@pytest.mark.smoke
 def test_distances_sum_the_squared_difference():
     f, g = TRUTH, jiggled(1, 0.3)
     grid = np.stack(np.meshgrid(np.arange(120), np.arange(120)), axis=-1).reshape(-1, 2)

@@ -206,6 +206,7 @@ class TestScores:
 
 
 class TestClean:
+    @pytest.mark.smoke
     def test_finds_the_number_of_components(self, clean):
         assert clean.n_components == 2
         assert clean.kept.all()
@@ -259,6 +260,7 @@ class TestClean:
         assert len(found.table) == 8
         assert found.covariance_type == "spherical"
 
+    @pytest.mark.smoke
     def test_the_table(self, clean):
         table = clean.table
         assert table["n_components"].tolist() == NUMBERS
