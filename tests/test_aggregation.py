@@ -37,7 +37,7 @@ from tests.strategies import (
 
 pytestmark = [
     pytest.mark.usefixtures("each_engine", "coarse_laws"),
-    # Bad machines that agree are a group: tests/test_judging.py has the warning.
+    # Inconsistent sources that agree form a group: tests/test_consensus.py has the warning.
     pytest.mark.filterwarnings("ignore::dask_dfmr.HeterogeneityWarning"),
 ]
 

@@ -29,9 +29,9 @@ from tests.data_makers import (
     same_bits,
 )
 from tests.killers import mortal_cluster
-from tests.test_sources import make_x
+from tests.test_by_column import make_x
 
-# Bad machines that agree are a group: tests/test_judging.py has the warning.
+# Inconsistent sources that agree form a group: tests/test_consensus.py has the warning.
 pytestmark = pytest.mark.filterwarnings("ignore::dask_dfmr.HeterogeneityWarning")
 
 M = 8

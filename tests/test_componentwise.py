@@ -46,7 +46,7 @@ from tests.strategies import covariance_types, jiggled, random_mixture, seeds, s
 
 pytestmark = [
     pytest.mark.usefixtures("each_engine", "coarse_laws"),
-    # What plain DFMR says of the same estimates: tests/test_judging.py has the warning.
+    # What plain DFMR says of the same estimates: tests/test_consensus.py has the warning.
     pytest.mark.filterwarnings("ignore::dask_dfmr.HeterogeneityWarning"),
 ]
 

@@ -42,7 +42,7 @@ from tests.data_makers import (
     write_parquet,
 )
 
-# Wrong partitions that agree form a group: tests/test_judging.py has the warning.
+# Inconsistent sources that agree form a group: tests/test_consensus.py has the warning.
 pytestmark = pytest.mark.filterwarnings("ignore::dask_dfmr.HeterogeneityWarning")
 
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")

@@ -21,7 +21,7 @@ from dask_dfmr.on_dask.estimate_store import StoredEstimates, write_block
 from dask_dfmr.seeds import stream
 from tests.poisson import Poisson, PoissonMixture
 
-# Inconsistent estimates that agree form a group; tests/test_judging.py tests the warning.
+# Inconsistent estimates that agree form a group; tests/test_consensus.py tests the warning.
 pytestmark = pytest.mark.filterwarnings("ignore::dask_dfmr.HeterogeneityWarning")
 
 TRUTH = PoissonMixture([0.5, 0.3, 0.2], [[2.0, 9.0], [12.0, 3.0], [25.0, 25.0]])

@@ -41,7 +41,7 @@ from tests.data_makers import (
     write_parquet,
 )
 
-# Bad machines that agree are a group: tests/test_judging.py has the warning.
+# Inconsistent sources that agree form a group: tests/test_consensus.py has the warning.
 pytestmark = pytest.mark.filterwarnings("ignore::dask_dfmr.HeterogeneityWarning")
 
 M = 17

@@ -38,7 +38,7 @@ from tests.data_makers import (
     with_nan,
 )
 
-# Wrong partitions that agree form a group: tests/test_judging.py has the warning.
+# Inconsistent sources that agree form a group: tests/test_consensus.py has the warning.
 pytestmark = pytest.mark.filterwarnings("ignore::dask_dfmr.HeterogeneityWarning")
 
 M = 8

@@ -42,7 +42,7 @@ from dask_dfmr.seeds import SCOUT_DRAW, seed_sequence, stream
 from tests.data_makers import make_ddf, make_rows, same_bits
 from tests.strategies import random_mixture
 
-# Bad machines that agree are a group: tests/test_judging.py has the warning.
+# Inconsistent sources that agree form a group: tests/test_consensus.py has the warning.
 pytestmark = pytest.mark.filterwarnings("ignore::dask_dfmr.HeterogeneityWarning")
 
 

@@ -19,7 +19,7 @@ from dask_dfmr.on_dask.scheduling.trusted_workers import (
 from dask_dfmr.untrusted import MAX_TEXT, not_plain, plain_mapping
 from tests.data_makers import Reader, broken, make_ddf, make_frame, same_bits, short
 from tests.killers import kill, killing_at, mortal_cluster, pids
-from tests.test_sources import make_x
+from tests.test_by_column import make_x
 
 M = 8
 
