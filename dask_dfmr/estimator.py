@@ -24,7 +24,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from dask_dfmr.aggregation.options import FALSE_EXCLUSION_RATE
 from dask_dfmr.aggregation.rerun import again, origin_of
 from dask_dfmr.exceptions import PartitionError, PartitionWarning
-from dask_dfmr.explanation.report import describe_failures, describe_decision, failures
+from dask_dfmr.explanation.report import describe_decision, describe_failures, failures
 from dask_dfmr.explanation.table import short_findings
 from dask_dfmr.local.estimate import LocalEstimate, Outcome
 from dask_dfmr.mixtures.family import Array
