@@ -166,7 +166,6 @@ def reduce_candidate(
     own: AggregationResult | None,
     common: NDArray[np.bool_],
     refusals: Mapping[int, Reason],
-    settings: FitSettings,
     options: AggregationOptions,
 ) -> AggregationResult | None:
     """One candidate's aggregate of its estimates in the common set; None if it has none there."""
@@ -292,9 +291,9 @@ class CandidateFits:
         g = GraphBuilder()
         messages = g.add("messages", 0, plain_candidates, self.messages, len(self.candidates))
         refs = []
-        for c, (own, settings) in enumerate(zip(self.aggregates, self.candidates, strict=True)):
+        for c, own in enumerate(self.aggregates):
             mine = own if isinstance(own, AggregationResult) else None
-            given = (messages, c, mine, common.kept, dict(refusals), settings, self.plan.options)
+            given = (messages, c, mine, common.kept, dict(refusals), self.plan.options)
             refs.append(g.add("reduce_candidate", c, reduce_candidate, *given))
         return self.plan.scheduler.fetch(g, refs)
 
@@ -454,7 +453,7 @@ def climb_and_score(
     """
     rows_before, lost = dict(common), dict[int, Reason]()
     mixtures = _climb(reader, candidates, list(mixtures), rows_before, lost, n_passes)
-    wanted = Wanted(moments=False, densities=True)
+    wanted = Wanted(moments=False, entropy=True)
     readings = reader.measure(list(rows_before), mixtures, wanted) if rows_before else []
     _forget_lost(readings, rows_before, lost)
     present = [r for r in readings if r.partition in rows_before]
