@@ -311,7 +311,7 @@ class LocalProblem:
 
     @property
     def is_accelerated(self) -> bool:
-        """Whether EM is accelerated. With ``reg_covar`` a plain step may lower the objective, which the safeguard compares."""
+        """Whether EM is accelerated. With ``reg_covar`` a step may lower the objective, which its safeguard checks."""
         return self.accelerate and self.reg_covar == 0
 
     def prior(self, X: Rows) -> Prior:
