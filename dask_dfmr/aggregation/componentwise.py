@@ -50,8 +50,8 @@ error of the other estimate is left."""
 RANGE_OF_WEIGHTS = (0.05, 0.95)
 """Quantiles, over the estimates whose weight of a component is known, that bound the weights that are not."""
 
-WEIGHT_TOLERANCE = 1e-12
-MAX_WEIGHT_ROUNDS = 1000
+WEIGHT_TOLERANCE, MAX_WEIGHT_ROUNDS = 1e-12, 1000
+"""The EM algorithm for unknown weights ends when no weight changes by more than the first, or after so many rounds."""
 
 DISTANCE_FLOATS = 2**21
 """Size of the temporary arrays of distances from some candidates to all estimates, 16 MB."""

@@ -79,12 +79,12 @@ class FiniteMixture(ABC):
 
     @property
     def n_components(self) -> int:
-        """Number of components K."""
+        """Number of components, K in formulas."""
         return len(self.weights)
 
     @property
     def n_features(self) -> int:
-        """Number of columns d."""
+        """Number of columns, d in formulas."""
         return self.family.n_features(self.components)
 
     @property

@@ -59,6 +59,7 @@ HELD_BYTES = 2**25
 """A pilot partition of up to 32 MB stays in memory until it is fitted; a larger one is read again for that."""
 
 Message = dict[str, Any]
+"""The message of a local fit, see :meth:`LocalEstimate.to_arrays`."""
 
 
 # -- what tasks do ---------------------------------------------------------------------------------
@@ -209,7 +210,7 @@ def add_pilot_fits(
 def add_shortlists(
     g: GraphBuilder, fits: Mapping[tuple[int, int], Any], candidates: Sequence[FitSettings]
 ) -> list[Any]:
-    """Every candidate's starts."""
+    """References to the starts of each candidate, one shortlist per candidate."""
     shortlists = []
     for c, settings in enumerate(candidates):
         own: list[Any] = [of_pilot for (candidate, _), of_pilot in fits.items() if candidate == c]

@@ -103,7 +103,7 @@ class RefinementOptions:
 
     @property
     def most_passes(self) -> int:
-        """Largest number of passes."""
+        """Largest number of passes over the data; 0 means no refinement."""
         return MOST_PASSES if isinstance(self.passes, str) else int(self.passes)
 
 

@@ -67,6 +67,7 @@ REMEDIES = (
     "not fit: try another n_components, or more starts (n_init). If only proportions differ, method='componentwise' "
     "keeps such partitions"
 )
+"""What to do about estimates that do not come from one population; the end of a warning."""
 
 Groups = tuple[tuple[int, ...], ...]
 """Indices of the estimates of each group."""
