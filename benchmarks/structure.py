@@ -15,7 +15,7 @@ The source is parsed and never imported. These are the rules of counting:
   wing, and so is the ``__init__`` of the package.
 - The floors are the number of modules in the longest chain of imports, with both ends. A circle in
   the chain counts with all of its modules.
-- A function has the lines from its ``def`` to its end. Decorators and its docstring are left out.
+- A function has the lines from its ``def`` to its end. Decorators and its docstring are excluded.
   Nested functions belong to the function around them.
 - A line of code is not blank, not a comment and not part of a docstring.
 - A span of code in the prose counts as one word.
