@@ -25,7 +25,7 @@ from output import benchmark_parser, print_table, recorded
 
 from dask_dfmr import GaussianMixture, Mixture, fit_local, mixing_distance
 from dask_dfmr.on_dask.first_read import read_first
-from dask_dfmr.on_dask.plan import Fit
+from dask_dfmr.on_dask.fit_plan import Fit
 from dask_dfmr.on_dask.refine import refine
 from dask_dfmr.parameters import plan_of
 from dask_dfmr.refinement.em_passes import RefinementOptions

@@ -183,7 +183,7 @@ def line_of(
     """The line of one overlap and case, over all populations and draws."""
     numbers = range(2, 9) if options.wide else range(3, 8)
     n_corrupted = round(SHARE * options.m) if attack != "clean" else 0
-    more = {"method": method, "refine": options.refine, "test_share": 0.1}
+    more = {"method": method, "refine": options.refine}
     found = []
     for seed, repeat in product(SEEDS, range(options.draws)):
         truth, together, key = population(overlap, seed), how == "together", [seed, repeat]

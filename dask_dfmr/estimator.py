@@ -24,13 +24,14 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from dask_dfmr.aggregation.options import FALSE_EXCLUSION_RATE
 from dask_dfmr.aggregation.rerun import again, origin_of
 from dask_dfmr.exceptions import PartitionError, PartitionWarning
-from dask_dfmr.explanation.report import describe_failures, describe_verdict, failures
+from dask_dfmr.explanation.report import describe_decision, describe_failures, failures
 from dask_dfmr.explanation.table import short_findings
 from dask_dfmr.local.estimate import LocalEstimate, Outcome
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.on_dask.explain_rows import explain_with_rows
 from dask_dfmr.on_dask.fit import run_fit
+from dask_dfmr.on_dask.fit_plan import Fit, FitPlan
 from dask_dfmr.on_dask.partitions import (
     check_dtypes,
     check_kind,
@@ -41,7 +42,6 @@ from dask_dfmr.on_dask.partitions import (
     is_list_of_delayed,
     rows_of,
 )
-from dask_dfmr.on_dask.plan import Fit, FitPlan
 from dask_dfmr.on_dask.refit import fit_partitions
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.on_dask.tasks import report_rows
@@ -317,14 +317,14 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
-        self.tol = tol
-        self.reg_covar = reg_covar
-        self.max_iter = max_iter
+        self.tol, self.reg_covar, self.max_iter = tol, reg_covar, max_iter
         self.n_init = n_init
         self.init_params = init_params
-        self.weights_init = weights_init
-        self.means_init = means_init
-        self.precisions_init = precisions_init
+        self.weights_init, self.means_init, self.precisions_init = (
+            weights_init,
+            means_init,
+            precisions_init,
+        )
         self.random_state = random_state
         self.warm_start = warm_start
         self.verbose = verbose
@@ -344,8 +344,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.partition_timeout = partition_timeout
         self.trusted_workers = trusted_workers
         self.keep_estimates = keep_estimates
-        self.split_every = split_every
-        self.n_partitions = n_partitions
+        self.split_every, self.n_partitions = split_every, n_partitions
 
     # -- fit --------------------------------------------------------------------------------------
 
@@ -586,7 +585,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     def _report(self, fit: Fit) -> None:
         """Log and print the decision, issue the warnings, and raise an error about failed partitions if asked to."""
         report, decision = self.partition_report_, fit.aggregate.decision
-        sentence = describe_verdict(report, decision)
+        sentence = describe_decision(report, decision)
         logger.info(sentence)
         if self.verbose:
             print(sentence)

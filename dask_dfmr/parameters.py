@@ -23,7 +23,7 @@ from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian, Mixture
 from dask_dfmr.mixtures.mixture import as_floats
 from dask_dfmr.on_dask.by_column import sources_of
-from dask_dfmr.on_dask.plan import FitPlan
+from dask_dfmr.on_dask.fit_plan import FitPlan
 from dask_dfmr.on_dask.scheduling.builder import SPLIT_EVERY
 from dask_dfmr.on_dask.scheduling.scheduler import LocalScheduler, active_scheduler
 from dask_dfmr.on_dask.scheduling.trusted_workers import TrustedWorkers

@@ -30,7 +30,7 @@ from dask_dfmr.explanation.report import describe_failures, failures, partition_
 from dask_dfmr.local.estimate import Outcome
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian, Mixture
 from dask_dfmr.on_dask.candidates import CandidateFits, Scored, climb_and_score, fit_all
-from dask_dfmr.on_dask.plan import Fit, FitPlan
+from dask_dfmr.on_dask.fit_plan import Fit, FitPlan
 from dask_dfmr.on_dask.rereading import Reader
 from dask_dfmr.on_dask.tasks import FitSettings
 from dask_dfmr.parameters import START_NAMES, parameters_of, plan_of
@@ -459,7 +459,8 @@ def _fit_of(comparison: _Comparison, c: int) -> Fit:
     assert mixture is not None
     if comparison.n_passes:
         aggregate = replace(aggregate, mixture=mixture, unrefined=aggregate.mixture)
-    reasons = {i: NotCompared(reason) for i, reason in comparison.scored.lost.items()}
+    lost = comparison.scored.lost
+    reasons: dict[int, Reason] = {i: NotCompared(reason) for i, reason in lost.items()}
     return replace(Fit.of(aggregate, comparison.fits.rows[c], None), reasons=reasons)
 
 

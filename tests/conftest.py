@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -11,10 +13,21 @@ import dask
 import dask.dataframe as dd
 import distributed
 import pytest
+from distributed.utils import get_mp_context
+from threadpoolctl import threadpool_limits
 
 from dask_dfmr.aggregation import null_law as calibration
 from dask_dfmr.mixtures import engine, information
 from tests.data_makers import make_ddf
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Hold the quick subset quick, whatever expression selects it."""
+    both = [
+        item.nodeid for item in items if {"slow", "smoke"} <= {m.name for m in item.iter_markers()}
+    ]
+    if both:
+        raise pytest.UsageError(f"marked as slow and as smoke: {', '.join(both)}")
 
 
 @contextmanager
@@ -53,6 +66,45 @@ def coarse_laws() -> Iterator[None]:
 def ddf() -> dd.DataFrame:
     """Six clean partitions of 200 rows in columns x and y."""
     return make_ddf()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _processes_start_with_everything_loaded() -> Iterator[None]:
+    """Fork worker processes from one that has imported the package, where Dask would start each from nothing.
+
+    A worker is there after a tenth of the time, and after a death too. Tests that use ``spawned_processes`` start
+    theirs as Dask does by default.
+    """
+    with _started_by("forkserver"):
+        get_mp_context()  # names packages to be loaded, once
+        multiprocessing.set_forkserver_preload(["tests.warm"])
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_blas_thread() -> Iterator[None]:
+    """Matrices here are small: threads of BLAS cost more than they bring, on a loaded machine many times more."""
+    with threadpool_limits(1):
+        yield
+
+
+@pytest.fixture
+def several_blas_threads() -> Iterator[None]:
+    """As many threads of BLAS as a user's process has by default, and two at least."""
+    with threadpool_limits(max(2, os.cpu_count() or 1)):
+        yield
+
+
+@pytest.fixture
+def spawned_processes() -> Iterator[None]:
+    """Processes of the test are started from nothing, as Dask's default is."""
+    with _started_by("spawn"):
+        yield
+
+
+def _started_by(method: str) -> AbstractContextManager[None]:
+    names = ("distributed.worker.multiprocessing-method", "multiprocessing.context")
+    return dask.config.set(dict.fromkeys(names, method))
 
 
 @contextmanager

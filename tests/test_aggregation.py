@@ -37,7 +37,7 @@ from tests.strategies import (
 
 pytestmark = [
     pytest.mark.usefixtures("each_engine", "coarse_laws"),
-    # Bad machines that agree are a group: tests/test_judging.py has the warning.
+    # Inconsistent sources that agree form a group: tests/test_consensus.py has the warning.
     pytest.mark.filterwarnings("ignore::dask_dfmr.HeterogeneityWarning"),
 ]
 
@@ -180,6 +180,7 @@ class TestMethod:
         assert not result.decision.kept[:n_bad].any()
 
 
+@pytest.mark.smoke
 class TestFewMachines:
     def test_none_are_refused(self):
         with pytest.raises(
@@ -382,6 +383,7 @@ class TestArguments:
             aggregate(GOOD, **options)
 
 
+@pytest.mark.smoke
 class TestWarnings:
     def test_one_machine_with_most_rows_is_worth_a_warning(self):
         some = [*GOOD[:4], LocalEstimate(GOOD[4].mixture, 9_000)]
@@ -399,6 +401,7 @@ class TestWarnings:
         assert not result.converged
 
 
+@pytest.mark.smoke
 class TestValues:
     def test_results_are_frozen(self):
         result = aggregate(GOOD)

@@ -63,6 +63,7 @@ def test_a_seed_decides_everything(name):
 
 
 @pytest.mark.parametrize("name", ON_ESTIMATES)
+@pytest.mark.smoke
 def test_an_attack_changes_every_bad_source(name):
     estimates = ESTIMATES["full"]
     found = corrupt(estimates, name, 0.4, random_state=1)
@@ -71,6 +72,7 @@ def test_an_attack_changes_every_bad_source(name):
 
 
 @pytest.mark.parametrize("name", [n for n in ON_ESTIMATES if not ATTACKS[n].gaussian_only])
+@pytest.mark.smoke
 def test_other_families_are_attacked_too(name):
     rng = np.random.default_rng(0)
     truth = np.array([[2.0, 9.0], [12.0, 3.0], [25.0, 25.0]])
@@ -356,6 +358,7 @@ def malformed(name, covariance_type):
 @pytest.mark.filterwarnings("ignore::dask_dfmr.FilterWarning")
 @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
 @pytest.mark.parametrize("name", MESSAGES)
+@pytest.mark.smoke
 def test_malformed_messages_are_refused_by_name_and_change_no_bit(name, covariance_type):
     found = malformed(name, covariance_type)
     if found is None:

@@ -99,6 +99,7 @@ class TestOutcomes:
         with dask.config.set(scheduler="synchronous"), pytest.raises(KeyboardInterrupt):
             fit(make_ddf(4, Reader({1: interrupt})), init_params="kmeans")
 
+    @pytest.mark.smoke
     def test_all_outcomes_at_once(self):
         bad = [empty, broken, renamed, with_nan, other_unit]
         gm = fit(make_ddf(12, Reader(dict(enumerate(bad)))))
@@ -131,6 +132,7 @@ def keep_none_of_the_second(frame):
 class TestOnFailed:
     X = make_ddf(6, Reader({2: broken, 4: empty}))
 
+    @pytest.mark.smoke
     def test_warn_names_partition_and_reason(self):
         with pytest.warns(PartitionWarning) as caught:
             fit(self.X, on_failed="warn")
@@ -304,6 +306,7 @@ def read_when_there(path, i):
 
 class TestNan:
     @pytest.mark.parametrize(("bad", "n_omitted"), [(with_nan, 3), (with_infinity, 1)])
+    @pytest.mark.smoke
     def test_omit_counts_rows(self, bad, n_omitted):
         row = fit_with(bad, nan_policy="omit")
         assert (row["outcome"], row["n_omitted"]) == ("fitted", n_omitted)

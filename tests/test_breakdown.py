@@ -78,6 +78,7 @@ def test_half_or_more_bad_is_always_said(attack, rate):
 
 
 @pytest.mark.parametrize("rate", [0.45, 0.475])
+@pytest.mark.smoke
 def test_a_bare_majority_is_found_and_said(rate):
     result, bad, ratio, warned = spoilt("sign_flip", rate)
     assert_allclose(ratio, 1.0)
@@ -162,6 +163,7 @@ def test_the_warning_survives_a_file(tmp_path):
     assert again.decision.groups == result.decision.groups
 
 
+@pytest.mark.smoke
 def test_the_report_shows_the_groups():
     rows = [make_rows(i) + (100.0 if i >= 5 else 0.0) for i in range(10)]
     gm = GaussianMixture(2, random_state=0, n_partitions=10)

@@ -28,9 +28,10 @@ from tests.data_makers import (
     other_unit,
     same_bits,
 )
-from tests.test_sources import make_x
+from tests.killers import mortal_cluster
+from tests.test_by_column import make_x
 
-# Bad machines that agree are a group: tests/test_judging.py has the warning.
+# Inconsistent sources that agree form a group: tests/test_consensus.py has the warning.
 pytestmark = pytest.mark.filterwarnings("ignore::dask_dfmr.HeterogeneityWarning")
 
 M = 8
@@ -52,16 +53,8 @@ def undisturbed():
 
 @pytest.fixture(scope="module")
 def doomed_cluster():
-    """Two worker processes that may be killed; a task that has lost two of them is given up.
-
-    A LocalCluster closes a worker for good if it happens to be away 15 seconds after an earlier
-    death, as one that is killed again and again may be; then nobody is left to compute anything.
-    """
-    config = {
-        "distributed.scheduler.allowed-failures": 1,
-        "distributed.deploy.lost-worker-timeout": "1 hour",
-    }
-    with dask.config.set(config), local_cluster(2) as cluster:
+    """Two worker processes that may be killed; a task that has lost two of them is given up."""
+    with mortal_cluster(2, allowed_failures=1) as cluster:
         yield cluster
 
 
@@ -144,6 +137,7 @@ class TestDeaths:
 
 
 class TestLeftovers:
+    @pytest.mark.smoke
     def test_nothing_is_left_on_the_scheduler(self, client):
         gm = make().fit(make_ddf(M, Reader({2: other_unit})))
         assert_nothing_left(client)
@@ -173,6 +167,7 @@ class TestLeftovers:
 
 
 class TestWhichScheduler:
+    @pytest.mark.smoke
     def test_an_active_client_is_used(self, client, undisturbed, tmp_path):
         gm = make().fit(make_ddf(M, ProcessReader(tmp_path)))
         assert str(os.getpid()) not in {path.name for path in tmp_path.iterdir()}
@@ -212,6 +207,7 @@ class TestWhichScheduler:
         assert same_bits(gm.mixture_, undisturbed["pilot"].mixture_)
         assert same_bits(again.mixture_, undisturbed["pilot"].mixture_)
 
+    @pytest.mark.smoke
     def test_lazy_graph_on_a_client(self, client, undisturbed):
         result = dfmr(GaussianMixture(2, random_state=0), make_ddf(M))
         expected = undisturbed["pilot"].mixture_

@@ -46,7 +46,7 @@ from tests.strategies import covariance_types, jiggled, random_mixture, seeds, s
 
 pytestmark = [
     pytest.mark.usefixtures("each_engine", "coarse_laws"),
-    # What plain DFMR says of the same estimates: tests/test_judging.py has the warning.
+    # What plain DFMR says of the same estimates: tests/test_consensus.py has the warning.
     pytest.mark.filterwarnings("ignore::dask_dfmr.HeterogeneityWarning"),
 ]
 
@@ -219,6 +219,7 @@ class TestTemplate:
         assert find_template(sources_of(estimates), np.arange(9)) >= 4
 
 
+@pytest.mark.smoke
 class TestMatching:
     @given(covariance_types, seeds)
     def test_components_are_found_in_any_order(self, covariance_type, seed):
@@ -264,6 +265,7 @@ class TestCalibration:
         )
 
 
+@pytest.mark.smoke
 class TestJudgement:
     def test_naive_twin(self):
         estimates = [drawn(TRUTH, n, n) for n in (500, 900, 700, 2500, 1100)]
@@ -610,6 +612,7 @@ class TestOptions:
             by_weights([*estimates, LocalEstimate(far, 1000)], rho=np.inf)
 
 
+@pytest.mark.smoke
 class TestDecision:
     def one_bad(self):
         estimates = estimates_of(TRUTH, 9)

@@ -91,6 +91,7 @@ class TestLaws:
         assert_allclose(pairwise_l2(scaled), pairwise_l2(mixtures) / 1e3, rtol=1e-9)
 
 
+@pytest.mark.smoke
 class TestTiles:
     def test_blocks_cover_everything_once(self):
         covered = [i for s in module.tile_blocks(11, 4) for i in range(11)[s]]
@@ -118,6 +119,7 @@ class TestTiles:
         assert stack.pooled()[0].shape == (15, 2)
 
 
+@pytest.mark.smoke
 class TestExtremes:
     def test_a_spike_in_fifty_columns_is_infinitely_far_and_moves_no_one_else(self):
         consistent = several(8, n_features=50)

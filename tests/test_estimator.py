@@ -42,7 +42,7 @@ from tests.data_makers import (
     write_parquet,
 )
 
-# Wrong partitions that agree form a group: tests/test_judging.py has the warning.
+# Inconsistent sources that agree form a group: tests/test_consensus.py has the warning.
 pytestmark = pytest.mark.filterwarnings("ignore::dask_dfmr.HeterogeneityWarning")
 
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
@@ -126,8 +126,8 @@ class TestContract:
         X = np.concatenate([make_rows(i) for i in range(4)])
         grid = {
             "n_components": np.array([1, 2]),
-            "covariance_type": np.array(["full", "diag"]),
-            "reg_covar": np.array([0.0, 1e-6]),
+            "covariance_type": np.array(["diag"]),
+            "reg_covar": np.array([1e-6]),
         }
         search = GridSearchCV(make(n_partitions=4), grid, cv=2).fit(X)
         assert search.best_params_["n_components"] == 2
@@ -166,6 +166,7 @@ class TestAgainstScikitLearn:
         assert mine.n_features_in_ == theirs.n_features_in_
 
     @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+    @pytest.mark.smoke
     def test_reg_covar(self, covariance_type):
         X = make_rows(n=500)
         common = {"covariance_type": covariance_type, "tol": 1e-13, "max_iter": 5000}
@@ -197,6 +198,7 @@ def clean():
         return make().fit(make_ddf(M))
 
 
+@pytest.mark.smoke
 class TestLearned:
     def test_recovers_the_truth(self, clean):
         np.testing.assert_allclose(clean.weights_, TRUTH.weights, atol=0.05)
@@ -272,6 +274,7 @@ def mixed():
         return make(on_failed="ignore").fit(make_ddf(12, Reader(bad)))
 
 
+@pytest.mark.smoke
 class TestReport:
     COLUMNS = (
         *("partition", "source", "n_samples", "outcome", "n_iter", "log_likelihood", "distance"),
@@ -620,10 +623,10 @@ class TestWarmStart:
 
     def test_continues(self, ddf):
         gm = make(warm_start=True, max_iter=1, tol=0)
-        for _ in range(40):
+        for _ in range(6):
             with pytest.warns(ConvergenceWarning, match="did not converge in 1 passes"):
                 gm.fit(ddf)
-        np.testing.assert_allclose(gm.means_, make().fit(ddf).means_, atol=0.05)
+        np.testing.assert_allclose(gm.means_, make().fit(ddf).means_, atol=0.001)
 
     def test_off_starts_afresh(self, ddf):
         gm = make().fit(ddf)

@@ -21,7 +21,7 @@ from dask_dfmr.on_dask.estimate_store import StoredEstimates, write_block
 from dask_dfmr.seeds import stream
 from tests.poisson import Poisson, PoissonMixture
 
-# Inconsistent estimates that agree form a group; tests/test_judging.py tests the warning.
+# Inconsistent estimates that agree form a group; tests/test_consensus.py tests the warning.
 pytestmark = pytest.mark.filterwarnings("ignore::dask_dfmr.HeterogeneityWarning")
 
 TRUTH = PoissonMixture([0.5, 0.3, 0.2], [[2.0, 9.0], [12.0, 3.0], [25.0, 25.0]])
@@ -52,6 +52,7 @@ def estimates():
     return [*same_unit, *other_unit]
 
 
+@pytest.mark.smoke
 def test_it_is_a_family():
     assert isinstance(Poisson(), Family)
 
@@ -84,6 +85,7 @@ def test_a_mixture_value_must_keep_the_contract():
         Incomplete()
 
 
+@pytest.mark.smoke
 def test_distances_sum_the_squared_difference():
     f, g = TRUTH, jiggled(1, 0.3)
     grid = np.stack(np.meshgrid(np.arange(120), np.arange(120)), axis=-1).reshape(-1, 2)

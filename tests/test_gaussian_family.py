@@ -52,6 +52,7 @@ class TestContract:
         assert_array_equal(canonical_order(Gaussian(), weights, components), [2, 3, 1, 0])
 
 
+@pytest.mark.smoke
 class TestDensities:
     @every_type
     def test_log_density_is_scipys(self, covariance_type):
@@ -165,6 +166,7 @@ class TestBarycenter:
             assert_allclose(a + b, whole, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.smoke
 class TestEm:
     @every_type
     @pytest.mark.parametrize("penalty", [0.0, 0.7])

@@ -28,6 +28,7 @@ from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from tests.conftest import local_cluster
 from tests.data_makers import (
     META,
+    TRUTH,
     Reader,
     broken,
     make_array,
@@ -40,10 +41,11 @@ from tests.data_makers import (
     write_parquet,
 )
 
-# Bad machines that agree are a group: tests/test_judging.py has the warning.
+# Inconsistent sources that agree form a group: tests/test_consensus.py has the warning.
 pytestmark = pytest.mark.filterwarnings("ignore::dask_dfmr.HeterogeneityWarning")
 
 M = 17
+START = {"means_init": TRUTH.means}  # pilots would take most of the time: TestBits has them
 
 
 @cache
@@ -54,14 +56,14 @@ def input_of_some_bad_partitions() -> dd.DataFrame:
 
 @cache
 def local_estimates():
-    gm = GaussianMixture(2, random_state=0, keep_estimates=True, on_failed="ignore")
+    gm = GaussianMixture(2, random_state=0, keep_estimates=True, on_failed="ignore", **START)
     with dask.config.set(scheduler="synchronous"):
         return gm.fit(input_of_some_bad_partitions()).estimates_
 
 
 def compute(X=None, n_starts=1, block_size=None, **kwargs):
     X = input_of_some_bad_partitions() if X is None else X
-    lazy = dfmr(make(**kwargs), X, n_starts=n_starts, block_size=block_size)
+    lazy = dfmr(make(**START, **kwargs), X, n_starts=n_starts, block_size=block_size)
     return lazy.compute(scheduler="synchronous")
 
 
@@ -94,6 +96,7 @@ def refuse_to_run(*args):
     raise AssertionError("a function of the user was called")
 
 
+@pytest.mark.smoke
 class TestBuilding:
     @pytest.mark.parametrize(
         "make",
@@ -109,7 +112,7 @@ class TestBuilding:
     )
     def test_computes_nothing_and_calls_nothing(self, make, raise_if_dask_computes):
         with raise_if_dask_computes():
-            assert isinstance(dfmr(make(), 2), Delayed)
+            assert isinstance(dfmr(GaussianMixture(2), make()), Delayed)
 
     def test_reads_no_row_of_a_file(self, tmp_path, raise_if_dask_computes):
         paths = write_parquet(tmp_path, 3)
@@ -187,6 +190,7 @@ def prefixed(names):
     return {f"dfmr_{name}" for name in names}
 
 
+@pytest.mark.smoke
 class TestStages:
     def test_one_block(self, ddf):
         assert stage_names(dfmr(GaussianMixture(2), ddf)) == prefixed(ONE_BLOCK)
@@ -312,8 +316,10 @@ def test_both_builders_give_the_same_bits(options, block_size):
 
 
 class TestEqualToMemory:
-    @pytest.mark.parametrize("block_size", [1, 2, 7, M, 50])
-    @pytest.mark.parametrize("split_every", [2, 3, 8])
+    @pytest.mark.parametrize(
+        ("block_size", "split_every"),
+        [(1, 2), (1, 3), (1, 8), (2, 2), (2, 3), (2, 8), (7, 2), (7, 3), (M, 2), (50, 2)],
+    )
     def test_blocks_and_trees(self, block_size, split_every):
         result = compute(block_size=block_size, split_every=split_every)
         assert_equal_aggregates(result, aggregate(local_estimates()))
@@ -325,7 +331,8 @@ class TestEqualToMemory:
 
     def test_a_block_where_nobody_is_usable(self):
         reader = Reader(dict.fromkeys(range(4), broken))
-        gm = GaussianMixture(2, random_state=0, on_failed="ignore").fit(make_ddf(M, reader))
+        gm = GaussianMixture(2, random_state=0, on_failed="ignore", **START)
+        gm.fit(make_ddf(M, reader))
         result = compute(make_ddf(M, reader), block_size=4)
         assert_equal_aggregates(result, aggregate(gm.estimates_))
         assert result.decision.refused.keys() == {0, 1, 2, 3}
@@ -337,7 +344,7 @@ class TestEqualToMemory:
         assert_equal_aggregates(gm.aggregate_, aggregate(gm.estimates_, random_state=0))
 
     def test_the_estimator_computes_the_same(self):
-        gm = GaussianMixture(2, random_state=0, on_failed="ignore")
+        gm = GaussianMixture(2, random_state=0, on_failed="ignore", **START)
         gm.fit(input_of_some_bad_partitions())
         assert same_bits(gm.mixture_, compute().mixture)
 
@@ -366,6 +373,7 @@ def fitted_alone():
         return fit_both_ways()
 
 
+@pytest.mark.usefixtures("several_blas_threads")
 class TestBits:
     """The same bits wherever it runs."""
 
@@ -407,10 +415,18 @@ class TestBits:
     def test_two_worker_processes(self, client):
         self.check()
 
-    @pytest.mark.parametrize(("n_workers", "processes"), [(1, True), (2, False)])
-    def test_other_clusters(self, n_workers, processes):
-        with local_cluster(n_workers, processes) as cluster, distributed.Client(cluster):
+    def test_workers_without_processes(self):
+        with local_cluster(2, processes=False) as cluster, distributed.Client(cluster):
             self.check()
+
+    def test_a_worker_that_starts_from_nothing(self, spawned_processes):
+        with local_cluster(1) as cluster, distributed.Client(cluster):
+            self.check()
+
+    def test_processes_that_start_from_nothing(self, spawned_processes):
+        lazy = dfmr(make(split_every=2), input_of_some_bad_partitions(), block_size=5)
+        found = lazy.compute(scheduler="processes")
+        assert same_bits(found.mixture, fitted_alone()[1].mixture)
 
 
 def test_a_list_of_one_list_stays_one():

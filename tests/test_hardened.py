@@ -198,6 +198,7 @@ def noise(n, q, seed):
     return np.random.default_rng(seed).standard_normal((n, q))
 
 
+@pytest.mark.smoke
 class TestCopies:
     @pytest.mark.parametrize("seed", range(5))
     def test_groups_are_those_of_complete_linkage(self, seed):
@@ -265,6 +266,7 @@ def naive_split(scores):
     return explained(cut), order[:cut], order[cut:]
 
 
+@pytest.mark.smoke
 class TestTogether:
     def test_noise_raises_hardly_any_alarm(self):
         order = np.arange(40)

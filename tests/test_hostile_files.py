@@ -110,6 +110,7 @@ def header(shape, descr="<f8", fortran=False):
 
 
 @pytest.mark.parametrize("name", KINDS)
+@pytest.mark.smoke
 def test_good_files_are_read(name, good, place):
     """What the other tests change is fine before."""
     assert read(name, place, good[name])

@@ -12,6 +12,8 @@ import pytest
 
 import dask_dfmr
 
+pytestmark = pytest.mark.smoke
+
 PACKAGE = Path(dask_dfmr.__file__).parent
 ROOT = PACKAGE.parent
 

@@ -10,6 +10,8 @@ from dask_dfmr.mixtures.metrics import parameter_error, truth_information
 from tests import naive
 from tests.strategies import covariance_types, mixtures, random_mixture, seeds, shuffled
 
+pytestmark = pytest.mark.smoke
+
 
 def equal_weights(m):
     return Mixture(

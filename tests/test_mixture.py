@@ -15,6 +15,8 @@ from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian
 from tests import naive
 from tests.strategies import covariance_types, mixtures, random_mixture, seeds, shuffled
 
+pytestmark = pytest.mark.smoke
+
 EYE = [[1.0, 0.0], [0.0, 1.0]]
 GOOD = {"weights": [0.4, 0.6], "means": [[0.0, 0.0], [3.0, 1.0]], "covariances": [EYE, EYE]}
 

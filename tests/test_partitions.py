@@ -269,6 +269,7 @@ class TestMachines:
         assert len(as_partitions(ddf[ddf.x > 1e9])) == 6
 
 
+@pytest.mark.smoke
 class TestReading:
     def test_each_partition_once_and_pilots_twice(self, tmp_path):
         reader = CountingReader(tmp_path)
@@ -300,6 +301,7 @@ class TestReading:
         assert reader.count() == dict.fromkeys(range(5), 2)
 
 
+@pytest.mark.smoke
 class TestRowsOf:
     @pytest.mark.parametrize(
         "dtype", ["float32", "int16", "Int64", "Float64", "Float32", "UInt8", "double[pyarrow]"]

@@ -54,6 +54,7 @@ def expected(gm, frame, method):
     return pd.Series(values, index=frame.index, name=method)
 
 
+@pytest.mark.smoke
 class TestDaskFrames:
     @every_method
     def test_lazy(self, gm, ddf, method, raise_if_dask_computes):
@@ -182,6 +183,7 @@ class TestDelayed:
         np.testing.assert_array_equal(np.ravel(labels), gm.mixture_.predict(make_rows(1)))
 
 
+@pytest.mark.smoke
 class TestMemory:
     @every_method
     def test_arrays(self, gm_without_names, method):
@@ -200,6 +202,7 @@ class TestMemory:
         assert gm_without_names.predict([[3, 1], [-3, 0]]).tolist() == [0, 1]
 
 
+@pytest.mark.smoke
 class TestColumns:
     """The columns must be those of the fit: an error is raised before anything is computed."""
 

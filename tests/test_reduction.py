@@ -18,6 +18,8 @@ from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian
 from tests import naive
 from tests.strategies import covariance_types, jiggled, random_mixture, seeds, some_estimates
 
+pytestmark = pytest.mark.smoke
+
 every_type = pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
 
 

@@ -1,5 +1,6 @@
 """Golden numbers of the published scripts; see ``tests/data/README.md``."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from dask_dfmr import LocalEstimate, Mixture, aggregate, fit_local, mixing_distance, pairwise_l2
 from dask_dfmr.local.em import TIGHT
+from dask_dfmr.mixtures import engine
 from tests import naive
 
 pytestmark = [
@@ -59,11 +61,17 @@ def distances_of(case):
 
 
 def aggregate_case(case, rho, **options):
+    return aggregate_once(engine.name(), case, rho, **options)
+
+
+@cache
+def aggregate_once(engine_name, case, rho, **options):
     return aggregate(
         estimates_of(case), rho=rho, machine_weights="equal", max_rounds=100, **options
     )
 
 
+@pytest.mark.smoke
 class TestFilter:
     @every_case
     def test_distances(self, case):

@@ -83,6 +83,7 @@ def pooled_fit(partitions, start, **kwargs):
 
 
 class TestResult:
+    @pytest.mark.smoke
     def test_auto_is_the_optimum_of_all_kept_rows(self):
         gm = make(refine="auto").fit(make_ddf(M))
         kept = np.flatnonzero(gm.support_)
@@ -185,6 +186,7 @@ class TestLeftOut:
     def bad(self, what, m=20, **kwargs):
         return make(rho=np.inf, **kwargs).fit(make_ddf(m, Reader({3: what})))
 
+    @pytest.mark.smoke
     def test_a_partition_that_contradicts_is_excluded_and_named(self):
         gm = self.bad(heavy_tail, refine=3)
         assert gm.aggregate_.decision.kept[3]
@@ -219,6 +221,7 @@ class TestSmallPartitions:
     def fit(self, **kwargs):
         return make(**kwargs).fit(make_ddf(20, Reader(self.SMALL)))
 
+    @pytest.mark.smoke
     def test_they_are_tested_without_refinement_too(self):
         report = self.fit().partition_report_
         assert (report.loc[[2, 5, 7], "outcome"] == "too few rows").all()

@@ -166,6 +166,7 @@ def test_owners_are_those_whose_parameters_move_a_coordinate(covariance_type):
         assert len(touched) >= 1 + 3
 
 
+@pytest.mark.smoke
 def test_another_family_has_the_test_too():
     family = Poisson()
     point = (np.array([0.4, 0.6]), (np.array([[1.0, 5.0], [8.0, 2.0]]),))

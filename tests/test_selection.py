@@ -38,7 +38,7 @@ from tests.data_makers import (
     with_nan,
 )
 
-# Wrong partitions that agree form a group: tests/test_judging.py has the warning.
+# Inconsistent sources that agree form a group: tests/test_consensus.py has the warning.
 pytestmark = pytest.mark.filterwarnings("ignore::dask_dfmr.HeterogeneityWarning")
 
 M = 8
@@ -206,6 +206,7 @@ class TestScores:
 
 
 class TestClean:
+    @pytest.mark.smoke
     def test_finds_the_number_of_components(self, clean):
         assert clean.n_components == 2
         assert clean.kept.all()
@@ -259,6 +260,7 @@ class TestClean:
         assert len(found.table) == 8
         assert found.covariance_type == "spherical"
 
+    @pytest.mark.smoke
     def test_the_table(self, clean):
         table = clean.table
         assert table["n_components"].tolist() == NUMBERS

@@ -38,6 +38,7 @@ def test_there_is_a_row_per_rate_repeat_and_method(tested):
     assert (tested.table["raised"] == "").all()
 
 
+@pytest.mark.smoke
 def test_numbers_are_those_of_the_aggregation():
     tested = stress_test(
         ESTIMATES, "clique", (0.4,), methods=["dfmr, rho=1.3"], truth=MIXTURE, random_state=3
@@ -54,6 +55,7 @@ def test_numbers_are_those_of_the_aggregation():
     assert row["strength"] == ATTACKS["clique"].strength
 
 
+@pytest.mark.smoke
 def test_plain_reduction_breaks_down_and_the_filter_does_not(tested):
     assert tested.breakdown["mr"] == 0.1
     assert np.isnan(tested.breakdown["dfmr"])

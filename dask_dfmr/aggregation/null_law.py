@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import gamma
+from scipy.stats import pearson3
 from sklearn.utils import gen_batches
 
 from dask_dfmr.mixtures.distances import Stack, l2_tile, log_self_products
@@ -62,11 +62,11 @@ class Law(NamedTuple):
 
     def sf(self, values: Array) -> Array:
         """Probability of more than ``values``."""
-        return np.asarray(gamma.sf(values, *self._gamma()))
+        return np.asarray(pearson3.sf(values, *self._pearson3()))
 
     def ppf(self, probabilities: Array) -> Array:
         """Quantiles, at least 0."""
-        return np.maximum(gamma.ppf(probabilities, *self._gamma()), 0.0)
+        return np.maximum(pearson3.ppf(probabilities, *self._pearson3()), 0.0)
 
     def z_scores(self, values: Array) -> Array:
         """Standard normal scores of the cube root, which is nearly normal (Wilson & Hilferty 1931).
@@ -81,12 +81,10 @@ class Law(NamedTuple):
         mean, sd = _moments(np.cbrt(self.ppf(GRID)))
         return np.maximum(mean + sd * z_scores, 0.0) ** 3
 
-    def _gamma(self) -> tuple[float, float, float]:
-        """Shape, location and scale of the gamma law."""
-        skewness = self.skew * np.sqrt(8.0 / self.df)
-        shape = 4.0 / skewness**2
-        scale = self.mean * np.sqrt(2.0 / self.df / shape)
-        return shape, self.mean - shape * scale, scale
+    def _pearson3(self) -> tuple[float, float, float]:
+        """Skewness, mean and standard deviation of the shifted gamma law, which is Pearson's type III."""
+        skewness = self.skew * float(np.sqrt(8.0 / self.df))
+        return skewness, self.mean, self.mean * float(np.sqrt(2.0 / self.df))
 
 
 class Settled(NamedTuple):

@@ -4,8 +4,11 @@
 and :func:`corrupt_partitions` corrupt rows. :func:`stress_test` compares the results of several methods under an attack
 on a user's own data::
 
-    catalogue <- on_estimates, on_messages, on_rows
-    adversary (recruit, corrupt), on_partitions -> stress
+    on_estimates, on_messages, on_rows   the attacks; each enters itself into the catalogue
+    catalogue       attacks by name
+    adversary       which sources are corrupted, what they know, and what they send
+    on_partitions   an attack on rows, in the partitions of a collection; the only module here that uses Dask
+    stress          methods compared under a growing share of corrupted sources
 """
 
 from dask_dfmr.attacks import on_estimates, on_messages

@@ -2,8 +2,12 @@
 
 An estimate's distance from the global mixture is measured in standard errors. Changes of its columns, and parts of the
 mixture set free, are tried as causes. The simplest cause that leaves no more than sampling explains becomes the
-finding, and is worded where it is shown::
+finding::
 
-    standard_errors -> column_changes -> causes -> findings -> table
-    the decision of the filter -> report
+    standard_errors   the differences between an estimate and the mixture, in standard errors
+    column_changes    a column multiplied, shifted, reversed or exchanged
+    causes            all causes, tried in turn -> a finding
+    findings          findings as values, and their sentences
+    table             one row per excluded estimate: the result of ``explain()``
+    report            one row per partition: the decision of the filter, its reasons and outcomes
 """

@@ -104,7 +104,7 @@ def _named(source: Any) -> str:
     return f" ({source})" if isinstance(source, str) and source else ""
 
 
-def describe_verdict(report: pd.DataFrame, decision: FilterDecision) -> str:
+def describe_decision(report: pd.DataFrame, decision: FilterDecision) -> str:
     """A sentence: how many partitions were kept, which were excluded, and where the fits started."""
     far = report[~report["kept"] & report["distance"].notna()]
     names = ", ".join(

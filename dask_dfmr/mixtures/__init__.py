@@ -3,12 +3,13 @@
 A family defines the mathematics of one kind of component (:mod:`~dask_dfmr.mixtures.family` is the contract,
 :mod:`~dask_dfmr.mixtures.gaussian` the only family so far). Each family has a mixture value that derives from
 :class:`~dask_dfmr.mixtures.mixture.FiniteMixture`; that of the Gaussians is the public ``Mixture``. Distances, the
-Fisher information and white coordinates compare mixtures::
+Fisher information and white coordinates compare mixtures. An arrow means "is used by"::
 
     family -> mixture      -> gaussian -> distances
               covariances                 information -> whitening, metrics
               engine -> compiled
 
 :mod:`~dask_dfmr.mixtures.engine` chooses between NumPy and the kernels in :mod:`dask_dfmr.mixtures.compiled`.
-A new family, for example Poisson, is one new module here.
+A new family, for example Poisson, is one new module here. A problem names its family
+(``LocalProblem(family=...)``), so there is no register of families.
 """

@@ -1,15 +1,27 @@
-"""Everything that knows Dask: collections in, graphs out, and passes that read the data.
+"""Everything that uses Dask: collections in, graphs out, and passes that read the data.
 
-A collection becomes one loading task per source, the plan of the aggregation becomes a graph, and the graph runs on
-the scheduler that the user chose. Every pass over the data is a function ``(plan, fit) -> fit`` of the two values in
-``plan``, and ``fit`` runs them in order::
+A collection becomes one loading task per source. The plan of the aggregation becomes a graph, and the graph runs on the
+scheduler that the user chose. Every pass over the data is a function ``(plan, fit) -> fit`` of a ``FitPlan`` and a
+``Fit``, the two values in ``fit_plan``. ``fit`` calls the passes in this order::
 
-    partitions, by_column, sorted_rows -> tasks -> graph -> first_read     the first read
-    check_optimum -> refit -> refine                                       later reads, each optional
-    placed                                                                 data sent to a cluster once for several reads
-    rereading                                                              how a partition is read again
-    explain_rows                                                           what the rows of an excluded one show
-    candidates                                                             several mixtures in two reads
+    first_read      pilots, local fits and their aggregation
+    check_optimum   fits from fresh starts find a better optimum, or do not
+    refit           excluded partitions are fitted once more, from the global mixture
+    refine          EM passes over the rows of the kept partitions
 
-:mod:`dask_dfmr.on_dask.scheduling` runs tasks and survives dying workers; it knows no mixtures.
+The passes use::
+
+    partitions      a collection -> one loading task per partition
+    by_column       the rows of one value of a column, wherever they lie -> one loading task per value
+    sorted_rows     rows in memory, sorted by source
+    mix_partitions  sorted partitions -> partitions that are samples of all rows
+    tasks           what the task of one partition computes, and its outcome if that fails
+    graph           tasks of pilots, local fits and aggregation
+    placed          data in memory sent to a cluster once
+    rereading       a partition is read again
+    estimate_store  local estimates in temporary files
+    explain_rows    the likelihood of excluded partitions' rows
+    candidates      several mixtures fitted in one read and compared in another
+
+:mod:`dask_dfmr.on_dask.scheduling` runs tasks although workers may die; nothing there is about mixtures.
 """

@@ -1,4 +1,4 @@
-"""A column that says where a row comes from -> one loader per source, wherever its rows lie.
+"""A column with the source of each row -> one loader per source, wherever its rows lie.
 
 The sources are found first, by reading that column alone, because a graph needs to know its loaders. Tasks, as they
 appear on the dashboard::
@@ -378,7 +378,7 @@ def _partitions(
 class SelectingLoader(Loader):
     """The rows of one source, taken out of the partitions that it lies in, in their order.
 
-    Call it with the values of ``dependencies``, like any other.
+    Called with the values of ``dependencies``, like any other loader.
     """
 
     def __init__(self, frames: Frames, value: Any, n_rows: Mapping[int, int]) -> None:

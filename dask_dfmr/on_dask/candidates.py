@@ -34,8 +34,8 @@ from dask_dfmr.local.row_statistics import PartitionStatistics, Wanted
 from dask_dfmr.mixtures.distances import BLOCK_SIZE, tile_blocks
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.on_dask import tasks
+from dask_dfmr.on_dask.fit_plan import FitPlan
 from dask_dfmr.on_dask.partitions import Loader, Partitions, rows_of
-from dask_dfmr.on_dask.plan import FitPlan
 from dask_dfmr.on_dask.rereading import Reader
 from dask_dfmr.on_dask.scheduling.builder import GraphBuilder
 from dask_dfmr.on_dask.scheduling.scheduler import (

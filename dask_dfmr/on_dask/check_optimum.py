@@ -23,8 +23,8 @@ from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.on_dask import tasks
 from dask_dfmr.on_dask.first_read import read_first
+from dask_dfmr.on_dask.fit_plan import Fit, FitPlan
 from dask_dfmr.on_dask.placed import place
-from dask_dfmr.on_dask.plan import Fit, FitPlan
 from dask_dfmr.on_dask.scheduling.builder import GraphBuilder
 from dask_dfmr.on_dask.scheduling.scheduler import Graph, HeldTask
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas

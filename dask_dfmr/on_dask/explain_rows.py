@@ -16,7 +16,7 @@ from dask_dfmr.explanation.table import (
     with_estimate,
 )
 from dask_dfmr.local.row_statistics import PartitionStatistics, Wanted
-from dask_dfmr.on_dask.plan import FitPlan
+from dask_dfmr.on_dask.fit_plan import FitPlan
 from dask_dfmr.on_dask.refit import fit_partitions
 from dask_dfmr.on_dask.rereading import Reader
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas

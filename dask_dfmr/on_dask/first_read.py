@@ -19,6 +19,7 @@ from dask_dfmr.exceptions import AggregationError
 from dask_dfmr.explanation.report import partition_report
 from dask_dfmr.mixtures.distances import tile_blocks
 from dask_dfmr.on_dask.estimate_store import MEMORY_LIMIT, StoredEstimates, write_block
+from dask_dfmr.on_dask.fit_plan import Fit, FitPlan
 from dask_dfmr.on_dask.graph import (
     add_aggregation,
     add_fits,
@@ -28,7 +29,6 @@ from dask_dfmr.on_dask.graph import (
 )
 from dask_dfmr.on_dask.partitions import Partitions
 from dask_dfmr.on_dask.placed import place
-from dask_dfmr.on_dask.plan import Fit, FitPlan
 from dask_dfmr.on_dask.scheduling.builder import GraphBuilder
 from dask_dfmr.on_dask.scheduling.scheduler import (
     Graph,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from dask_dfmr.aggregation.result import Origin
 from dask_dfmr.on_dask.check_optimum import check_optimum
 from dask_dfmr.on_dask.first_read import read_first
-from dask_dfmr.on_dask.plan import Fit, FitPlan
+from dask_dfmr.on_dask.fit_plan import Fit, FitPlan
 from dask_dfmr.on_dask.refine import refine
 from dask_dfmr.on_dask.refit import refit_excluded
 

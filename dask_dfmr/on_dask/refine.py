@@ -18,7 +18,7 @@ from dask_dfmr.aggregation.result import Note
 from dask_dfmr.exceptions import HeterogeneityWarning, PartitionWarning
 from dask_dfmr.local.estimate import Outcome
 from dask_dfmr.local.row_statistics import PartitionStatistics, Wanted
-from dask_dfmr.on_dask.plan import Fit, FitPlan
+from dask_dfmr.on_dask.fit_plan import Fit, FitPlan
 from dask_dfmr.on_dask.rereading import Reader
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.refinement import em_passes

@@ -19,9 +19,9 @@ from dask_dfmr.aggregation.plan import aggregate_now
 from dask_dfmr.exceptions import AggregationError
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.on_dask import tasks
+from dask_dfmr.on_dask.fit_plan import Fit, FitPlan
 from dask_dfmr.on_dask.graph import add_fits
 from dask_dfmr.on_dask.placed import place
-from dask_dfmr.on_dask.plan import Fit, FitPlan
 from dask_dfmr.on_dask.scheduling.builder import GraphBuilder
 from dask_dfmr.on_dask.scheduling.scheduler import Graph
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas

@@ -15,8 +15,8 @@ from dask_dfmr.local.row_statistics import PartitionStatistics, Total, Wanted, t
 from dask_dfmr.mixtures.distances import BLOCK_SIZE, tile_blocks
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.on_dask import tasks
+from dask_dfmr.on_dask.fit_plan import FitPlan
 from dask_dfmr.on_dask.placed import place
-from dask_dfmr.on_dask.plan import FitPlan
 from dask_dfmr.on_dask.scheduling.builder import SPLIT_EVERY, GraphBuilder
 from dask_dfmr.on_dask.scheduling.scheduler import Graph, HeldTask, Scheduler
 

@@ -29,7 +29,7 @@ class _FreshTask(Task):
 class GraphBuilder:
     """A dictionary of tasks under construction, with keys that name the stage and are fresh for every fit.
 
-    Under a key that it knows, a scheduler would answer with the error of the earlier fit.
+    Under the key of an earlier fit, a scheduler would answer with the error of that fit.
     """
 
     def __init__(self) -> None:

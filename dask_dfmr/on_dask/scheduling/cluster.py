@@ -130,7 +130,7 @@ class Cluster:
             raise
 
     def workers(self) -> dict[str, Any]:
-        """What the scheduler knows of all its workers now, by address."""
+        """The scheduler's description of each worker that is connected now, by address."""
         client: Any = self.client
         info = client.sync(client.scheduler.identity, n_workers=-1, callback_timeout=ANSWER_TIMEOUT)
         workers: dict[str, Any] = info["workers"]

@@ -1,4 +1,4 @@
-"""Who computes, as one value: this process, or a cluster whose workers may die.
+"""The scheduler as one value: this process, or a cluster whose workers may die.
 
 :func:`active_scheduler` makes the value once, and everything that computes takes it::
 
@@ -184,7 +184,7 @@ class Steps(ABC):
 
 
 class Scheduler(Steps):
-    """Who computes the tasks of a fit, how much of that is shown, and which workers may aggregate."""
+    """What computes the tasks of a fit, how much of that is shown, and which workers may aggregate."""
 
     verbose: int
 
@@ -195,7 +195,7 @@ class Scheduler(Steps):
 
     @abstractmethod
     def in_steps(self) -> Steps:
-        """Who computes work in several steps.
+        """The way to compute work in several steps.
 
         A cluster computes each step as it comes, and so survives a partition that kills its worker. A local scheduler
         computes one graph of all steps: whatever partitions have upstream is computed once.
@@ -257,7 +257,7 @@ class Scheduler(Steps):
 
 
 def active_scheduler(trusted: TrustedWorkers | None = None, verbose: int = 0) -> Scheduler:
-    """Whoever Dask would use now.
+    """The scheduler that Dask would use now.
 
     Parameters
     ----------

@@ -9,6 +9,8 @@ from numpy.testing import assert_array_equal
 from dask_dfmr.aggregation.medoid import best_candidate, keep_near, row_candidates
 from tests.strategies import seeds
 
+pytestmark = pytest.mark.smoke
+
 
 def on_a_line(*points):
     points = np.asarray(points, dtype=float)

@@ -135,6 +135,7 @@ def test_prior_targets_of_parts_pool_to_that_of_all_rows(covariance_type):
 
 
 class TestReader:
+    @pytest.mark.smoke
     def test_measures_the_partitions_asked_for_in_their_order(self):
         found = reader_of(make_ddf()).measure([4, 1], [TRUTH, OTHER], EVERYTHING)
         assert [r.partition for r in found] == [4, 1]
@@ -196,6 +197,7 @@ class TestReader:
         assert found[0].is_measured
         assert found[1].reason == "1 columns, expected 2"
 
+    @pytest.mark.smoke
     def test_each_partition_is_read_once_and_no_other(self, tmp_path):
         reader = CountingReader(tmp_path)
         mine = reader_of(make_ddf(reader=reader))

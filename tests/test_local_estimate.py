@@ -10,6 +10,8 @@ from dask_dfmr.local.estimate import without_estimate
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES
 from tests.strategies import random_mixture
 
+pytestmark = pytest.mark.smoke
+
 M = random_mixture(1)
 
 

@@ -291,6 +291,7 @@ class TestFit:
         assert gm.support_.all()
         assert abs(gm.means_ - TRUTH.means).max() > 0.3
 
+    @pytest.mark.smoke
     def test_the_bad_sensor_is_named(self):
         gm = make(rho=2.0).fit(make_x(factor=3.0))
         report = gm.partition_report_
@@ -316,6 +317,7 @@ class TestFit:
             a, b = GaussianMixture(2, random_state=0).fit(X), make(source=None).fit(X)
         assert same_bits(a.mixture_, b.mixture_)
 
+    @pytest.mark.smoke
     def test_rows_that_nobody_claims_can_be_left_out(self):
         def labels(i, n):
             return pd.Series(spread(i, n)).where(np.arange(n) % 10 > 0, None).to_numpy()

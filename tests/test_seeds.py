@@ -5,6 +5,8 @@ import pytest
 
 from dask_dfmr.seeds import seed_sequence, stream
 
+pytestmark = pytest.mark.smoke
+
 
 def state(sequence):
     return sequence.generate_state(4).tolist()

@@ -42,7 +42,7 @@ from dask_dfmr.seeds import SCOUT_DRAW, seed_sequence, stream
 from tests.data_makers import make_ddf, make_rows, same_bits
 from tests.strategies import random_mixture
 
-# Bad machines that agree are a group: tests/test_judging.py has the warning.
+# Inconsistent sources that agree form a group: tests/test_consensus.py has the warning.
 pytestmark = pytest.mark.filterwarnings("ignore::dask_dfmr.HeterogeneityWarning")
 
 
@@ -59,7 +59,12 @@ def sampled(truth, rng, n_samples=1000):
             yield LocalEstimate(truth.family.mixture(*drawn), n_samples)
 
 
-def honest(m, seed=0, n_components=2, n_features=2):
+def honest(*args, **shape):
+    return list(honest_once(*args, **shape))
+
+
+@cache
+def honest_once(m, seed=0, n_components=2, n_features=2):
     truth = random_mixture([seed, 7], n_components, n_features)
     return list(islice(sampled(truth, np.random.default_rng(seed)), m))
 
@@ -298,6 +303,7 @@ class TestRefused:
         assert not ours.kept[::2].any()
         assert len(ours.refused) == 400
 
+    @pytest.mark.smoke
     def test_no_more_usable_ones_than_references(self):
         some = honest(40) + [{"n_samples": 5}] * 30
         ours = aggregate(some, n_references=60, random_state=0).decision
@@ -358,6 +364,7 @@ class TestOptions:
         with pytest.raises(ValueError, match="random_state must be"):
             aggregate(honest(3), random_state="seven")
 
+    @pytest.mark.smoke
     def test_references_past_a_threshold(self):
         auto = AggregationOptions()
         assert auto.references_among(ALL_PAIRS_UP_TO) is None

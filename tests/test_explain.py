@@ -89,6 +89,7 @@ def test_changes_of_columns_are_named(errors, change, kind, columns, text):
     assert mixing_distance(finding.corrected, fit(rows_of(100)).mixture) < 0.03
 
 
+@pytest.mark.smoke
 def test_two_columns_in_two_units_are_both_named(errors):
     finding = explain_estimate(spoilt(lambda rows: rows * [10, 1, 1000]), errors)
     assert finding.kind == "unit"
@@ -118,6 +119,7 @@ def test_other_proportions_are_named(errors):
     assert "instead of 0.5" in finding.text
 
 
+@pytest.mark.smoke
 def test_one_component_is_named(errors):
     means = TRUTH.means.copy()
     means[1] += [0.5, -0.5, 0.4]
@@ -241,6 +243,7 @@ def test_undoing_a_change_gives_the_mixture_before():
     np.testing.assert_array_equal(undone.covariances, TRUTH.covariances)
 
 
+@pytest.mark.smoke
 def test_another_optimum_is_found_by_a_refit(errors):
     rows = rows_of(77)
     bad_start = Mixture([1 / 3] * 3, [[2, 1, 4], [2, 1.5, 4.5], [4, 4, 1.5]], [np.eye(3)] * 3)
@@ -274,12 +277,14 @@ def gm(data):
 
 
 class TestTable:
+    @pytest.mark.smoke
     def test_the_report_says_why(self, gm):
         reasons = gm.partition_report_["reason"]
         assert reasons[2].endswith(": column 'y' is 10 times as large: another unit?")
         assert reasons[5].endswith(": columns 'x' and 'y' are swapped")
         assert ": all columns are 1000 times as large: another unit?" in reasons[7]
 
+    @pytest.mark.smoke
     def test_without_rows(self, gm, raise_if_dask_computes):
         with raise_if_dask_computes():
             table = gm.explain()

@@ -45,6 +45,7 @@ def truth(seed=1):
     return random_mixture(seed, 3, 3)
 
 
+@pytest.mark.smoke
 class TestDraw:
     def test_the_same_seed_draws_the_same_partitions(self):
         assert draw_pilots(100, SEED) == draw_pilots(100, SEED)
@@ -60,6 +61,7 @@ class TestDraw:
         assert draw_pilots(5, SEED) == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.smoke
 class TestRead:
     @pytest.mark.parametrize(
         "spoil",
@@ -99,6 +101,7 @@ class TestRead:
         assert_allclose(Scale.of(X).spread, X.std())
 
 
+@pytest.mark.smoke
 class TestScale:
     def test_one_broken_unit_moves_the_common_scale_little(self):
         good = partitions_of(truth(), 5, 0)

@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import zipfile
+from functools import cache
 
 import dask
 import numpy as np
@@ -32,6 +33,11 @@ ARRAYS = ("distances", "distance_ratios", "kept", "z_scores", "p_values", "sampl
 
 
 def some(m=M, sizes=(200,)):
+    return list(cached(m, sizes))
+
+
+@cache
+def cached(m, sizes):
     found = []
     for i in range(m):
         rows = TRUTH.sample(sizes[i % len(sizes)], i)[0]
@@ -102,6 +108,7 @@ class TestWithout:
             found.decision.components.kept[left], expected.decision.components.kept[:, order]
         )
 
+    @pytest.mark.smoke
     def test_one_after_the_other_is_both(self):
         whole = aggregate(some(), random_state=0)
         assert same_bits(
@@ -190,11 +197,18 @@ def npy(array):
     return buffer.getvalue()
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    path = tmp_path_factory.mktemp("saved") / "a.dfmr"
+    aggregate(some(12), random_state=0).save(path)
+    return path.read_bytes()
+
+
 class TestFiles:
     @pytest.fixture
-    def path(self, tmp_path):
+    def path(self, saved, tmp_path):
         path = tmp_path / "a.dfmr"
-        aggregate(some(12), random_state=0).save(path)
+        path.write_bytes(saved)
         return path
 
     @pytest.mark.parametrize("options", [{}, {"rho": 1.3}, {"method": "componentwise"}])
@@ -213,6 +227,7 @@ class TestFiles:
         assert loaded.explain().equals(whole.explain())
         assert list(tmp_path.iterdir()) == [tmp_path / "a.dfmr"]
 
+    @pytest.mark.smoke
     def test_without_estimates(self, tmp_path):
         whole = aggregate(some(12), random_state=0)
         whole.save(tmp_path / "a.dfmr", estimates=False)
@@ -221,6 +236,7 @@ class TestFiles:
         with pytest.raises(ValueError, match="does not hold the local estimates"):
             loaded.without(3)
 
+    @pytest.mark.smoke
     def test_of_a_fit(self, tmp_path):
         with dask.config.set(scheduler="synchronous"):
             gm = GaussianMixture(2, random_state=0, refine=2, on_failed="ignore")
@@ -309,9 +325,10 @@ class TestFiles:
     def test_an_array_that_claims_to_be_huge(self, path):
         small = npy([0.5, 0.5])
         huge = small.replace(b"(2,), }" + b" " * 14, b"(222222222222222,), }")
-        with pytest.raises(ValueError, match="it has [0-9]+ bytes for them"):
+        with pytest.raises(ValueError, match=r"it has [0-9]+ bytes for them"):
             Aggregate.load(rewritten(path, arrays={"mixture/weights.npy": huge}))
 
+    @pytest.mark.smoke
     def test_pickles_are_not_opened(self, path):
         buffer = io.BytesIO()
         np.lib.format.write_array(buffer, np.array([print], dtype=object), allow_pickle=True)
@@ -336,6 +353,7 @@ class TestUpdate:
 
         return make_ddf(m, read)
 
+    @pytest.mark.smoke
     def test_it_is_a_fit_of_all_from_there(self):
         gm = self.fitted()
         start = gm.mixture_

@@ -58,6 +58,7 @@ def _synchronous():
         yield
 
 
+@pytest.mark.smoke
 def test_a_wrong_optimum_is_replaced():
     plan, spoiled = fitted_with_wrong_optima([3, 11])
     assert np.flatnonzero(~spoiled.aggregate.decision.kept).tolist() == [3, 11]
@@ -68,6 +69,7 @@ def test_a_wrong_optimum_is_replaced():
     assert again.rows[4] == spoiled.rows[4]
 
 
+@pytest.mark.smoke
 def test_bad_rows_stay_out_and_their_first_estimate_stays():
     plan, spoiled = fitted_with_wrong_optima([3], bad=[7])
     assert np.flatnonzero(~spoiled.aggregate.decision.kept).tolist() == [3, 7]

@@ -46,6 +46,7 @@ def rows():
 
 
 class TestEstimator:
+    @pytest.mark.smoke
     def test_a_shared_wrong_optimum_is_reported(self, X):
         with pytest.warns(OptimumWarning, match="there is a better optimum") as warned:
             gm = make().fit(X)
@@ -59,6 +60,7 @@ class TestEstimator:
         fitted = fit_local(X.compute(), 3, start=MERGED, tol=1e-12).mixture
         assert mixing_distance(fitted, CLUSTERS) > 1
 
+    @pytest.mark.smoke
     def test_a_restart_adopts_the_better_one(self, X):
         gm = make(check_optimum=1).fit(X)
         assert gm.n_optimum_changes_ == 1

@@ -54,12 +54,14 @@ class TestVerdict:
         for some in (small, middle, large):
             assert (np.concatenate(some) < 0.02).mean() < 0.08
 
+    @pytest.mark.smoke
     def test_a_small_machine_is_not_left_out_for_being_small(self):
         decision = aggregate(fits([100] * 3 + [20_000] * 12)).decision
         assert decision.kept.all()
         # Although they lie farther out than the radius.
         assert (decision.distance_ratios[:3] > 1.3).sum() >= 2
 
+    @pytest.mark.smoke
     def test_a_large_machine_that_lies_no_farther_than_small_ones_can_be_bad(self):
         some = fits([100] * 6 + [20_000] * 12)
         some[-1] = moved(some[-1], 0.15)
@@ -143,6 +145,7 @@ class TestHeterogeneity:
         for seed in range(10):
             assert aggregate(fits([400] * 25, seed)).notes == ()
 
+    @pytest.mark.smoke
     def test_groups_are_named(self):
         other = Mixture([0.8, 0.2], TWO.means, TWO.covariances)
         some = [*fits([2000] * 14), *fits([2000] * 6, 1, other)]

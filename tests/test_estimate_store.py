@@ -13,6 +13,8 @@ from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian
 from dask_dfmr.on_dask.estimate_store import PLAIN, StoredEstimates, read_block, write_block
 from tests.strategies import random_mixture
 
+pytestmark = pytest.mark.smoke
+
 
 def some(n=7):
     """Estimates of every covariance type, and one outcome without a mixture."""

@@ -19,7 +19,7 @@ from dask_dfmr.on_dask.scheduling.trusted_workers import (
 from dask_dfmr.untrusted import MAX_TEXT, not_plain, plain_mapping
 from tests.data_makers import Reader, broken, make_ddf, make_frame, same_bits, short
 from tests.killers import kill, killing_at, mortal_cluster, pids
-from tests.test_sources import make_x
+from tests.test_by_column import make_x
 
 M = 8
 
@@ -58,6 +58,15 @@ def undisturbed():
         return make().fit(make_ddf(M)).mixture_
 
 
+@pytest.fixture(scope="module")
+def one_partition_less():
+    with (
+        dask.config.set(scheduler="synchronous"),
+        pytest.warns(PartitionWarning, match="1 of 8"),
+    ):
+        return make().fit(make_ddf(M, Reader({3: broken})))
+
+
 def addresses(client):
     return sorted(client.scheduler_info(n_workers=-1)["workers"])
 
@@ -72,6 +81,7 @@ class TestAggregationIsPinned:
         assert not any(is_aggregation(f"{stage}-0f") for stage in recorder.free)
 
     @pytest.mark.parametrize("which", [0, 1])
+    @pytest.mark.smoke
     def test_by_address(self, client, recorder, undisturbed, which):
         trusted = addresses(client)[which]
         gm = make(trusted_workers=[trusted]).fit(make_ddf(M))
@@ -182,6 +192,7 @@ class TestChecks:
             (1.5, TypeError, "addresses or names"),
         ],
     )
+    @pytest.mark.smoke
     def test_before_anything_is_submitted(self, client, recorder, value, error, message):
         with pytest.raises(error, match=message):
             make(trusted_workers=value).fit(make_ddf(M))
@@ -203,6 +214,7 @@ class TestChecks:
         assert {where for _, _, where in recorder.where} == {trusted}
         assert same_bits(found.mixture, undisturbed)
 
+    @pytest.mark.smoke
     def test_new_stages_are_pinned_unless_they_are_listed(self):
         assert is_aggregation(("dfmr_something_new-0f", 3))
         assert not is_aggregation(("dfmr_fit_partition-0f", 3))
@@ -278,7 +290,7 @@ class TestMessages:
             type("Dict", (dict,), {})(n_samples=200),
         ],
     )
-    def test_anything_else_is_refused_with_a_reason(self, message, undisturbed, monkeypatch):
+    def test_anything_else_is_refused_with_a_reason(self, message, one_partition_less, monkeypatch):
         """A worker that returns it instead of its estimate costs its own partition, and no more."""
         fit = tasks.fit_partition
 
@@ -291,17 +303,11 @@ class TestMessages:
             pytest.warns(PartitionWarning, match="malformed estimate"),
         ):
             gm = make().fit(make_ddf(M))
-        monkeypatch.undo()
         report = gm.partition_report_
         assert report["outcome"].tolist() == ["fitted"] * 3 + ["failed"] + ["fitted"] * 4
         assert report["partition"].tolist() == list(range(M))
-        with (
-            dask.config.set(scheduler="synchronous"),
-            pytest.warns(PartitionWarning, match="1 of 8"),
-        ):
-            without = make().fit(make_ddf(M, Reader({3: broken})))
         assert gm.support_.sum() == M - 1
-        np.testing.assert_allclose(gm.means_, without.means_, atol=0.05)
+        np.testing.assert_allclose(gm.means_, one_partition_less.means_, atol=0.05)
 
     def test_a_plain_message_that_is_wrong_is_refused_too(self, monkeypatch):
         fit = tasks.fit_partition
