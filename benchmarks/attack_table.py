@@ -1,14 +1,14 @@
 """Claim: the errors of each method under each attack are published with their worst cases.
 
-    python benchmarks/attack_table.py                                # K = 5, d = 10, 20 machines; 20 CPU minutes
+    python benchmarks/attack_table.py                                # K = 5, d = 10, 20 sources; 20 CPU minutes
     python benchmarks/attack_table.py --quick                        # one population, two rates, coarse search
-    python benchmarks/attack_table.py --machines 100 --seeds 101
+    python benchmarks/attack_table.py --sources 100 --seeds 101
     python benchmarks/attack_table.py --picture docs/images/what-it-withstands.png
 
-Populations of the paper's design, machines of 5,000 rows fitted from pilots and not from the truth
-(``honest_fits.py``). A share of the machines is bad. An attack with a grid of strengths tries all of them against each
+Populations of the paper's design, sources of 5,000 rows fitted from pilots and not from the truth
+(``clean_fits.py``). A share of the sources is bad. An attack with a grid of strengths tries all of them against each
 method. The worst strength counts, separately for each of the two kinds of error. The tables show errors over that of
-the oracle, the reduction of exactly the honest machines, as mean / largest over populations. "par" is the error of all
+the oracle, the reduction of exactly the honest sources, as mean / largest over populations. "par" is the error of all
 parameters in standard errors (``metrics.parameter_error``), and W1 the paper's distance. W1 of one population is noisy,
 and its ratios may well be below 1.
 
@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from attack_table_picture import draw_breakdown_curves
-from honest_fits import Setting, honest_fits
+from clean_fits import Setting, clean_fits
 from output import benchmark_parser, print_table, recorded
 from trimmed_reduction import trimmed_reduction
 
@@ -49,7 +49,7 @@ ROWS = [NONE, *(a.name for a in ATTACKS.values() if a.kind == "estimates"), MALF
 
 
 class Result(NamedTuple):
-    """Errors over the oracle's under one strength, and shares of the honest and of the bad machines kept."""
+    """Errors over the oracle's under one strength, and shares of the honest and of the bad sources kept."""
 
     strength: float
     par: float
@@ -59,7 +59,7 @@ class Result(NamedTuple):
 
 
 class Case(NamedTuple):
-    """A population, the information of its rows, and its machines with the bad ones among them."""
+    """A population, the information of its rows, and its sources with the bad ones among them."""
 
     truth: Mixture
     about: Information
@@ -70,7 +70,7 @@ def cases(
     setting: Setting, n_sources: int, rates: Sequence[float], folder: Path
 ) -> dict[float, Case]:
     """The cases of all rates, and of the rate 0, by rate."""
-    truth, estimates = honest_fits(setting, folder)
+    truth, estimates = clean_fits(setting, folder)
     about = truth_information(truth)
     return {
         rate: Case(truth, about, recruit(estimates[:n_sources], rate, random_state=setting.seed))
@@ -81,7 +81,7 @@ def cases(
 def attempts(
     attack: str, adversary: Adversary, quick: bool
 ) -> Iterator[tuple[float, list[LocalEstimate | dict[str, Any]]]]:
-    """All strengths of an attack, each with the messages of the machines."""
+    """All strengths of an attack, each with the messages of the sources."""
     if attack == NONE:
         yield 0.0, adversary.estimates
     elif attack == MALFORMED:
@@ -209,7 +209,7 @@ def print_tables(tables: Sequence[Table], rates: Sequence[float], methods: Seque
 
 
 def print_summary(tables: Sequence[Table], rates: Sequence[float], methods: Sequence[str]) -> None:
-    """Print for each method the worst attack, the number of attacks that cost a fifth, and honest machines kept."""
+    """Print for each method the worst attack, the number of attacks that cost a fifth, and honest sources kept."""
     lines = []
     for method in methods:
         line = [method]
@@ -237,7 +237,7 @@ def main() -> None:
     """Print the tables, and draw the picture if asked to."""
     parser = benchmark_parser(__doc__)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--machines", type=int, default=20, help="at most 100")
+    parser.add_argument("--sources", type=int, default=20, help="at most 100")
     parser.add_argument("--overlaps", type=float, nargs="+", default=[0.1, 0.3])
     parser.add_argument("--seeds", type=int, nargs="+", default=[101])
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
@@ -251,9 +251,9 @@ def main() -> None:
     settings = settings[:1] if options.quick else settings
     with recorded(options):
         started = time.process_time()
-        tables = [results_of(s, options.machines, rates, options) for s in settings]
+        tables = [results_of(s, options.sources, rates, options) for s in settings]
         print(
-            f"{options.machines} machines x {settings[0].n_rows} rows, K = 5, d = 10, {len(settings)} populations "
+            f"{options.sources} sources x {settings[0].n_rows} rows, K = 5, d = 10, {len(settings)} populations "
             f"(overlaps {options.overlaps}, seeds {options.seeds}); {time.process_time() - started:.0f} CPU seconds\n"
         )
         print_tables(tables, rates, options.methods)

@@ -14,12 +14,16 @@ LOOKS = {
     "mr": {"color": "#999999", "marker": "x"},
     "coat": {"color": "#E69F00", "marker": "^"},
     "trim": {"color": "#CC79A7", "marker": "v"},
-    "weights": {"color": "#56B4E9", "marker": "D"},
+    "componentwise": {"color": "#56B4E9", "marker": "D"},
     "dfmr, rho=1.3": {"color": "#D55E00", "marker": "s"},
     "dfmr": {"color": "#0072B2", "marker": "o"},
     "hardened": {"color": "#000000", "marker": "P"},
 }
-NAMES = {"dfmr": 'dfmr, rho="auto"', "mr": "mr (no filter)", "weights": 'heterogeneity="weights"'}
+NAMES = {
+    "dfmr": 'dfmr, rho="auto"',
+    "mr": "mr (no filter)",
+    "componentwise": 'method="componentwise"',
+}
 
 MOST, LEAST = 10.0, 0.8
 """Errors beyond these are drawn at the edge."""
@@ -33,7 +37,7 @@ COLUMNS = 5
 def draw_breakdown_curves(
     path: Path, rates: Sequence[float], curves: Mapping[str, Mapping[str, Sequence[float]]]
 ) -> None:
-    """Draw error over the oracle's against the share of bad machines: a panel per attack, a line per method."""
+    """Draw error over the oracle's against the share of bad sources: a panel per attack, a line per method."""
     n_rows = -(-len(curves) // COLUMNS)
     with mpl.rc_context({"font.size": 12, "axes.edgecolor": "#999999"}):
         figure = Figure(
@@ -71,7 +75,7 @@ def draw_breakdown_curves(
             ncols=4,
             frameon=False,
         )
-        figure.supxlabel("share of bad machines")
-        figure.supylabel("error of the parameters / that of the honest machines alone")
+        figure.supxlabel("share of bad sources")
+        figure.supylabel("error of the parameters / that of the honest sources alone")
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, pil_kwargs={"optimize": True})

@@ -4,7 +4,7 @@
 
 FOLDER is that of ``reference_cases.py``. It holds local estimates of the published scripts, some of them attacked.
 The script prints, for both rules, W1 to the truth over that of the oracle. The oracle is the reduction of exactly the
-honest machines. It also prints how many honest and how many bad machines each rule kept.
+clean sources. It also prints how many clean and how many corrupted sources each rule kept.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from reference_cases import Case, add_folder, cases_in, mixture_of
 from dask_dfmr import Aggregate, LocalEstimate, aggregate, mixing_distance
 
 
-def kept_of(result: Aggregate, bad: np.ndarray) -> str:
-    """Numbers of honest and of bad machines that were kept, as text."""
+def kept_of(result: Aggregate, corrupted: np.ndarray) -> str:
+    """Numbers of clean and of corrupted sources that were kept, as text."""
     kept = result.decision.kept
-    return f"{(kept & ~bad).sum()} of {(~bad).sum()}, {(kept & bad).sum()} of {bad.sum()}"
+    return f"{(kept & ~corrupted).sum()} of {(~corrupted).sum()}, {(kept & corrupted).sum()} of {corrupted.sum()}"
 
 
 def case_row(case: Case, n: int) -> list[Any]:
     """One line of the table; the last two entries are the errors of the two rules over the oracle's."""
     estimates = [LocalEstimate(mixture, n) for mixture in case.local_mixtures()]
-    bad = np.zeros(len(estimates), dtype=bool)
-    bad[np.asarray(case.arrays.get("byzantine", []), dtype=int)] = True
+    corrupted = np.zeros(len(estimates), dtype=bool)
+    corrupted[np.asarray(case.arrays.get("byzantine", []), dtype=int)] = True
     truth = mixture_of(case.arrays, "true")
 
     def error(result: Aggregate) -> float:
         return mixing_distance(result.mixture, truth)
 
     oracle = error(
-        aggregate([e for e, b in zip(estimates, bad, strict=True) if not b], method="mr")
+        aggregate([e for e, b in zip(estimates, corrupted, strict=True) if not b], method="mr")
     )
     paper, auto = aggregate(estimates, rho=1.3), aggregate(estimates)
     ratios = [error(result) / oracle for result in (paper, auto)]
-    kept = [kept_of(result, bad) for result in (paper, auto)]
+    kept = [kept_of(result, corrupted) for result in (paper, auto)]
     return [case.which, case.label, f"{oracle:.4f}", *kept, *ratios]
 
 

@@ -1,9 +1,9 @@
-"""Claim: with about half of the machines bad, or more, the fit warns that it cannot tell which side is the majority.
+"""Claim: with about half of the sources bad, or more, the fit warns that it cannot tell which side is the majority.
 
     python benchmarks/breakdown.py               # ten minutes
 
-K = 5, d = 10, 40 machines of 5,000 rows fitted from pilots, several populations of the paper's design. For each attack
-and share of bad machines the script prints the median error of the parameters over the oracle's
+K = 5, d = 10, 40 sources of 5,000 rows fitted from pilots, several populations of the paper's design. For each attack
+and share of bad sources the script prints the median error of the parameters over the oracle's
 (``metrics.parameter_error``). Behind it stands for how many populations ``NoMajorityWarning`` was issued. "!" marks a
 confident wrong answer: an error above 1.5 times the oracle's in a population without that warning.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from honest_fits import Setting, honest_fits
+from clean_fits import Setting, clean_fits
 from output import benchmark_parser, print_table, recorded
 
 from dask_dfmr import LocalEstimate, Mixture, NoMajorityWarning, aggregate
@@ -29,12 +29,12 @@ ATTACKS = (
     *("alie", "min_max", "min_max_noise_70", "clique", "tight_groups", "shadow", "mimic"),
 )
 WRONG = 1.5
-N_MACHINES = 40
+N_SOURCES = 40
 CACHE = Path(__file__).with_name("cache")
 
 
 class Population(NamedTuple):
-    """A population with the clean estimates of its machines; ``seed`` also draws which of them are bad."""
+    """A population with the clean estimates of its sources; ``seed`` also draws which of them are bad."""
 
     seed: int
     truth: Mixture
@@ -44,8 +44,8 @@ class Population(NamedTuple):
 
 def load(setting: Setting, folder: Path) -> Population:
     """Read or make the fits of a setting."""
-    truth, estimates = honest_fits(setting, folder)
-    return Population(setting.seed, truth, estimates[:N_MACHINES], truth_information(truth))
+    truth, estimates = clean_fits(setting, folder)
+    return Population(setting.seed, truth, estimates[:N_SOURCES], truth_information(truth))
 
 
 def measure(of: Population, attack: str, rate: float, method: str) -> tuple[float, bool]:

@@ -27,13 +27,13 @@ def population(n_components: int, n_features: int) -> Mixture:
 def main() -> None:
     """Print the table."""
     parser = benchmark_parser(__doc__)
-    parser.add_argument("--machines", type=int, default=40)
+    parser.add_argument("--partitions", type=int, default=40)
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--repetitions", type=int, default=25)
     options = parser.parse_args()
     with recorded(options):
-        m, n, repetitions = options.machines, options.rows, options.repetitions
-        print(f"{m} clean machines x {n} rows, {repetitions} repetitions:\n")
+        m, n, repetitions = options.partitions, options.rows, options.repetitions
+        print(f"{m} clean partitions x {n} rows, {repetitions} repetitions:\n")
         header = ["K", "d", "parameters", "outside 1.3 radii", "outside 2 radii"]
         print_table(header, [size_row(*size, m, n, repetitions) for size in SIZES])
 

@@ -78,11 +78,11 @@ def pooled_components(d: int, n: int, covariance_type: str, seed: int) -> Compon
     return means, covariances
 
 
-# -- 2. a hundred machines -------------------------------------------------------------------------
+# -- 2. a hundred partitions -------------------------------------------------------------------------
 
 
 def far_away(estimate: LocalEstimate) -> LocalEstimate:
-    """The estimate of a machine whose rows are in another unit."""
+    """The estimate of a partition whose rows are in another unit."""
     assert estimate.mixture is not None
     m = estimate.mixture
     return LocalEstimate(Mixture(m.weights, 10 * m.means, m.covariances), estimate.n_samples)
@@ -169,9 +169,9 @@ def print_aggregations(repeats: int) -> None:
     rows = []
     for overlap in (0.1, 0.3):
         clean = list(islice(estimates_around(population(overlap, 1), 2_000, rng), 100))
-        bad = [far_away(e) if i % 10 < 3 else e for i, e in enumerate(clean)]
+        corrupted = [far_away(e) if i % 10 < 3 else e for i, e in enumerate(clean)]
         rows.append(aggregation_row(f"overlap {overlap}, clean", clean, repeats))
-        rows.append(aggregation_row(f"overlap {overlap}, 30 % far", bad, repeats))
+        rows.append(aggregation_row(f"overlap {overlap}, 30 % far", corrupted, repeats))
     header = ["m = 100", "distances, NumPy ms", "numba ms", "aggregate, NumPy ms", "numba ms"]
     print_table([*header, "skipped", "change of D^2"], rows)
 

@@ -173,7 +173,7 @@ def hungry(frame: object) -> object:
     return held or frame
 
 
-def bad_partitions() -> Iterator[Row]:
+def corrupted_partitions() -> Iterator[Row]:
     """Partition 3 cannot be fitted; the result must be that of the other partitions."""
     cases = {
         "a partition that raises": (broken, {}, {}),
@@ -367,7 +367,7 @@ def settled_tasks(cluster: distributed.LocalCluster) -> int:
 FAULTS: dict[str, Callable[[], Iterator[Row]]] = {
     "killed": killed_at_stages,
     "all killed": all_killed,
-    "partitions": bad_partitions,
+    "partitions": corrupted_partitions,
     "coming and going": coming_and_going,
     "memory": full_memory,
     "nobody": nobody_there,

@@ -3,11 +3,11 @@
     python benchmarks/hardened.py                # the table: seeds 101 to 112, 40 minutes on one core
     python benchmarks/hardened.py --others       # one factor at a time: d, K, n, m; 4 seeds
     python benchmarks/hardened.py --seeds 2      # fewer of them
-    python benchmarks/hardened.py --real         # real rows, nothing bad: the wells of false_drops.py, split at random
+    python benchmarks/hardened.py --real         # clean real rows: the wells of false_exclusions.py, split at random
 
 Populations of the paper's design (``mixsim.paper_population``), K = 5, d = 10, n = 5000, maximal overlap .1 and .3;
 local fits start from pilots. With m = 20 only the first 20 of the 100 fits take part. The oracle is the reduction of
-exactly the honest machines. Constants of the method were chosen on seeds 1 to 6; these seeds are others.
+exactly the honest sources. Constants of the method were chosen on seeds 1 to 6; these seeds are others.
 
 par is the norm of the error of the aligned parameters over that of the oracle. Its coordinates are those in which rows
 with known components have the identity as information (``Family.coordinates``). fisher is the same in coordinates
@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from false_drops import wells
-from honest_fits import Setting, honest_fits
+from clean_fits import Setting, clean_fits
+from false_exclusions import wells
 from output import benchmark_parser, print_progress, print_table, recorded
 from scipy.stats import norm
 
@@ -236,7 +236,7 @@ class Results:
 
 
 class Attacked:
-    """The first ``m`` machines of a population under attacks; fits and adversary are made when they are needed."""
+    """The first ``m`` sources of a population under attacks; fits and adversary are made when they are needed."""
 
     def __init__(self, setting: Setting, m: int, rate: float) -> None:
         self.setting, self.m, self.rate = setting, m, rate
@@ -249,7 +249,7 @@ class Attacked:
 
     @cached_property
     def adversary(self) -> Adversary:
-        """The machines that are bad at this rate."""
+        """The sources that are bad at this rate."""
         return recruit(self.population[1], self.rate, random_state=self.setting.seed)
 
     def measure(self, attack: str, strength: float | None) -> Measured:
@@ -264,14 +264,14 @@ class Attacked:
 @lru_cache(maxsize=1)  # settings come one after the other
 def load(setting: Setting) -> tuple[Ruler, list[LocalEstimate]]:
     """The ruler of a population, and all clean estimates."""
-    truth, estimates = honest_fits(setting, CACHE / "fits")
+    truth, estimates = clean_fits(setting, CACHE / "fits")
     return Ruler(truth), estimates
 
 
 def population_results(
     setting: Setting, sizes: tuple[int, ...], rates: tuple[float, ...], results: Results
 ) -> Iterator[tuple[int, float, str, list[Measured]]]:
-    """Number of machines, rate, name of the row, and the results of all strengths, attack by attack."""
+    """Number of sources, rate, name of the row, and the results of all strengths, attack by attack."""
     for m in sizes:
         for rate in rates:
             attacked = Attacked(setting, m, rate)
@@ -299,7 +299,7 @@ def worst(found: list[Measured], method: str, measure: str) -> float:
 
 
 Cells = dict[tuple[int, float, str], list[list[Measured]]]
-"""By number of machines, rate and row: for every population and attack the results of all strengths."""
+"""By number of sources, rate and row: for every population and attack the results of all strengths."""
 
 
 def collect(
@@ -372,7 +372,7 @@ def print_floor(settings: list[Setting], sizes: tuple[int, ...]) -> None:
     """Print the bound of par on the last row, below which no estimator can be."""
     shares = []
     for setting in settings:
-        truth, _ = honest_fits(setting, CACHE / "fits")
+        truth, _ = clean_fits(setting, CACHE / "fits")
         shares.append(Ruler(truth).hidden_share())
     share = float(np.mean(shares))
     print(
@@ -386,7 +386,7 @@ def floors_of(m: int, share: float) -> list[str]:
     """The bound of par at every rate, where a direction holds this ``share`` of the expected squared par.
 
     Along one direction no estimator has a smaller bias under contamination than b = -Phi^-1(1 / (2 (1 - rate)))
-    standard deviations of one machine. The bound is sqrt(1 + b^2 m (1 - rate) share).
+    standard deviations of one source. The bound is sqrt(1 + b^2 m (1 - rate) share).
     """
     floors = []
     for rate in RATES:
@@ -405,7 +405,7 @@ OTHERS = (
 
 
 def print_real() -> None:
-    """Print the share of machines kept of clean real rows, by number of components and rows of a machine."""
+    """Print the share of sources kept of clean real rows, by number of components and rows of a source."""
     lines = []
     for n_components, n_rows in ((3, 500), (4, 500), (4, 1000), (5, 1000), (6, 1000)):
         found: dict[str, list[float]] = {name: [] for name in METHODS}
@@ -455,7 +455,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, help="number of seeds; default 12, with --others 4")
     parser.add_argument("--first-seed", type=int, default=101)
     parser.add_argument("--rates", type=float, nargs="+", default=None)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[20, 100], help="machines")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[20, 100], help="sources")
     parser.add_argument(
         "--others", nargs="*", default=None, help="d=2, n=1000, ...; all by default"
     )

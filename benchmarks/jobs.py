@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +52,7 @@ CASES = {
 
 @dataclass(frozen=True)
 class Job:
-    """The description of a job on disk; ``bad`` are the numbers of its corrupted partitions."""
+    """The description of a job on disk; ``corrupted`` are the numbers of its corrupted partitions."""
 
     name: str
     case: str
@@ -61,7 +61,7 @@ class Job:
     partition_rows: int
     kind: str = ""
     share: float = 0.0
-    bad: tuple[int, ...] = ()
+    corrupted: tuple[int, ...] = ()
 
     @property
     def n_rows(self) -> int:
@@ -133,7 +133,7 @@ def ensure_job(data: Path, case: str, scale: float = 1.0, overlap: float | None 
 def load_job(folder: Path) -> Job:
     """The description of the job in a folder."""
     fields = json.loads((folder / "job.json").read_text())
-    return Job(**{**fields, "bad": tuple(fields["bad"])})
+    return Job(**{**fields, "corrupted": tuple(fields["corrupted"])})
 
 
 def _write_job(folder: Path, job: Job) -> None:
@@ -171,23 +171,25 @@ def rolled(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 KINDS = {"garbage": garbage, "x1000": times_1000, "rolled": rolled}
 
 
-def ensure_corrupted(honest: Path, kind: str, share: float) -> Path:
+def ensure_corrupted(clean: Path, kind: str, share: float) -> Path:
     """The folder of the same job with a seeded share of its partitions corrupted; the others are links."""
-    folder = honest.with_name(f"{honest.name}-{kind}-{share:g}")
+    folder = clean.with_name(f"{clean.name}-{kind}-{share:g}")
     if (folder / "job.json").exists():
         return folder
-    job = load_job(honest)
-    n_bad = round(share * job.n_partitions)
-    bad = sorted(_rng(CORRUPTION, 0).choice(job.n_partitions, n_bad, replace=False).tolist())
+    job = load_job(clean)
+    n_corrupted = round(share * job.n_partitions)
+    chosen = sorted(
+        _rng(CORRUPTION, 0).choice(job.n_partitions, n_corrupted, replace=False).tolist()
+    )
     _clear(folder)
     for i in range(job.n_partitions):
-        source, target = partition_path(honest, i), partition_path(folder, i)
-        if i in bad:
+        source, target = partition_path(clean, i), partition_path(folder, i)
+        if i in chosen:
             write_rows(target, KINDS[kind](read_rows(source), _rng(CORRUPTION, 1 + i)))
         else:
             os.link(source, target)
     for name in ("truth.npz", "held_out.npy"):
-        os.link(honest / name, folder / name)
-    fields = {**asdict(job), "name": folder.name, "kind": kind, "share": share, "bad": tuple(bad)}
-    _write_job(folder, Job(**fields))
+        os.link(clean / name, folder / name)
+    fields = {"name": folder.name, "kind": kind, "share": share, "corrupted": tuple(chosen)}
+    _write_job(folder, replace(job, **fields))
     return folder

@@ -1,9 +1,9 @@
 """Claim: acceleration halves the passes over a partition, and ends in the same optimum.
 
-    python benchmarks/passes.py [--rows 20000 --draws 4 --machines 100]
+    python benchmarks/passes.py [--rows 20000 --draws 4 --partitions 100]
 
 Local fits of the populations with overlap .1 and .3 (K = 5, d = 10, full covariances). They start where local fits
-start in practice: at the loose optimum of another machine's 20,000 rows. Plain EM and accelerated EM run to the same
+start in practice: at the loose optimum of another partition's 20,000 rows. Plain EM and accelerated EM run to the same
 tight tolerance (``tol="auto"``). Every pass over the rows counts, also those of rejected extrapolations.
 
 Then both run on, to a thousandth of that tolerance, and their optima are compared. The table shows the largest
@@ -39,7 +39,7 @@ class Pair(NamedTuple):
 
 
 def compare(truth: Mixture, n: int, n_sources: int, rng: np.random.Generator) -> Pair:
-    """Both fits of the ``n`` rows of one machine."""
+    """Both fits of the ``n`` rows of one partition."""
     X, other = draw_rows(truth, n, rng), draw_rows(truth, 20_000, rng)
     start = fit_local(other, 5, start=truth, tol=1e-5).mixture
     assert start is not None
@@ -49,12 +49,12 @@ def compare(truth: Mixture, n: int, n_sources: int, rng: np.random.Generator) ->
                 X,
                 5,
                 start=start,
-                n_sources=machines,
+                n_sources=m,
                 accelerate=accelerate,
                 max_iter=20_000,
                 random_state=0,
             )
-            for machines in (n_sources, TIGHTER * n_sources)
+            for m in (n_sources, TIGHTER * n_sources)
         ]
         for accelerate in (False, True)
     ]
@@ -85,7 +85,7 @@ def main() -> None:
     parser = benchmark_parser(__doc__)
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--draws", type=int, default=4)
-    parser.add_argument("--machines", type=int, default=100)
+    parser.add_argument("--partitions", type=int, default=100)
     options = parser.parse_args()
     header = ["overlap, seed", "passes, plain: mean", "accelerated: mean"]
     header += ["plain / accelerated: of the means", "mean of ratios"]
@@ -96,7 +96,7 @@ def main() -> None:
         for overlap, seed in product(OVERLAPS, SEEDS):
             truth, rng = population(overlap, seed), np.random.default_rng([seed, int(10 * overlap)])
             pairs = [
-                compare(truth, options.rows, options.machines, rng) for _ in range(options.draws)
+                compare(truth, options.rows, options.partitions, rng) for _ in range(options.draws)
             ]
             everything += pairs
             rows.append(row(f"{overlap}, {seed}", pairs))

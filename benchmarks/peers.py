@@ -144,8 +144,8 @@ def _fit_dfmr(task: Task, frame_of: Callable[[Task], Any], tol: float | str) -> 
 
 
 def dask_em(task: Task) -> Answer:
-    """EM with scikit-learn's own functions as E step, partition by partition; every iteration reads the files."""
-    return _dask_em(task, sums_by_sklearn)
+    """EM with the E step of scikit-learn, partition by partition; every iteration reads the files."""
+    return _dask_em(task, sums_as_sklearn)
 
 
 def dask_em_blocks(task: Task) -> Answer:
@@ -235,16 +235,20 @@ def em_sums(
     return [len(X), log_likelihood, counts, sums, products]
 
 
-def sums_by_sklearn(
+def sums_as_sklearn(
     frame: Any, weights: np.ndarray, means: np.ndarray, covariances: np.ndarray
 ) -> list[Any]:
-    """The same with the functions behind scikit-learn's fit, on all rows of the partition at once."""
+    """The same as scikit-learn computes it: on all rows of the partition at once, one component after the other."""
     from scipy.special import logsumexp
-    from sklearn.mixture import _gaussian_mixture as sk
 
     X = frame.to_numpy()
-    precisions_cholesky = sk._compute_precision_cholesky(covariances, "full")
-    joint = sk._estimate_log_gaussian_prob(X, means, precisions_cholesky, "full") + np.log(weights)
+    n_features = X.shape[1]
+    whiteners = np.linalg.inv(np.linalg.cholesky(covariances)).transpose(0, 2, 1)
+    joint = np.empty((len(X), len(weights)))
+    for k, (mean, whitener) in enumerate(zip(means, whiteners, strict=True)):
+        joint[:, k] = np.square(X @ whitener - mean @ whitener).sum(axis=1)
+    log_dets = np.log(np.diagonal(whiteners, axis1=1, axis2=2)).sum(axis=1)
+    joint = -0.5 * (n_features * np.log(2 * np.pi) + joint) + log_dets + np.log(weights)
     log_norm = logsumexp(joint, axis=1)
     shares = np.exp(joint - log_norm[:, None])
     products = np.array([(share[:, None] * X).T @ X for share in shares.T])

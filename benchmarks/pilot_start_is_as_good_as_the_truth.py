@@ -32,8 +32,8 @@ class Fit(NamedTuple):
     """Error, kept partitions, candidates, passes over the data and CPU seconds of one fit."""
 
     error: float
-    honest_kept: int
-    bad_kept: int
+    clean_kept: int
+    corrupted_kept: int
     n_candidates: int
     pilot_passes: float
     fit_passes: float
@@ -41,8 +41,8 @@ class Fit(NamedTuple):
     fit_cpu: float
 
 
-def fit(parts: list[np.ndarray], n_bad: int, truth: Mixture, **parameters: Any) -> Fit:
-    """Fit a list of partitions, of which the first ``n_bad`` are bad."""
+def fit(parts: list[np.ndarray], n_corrupted: int, truth: Mixture, **parameters: Any) -> Fit:
+    """Fit a list of partitions, of which the first ``n_corrupted`` are corrupted."""
     delayed = [dask.delayed(rows) for rows in parts]
     with StageClock() as clock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -51,8 +51,8 @@ def fit(parts: list[np.ndarray], n_bad: int, truth: Mixture, **parameters: Any) 
     kept = gm.support_
     return Fit(
         mixing_distance(gm.mixture_, truth),
-        int(kept[n_bad:].sum()),
-        int(kept[:n_bad].sum()),
+        int(kept[n_corrupted:].sum()),
+        int(kept[:n_corrupted].sum()),
         gm.partition_report_["start"].nunique(),
         sum(clock.rows[stage] for stage in PILOT_STAGES) / n_rows,
         clock.rows["fit_partition"] / n_rows,
@@ -85,8 +85,8 @@ def row_of(name: list[Any], fits: dict[str, list[Fit]]) -> list[Any]:
         f"{error['kmeans, n_init=1']:.4f}",
         f"{error['kmeans, n_init=3']:.4f}",
         *(
-            f"{np.mean([f.honest_kept for f in fits[start]]):.1f}"
-            f" + {np.mean([f.bad_kept for f in fits[start]]):.1f}"
+            f"{np.mean([f.clean_kept for f in fits[start]]):.1f}"
+            f" + {np.mean([f.corrupted_kept for f in fits[start]]):.1f}"
             for start in ("pilot", "kmeans, n_init=3")
         ),
         "/".join(map(str, sorted({f.n_candidates for f in pilot}))),
@@ -113,8 +113,10 @@ def main() -> None:
         print_results(options.m, options.n, options.repeats)
 
 
-def fits_of(truth: Mixture, n_bad: int, draws: list[list[np.ndarray]]) -> dict[str, list[Fit]]:
-    """Fits by start, one a draw of the rows; the columns of the first ``n_bad`` partitions are rolled."""
+def fits_of(
+    truth: Mixture, n_corrupted: int, draws: list[list[np.ndarray]]
+) -> dict[str, list[Fit]]:
+    """Fits by start, one a draw of the rows; the columns of the first ``n_corrupted`` partitions are rolled."""
     starts: dict[str, dict[str, Any]] = {
         "truth": at_truth(truth),
         "pilot": {},
@@ -123,14 +125,14 @@ def fits_of(truth: Mixture, n_bad: int, draws: list[list[np.ndarray]]) -> dict[s
     }
     fits: dict[str, list[Fit]] = {start: [] for start in starts}
     for repeat, clean in enumerate(draws):
-        parts = [np.roll(X, 1, axis=1) if i < n_bad else X for i, X in enumerate(clean)]
+        parts = [np.roll(X, 1, axis=1) if i < n_corrupted else X for i, X in enumerate(clean)]
         for start, parameters in starts.items():
-            fits[start].append(fit(parts, n_bad, truth, random_state=repeat, **parameters))
+            fits[start].append(fit(parts, n_corrupted, truth, random_state=repeat, **parameters))
     return fits
 
 
 def all_fits(m: int, n: int, repeats: int) -> Iterator[tuple[list[Any], dict[str, list[Fit]]]]:
-    """For every population and share of bad partitions: its name in the table, and its fits."""
+    """For every population and share of corrupted partitions: its name in the table, and its fits."""
     for overlap, seed, truth in populations():
         draws = [
             draw_partitions(truth, m, n, np.random.default_rng([seed, repeat]))
@@ -149,8 +151,8 @@ def print_results(m: int, n: int, repeats: int) -> None:
         print_progress(*rows[-1])
         for start in fits:
             all_ratios.setdefault(start, []).extend(ratios(fits, start))
-    header = ["overlap", "seed", "bad", "truth", "pilot", "pilot / truth: mean (range)"]
-    header += ["kmeans, n_init=1", "kmeans, n_init=3", "kept honest + bad: pilot"]
+    header = ["overlap", "seed", "corrupted", "truth", "pilot", "pilot / truth: mean (range)"]
+    header += ["kmeans, n_init=1", "kmeans, n_init=3", "kept clean + corrupted: pilot"]
     header += ["kept: kmeans 3", "candidates chosen", "passes: pilots", "passes: fits"]
     header += ["CPU s: pilots", "CPU s: fits", "CPU s: fits, kmeans 3"]
     print_table(header, rows)
@@ -160,8 +162,8 @@ def print_results(m: int, n: int, repeats: int) -> None:
         f"min {np.min(found):.3f}, max {np.max(found):.3f}"
         for start, found in all_ratios.items()
     )
-    verdict = "holds" if np.mean(all_ratios["pilot"]) <= 1.03 else "is MISSED"
-    print(f"The claim (mean within 3 %) {verdict}. CPU seconds: {time.process_time() - began:.0f}")
+    outcome = "holds" if np.mean(all_ratios["pilot"]) <= 1.03 else "is MISSED"
+    print(f"The claim (mean within 3 %) {outcome}. CPU seconds: {time.process_time() - began:.0f}")
 
 
 if __name__ == "__main__":

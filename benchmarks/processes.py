@@ -18,8 +18,8 @@ INTERVAL = 0.05
 """Seconds between two readings of a tree of processes."""
 
 GROWTH = 1.01
-"""Proportional set sizes are read only after the resident ones have grown by this factor. PartitionStatistics them walks the page
-tables; every 50 ms it would slow down a job of gigabytes."""
+"""Proportional set sizes are read only after the resident ones have grown by this factor. Reading them walks the page
+tables; every 50 ms that would slow down a job of gigabytes."""
 
 
 @dataclass(frozen=True)

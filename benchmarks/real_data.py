@@ -11,7 +11,7 @@ flights
     extra "benchmarks".
 
 A random tenth of the rows is held out. Every method gets the same other rows and is scored on the held-out rows. The
-yardstick is scikit-learn on all rows at once, the best of five starts.
+reference is scikit-learn on all rows at once, the best of five starts.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ N_KINDS = 6
 
 HELD_OUT = 0.1
 LOST = 10.0
-"""Held-out rows count as lost for a mixture if they are this many nats below the yardstick."""
+"""Held-out rows count as lost for a mixture if they are this many nats below the reference."""
 
 
 # -- the tables ----------------------------------------------------------------------------------
@@ -139,15 +139,15 @@ def hold_out(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 class Layout(NamedTuple):
-    """The rows as a collection, and the column that names the machine; "partition": each partition is a machine."""
+    """The rows as a collection, and the column that names their sources; None: each partition is a source."""
 
     name: str
     X: dd.DataFrame
-    machines: str = "partition"
+    source: str | None = None
 
     def frames(self) -> list[pd.DataFrame]:
-        """The rows of each machine, without the column that names it."""
-        if self.source == "partition":
+        """The rows of each source, without the column that names it."""
+        if self.source is None:
             return [part.compute() for part in self.X.partitions]
         rows = self.X.compute()
         return [
@@ -171,7 +171,7 @@ def layouts_of(table: Table, n: int, sorted_by: str, sources: Sequence[str]) -> 
     for source in sources:
         with_source = table.fitted[[*table.features, source]]
         X = dd.from_pandas(with_source, npartitions=n, sort=False)
-        yield Layout(f"machines={source!r}", X, source)
+        yield Layout(f"source={source!r}", X, source)
     yield Layout(f"{n} partitions, shuffled", shuffled(rows, n))
 
 
@@ -188,7 +188,7 @@ class Model(Protocol):
 
 @dataclass
 class Result:
-    """The mixture of a method, its seconds, the machines kept as text, the share of rows used, and the warnings."""
+    """The mixture of a method, its seconds, the sources kept as text, the share of rows used, and the warnings."""
 
     method: str
     model: Model
@@ -199,13 +199,13 @@ class Result:
     report: pd.DataFrame | None = None
 
 
-PAPER, ROBUST, WEIGHTS = "DFMR, rho=1.3", 'DFMR, rho="auto"', 'heterogeneity="weights"'
+PAPER, ROBUST, COMPONENTWISE = "DFMR, rho=1.3", 'DFMR, rho="auto"', 'method="componentwise"'
 MODES: dict[str, dict[str, Any]] = {
-    "MR: all machines": {"method": "mr"},
+    "MR: all sources": {"method": "mr"},
     PAPER: {"rho": 1.3},
     ROBUST: {"rho": "auto"},
     'rho="auto", refine="auto"': {"rho": "auto", "refine": "auto"},
-    WEIGHTS: {"method": "componentwise"},
+    COMPONENTWISE: {"method": "componentwise"},
 }
 MIXED: dict[str, dict[str, Any]] = {
     'mix_partitions, rho="auto"': {},
@@ -224,7 +224,7 @@ def fit_sklearn(
 
 
 def average(table: Table, layout: Layout) -> Result:
-    """Fit every machine alone, match its components to those of the largest one, average parameters by rows."""
+    """Fit every source alone, match its components to those of the largest one, average parameters by rows."""
     frames = [frame.dropna() for frame in layout.frames()]
     least = n_parameters(table)
     begun = time.perf_counter()
@@ -252,7 +252,7 @@ def matched(template: SklearnMixture, fit: SklearnMixture, scale: np.ndarray) ->
 
 
 def n_parameters(table: Table) -> int:
-    """Number of free parameters of the mixture; machines of fewer rows are not fitted."""
+    """Number of free parameters of the mixture; sources of fewer rows are not fitted."""
     k, d = table.n_components, len(table.features)
     return k - 1 + k * d + k * d * (d + 1) // 2
 
@@ -264,7 +264,7 @@ def robust(
     X = mix_partitions(layout.X, random_state=0).persist() if mix else layout.X
     gm = GaussianMixture(
         table.n_components,
-        machines=layout.machines,
+        source=layout.source,
         nan_policy="omit",
         on_failed="ignore",
         random_state=0,
@@ -283,7 +283,7 @@ def robust(
 
 
 def share_used(gm: GaussianMixture) -> float:
-    """Share of the rows of all machines that the mixture is made of; with kept components, of their rows."""
+    """Share of the rows of all sources that the mixture is made of; with kept components, of their rows."""
     n_rows = gm.partition_report_["n_samples"].to_numpy(dtype=float)
     components = gm.aggregate_.decision.components
     used = n_rows[gm.support_] if components is None else components.n_rows[components.kept]
@@ -305,10 +305,10 @@ def results_of(table: Table, layout: Layout) -> Iterator[Result]:
 REMEDIES = " Rows of partitions may be sorted"
 """Here begins the advice of a HeterogeneityWarning, which is always the same and not printed."""
 
-HEADER = ("method", "machines kept", "rows used", "held-out", "lost", "classes", "warned", "s")
+HEADER = ("method", "sources kept", "rows used", "held-out", "lost", "classes", "warned", "s")
 
 
-class StandardErrors:
+class Reference:
     """Scores mixtures on the held-out rows against the best mixture of all rows."""
 
     def __init__(self, table: Table) -> None:
@@ -320,38 +320,38 @@ class StandardErrors:
         self.labels = self.model.predict(self.rows)
 
     def cells(self, model: Model) -> list[str]:
-        """Mean score, share of lost rows, and agreement of classes with the yardstick."""
+        """Mean score, share of lost rows, and agreement of classes with the reference."""
         scores = np.asarray(model.score_samples(self.rows))
         unknown = (scores < self.scores - LOST).mean()
         agreement = adjusted_rand_score(self.labels, np.asarray(model.predict(self.rows)))
         return [f"{scores.mean():.3f}", f"{unknown:.1%}", f"{agreement:.2f}"]
 
 
-def print_yardsticks(table: Table, yardstick: StandardErrors) -> None:
+def print_references(table: Table, reference: Reference) -> None:
     """Print the scores of scikit-learn on all rows, from one other start, and on a tenth of the rows."""
     rows = table.fitted[table.features].dropna()
     tenth = rows.sample(frac=0.1, random_state=0)
     one_start = fit_sklearn(rows, table.n_components, random_state=1)
     print_table(
-        ("yardstick", *HEADER[3:6]),
+        ("reference", *HEADER[3:6]),
         [
-            ["scikit-learn, all rows, best of 5 starts", *yardstick.cells(yardstick.model)],
-            ["scikit-learn, all rows, one other start", *yardstick.cells(one_start)],
+            ["scikit-learn, all rows, best of 5 starts", *reference.cells(reference.model)],
+            ["scikit-learn, all rows, one other start", *reference.cells(one_start)],
             [
                 "scikit-learn, a random tenth of the rows, best of 5",
-                *yardstick.cells(fit_sklearn(tenth, table.n_components, n_init=5)),
+                *reference.cells(fit_sklearn(tenth, table.n_components, n_init=5)),
             ],
         ],
     )
 
 
-def print_results(layout: Layout, results: Sequence[Result], yardstick: StandardErrors) -> None:
+def print_results(layout: Layout, results: Sequence[Result], reference: Reference) -> None:
     """Print the table of a layout; below it the warnings, and the sources that were excluded."""
     print(f"### {layout.name}\n")
     rows, warned = [], []
     for result in results:
         names = {text.split(":")[0].removesuffix("Warning").lower() for text in result.warned}
-        cells = yardstick.cells(result.model)
+        cells = reference.cells(result.model)
         rows.append(
             [
                 result.method,
@@ -365,7 +365,7 @@ def print_results(layout: Layout, results: Sequence[Result], yardstick: Standard
         warned += [f"{result.method}: {text.split(REMEDIES)[0]}" for text in result.warned]
     print_table(HEADER, rows)
     print_lines(warned)
-    if layout.machines != "partition":
+    if layout.source is not None:
         for result in results:
             if result.method in (PAPER, ROBUST):
                 print_excluded(result)
@@ -403,14 +403,14 @@ def main() -> None:
 
 
 def show_ocean(path: Path, pictures: Path | None) -> None:
-    """Print the tables of the ocean: sorted by latitude, bands of latitude as machines, shuffled."""
+    """Print the tables of the ocean: sorted by latitude, bands of latitude as sources, shuffled."""
     print("## Ocean\n")
     table = ocean(path)
-    yardstick = StandardErrors(table)
-    shown = print_comparison(table, layouts_of(table, 36, "latitude", ["band"]), yardstick)
+    reference = Reference(table)
+    shown = print_comparison(table, layouts_of(table, 36, "latitude", ["band"]), reference)
     show_choice(table, 36, range(4, 21, 4))
     if pictures is not None:
-        draw_classes(pictures / "ocean-classes.png", table, yardstick, shown[0])
+        draw_classes(pictures / "ocean-classes.png", table, reference, shown[0])
 
 
 def show_choice(table: Table, n: int, candidates: Sequence[int]) -> None:
@@ -443,22 +443,20 @@ def show_choice(table: Table, n: int, candidates: Sequence[int]) -> None:
 ON_MAPS = {
     "averaged parameters": "sorted: averaged parameters",
     ROBUST: 'sorted: rho="auto"',
-    WEIGHTS: 'sorted: heterogeneity="weights"',
+    COMPONENTWISE: 'sorted: method="componentwise"',
     'mix_partitions, rho="auto"': 'mixed: rho="auto"',
     'mix_partitions, refine="auto"': 'mixed: rho="auto", refine="auto"',
 }
 
 
-def draw_classes(
-    path: Path, table: Table, yardstick: StandardErrors, results: list[Result]
-) -> None:
+def draw_classes(path: Path, table: Table, reference: Reference, results: list[Result]) -> None:
     """Draw maps of the classes of all cells under some of the results."""
     from real_data_pictures import draw_oceans
 
     cells = pd.concat([table.fitted, table.held_out])
     rows = cells[table.features].to_numpy()
     by_name = {result.method: result.model for result in results}
-    models = [yardstick.model, *(by_name[name] for name in ON_MAPS)]
+    models = [reference.model, *(by_name[name] for name in ON_MAPS)]
     scores = [np.asarray(model.score_samples(rows)) for model in models]
     draw_oceans(
         path,
@@ -471,23 +469,21 @@ def draw_classes(
 
 
 def show_flights() -> None:
-    """Print the tables of the flights: in the order of days, months and carriers as machines, shuffled."""
+    """Print the tables of the flights: in the order of days, months and carriers as sources, shuffled."""
     print("## Flights\n")
     table = flights()
-    print_comparison(
-        table, layouts_of(table, 100, "day", ["month", "carrier"]), StandardErrors(table)
-    )
+    print_comparison(table, layouts_of(table, 100, "day", ["month", "carrier"]), Reference(table))
 
 
 def print_comparison(
-    table: Table, layouts: Iterator[Layout], yardstick: StandardErrors
+    table: Table, layouts: Iterator[Layout], reference: Reference
 ) -> list[list[Result]]:
     """Print the tables of all methods on all layouts; return the results by layout."""
-    print_yardsticks(table, yardstick)
+    print_references(table, reference)
     shown = []
     for layout in layouts:
         results = list(results_of(table, layout))
-        print_results(layout, results, yardstick)
+        print_results(layout, results, reference)
         shown.append(results)
     return shown
 

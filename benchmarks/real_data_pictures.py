@@ -69,8 +69,8 @@ def draw_ocean(axes: Axes, place: np.ndarray, colors: np.ndarray) -> None:
     )
 
 
-def renamed(labels: np.ndarray, yardstick: np.ndarray) -> np.ndarray:
-    """Classes renumbered, one to one, so that they share most cells with the classes of the yardstick."""
+def renamed(labels: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Classes renumbered, one to one, so that they share most cells with the classes of the reference."""
     shared = np.zeros((LOST, LOST), int)
-    np.add.at(shared, (labels, yardstick), 1)
+    np.add.at(shared, (labels, reference), 1)
     return linear_sum_assignment(-shared)[1][labels]

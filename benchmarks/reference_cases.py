@@ -7,8 +7,8 @@ FOLDER holds results of the published scripts (Zhang, Tan & Chen 2026) as number
 project.
 
 For every case the script aggregates the local estimates of the folder again. It compares the L2 distances of all pairs
-of machines, the center (COAT), the radius, and the machines kept at rho 1 and 1.3. It also compares objective and
-result of the reductions that start at COAT: with both rho, and plain mixture reduction (MR) of all machines.
+of estimates, the center (COAT), the radius, and the estimates kept at rho 1 and 1.3. It also compares objective and
+result of the reductions that start at COAT: with both rho, and plain mixture reduction (MR) of all estimates.
 
 Known exception: where the published code lets a component die, it returns fewer than K components. ``dask_dfmr`` puts
 the component elsewhere and keeps K. This concerns plain MR under the attack ``cov_code``. Such a reduction is not
@@ -44,7 +44,7 @@ W1_TOLERANCE = 1e-3
 
 
 class Case(NamedTuple):
-    """One case of the folder: its set, its attack, the share of bad machines, and the stored arrays."""
+    """One case of the folder: its set, its attack, the share of corrupted sources, and the stored arrays."""
 
     which: str
     attack: str
@@ -53,11 +53,11 @@ class Case(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Attack and share of bad machines, as the tables show them."""
+        """Attack and share of corrupted sources, as the tables show them."""
         return f"{self.attack} {self.alpha:g}"
 
     def local_mixtures(self) -> list[Mixture]:
-        """The local estimates, one mixture a machine."""
+        """The local estimates, one mixture a source."""
         parameters = (self.arrays[f"local_{name}"] for name in ("weights", "means", "covs"))
         return [Mixture(*p) for p in zip(*parameters, strict=True)]
 
@@ -108,7 +108,7 @@ def load_reader(folder: Path) -> Any:
 def add_folder(parser: argparse.ArgumentParser) -> None:
     """The arguments of the scripts that read these cases."""
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--rows", type=int, default=5000, help="rows per machine in the folder")
+    parser.add_argument("--rows", type=int, default=5000, help="rows per source in the folder")
 
 
 def cases_in(folder: Path) -> Iterator[Case]:

@@ -1,15 +1,15 @@
-"""Claim: bad partitions do not affect ``select_components``: K = 5 is found as often as without them.
+"""Claim: corrupted partitions do not affect ``select_components``: K = 5 is found as often as without them.
 
     python benchmarks/select_components.py                         # about 25 minutes on one core
     python benchmarks/select_components.py -m 20 --draws 1 --quick
 
 Populations of the paper's design (K = 5, 10 columns; see data/README.md). The rows of 30 % of the partitions are drawn
 from another mixture. Under the mean attack, standard normal noise is added to the means. Under the covariance attack
-the covariances are Wishart matrices of as many degrees of freedom as columns. The other mixture differs for every bad
-partition ("scattered") or is the same for all of them ("together").
+the covariances are Wishart matrices of as many degrees of freedom as columns. The other mixture differs for every
+corrupted partition ("scattered") or is the same for all of them ("together").
 
 The script prints how often each criterion takes K = 5, among K = 3 to 7 (2 to 8 with ``--wide``), on the common set of
-``select_components``. It does the same with ``method="mr"``, which filters nothing. It also prints how many bad
+``select_components``. It does the same with ``method="mr"``, which filters nothing. It also prints how many corrupted
 partitions are in the common set and how many clean ones are not, and how often partitions were read. The last columns
 are the CPU time and the share of it that is not fits (``fit_candidates``).
 """
@@ -77,8 +77,8 @@ class Found(NamedTuple):
     """The choices, the common set, the reads and the CPU seconds of one selection."""
 
     chosen: dict[str, int]
-    n_bad_kept: int
-    n_honest_lost: int
+    n_corrupted_kept: int
+    n_clean_excluded: int
     n_reads: int
     cpu: float
     other_cpu: float
@@ -87,16 +87,16 @@ class Found(NamedTuple):
 def draw(
     truth: Mixture, attack: str, together: bool, m: int, n: int, seed: list[int]
 ) -> CountedPartitions:
-    """Partitions, the first 30 % of them bad; the clean rows do not depend on the attack."""
-    rng, evil = np.random.default_rng(seed), np.random.default_rng([*seed, 1])
+    """Partitions, the first 30 % of them corrupted; the clean rows do not depend on the attack."""
+    rng, other_rng = np.random.default_rng(seed), np.random.default_rng([*seed, 1])
     parts = [draw_rows(truth, n, rng) for _ in range(m)]
     make = ATTACKS[attack]
     if make is None:
         return CountedPartitions(parts)
-    other = make(truth, evil)
+    other = make(truth, other_rng)
     for i in range(round(SHARE * m)):
-        other = other if together else make(truth, evil)
-        parts[i] = draw_rows(other, n, evil)
+        other = other if together else make(truth, other_rng)
+        parts[i] = draw_rows(other, n, other_rng)
     return CountedPartitions(parts)
 
 
@@ -106,7 +106,7 @@ def chosen_by(selection: Selection) -> dict[str, int]:
 
 
 def run(
-    partitions: CountedPartitions, numbers: range, n_bad: int, seed: int, **options: Any
+    partitions: CountedPartitions, numbers: range, n_corrupted: int, seed: int, **options: Any
 ) -> Found:
     """One selection among these numbers of components."""
     with StageClock() as clock:
@@ -117,8 +117,8 @@ def run(
         cpu = time.process_time() - start
     return Found(
         chosen_by(found),
-        int(found.kept[:n_bad].sum()),
-        int((~found.kept[n_bad:]).sum()),
+        int(found.kept[:n_corrupted].sum()),
+        int((~found.kept[n_corrupted:]).sum()),
         max(partitions.reads.values()),
         cpu,
         cpu - clock.cpu["fit_candidates"],
@@ -137,8 +137,8 @@ def line(name: list[str], found: list[Found]) -> list[str]:
     return [
         *name,
         *hits,
-        f"{sum(f.n_bad_kept for f in found)}",
-        f"{sum(f.n_honest_lost for f in found)}",
+        f"{sum(f.n_corrupted_kept for f in found)}",
+        f"{sum(f.n_clean_excluded for f in found)}",
         f"{max(f.n_reads for f in found)}",
         f"{cpu:.0f} s",
         f"{sum(f.other_cpu for f in found) / sum(f.cpu for f in found):.0%}",
@@ -158,17 +158,17 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     dask.config.set(scheduler="synchronous")
-    header = ["overlap", "30 % bad", "method", *(f"K = 5 by {c}" for c in CRITERIA)]
+    header = ["overlap", "30 % corrupted", "method", *(f"K = 5 by {c}" for c in CRITERIA)]
     with recorded(options):
         lines = []
         for overlap, case in product(options.overlaps, cases(options.quick)):
             lines.append(line_of(overlap, *case, options))
             print_progress(*lines[-1])
-        print_table([*header, "bad in", "honest out", "reads", "CPU", "not fits"], lines)
+        print_table([*header, "corrupted in", "clean excluded", "reads", "CPU", "not fits"], lines)
 
 
 def cases(quick: bool) -> list[tuple[str, str, str]]:
-    """Attack, way of the bad partitions ("scattered" or "together"), and method."""
+    """Attack, way of the corrupted partitions ("scattered" or "together"), and method."""
     found = [("clean", "", "dfmr")]
     for attack in ("mean", "covariance"):
         found.append((attack, "scattered", "dfmr"))
@@ -182,13 +182,13 @@ def line_of(
 ) -> list[str]:
     """The line of one overlap and case, over all populations and draws."""
     numbers = range(2, 9) if options.wide else range(3, 8)
-    n_bad = round(SHARE * options.m) if attack != "clean" else 0
-    more = {"method": method, "refine": options.refine, "test_share": 0.1}
+    n_corrupted = round(SHARE * options.m) if attack != "clean" else 0
+    more = {"method": method, "refine": options.refine}
     found = []
     for seed, repeat in product(SEEDS, range(options.draws)):
         truth, together, key = population(overlap, seed), how == "together", [seed, repeat]
         partitions = draw(truth, attack, together, options.m, options.n, key)
-        found.append(run(partitions, numbers, n_bad, repeat, **more))
+        found.append(run(partitions, numbers, n_corrupted, repeat, **more))
     return line([f"{overlap:g}", f"{attack} {how}".strip(), method], found)
 
 

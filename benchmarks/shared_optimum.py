@@ -5,8 +5,8 @@
 K = 5 components in d = 10 columns, m = 40 partitions of n = 500 and 2000 rows, overlap .1 and .3, two populations each.
 Fits start from pilots, and from a wrong start: two neighbouring components of the true mixture are merged, and the
 heaviest of the others is split in two. Error is W1 between the mixing distributions of result and population, without
-the check (`check_optimum=None`) and with `check_optimum=2`. `adopted` counts the changes of the optimum. `check` is the CPU time
-that the check alone adds (`check_optimum=0`), in per cent of that of the fit without it.
+the check (`check_optimum=None`) and with `check_optimum=2`. `adopted` counts the changes of the optimum. `check` is the
+CPU time that the check alone adds (`check_optimum=0`), in per cent of that of the fit without it.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Claim: ``tol="auto"`` stops where no more than 0.005 p / m of the log-likelihood is left to gain.
 
-    python benchmarks/tight_rule_stops_where_it_says.py [--rows 500 2000 --machines 20 100 1000]
+    python benchmarks/tight_rule_stops_where_it_says.py [--rows 500 2000 --partitions 20 100 1000]
 
-p is the number of free parameters and m the number of machines. The gain is that of the total penalised log-likelihood
-of one machine. A fit starts where local fits start in practice, at a loose fit of another machine's rows, and stops by
-the rule. Then it continues until a pass gains only rounding. The tables show the true remaining gain divided by the
-promise: quantiles, the share of fits above 1, and the worst. They do so with Anderson acceleration and with plain EM
-under the same rule, and show the passes over the rows.
+p is the number of free parameters and m the number of partitions. The gain is that of the total penalised
+log-likelihood of one partition. A fit starts where local fits start in practice, at a loose fit of another partition's
+rows, and stops by the rule. Then it continues until a pass gains only rounding. The tables show the true remaining gain
+divided by the promise: quantiles, the share of fits above 1, and the worst. They do so with Anderson acceleration and
+with plain EM under the same rule, and show the passes over the rows.
 
 Rows come from the six populations (K = 5, d = 10, full covariances). With the other covariance types the model is
 wrong, and EM is slow.
@@ -121,7 +121,7 @@ def main() -> None:
     """Print the tables."""
     parser = benchmark_parser(__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[500, 2000])
-    parser.add_argument("--machines", type=int, nargs="+", default=[20, 100, 1000])
+    parser.add_argument("--partitions", type=int, nargs="+", default=[20, 100, 1000])
     parser.add_argument("--types", nargs="+", default=list(COVARIANCE_TYPES))
     parser.add_argument("--repeats", type=int, default=2, help="draws of the rows per population")
     options = parser.parse_args()
@@ -149,7 +149,7 @@ def stops_of(
             start = loose_start(other, covariance_type, repeat)
             found += [
                 (Setting(overlap, covariance_type, n, m, acc), stop(X, start, m, acc))
-                for m, acc in product(options.machines, (True, False))
+                for m, acc in product(options.partitions, (True, False))
             ]
     print_progress(f"done: overlap {overlap}, seed {seed}")
     return found

@@ -1,9 +1,9 @@
-"""Trimmed mixture reduction, the paper's baseline: it trims components instead of filtering machines.
+"""Trimmed mixture reduction, the paper's baseline: it trims components instead of filtering sources.
 
 In every round the pooled components that are farthest from their centers, half of the weight, take no part (trimmed
-k-barycenters, del Barrio et al. 2019, as TRIM in Zhang, Tan & Chen 2026). The method does not decide on machines. Which
+k-barycenters, del Barrio et al. 2019, as TRIM in Zhang, Tan & Chen 2026). The method does not decide on sources. Which
 half is far is decided among the components of all clusters together. Components that are hard to estimate therefore
-lose most of their weight. With 40 % bad machines the error is 2.8 to 7.4 times the oracle's (``attack_table.py``).
+lose most of their weight. With 40 % bad sources the error is 2.8 to 7.4 times the oracle's (``attack_table.py``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Claim: a whole job is fast beside EM on Dask, Spark or scikit-learn, and bad partitions do not spoil its result.
+"""Claim: a whole job is fast beside EM on Dask, Spark or scikit-learn, and withstands corrupted partitions.
 
     python benchmarks/whole_job.py --data DIR [--cases moderate wide slow] [--corrupt 0.1 0.3]
 
@@ -205,23 +205,36 @@ def print_corrupted(runs: Sequence[Run], jobs: Sequence[Job], contestants: Seque
     header = ["contestant", *(f"{job.kind} {job.share:.0%}" for job in jobs)]
     rows = [[name, *(quality(job, name) for job in jobs)] for name in fitted]
     print_table(header, [row for row in rows if any(row[1:])])
-    verdicts = [
+    decisions = [
         [job.kind, f"{job.share:.0%}", name, *kept_counts(run["kept"], job)]
         for job in jobs
         for name in ("dfmr", "dfmr-loosened")
         for run in runs_of(runs, job.name, name)[:1]
         if "kept" in run
     ]
-    header = ["kind", "share", "contestant", "bad", "bad kept", "good", "good left out"]
-    if verdicts:
-        print_table(header, verdicts)
+    header = [
+        "kind",
+        "share",
+        "contestant",
+        "corrupted",
+        "corrupted kept",
+        "clean",
+        "clean excluded",
+    ]
+    if decisions:
+        print_table(header, decisions)
 
 
 def kept_counts(kept: Sequence[bool], job: Job) -> list[int]:
-    """Numbers of bad partitions, bad ones kept, good partitions, and good ones excluded."""
-    is_bad = np.isin(np.arange(job.n_partitions), job.bad)
+    """Numbers of corrupted partitions, corrupted ones kept, clean partitions, and clean ones excluded."""
+    is_corrupted = np.isin(np.arange(job.n_partitions), job.corrupted)
     was_kept = np.array(kept)
-    return [is_bad.sum(), (is_bad & was_kept).sum(), (~is_bad).sum(), (~is_bad & ~was_kept).sum()]
+    return [
+        is_corrupted.sum(),
+        (is_corrupted & was_kept).sum(),
+        (~is_corrupted).sum(),
+        (~is_corrupted & ~was_kept).sum(),
+    ]
 
 
 # -- command line --------------------------------------------------------------------------------

@@ -14,14 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import dask.dataframe as dd
-from cytometry import CHANNELS, HERE, print_left_out, print_truth, write_files
+from cytometry import CHANNELS, HERE, print_excluded, print_truth, write_files
 from distributed import Client
 
 from dask_dfmr import GaussianMixture
 
 
 def main(arguments: Sequence[str] | None = None) -> GaussianMixture:
-    """Write the files, fit them on the cluster, tell."""
+    """Write the files, fit them on the cluster and print the result."""
     options = parse(arguments)
     folder = options.output.resolve() / "plates"
     held_out = write_files(folder)
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> GaussianMixture:
         gm = GaussianMixture(n_components=5, random_state=0, verbose=1).fit(plates)
 
     print()
-    print_left_out(gm.partition_report_)
+    print_excluded(gm.partition_report_)
     print(f"\n{gm.score(held_out):.3f} log-likelihood per held-out row, in nats")
     print_truth()
     return gm

@@ -1,17 +1,17 @@
-"""Flow cytometry in 25 files, five of them bad, and one fit that the bad ones do not spoil.
+"""Flow cytometry in 25 files, five of which are damaged, and one fit that excludes these.
 
-The folder looks like one that a user has: parquet files of one measurement, and no name says which
-of them are bad. Every file is a partition, every partition fits a mixture to its own rows, and the
-fit finds out which ones to leave out. What was done to the files is printed last, to compare.
+The folder looks like one that a user has: parquet files of one measurement, and no file name shows which files are
+damaged. Each file is one partition. Each partition is fitted on its own, and files that are inconsistent with the
+majority are excluded. What was done to the files is printed last, for comparison.
 
     python examples/cytometry.py                      # a few seconds; writes to examples/output
     python examples/cytometry.py --output /tmp/cytometry --picture here.png
     python examples/cytometry.py --shuffle 7          # other rows in every file
 
-Where the rows come from (``data/NOTICE.md``): 19,998 honest ones are cut into pieces of 820. Twenty
-become a file as they are and three are damaged first; another well and placeholders make 25 files.
-The 1,138 rows left over are in no file: the fits are measured on them. Five components describe
-these cells well; five is not the true number of anything.
+The rows are real (``data/NOTICE.md``). 19,998 of them are cut into pieces of 820: twenty pieces become a file as they
+are, and three are damaged first. One file of another well and one of placeholders make 25. The 1,138 rows that remain
+are in no file; the fits are measured on them. Five components describe these cells well; five is not the true number of
+anything.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ N_FILES, ROWS_PER_FILE = 25, 820
 Pieces = Iterator[pd.DataFrame]
 
 
-def honest(pieces: Pieces) -> pd.DataFrame:
+def undamaged(pieces: Pieces) -> pd.DataFrame:
     """Rows as they were measured."""
     return next(pieces)
 
 
 def another_well(pieces: Pieces) -> pd.DataFrame:
-    """Rows of a well with other cells: nothing is wrong with them, but they do not belong here."""
+    """Rows of a well with other cells: each is right, but they are not of this population."""
     return measured_rows("YFP A7").head(ROWS_PER_FILE)
 
 
@@ -55,13 +55,13 @@ def wrong_gain(pieces: Pieces) -> pd.DataFrame:
 
 
 def swapped_columns(pieces: Pieces) -> pd.DataFrame:
-    """Two columns under each other's name."""
+    """Two columns, each under the name of the other."""
     rows = next(pieces)
     return rows.assign(**{"B1-A": rows["Y2-A"], "Y2-A": rows["B1-A"]})
 
 
 def placeholders(pieces: Pieces) -> pd.DataFrame:
-    """A file of the right shape in which nothing was ever filled in."""
+    """A file of the right shape that contains only placeholders."""
     return pd.DataFrame(np.float32(-999), index=range(ROWS_PER_FILE), columns=CHANNELS)
 
 
@@ -71,14 +71,14 @@ def missing_values(pieces: Pieces) -> pd.DataFrame:
     return rows.assign(**{"V2-A": rows["V2-A"].where(np.arange(len(rows)) % 20 > 0)})
 
 
-BAD_FILES: dict[int, tuple[str, Callable[[Pieces], pd.DataFrame]]] = {
+DAMAGED: dict[int, tuple[str, Callable[[Pieces], pd.DataFrame]]] = {
     3: ("another well", another_well),
     8: ("B1-A at 10 times the gain", wrong_gain),
     14: ("placeholders", placeholders),
     17: ("B1-A and Y2-A swapped", swapped_columns),
     21: ("values missing", missing_values),
 }
-"""Number of the file -> what is done to it, in words and as a function."""
+"""By number of the file: what is done to it, in words and as a function."""
 
 
 def measured_rows(well: str) -> pd.DataFrame:
@@ -95,7 +95,7 @@ def write_files(folder: Path, shuffle: int | None = None) -> pd.DataFrame:
         rows = rows.sample(frac=1, random_state=shuffle)
     pieces = (rows[i : i + ROWS_PER_FILE] for i in range(0, len(rows), ROWS_PER_FILE))
     for i in range(N_FILES):
-        _, content = BAD_FILES.get(i, ("", honest))
+        _, content = DAMAGED.get(i, ("", undamaged))
         content(pieces).to_parquet(folder / f"plate-{i:02d}.parquet", index=False)
     return pd.concat(pieces)
 
@@ -105,17 +105,17 @@ def write_files(folder: Path, shuffle: int | None = None) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Result:
-    """What the example found out; scores are log-likelihoods per held-out row."""
+    """The report and the robust mixture; scores are mean log-likelihoods in nats per held-out row."""
 
     report: pd.DataFrame
     mixture: Mixture
     robust_score: float
     plain_score: float
-    honest_score: float
+    oracle_score: float
 
 
 def main(arguments: Sequence[str] | None = None) -> Result:
-    """Write the files, fit them, tell, draw."""
+    """Write the files, fit them, print the result and draw it."""
     options = parse(arguments)
     folder = options.output / "plates"
     held_out = write_files(folder, options.shuffle)
@@ -126,50 +126,50 @@ def main(arguments: Sequence[str] | None = None) -> Result:
     plates = dd.read_parquet(folder)[CHANNELS]
     robust = GaussianMixture(n_components=5, random_state=0).fit(plates)
     plain = GaussianMixture(5, random_state=0, method="mr", on_failed="ignore").fit(plates)
-    # A yardstick that only this example can have: it knows which files are honest.
-    honest_only = [e for i, e in enumerate(robust.estimates_) if i not in BAD_FILES]
-    yardstick = aggregate(honest_only, method="mr").mixture
+    # The oracle exists only where the damage is known.
+    of_undamaged = [e for i, e in enumerate(robust.estimates_) if i not in DAMAGED]
+    oracle = aggregate(of_undamaged, method="mr").mixture
 
     report = robust.partition_report_
-    print_left_out(report)
+    print_excluded(report)
     result = Result(
         report,
         robust.mixture_,
         robust.score(held_out),
         plain.score(held_out),
-        yardstick.score(held_out),
+        oracle.score(held_out),
     )
     print("\nlog-likelihood per held-out row, in nats: the higher, the better")
-    print(f"  {result.robust_score:.3f}  robust: far files left out")
-    print(f"  {result.plain_score:.3f}  plain:  everything that has an estimate")
-    print(f"  {result.honest_score:.3f}  if somebody had told us which files are honest")
+    print(f"  {result.robust_score:.3f}  robust: inconsistent files excluded")
+    print(f"  {result.plain_score:.3f}  plain:  every file that has an estimate")
+    print(f"  {result.oracle_score:.3f}  oracle: only the undamaged files")
     print_truth()
 
     robust.mixture_.save(options.output / "cytometry-mixture.json")
     mixtures = {"robust": robust.mixture_, "plain": plain.mixture_}
-    truth = {i: what for i, (what, _) in BAD_FILES.items()}
+    truth = {i: what for i, (what, _) in DAMAGED.items()}
     draw_picture(options.picture, held_out, mixtures, robust.aggregate_.decision, report, truth)
     print(f"\nwrote {shown(options.output / 'cytometry-mixture.json')}")
     print(f"      {shown(options.picture)}")
     return result
 
 
-def print_left_out(report: pd.DataFrame) -> None:
-    """Who was left out, and why."""
-    print(f"{report['kept'].sum()} of {len(report)} files kept; left out:")
+def print_excluded(report: pd.DataFrame) -> None:
+    """Print which files were excluded, and why."""
+    print(f"{report['kept'].sum()} of {len(report)} files kept; excluded:")
     for file in report[~report["kept"]].itertuples():
         print(f"  {Path(file.source).stem}  {file.outcome:<10}  {file.reason}")
 
 
 def print_truth() -> None:
-    """What the fit was not told."""
+    """Print the damage, which no fit has as input."""
     print("\nwhat was done to the files")
-    for i, (what, _) in BAD_FILES.items():
+    for i, (what, _) in DAMAGED.items():
         print(f"  plate-{i:02d}  {what}")
 
 
 def shown(path: Path) -> Path:
-    """The path as short as it can be."""
+    """The path relative to the current folder, if it is inside it."""
     path, here = path.resolve(), Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
 

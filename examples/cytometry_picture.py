@@ -1,4 +1,4 @@
-"""Draws the picture of ``cytometry.py``; nothing of the method is in here."""
+"""Draws the picture of ``cytometry.py``; nothing is fitted here."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def draw_picture(
     report: pd.DataFrame,
     truth: Mapping[int, str],
 ) -> None:
-    """Left and middle: both mixtures on the held-out rows. Right: how far out every file is."""
+    """Left and middle: both mixtures on the held-out rows. Right: the distance of every file to the others."""
     robust, plain = mixtures["robust"], mixtures["plain"]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(16, 7), dpi=100, layout="constrained", facecolor="white")
@@ -51,8 +51,8 @@ def draw_picture(
         draw_components(middle, robust, ROBUST, lw=1.2)
         draw_components(middle, plain, PLAIN)
         for axes, name, mixture, color in (
-            (left, "Far files left out", robust, ROBUST),
-            (middle, "Far files kept", plain, PLAIN),
+            (left, "Inconsistent files excluded", robust, ROBUST),
+            (middle, "All files kept", plain, PLAIN),
         ):
             score = f"{mixture.score(held_out):.2f}".replace("-", "\N{MINUS SIGN}")
             write_title(axes, name, f"held-out log-likelihood {score} per row", color)
@@ -99,19 +99,19 @@ def draw_distances(
 ) -> None:
     """One line per file: its distance to the others, or why it has none."""
     assert decision.sampling_ratios is not None
-    honest = decision.sampling_ratios[report["kept"]].max()
+    farthest_kept = decision.sampling_ratios[report["kept"]].max()
     for file in report.itertuples():
         color = ROBUST if file.kept else PLAIN
         y, x = file.partition, decision.sampling_ratios[file.partition]
         axes.plot([0, x], [y, y], color=color, lw=2, alpha=0.35)
         axes.plot(x, y, "o", color=color, ms=9)
         if not file.kept:
-            what = truth.get(y, "honest")
+            what = truth.get(y, "undamaged")
             if np.isnan(x):
                 what, align = f"{what}: no estimate ({file.outcome})", "center"
             else:
                 y, align = y - 0.25, "bottom"
-            axes.text(honest + 0.4, y, what, color=color, va=align, in_layout=False)
+            axes.text(farthest_kept + 0.4, y, what, color=color, va=align, in_layout=False)
     excluded = report.loc[~report["kept"], "partition"]
     axes.set_yticks(excluded, [f"plate-{i:02d}" for i in excluded])
     axes.tick_params(axis="y", length=0)

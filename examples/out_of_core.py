@@ -2,7 +2,7 @@
 
 A worker with a memory limit fits a mixture to a folder that is larger than this limit, and in which
 four files are broken. The files are written one after the other, so that this process never holds
-the data either; they are removed at the end.
+the data either. They are removed at the end.
 
     python examples/out_of_core.py                    # 1 GB on disk, one to three minutes
     python examples/out_of_core.py --rows 2000000 --keep
@@ -23,7 +23,7 @@ from time import perf_counter
 import dask.dataframe as dd
 import numpy as np
 import pandas as pd
-from cytometry import print_left_out
+from cytometry import print_excluded
 from distributed import Client
 
 from dask_dfmr import GaussianMixture, Mixture, aggregate, mixing_distance
@@ -50,7 +50,7 @@ def make_truth(seed: int = 0) -> Mixture:
 
 
 def overlap_of(mixture: Mixture) -> float:
-    """How many rows even the true mixture gives to the wrong component."""
+    """Share of the rows that even the true mixture assigns to the wrong component."""
     rows, components = mixture.sample(ROWS_PER_FILE, random_state=0)
     return float((mixture.predict(rows) != components).mean())
 
@@ -66,7 +66,7 @@ def stuck_sensor(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def shifted_columns(rows: pd.DataFrame) -> pd.DataFrame:
-    """Every column holds its neighbour's values."""
+    """Every column contains the values of its neighbour."""
     return pd.DataFrame(np.roll(rows.to_numpy(), 1, axis=1), columns=rows.columns)
 
 
@@ -81,9 +81,9 @@ BROKEN: dict[float, Callable[[pd.DataFrame], pd.DataFrame]] = {
     0.4: stuck_sensor,
     0.7: shifted_columns,
 }
-"""How far into the folder -> what is done to the rows of the file there."""
+"""By position in the folder, as a share: the damage to the rows of the file there."""
 CUT_OFF = 0.9
-"""How far into the folder the file is that cannot be read at all."""
+"""Position in the folder, as a share, of the file that cannot be read at all."""
 
 
 def write_files(folder: Path, truth: Mixture, n_files: int) -> list[Path]:
@@ -105,7 +105,7 @@ def write_files(folder: Path, truth: Mixture, n_files: int) -> list[Path]:
 
 @dataclass(frozen=True)
 class Result:
-    """What the example found out; memory in bytes, errors as W1 to the truth."""
+    """The report, memory in bytes, and the errors of both mixtures as W1 to the truth."""
 
     report: pd.DataFrame
     data_size: int
@@ -131,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> Result:
 
 
 def write_and_fit(client: Client, folder: Path, n_files: int) -> Result:
-    """The example itself."""
+    """Write the files, fit them and print the results."""
     truth = make_truth()
     readable = write_files(folder, truth, n_files)
     data_size = n_files * ROWS_PER_FILE * len(COLUMNS) * 8
@@ -151,12 +151,12 @@ def write_and_fit(client: Client, folder: Path, n_files: int) -> Result:
     peak = max(client.run(peak_memory).values())
     print(f"peak memory   {peak / 1e6:>6,.0f} MB, the worker's process with all its libraries\n")
 
-    print_left_out(gm.partition_report_)
+    print_excluded(gm.partition_report_)
     plain = aggregate(gm.estimates_, method="mr").mixture
     robust_error, plain_error = (mixing_distance(m, truth) for m in (gm.mixture_, plain))
     print("\ndistance to the truth, W1")
-    print(f"  {robust_error:<8.3g} robust: far files left out")
-    print(f"  {plain_error:<8.3g} plain:  everything that has an estimate")
+    print(f"  {robust_error:<8.3g} robust: inconsistent files excluded")
+    print(f"  {plain_error:<8.3g} plain:  every file that has an estimate")
     return Result(gm.partition_report_, data_size, limit, peak, robust_error, plain_error)
 
 

@@ -12,7 +12,7 @@ What is done to the events of each well:
 
 1. The five channels of ``CHANNELS`` are taken as they are in the file: linear, not compensated, no
    gate.
-2. Events at the upper limit of a detector in any of them ("saturated") are dropped; their number is
+2. Events at the upper limit of a detector in any of them ("saturated") are omitted; their number is
    printed. There is no pile-up elsewhere: values below zero are noise round the baseline, not
    clipped, and stay.
 3. The transform is arcsinh(x / COFACTOR).
@@ -67,21 +67,21 @@ def read_well(path: Path) -> tuple[pd.DataFrame, pd.Series]:
     return events[list(CHANNELS)], limits[list(CHANNELS)]
 
 
-def drop_saturated(events: pd.DataFrame, limits: pd.Series, well: str) -> pd.DataFrame:
-    """The events below the upper limit of every channel; prints what is dropped."""
+def omit_saturated(events: pd.DataFrame, limits: pd.Series, well: str) -> pd.DataFrame:
+    """The events below the upper limit of every channel; prints what is omitted."""
     if not np.isfinite(events.to_numpy()).all():
         raise SystemExit(f"{well}: the file holds NaN or infinity")
     saturated = (
         events >= limits - 1.0
     )  # some detectors stop a fraction of a unit short of their limit
-    dropped = saturated.any(axis=1)
+    omitted = saturated.any(axis=1)
     per_channel = ", ".join(
         f"{count} at the limit of {channel}" for channel, count in saturated.sum().items() if count
     )
     print(
-        f"{well}: {len(events)} events, {dropped.sum()} saturated and dropped ({per_channel or 'none at a limit'})"
+        f"{well}: {len(events)} events, {omitted.sum()} saturated and omitted ({per_channel or 'none at a limit'})"
     )
-    return events[~dropped]
+    return events[~omitted]
 
 
 def make_table() -> pd.DataFrame:
@@ -90,7 +90,7 @@ def make_table() -> pd.DataFrame:
     folder = wells_folder()
     tables = []
     for well, (file, n_rows) in WELLS.items():
-        events = drop_saturated(*read_well(folder / file), well)
+        events = omit_saturated(*read_well(folder / file), well)
         chosen = random.permutation(len(events))[:n_rows]
         values = np.arcsinh(events.to_numpy(dtype=np.float64)[chosen] / COFACTOR).astype(np.float32)
         table = pd.DataFrame(values, columns=list(CHANNELS))

@@ -1,6 +1,6 @@
-"""Local estimates of clean machines, made once and kept in files: several benchmarks corrupt the same ones.
+"""Local estimates of clean partitions, made once and kept in files: several benchmarks corrupt the same ones.
 
-Rows are drawn from a population of the paper's design (:func:`mixsim.paper_population`). Every machine fits its rows
+Rows are drawn from a population of the paper's design (:func:`mixsim.paper_population`). Every partition fits its rows
 from the shortlist of pilots, as the partitions of a user do, and not from the truth.
 """
 
@@ -23,7 +23,7 @@ from dask_dfmr.seeds import PILOT_DRAW, PILOT_FIT, PILOT_ROWS, stream
 
 
 class Setting(NamedTuple):
-    """A population and its machines, all with the same number of rows."""
+    """A population and its partitions, all with the same number of rows."""
 
     overlap: float
     seed: int
@@ -41,8 +41,8 @@ class Setting(NamedTuple):
         )
 
 
-def honest_fits(setting: Setting, folder: Path) -> tuple[Mixture, list[LocalEstimate]]:
-    """The population and the estimates of its machines; read from the folder, or made and written there."""
+def clean_fits(setting: Setting, folder: Path) -> tuple[Mixture, list[LocalEstimate]]:
+    """The population and the estimates of its partitions; read from the folder, or made and written there."""
     path = folder / f"{setting.name}.npz"
     if not path.exists():
         truth = paper_population(

@@ -1,12 +1,12 @@
-"""How often an audit names what was done to a partition, and how long aggregating again takes.
+"""How often an explanation names what was done to a partition, and how long aggregating again takes.
 
-    python benchmarks/audit.py                # about 3 minutes
-    python benchmarks/audit.py --draws 5      # fewer draws of each
+    python benchmarks/explanations.py                # about 3 minutes
+    python benchmarks/explanations.py --draws 5      # fewer draws of each
 
-Of 20 partitions of 2,000 rows one is spoilt, in a column or component that is drawn at random. A spoilt partition
-counts as named if the kind of the finding and its columns (its component) are right, from the estimates alone. For
-the last line ``audit(X)`` also fits again. Populations: MixSim's definition, K = 3 in 5 columns, overlap .05. The line
-"honest" counts clean partitions that a ``false_exclusion_rate`` of .2 excludes.
+Of 20 partitions of 2,000 rows one is corrupted, in a column or component that is drawn at random. A corrupted partition
+counts as named if the kind of the finding and its columns (its component) are right, from the estimates alone. For the
+last line ``explain(X)`` also fits again. Populations: MixSim's definition, K = 3 in 5 columns, overlap .05. The line
+"clean" counts clean partitions that a ``false_exclusion_rate`` of .2 excludes.
 """
 
 from __future__ import annotations
@@ -29,55 +29,55 @@ from dask_dfmr.explanation.table import explanation_table, standard_errors_of
 
 M, N, K, D = 20, 2000, 3, 5
 Rows = np.ndarray
-Spoilt = tuple[Rows, set[str], set[int]]
+Corrupted = tuple[Rows, set[str], set[int]]
 """Rows, the kinds of finding that are right, and the columns or the component that the finding has to name."""
 
 
-def times(factor: float) -> Callable[[Mixture, np.random.Generator], Spoilt]:
+def times(factor: float) -> Callable[[Mixture, np.random.Generator], Corrupted]:
     """One column in another unit."""
 
-    def spoil(truth: Mixture, rng: np.random.Generator) -> Spoilt:
+    def corrupt(truth: Mixture, rng: np.random.Generator) -> Corrupted:
         rows, j = draw_rows(truth, N, rng), int(rng.integers(D))
         rows[:, j] *= factor
         return rows, {"unit"}, {j}
 
-    return spoil
+    return corrupt
 
 
-def swapped(truth: Mixture, rng: np.random.Generator) -> Spoilt:
+def swapped(truth: Mixture, rng: np.random.Generator) -> Corrupted:
     """Two columns exchanged."""
     rows, (i, j) = draw_rows(truth, N, rng), rng.choice(D, 2, replace=False)
     rows[:, [i, j]] = rows[:, [j, i]]
     return rows, {"swapped columns"}, {int(i), int(j)}
 
 
-def offset(truth: Mixture, rng: np.random.Generator) -> Spoilt:
+def offset(truth: Mixture, rng: np.random.Generator) -> Corrupted:
     """One column shifted by one standard deviation."""
     rows, j = draw_rows(truth, N, rng), int(rng.integers(D))
     rows[:, j] += rows[:, j].std()
     return rows, {"offset"}, {j}
 
 
-def sign(truth: Mixture, rng: np.random.Generator) -> Spoilt:
+def sign(truth: Mixture, rng: np.random.Generator) -> Corrupted:
     """One column with the opposite sign."""
     rows, j = draw_rows(truth, N, rng), int(rng.integers(D))
     rows[:, j] *= -1
     return rows, {"sign"}, {j}
 
 
-def other_population(truth: Mixture, rng: np.random.Generator) -> Spoilt:
+def other_population(truth: Mixture, rng: np.random.Generator) -> Corrupted:
     """Rows of another mixture."""
     other = mixsim(K, D, 0.05, 100 + int(rng.integers(50)))
     return draw_rows(other, N, rng), {"unexplained"}, set()
 
 
-def weights(truth: Mixture, rng: np.random.Generator) -> Spoilt:
+def weights(truth: Mixture, rng: np.random.Generator) -> Corrupted:
     """Other proportions."""
     other = Mixture(rng.permutation([0.15, 0.25, 0.6]), truth.means, truth.covariances)
     return draw_rows(other, N, rng), {"weights"}, set()
 
 
-def component(truth: Mixture, rng: np.random.Generator) -> Spoilt:
+def component(truth: Mixture, rng: np.random.Generator) -> Corrupted:
     """One component moved by a standard deviation in every column, at random up or down."""
     k, means = int(rng.integers(K)), truth.means.copy()
     spread = np.sqrt(np.diagonal(truth.covariances[k]))
@@ -86,7 +86,7 @@ def component(truth: Mixture, rng: np.random.Generator) -> Spoilt:
     return draw_rows(other, N, rng), {"component"}, {k}
 
 
-CORRUPTIONS: dict[str, Callable[[Mixture, np.random.Generator], Spoilt]] = {
+CORRUPTIONS: dict[str, Callable[[Mixture, np.random.Generator], Corrupted]] = {
     "unit x10": times(10),
     "unit x100": times(100),
     "unit x0.001": times(0.001),
@@ -119,8 +119,8 @@ def corruption(name: str, draws: int) -> list[str]:
         truth = mixsim(K, D, 0.05, draw % 10)
         rows, kinds, wanted = CORRUPTIONS[name](truth, rng)
         estimates = fits(draw_partitions(truth, M - 1, N, rng), truth)
-        bad = fit_local(rows, K, n_init=5, random_state=draw)
-        found = aggregate([*estimates, bad], random_state=0)
+        corrupted = fit_local(rows, K, n_init=5, random_state=draw)
+        found = aggregate([*estimates, corrupted], random_state=0)
         if found.decision.kept[-1]:
             counts["kept"] += 1
             continue
@@ -142,7 +142,7 @@ def corruption(name: str, draws: int) -> list[str]:
     return [name, str(draws), str(excluded), str(counts["right"]), wrong or "-", cost]
 
 
-def honest(draws: int) -> list[str]:
+def clean(draws: int) -> list[str]:
     """The line of clean partitions that are excluded by chance."""
     kinds: Counter[str] = Counter()
     for draw in range(draws):
@@ -154,11 +154,11 @@ def honest(draws: int) -> list[str]:
         kinds.update(f.kind for f in explanation_table(found)[1].values())
     total = sum(kinds.values())
     wrong = ", ".join(f"{n} {kind}" for kind, n in kinds.items() if kind != "nothing")
-    return ["honest", str(draws), str(total), str(kinds["nothing"]), wrong or "-", ""]
+    return ["clean", str(draws), str(total), str(kinds["nothing"]), wrong or "-", ""]
 
 
 def other_optimum(draws: int) -> list[str]:
-    """The line of partitions whose fits ended in another optimum; ``audit(X)`` fits them again."""
+    """The line of partitions whose fits ended in another optimum; ``explain(X)`` fits them again."""
     counts: Counter[str] = Counter()
     for draw in range(10 * draws):
         rng = np.random.default_rng([draw, 99])
@@ -173,17 +173,17 @@ def other_optimum(draws: int) -> list[str]:
         )
         gm.fit(np.concatenate(rows))
         table = gm.explain(np.concatenate(rows))
-        counts["left out"] += len(table)
+        counts["excluded"] += len(table)
         counts["right"] += int((table["kind"] == "other optimum").sum())
         counts.update(f"not: {kind}" for kind in table["kind"] if kind != "other optimum")
-        if counts["left out"] >= draws:
+        if counts["excluded"] >= draws:
             break
     wrong = ", ".join(f"{n} {kind[5:]}" for kind, n in counts.items() if kind.startswith("not"))
     named = str(counts["right"])
     return [
         "other optimum, with X",
         str(draw + 1),
-        str(counts["left out"]),
+        str(counts["excluded"]),
         named,
         wrong or "-",
         "",
@@ -195,8 +195,8 @@ def again(m: int) -> list[str]:
     truth = population(0.1, 1)
     rng = np.random.default_rng(0)
     estimates = list(islice(estimates_around(truth, 5000, rng), m))
-    bad = Mixture(truth.weights, truth.means * 3, truth.covariances)
-    estimates[3] = LocalEstimate(bad, 5000)
+    corrupted = Mixture(truth.weights, truth.means * 3, truth.covariances)
+    estimates[3] = LocalEstimate(corrupted, 5000)
     cells = []
 
     def clocked(function: Callable[[], object]) -> None:
@@ -214,9 +214,9 @@ def again(m: int) -> list[str]:
     clocked(lambda: last.without(next(turns)))
     last.with_rho(2.0)
     clocked(lambda: last.with_rho(1.3))
-    yardstick = standard_errors_of(last)
+    errors = standard_errors_of(last)
     clocked(lambda: standard_errors_of(last))
-    clocked(lambda: explain_estimate(estimates[3], yardstick, thorough=False))
+    clocked(lambda: explain_estimate(estimates[3], errors, thorough=False))
     return [str(m), *cells]
 
 
@@ -231,11 +231,11 @@ def main() -> None:
     with recorded(options):
         if options.only != "times":
             lines = [corruption(name, options.draws) for name in CORRUPTIONS]
-            lines += [honest(options.draws), other_optimum(options.draws)]
-            header = ["what was done", "draws", "left out", "named", "named instead", "audit"]
+            lines += [clean(options.draws), other_optimum(options.draws)]
+            header = ["what was done", "draws", "excluded", "named", "named instead", "explanation"]
             print_table(header, lines)
         if options.only != "causes":
-            header = ["m", "aggregate", "without", "with_rho", "yardstick", "one finding"]
+            header = ["m", "aggregate", "without", "with_rho", "standard errors", "one finding"]
             print_table(header, [again(m) for m in (100, 1000)])
 
 

@@ -1,21 +1,21 @@
-"""Claim: with 40 % bad partitions no honest partition starts at a bad start; one honest pilot is enough.
+"""Claim: with 40 % corrupted partitions no clean partition takes a wrong start; one clean pilot is enough.
 
-    python benchmarks/one_honest_pilot_is_enough.py [--rows 1000 --data-draws 5 --pilot-draws 8]
+    python benchmarks/one_clean_pilot_is_enough.py [--rows 1000 --data-draws 5 --pilot-draws 8]
 
-K = 5 components in d = 10 columns, m = 40 partitions, 16 of them bad. For each overlap and kind of badness there are 5
-draws of the rows times 8 draws of the pilots. Every draw makes a shortlist from its pilots, and all honest partitions
-choose from it. (A pilot's own fit is made once per draw of the rows, in the scale of the first draw of pilots that has
-it.)
+K = 5 components in d = 10 columns, m = 40 partitions, 16 of them corrupted. For each overlap and kind of corruption
+there are 5 draws of the rows times 8 draws of the pilots. Every draw makes a shortlist from its pilots, and all clean
+partitions choose from it. (A pilot's own fit is made once per draw of the rows, in the scale of the first draw of
+pilots that has it.)
 
-A candidate is honest if it describes 5000 fresh rows of the population no worse than the worst of the honest pilots'
-own fits. The script counts the draws whose list holds no honest candidate, and those in which an honest partition chose
+A candidate is clean if it describes 5000 fresh rows of the population no worse than the worst of the clean pilots' own
+fits. The script counts the draws whose list holds no clean candidate, and those in which a clean partition chose
 another one. For every fourth draw the local fits and the aggregation follow. The error of the result (W1 to the
-population) is divided by the oracle's: plain reduction of the honest partitions alone, each started at the truth.
-For the first draw of the rows there is also the error of DFMR with all partitions started at the truth. What is above
-it is due to the start.
+population) is divided by the oracle's: plain reduction of the clean partitions alone, each started at the truth. For
+the first draw of the rows there is also the error of DFMR with all partitions started at the truth. What is above it is
+due to the start.
 
-The last two kinds are the worst that we found for this stage. The rows of all bad partitions come from the Gaussian
-with the mean and covariance of the whole population, or from a wrong local optimum of the population itself.
+The last two kinds are the worst that we found for this stage. The rows of all corrupted partitions come from the
+Gaussian with the mean and covariance of the whole population, or from a wrong local optimum of the population itself.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ from dask_dfmr.mixtures.gaussian import Gaussian
 from dask_dfmr.seeds import seed_sequence, stream
 
 Rows = np.ndarray
-SHARE_BAD = 0.4
+SHARE_CORRUPTED = 0.4
 FIT_EVERY = 4
 
-# -- kinds of badness ----------------------------------------------------------------------------
+# -- kinds of corruption ----------------------------------------------------------------------------
 
 
 class Case(NamedTuple):
@@ -76,7 +76,7 @@ def wide_garbage(X: Rows, case: Case, rng: np.random.Generator) -> Rows:
 
 
 def all_different(X: Rows, case: Case, rng: np.random.Generator) -> Rows:
-    """Columns permuted, rescaled and moved, differently for every bad partition."""
+    """Columns permuted, rescaled and moved, differently for every corrupted partition."""
     order, scale = rng.permutation(X.shape[1]), 10.0 ** rng.uniform(-1, 1, X.shape[1])
     return X[:, order] * scale + 5.0 * X.std(axis=0) * rng.standard_normal(X.shape[1])
 
@@ -121,31 +121,31 @@ KINDS: dict[str, Callable[[Rows, Case, np.random.Generator], Rows]] = {
 class Draw(NamedTuple):
     """The counts and errors of one draw of the pilots; errors are over the oracle's."""
 
-    n_honest_pilots: int
+    n_clean_pilots: int
     n_candidates: int
-    n_honest_candidates: int
+    n_clean_candidates: int
     n_misled: int
     ratio: float
-    bad_kept: float
+    corrupted_kept: float
     ratio_from_truth: float = np.nan
 
 
 class Data:
     """One draw of the rows, and all that does not depend on the draw of the pilots."""
 
-    def __init__(self, parts: list[Rows], n_bad: int, truth: Mixture) -> None:
-        self.parts, self.n_bad, self.truth = parts, n_bad, truth
+    def __init__(self, parts: list[Rows], n_corrupted: int, truth: Mixture) -> None:
+        self.parts, self.n_corrupted, self.truth = parts, n_corrupted, truth
         self.problem = LocalProblem(Gaussian(), truth.n_components, n_sources=len(parts))
-        self.from_truth = [self.problem.fit(X, truth) for X in parts[n_bad:]]
-        honest = aggregate(self.from_truth, method="mr").mixture
-        self.oracle = mixing_distance(honest, truth)
+        self.from_truth = [self.problem.fit(X, truth) for X in parts[n_corrupted:]]
+        clean = aggregate(self.from_truth, method="mr").mixture
+        self.oracle = mixing_distance(clean, truth)
         self.fresh = draw_rows(truth, 5000, np.random.default_rng(0))
         self._fits: dict[int, pilot.PilotFit | None] = {}
 
     def ratio_from_truth(self) -> float:
         """Error of DFMR over the oracle's if all partitions start at the truth."""
-        bad = [self.problem.fit(X, self.truth) for X in self.parts[: self.n_bad]]
-        return self.ratio(aggregate([*bad, *self.from_truth]).mixture)
+        corrupted = [self.problem.fit(X, self.truth) for X in self.parts[: self.n_corrupted]]
+        return self.ratio(aggregate([*corrupted, *self.from_truth]).mixture)
 
     def ratio(self, mixture: Mixture) -> float:
         """Error of a mixture over the oracle's."""
@@ -170,20 +170,20 @@ class Data:
 
 
 def run_draw(data: Data, seed: int, to_the_end: bool) -> Draw:
-    """Run the pilot stage and the choices of the honest partitions; with ``to_the_end`` also fit all partitions."""
-    root, n_bad, problem = seed_sequence(seed), data.n_bad, data.problem
+    """Run the pilot stage and the choices of the clean partitions; with ``to_the_end`` also fit all partitions."""
+    root, n_corrupted, problem = seed_sequence(seed), data.n_corrupted, data.problem
     drawn = pilot.draw_pilots(len(data.parts), stream(root, 0))
     fits = data.pilot_fits(drawn, root)
     shortlist = pilot.make_shortlist(problem, fits)
-    honest_fits = [f.start for f, i in zip(fits, drawn, strict=True) if f and i >= n_bad]
-    least = min(map(data.describes, honest_fits))
-    is_honest = [data.describes(start) >= least for start in shortlist.starts]
-    numbers = range(len(data.parts)) if to_the_end else range(n_bad, len(data.parts))
+    clean_fits = [f.start for f, i in zip(fits, drawn, strict=True) if f and i >= n_corrupted]
+    least = min(map(data.describes, clean_fits))
+    is_clean = [data.describes(start) >= least for start in shortlist.starts]
+    numbers = range(len(data.parts)) if to_the_end else range(n_corrupted, len(data.parts))
     chosen = {
         i: pilot.choose_start(problem, data.parts[i], shortlist, stream(root, 3, i))
         for i in numbers
     }
-    ratio = bad_kept = np.nan
+    ratio = corrupted_kept = np.nan
     if to_the_end:
         estimates = [
             problem.fit(data.parts[i], "k-means++", random_state=stream(root, 4, i))
@@ -193,14 +193,14 @@ def run_draw(data: Data, seed: int, to_the_end: bool) -> Draw:
         ]
         result = aggregate(estimates)
         ratio = data.ratio(result.mixture)
-        bad_kept = float(result.decision.kept[:n_bad].sum())
+        corrupted_kept = float(result.decision.kept[:n_corrupted].sum())
     return Draw(
-        sum(i >= n_bad for i in drawn),
+        sum(i >= n_corrupted for i in drawn),
         len(shortlist.starts),
-        sum(is_honest),
-        sum(c is None or not is_honest[c] for i, c in chosen.items() if i >= n_bad),
+        sum(is_clean),
+        sum(c is None or not is_clean[c] for i, c in chosen.items() if i >= n_corrupted),
         ratio,
-        bad_kept,
+        corrupted_kept,
     )
 
 
@@ -242,11 +242,11 @@ def run_job(job: Job) -> tuple[Job, list[Draw], float]:
     truth = population(job.overlap, job.population_seed)
     case = Case(truth, job.overlap, job.population_seed)
     rng = np.random.default_rng([job.data_draw, round(10 * job.overlap)])
-    n_bad = round(SHARE_BAD * job.m)
+    n_corrupted = round(SHARE_CORRUPTED * job.m)
     parts = draw_partitions(truth, job.m, job.n, rng)
-    parts[:n_bad] = [KINDS[job.kind](X, case, rng) for X in parts[:n_bad]]
+    parts[:n_corrupted] = [KINDS[job.kind](X, case, rng) for X in parts[:n_corrupted]]
     with threadpool_limits(1), remembered_densities():
-        data = Data(parts, n_bad, truth)
+        data = Data(parts, n_corrupted, truth)
         draws = [
             run_draw(data, 1000 * job.data_draw + draw, to_the_end=draw % FIT_EVERY == 0)
             for draw in range(job.pilot_draws)
@@ -267,14 +267,14 @@ def row_of(name: tuple[float, str], draws: list[Draw]) -> list[str]:
         f"{name[0]:g}",
         name[1],
         str(len(draws)),
-        str(min(d.n_honest_pilots for d in draws)),
-        str(sum(d.n_honest_candidates == 0 for d in draws)),
+        str(min(d.n_clean_pilots for d in draws)),
+        str(sum(d.n_clean_candidates == 0 for d in draws)),
         str(sum(d.n_misled > 0 for d in draws)),
         str(sum(d.n_misled for d in draws)),
         ", ".join(f"{count} x {size}" for size, count in enumerate(sizes) if count),
         f"{ratio.mean():.3f}, {ratio.max():.3f} ({len(ratio)})" if len(ratio) else "",
         f"{draws[0].ratio_from_truth:.3f}",
-        f"{np.nanmax([d.bad_kept for d in draws]):.0f}" if len(ratio) else "",
+        f"{np.nanmax([d.corrupted_kept for d in draws]):.0f}" if len(ratio) else "",
     ]
 
 
@@ -315,14 +315,14 @@ def run_jobs(
 
 def print_draws(found: dict[tuple[float, str], list[Draw]], cpu: float) -> None:
     """The table and its summary."""
-    header = ["overlap", "40 % bad: kind", "draws", "fewest honest pilots"]
-    header += ["no honest candidate", "an honest partition misled", "partitions misled"]
+    header = ["overlap", "40 % corrupted: kind", "draws", "fewest clean pilots"]
+    header += ["no clean candidate", "a clean partition misled", "partitions misled"]
     header += ["draws x size of the list", "W1 / oracle: mean, max (of)"]
-    header += ["started at the truth", "most bad kept"]
+    header += ["started at the truth", "most corrupted kept"]
     print_table(header, [row_of(name, draws) for name, draws in found.items()])
     everything = [draw for draws in found.values() for draw in draws]
     misled = sum(draw.n_misled > 0 for draw in everything)
-    print(f"An honest partition chose a bad start in {misled} of {len(everything)} draws.")
+    print(f"A clean partition chose a wrong start in {misled} of {len(everything)} draws.")
     print(f"CPU seconds: {cpu:.0f}.")
 
 

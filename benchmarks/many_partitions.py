@@ -1,18 +1,18 @@
-"""Claim: past 2,000 machines the center by references costs O(m), and decides as all pairs would.
+"""Claim: past 2,000 partitions the center by references costs O(m), and decides as all pairs would.
 
-    python benchmarks/many_machines.py [--cost 100 500 2000 10000 --kinds "x 1000" --shares 0.3]
+    python benchmarks/many_partitions.py [--cost 100 500 2000 10000 --kinds "x 1000" --shares 0.3]
 
 1. Cost: CPU seconds of ``aggregate`` for m estimates of K = 5 components in 10 columns, by all pairs and by references.
    For all pairs beyond ``--all-pairs-up-to`` the table shows the time of the line before times (m ratio)^2.
-2. Agreement at m = 2,000, by kind and share of bad estimates, for several draws of the references. The table shows how
-   often the center is the same. It also shows how many bad estimates that all pairs exclude are kept, and how many
-   decisions on honest ones differ. The second table does the same for one component in one and two columns, also
-   without bad estimates: there the center is hard to tell from its neighbours.
+2. Agreement at m = 2,000, by kind and share of corrupted estimates, for several draws of the references. The table
+   shows how often the center is the same. It also shows how many corrupted estimates that all pairs exclude are kept,
+   and how many decisions on clean ones differ. The second table does the same for one component in one and two columns,
+   also without corrupted estimates: there the center is hard to tell from its neighbours.
 
-The estimates are drawn, not fitted. Honest ones come from the normal distribution around the population that maximum
+The estimates are drawn, not fitted. Clean ones come from the normal distribution around the population that maximum
 likelihood with known labels would have at n rows (``Gaussian.coordinates``). Local fits look like that where the
-components are well apart; where they overlap, real ones scatter more. Bad estimates scatter alike around something
-else.
+components are well apart; where they overlap, real ones scatter more. Corrupted estimates scatter alike around
+something else.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def one_direction(center: Mixture, n: int, rng: np.random.Generator) -> Estimate
 
 
 def a_clique(center: Mixture, n: int, rng: np.random.Generator) -> Estimates:
-    """Near copies of one honest estimate."""
+    """Near copies of one clean estimate."""
     one = next(drawn_around(center, rng)).mixture
     return [LocalEstimate(moved(one, 1e-6 * rng.normal()), N_ROWS) for _ in range(n)]
 
@@ -95,12 +95,12 @@ KINDS: dict[str, Kind] = {
 
 
 def draw(center: Mixture, m: int, share: float, kind: Kind) -> tuple[Estimates, np.ndarray]:
-    """Estimates in random order, and which of them are bad."""
+    """Estimates in random order, and which of them are corrupted."""
     rng = np.random.default_rng(0)
-    is_bad = rng.permutation(m) < round(share * m)
-    honest = drawn_around(center, rng)
-    bad = iter(kind(center, int(is_bad.sum()), rng))
-    return [next(bad) if b else next(honest) for b in is_bad], is_bad
+    is_corrupted = rng.permutation(m) < round(share * m)
+    clean = drawn_around(center, rng)
+    corrupted = iter(kind(center, int(is_corrupted.sum()), rng))
+    return [next(corrupted) if b else next(clean) for b in is_corrupted], is_corrupted
 
 
 def one_component(n_features: int) -> Mixture:
@@ -121,7 +121,7 @@ def timed(
 
 
 def cost_row(m: int, all_pairs_up_to: int, quadratic: float) -> tuple[list[str], float]:
-    """The line of ``m`` machines, and its seconds of all pairs over m^2; ``quadratic`` is that of the line before."""
+    """The line of ``m`` partitions, and its seconds of all pairs over m^2; ``quadratic`` is that of the line before."""
     estimates, _ = draw(population(OVERLAP, SEED), m, 0.3, another_population)
     pairs = f"({quadratic * m**2:.0f} expected)"
     if m <= all_pairs_up_to:
@@ -135,14 +135,16 @@ def cost_row(m: int, all_pairs_up_to: int, quadratic: float) -> tuple[list[str],
 
 def agreement_row(center: Mixture, m: int, share: float, name: str, n_draws: int) -> list[str]:
     """One line: the decision by all pairs, and how those by references differ from it."""
-    estimates, is_bad = draw(center, m, share, KINDS[name])
+    estimates, is_corrupted = draw(center, m, share, KINDS[name])
     _, exact = timed(estimates, None)
     ours = [timed(estimates, N_REFERENCES, seed)[1] for seed in range(n_draws)]
     same = sum(decision.center == exact.center for decision in ours)
-    more = max(int((decision.kept & ~exact.kept)[is_bad].sum()) for decision in ours)
-    differ = max(int((decision.kept != exact.kept)[~is_bad].sum()) for decision in ours)
-    dropped = [f"{(~exact.kept)[which].sum()} of {which.sum()}" for which in (is_bad, ~is_bad)]
-    return [name, f"{share:.0%}", *dropped, f"{same} of {n_draws}", str(more), str(differ)]
+    more = max(int((decision.kept & ~exact.kept)[is_corrupted].sum()) for decision in ours)
+    differ = max(int((decision.kept != exact.kept)[~is_corrupted].sum()) for decision in ours)
+    excluded = [
+        f"{(~exact.kept)[which].sum()} of {which.sum()}" for which in (is_corrupted, ~is_corrupted)
+    ]
+    return [name, f"{share:.0%}", *excluded, f"{same} of {n_draws}", str(more), str(differ)]
 
 
 def main() -> None:
@@ -150,7 +152,7 @@ def main() -> None:
     parser = benchmark_parser(__doc__)
     parser.add_argument("--cost", type=int, nargs="*", default=[100, 500, 2000, 10_000])
     parser.add_argument("--all-pairs-up-to", type=int, default=2000)
-    parser.add_argument("--machines", type=int, default=2000)
+    parser.add_argument("--partitions", type=int, default=2000)
     parser.add_argument("--shares", type=float, nargs="*", default=[0.1, 0.3, 0.45])
     parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--few-columns", type=int, nargs="*", default=[1, 2])
@@ -173,11 +175,20 @@ def print_cost(sizes: Sequence[int], all_pairs_up_to: int) -> None:
 
 def print_agreement(options: argparse.Namespace) -> None:
     """The two tables of agreement."""
-    header = ["bad estimates", "share", "all pairs drop: bad", "honest", "same center"]
-    header += ["dropped bad ones kept (worst draw)", "honest verdicts that differ (worst draw)"]
+    header = [
+        "corrupted estimates",
+        "share",
+        "all pairs exclude: corrupted",
+        "clean",
+        "same center",
+    ]
+    header += [
+        "excluded corrupted ones kept (worst draw)",
+        "clean decisions that differ (worst draw)",
+    ]
     center = population(OVERLAP, SEED)
     agreement = [
-        agreement_row(center, options.machines, share, name, options.draws)
+        agreement_row(center, options.partitions, share, name, options.draws)
         for name in options.kinds
         for share in options.shares
     ]
@@ -185,7 +196,7 @@ def print_agreement(options: argparse.Namespace) -> None:
     few = [
         [str(d), *agreement_row(one_component(d), m, share, "one direction", 5), str(m)]
         for d in options.few_columns
-        for m in (options.machines, 2 * options.machines)
+        for m in (options.partitions, 2 * options.partitions)
         for share in (0.0, *options.shares)
     ]
     print_table(["columns", *header, "m"], few)

@@ -1,17 +1,18 @@
-"""Claim: a bad source whose rows lie in all files is excluded only with ``source=``.
+"""Claim: a corrupted source whose rows lie in all files is excluded only with ``source=``.
 
-    python benchmarks/unit_of_trust.py --data DIR [--cost 20x20x5000 100x50x10000] [--repeats 3]
+    python benchmarks/sources.py --data DIR [--cost 20x20x5000 100x50x10000] [--repeats 3]
 
 1. Cost. Parquet files of rows from the population (overlap .1, K = 5, 10 columns), every file with rows of every
-   sensor. "read" is reading the features of all files and nothing else. "grouped" is all that ``source="sensor"``
-   does before the fits (finding the sensors and their rows), reading included. "Dask's shuffle" sends the rows to the
-   same places with ``set_index(divisions=...)``. It may use disk or the workers (p2p), and does not restore the order
-   of rows. "mixed" is ``mix_partitions``. There are two threads, or a cluster of two processes of one thread; the
-   table shows medians.
-2. Error. Some of 20 sensors are bad, their rows in all of 20 files. The table shows W1 to the truth of fits whose
-   machines are files or sensors, over that of the reduction of the clean sensors alone.
+   sensor. "read" is reading the features of all files and nothing else. "grouped" is all that ``source="sensor"`` does
+   before the fits (finding the sensors and their rows), reading included. "Dask's shuffle" sends the rows to the same
+   places with ``set_index(divisions=...)``. It may use disk or the workers (p2p), and does not restore the order of
+   rows. "mixed" is ``mix_partitions``. There are two threads, or a cluster of two processes of one thread; the table
+   shows medians.
+2. Error. Some of 20 sensors are corrupted, their rows in all of 20 files. The table shows W1 to the truth of fits whose
+   sources are files or sensors, over that of the reduction of the clean sensors alone.
 3. Mixing. The same rows sorted by their first column and cut into 20 partitions: W1 by the number of pieces, over that
-   of rows in random order. The same with one bad file among 20 of clean, unsorted rows: mixing spreads what is bad.
+   of rows in random order. The same with one corrupted file among 20 of clean, unsorted rows: mixing spreads what is
+   corrupted.
 """
 
 from __future__ import annotations
@@ -95,14 +96,14 @@ def measure(job: Callable[[], Any], repeats: int) -> tuple[float, float]:
 
 
 def count_rows(loader: Any, *values: Any) -> int:
-    """Load the rows of one machine and count them."""
+    """Load the rows of one source and count them."""
     return len(loader(*values))
 
 
-def load_all(X: dd.DataFrame, machines: str) -> list[int]:
-    """Load the rows of every machine, as its fit would; return their numbers."""
+def load_all(X: dd.DataFrame, source: str | None) -> list[int]:
+    """Load the rows of every source, as its fit would; return their numbers."""
     scheduler = active_scheduler()
-    partitions = sources_of(X, machines, scheduler=scheduler)
+    partitions = sources_of(X, source, scheduler=scheduler)
 
     def add(g: Any, i: int) -> Any:
         return g.add("count", i, count_rows, partitions.loaders[i], *partitions.loaders[i].refs)
@@ -111,17 +112,17 @@ def load_all(X: dd.DataFrame, machines: str) -> list[int]:
 
 
 def send(frame: pd.DataFrame, names: pd.Index) -> pd.DataFrame:
-    """The features, with the sensors as numbers in the column "machine"."""
-    return frame[COLUMNS].assign(machine=names.get_indexer(frame["sensor"]))
+    """The features, with the sensors as numbers in the column "number"."""
+    return frame[COLUMNS].assign(number=names.get_indexer(frame["sensor"]))
 
 
 def shuffle_all(X: dd.DataFrame, n_sensors: int) -> Any:
     """Group the rows by sensor with Dask's own shuffle; return their numbers."""
     names = pd.Index([f"S{j:03d}" for j in range(n_sensors)])
-    meta = X._meta[COLUMNS].assign(machine=np.empty(0, np.int64))
+    meta = X._meta[COLUMNS].assign(number=np.empty(0, np.int64))
     numbered = X.map_partitions(send, names, meta=meta)
     with dask.config.set({"optimization.tune.active": False}):
-        grouped = numbered.set_index("machine", divisions=list(range(n_sensors + 1)))
+        grouped = numbered.set_index("number", divisions=list(range(n_sensors + 1)))
         return grouped.map_partitions(len).compute()
 
 
@@ -129,10 +130,10 @@ def cost_row(X: dd.DataFrame, n_sensors: int, scheduler: Any, repeats: int) -> l
     """The measurements of one size on one scheduler; the last entry is the share of grouping in the fit's CPU."""
     jobs: list[Callable[[], Any]] = [
         lambda: GaussianMixture(K, random_state=0).fit(X[COLUMNS]),
-        lambda: load_all(X[COLUMNS], "partition"),
+        lambda: load_all(X[COLUMNS], None),
         lambda: load_all(X, "sensor"),
         lambda: shuffle_all(X, n_sensors),
-        lambda: load_all(mix_partitions(X[COLUMNS], 0), "partition"),
+        lambda: load_all(mix_partitions(X[COLUMNS], 0), None),
     ]
     with scheduler():
         found = [measure(job, repeats) for job in jobs]
@@ -177,28 +178,30 @@ def w1(gm: Any) -> float:
     return mixing_distance(getattr(gm, "mixture_", gm), TRUTH)
 
 
-def error_row(kind: str, n_bad: int, seeds: int) -> list[Any]:
+def error_row(kind: str, n_corrupted: int, seeds: int) -> list[Any]:
     """One line: medians over seeds of the errors over the oracle's, and mean numbers of excluded files and sensors."""
     ratios, counts = [], []
     for seed in range(seeds):
         rng = np.random.default_rng([17, seed])
         frame = draw_frame(20_000, 20, rng)
-        bad = frame["sensor"].isin([f"S{j:03d}" for j in range(n_bad)]).to_numpy()
-        frame.loc[bad, COLUMNS] = KINDS[kind](frame.loc[bad, COLUMNS].to_numpy())
+        corrupted = frame["sensor"].isin([f"S{j:03d}" for j in range(n_corrupted)]).to_numpy()
+        frame.loc[corrupted, COLUMNS] = KINDS[kind](frame.loc[corrupted, COLUMNS].to_numpy())
         X = dd.from_pandas(frame, npartitions=20)
         files = GaussianMixture(K, random_state=seed).fit(X[COLUMNS])
         sensors = GaussianMixture(K, random_state=seed, source="sensor").fit(X)
-        oracle = aggregate(list(sensors.estimates_)[n_bad:], method="mr").mixture
+        oracle = aggregate(list(sensors.estimates_)[n_corrupted:], method="mr").mixture
         ratios.append([w1(oracle), w1(files) / w1(oracle), w1(sensors) / w1(oracle)])
         kept = sensors.support_
-        counts.append([(~files.support_).sum(), (~kept[:n_bad]).sum(), (~kept[n_bad:]).sum()])
+        counts.append(
+            [(~files.support_).sum(), (~kept[:n_corrupted]).sum(), (~kept[n_corrupted:]).sum()]
+        )
     oracle, by_file, by_sensor = np.median(ratios, axis=0)
-    left = [f"{count:.1f}" for count in np.mean(counts, axis=0)]
-    return [kind, n_bad, f"{oracle:.3f}", f"{by_file:.2f}", f"{by_sensor:.2f}", *left]
+    excluded = [f"{count:.1f}" for count in np.mean(counts, axis=0)]
+    return [kind, n_corrupted, f"{oracle:.3f}", f"{by_file:.2f}", f"{by_sensor:.2f}", *excluded]
 
 
 def mixing_rows(seeds: int) -> Iterator[list[Any]]:
-    """The lines for sorted rows and for one bad file, one a number of pieces."""
+    """The lines for sorted rows and for one corrupted file, one a number of pieces."""
     pieces = [None, 2, 4, 8, 20]
     found: dict[Any, list[list[float]]] = {n: [] for n in pieces}
     for seed in range(seeds):
@@ -206,12 +209,14 @@ def mixing_rows(seeds: int) -> Iterator[list[Any]]:
         frame = draw_frame(20_000, 20, rng)[COLUMNS]
         reference = w1(fit_of(frame, None, seed))
         in_order = frame.sort_values("x0", ignore_index=True)
-        spoiled = frame.copy()
-        spoiled[:1000] = other_unit(spoiled[:1000].to_numpy())
+        corrupted = frame.copy()
+        corrupted[:1000] = other_unit(corrupted[:1000].to_numpy())
         for n in pieces:
-            fits = [fit_of(in_order, n, seed), fit_of(spoiled, n, seed)]
-            left = [(~gm.support_).mean() for gm in fits]
-            found[n].append([w1(fits[0]) / reference, left[0], w1(fits[1]) / reference, left[1]])
+            fits = [fit_of(in_order, n, seed), fit_of(corrupted, n, seed)]
+            excluded = [(~gm.support_).mean() for gm in fits]
+            found[n].append(
+                [w1(fits[0]) / reference, excluded[0], w1(fits[1]) / reference, excluded[1]]
+            )
     for n, values in found.items():
         a, b, c, d = np.median(values, axis=0)
         yield ["not mixed" if n is None else n, f"{a:.2f}", f"{b:.0%}", f"{c:.2f}", f"{d:.0%}"]
@@ -246,12 +251,23 @@ def main() -> None:
 
 
 def print_errors(seeds: int) -> None:
-    """The tables of errors with bad sensors, and of mixing."""
-    header = ["bad sensors", "how many of 20", "W1 of the oracle", "files, over it"]
-    header += ["sensors, over it", "files left out", "bad sensors left out", "good ones left out"]
-    cases = [(kind, n_bad) for kind in KINDS for n_bad in (1, 4, 8)]
+    """The tables of errors with corrupted sensors, and of mixing."""
+    header = ["corrupted sensors", "how many of 20", "W1 of the oracle", "files, over it"]
+    header += [
+        "sensors, over it",
+        "files excluded",
+        "corrupted sensors excluded",
+        "clean ones excluded",
+    ]
+    cases = [(kind, n_corrupted) for kind in KINDS for n_corrupted in (1, 4, 8)]
     print_table(header, [error_row(*case, seeds) for case in cases])
-    header = ["pieces", "sorted rows: W1 over unsorted", "left out", "one bad file: W1", "left out"]
+    header = [
+        "pieces",
+        "sorted rows: W1 over unsorted",
+        "excluded",
+        "one corrupted file: W1",
+        "excluded",
+    ]
     print_table(header, mixing_rows(seeds))
 
 

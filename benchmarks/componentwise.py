@@ -1,15 +1,16 @@
-"""Claim: ``heterogeneity="weights"`` keeps machines with other proportions, and the good components of bad machines.
+"""Claim: ``method="componentwise"`` keeps other proportions, and the intact components of corrupted partitions.
 
-    python benchmarks/heterogeneity_weights.py
+    python benchmarks/componentwise.py
 
-Random populations (K = 3, d = 3), 40 machines of 2,000 rows, local fits started at the truth. The mode is for regimes
-that differ in their mixing weights, for sorted rows where a regime lacks a component, and for machines of which one
-component is bad. The other cases are those of plain DFMR and, marked with a star, those that the mode does not handle.
+Random populations (K = 3, d = 3), 40 partitions of 2,000 rows, local fits started at the truth. The method is for
+regimes that differ in their mixing weights, for sorted rows where a regime lacks a component, and for partitions of
+which one component is corrupted. The other cases are those of plain DFMR and, marked with a star, those that the method
+does not handle.
 
-The oracle is plain mixture reduction of the estimates before they were spoilt. Where whole machines are bad, it is the
-reduction of the clean machines only. In a case with bad components it therefore uses rows that no method can use. The
-script prints the errors W1 to the truth in units of the oracle's, and the shares of rows excluded. Where most machines
-lack a component, the oracle mostly loses it too; its own error is in the first column.
+The oracle is plain mixture reduction of the estimates before they were corrupted. Where whole partitions are corrupted,
+it is the reduction of the clean partitions only. In a case with corrupted components it therefore uses rows that no
+method can use. The script prints the errors W1 to the truth in units of the oracle's, and the shares of rows excluded.
+Where most partitions lack a component, the oracle mostly loses it too; its own error is in the first column.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ K, D, SPREAD = 3, 3, 3.0
 METHODS: dict[str, dict[str, str]] = {
     "DFMR(1.3)": {},
     "MR": {"method": "mr"},
-    "weights": {"method": "componentwise"},
+    "componentwise": {"method": "componentwise"},
 }
 
 
@@ -39,7 +40,7 @@ class Case(NamedTuple):
     name: str
     truth: Mixture
     estimates: list[LocalEstimate]
-    honest: list[LocalEstimate]
+    clean: list[LocalEstimate]
 
 
 def population(seed: int) -> Mixture:
@@ -56,7 +57,7 @@ def reweighted(mixture: Mixture, weights: np.ndarray) -> Mixture:
 
 
 def fit(rows: np.ndarray, start: Mixture, n_sources: int) -> LocalEstimate:
-    """One machine's estimate."""
+    """One partition's estimate."""
     return fit_local(rows, K, start=start, n_sources=n_sources)
 
 
@@ -67,7 +68,7 @@ def fits(
     n: int,
     rng: np.random.Generator,
 ) -> list[LocalEstimate]:
-    """Estimates of m machines, each with a population of its own."""
+    """Estimates of m partitions, each with a population of its own."""
     return [fit(draw_rows(population_of(i), n, rng), start, m) for i in range(m)]
 
 
@@ -100,16 +101,16 @@ def replaced(estimate: LocalEstimate, k: int, rng: np.random.Generator) -> Local
 def with_garbage(truth: Mixture, n: int, rng: np.random.Generator) -> np.ndarray:
     """Rows of which three in ten belong to a cluster that the population does not have."""
     rows = draw_rows(truth, n, rng)
-    bad = 3 * n // 10
-    rows[:bad] = 8.0 * rng.normal(size=D) + 0.5 * rng.normal(size=(bad, D))
+    n_garbage = 3 * n // 10
+    rows[:n_garbage] = 8.0 * rng.normal(size=D) + 0.5 * rng.normal(size=(n_garbage, D))
     return rng.permutation(rows)
 
 
 def cases(seed: int, m: int, n: int) -> Iterator[Case]:
-    """All cases of one population, with ``m`` machines of ``n`` rows."""
+    """All cases of one population, with ``m`` partitions of ``n`` rows."""
     truth, rng = population(seed), np.random.default_rng([seed, 1])
     clean = fits(lambda i: truth, truth, m, n, rng)
-    bad = 3 * m // 10
+    n_corrupted = 3 * m // 10
 
     def regimes(
         first: list[float], second: list[float], n_second: int
@@ -126,9 +127,9 @@ def cases(seed: int, m: int, n: int) -> Iterator[Case]:
         return [edit(e, i % K, rng) if i % 2 else e for i, e in enumerate(estimates)]
 
     yield Case("clean", truth, clean, clean)
-    whole, mixed = regimes([0.6, 0.3, 0.1], [0.1, 0.2, 0.7], bad)
+    whole, mixed = regimes([0.6, 0.3, 0.1], [0.1, 0.2, 0.7], n_corrupted)
     yield Case("two regimes 70/30", whole, mixed, mixed)
-    sorted_whole, ordered = regimes([0.5, 0.3, 0.2], [0.0, 0.4, 0.6], bad)
+    sorted_whole, ordered = regimes([0.5, 0.3, 0.2], [0.0, 0.4, 0.6], n_corrupted)
     yield Case("30 % lack a component", sorted_whole, ordered, ordered)
     yield Case("a component shifted on half", truth, every_second(shifted, clean), clean)
     yield Case("a component replaced on half", truth, every_second(replaced, clean), clean)
@@ -139,10 +140,16 @@ def cases(seed: int, m: int, n: int) -> Iterator[Case]:
         [shifted(e, i % K, rng) for i, e in enumerate(clean)],
         clean,
     )
-    attacked = [edited(e, means=2 * SPREAD * rng.normal(size=(K, D))) for e in clean[:bad]]
-    yield Case("means replaced, 30 %", truth, [*attacked, *clean[bad:]], clean[bad:])
-    attacked = [edited(e, weights=np.roll(e.mixture.weights, 1)) for e in clean[:bad] if e.mixture]
-    yield Case("weights rolled, 30 % (*)", truth, [*attacked, *clean[bad:]], clean[bad:])
+    attacked = [edited(e, means=2 * SPREAD * rng.normal(size=(K, D))) for e in clean[:n_corrupted]]
+    yield Case(
+        "means replaced, 30 %", truth, [*attacked, *clean[n_corrupted:]], clean[n_corrupted:]
+    )
+    attacked = [
+        edited(e, weights=np.roll(e.mixture.weights, 1)) for e in clean[:n_corrupted] if e.mixture
+    ]
+    yield Case(
+        "weights rolled, 30 % (*)", truth, [*attacked, *clean[n_corrupted:]], clean[n_corrupted:]
+    )
     attacked = [fit(with_garbage(truth, n, rng), truth, m) for _ in range(m // 5)]
     yield Case(
         "30 % garbage rows on 20 % (*)", truth, [*attacked, *clean[m // 5 :]], clean[m // 5 :]
@@ -150,12 +157,12 @@ def cases(seed: int, m: int, n: int) -> Iterator[Case]:
     yield Case(
         "30 % lack it, shifted on half (*)", sorted_whole, every_second(shifted, ordered), ordered
     )
-    whole, ordered = regimes([0.5, 0.3, 0.2], [0.0, 0.4, 0.6], m - bad)
+    whole, ordered = regimes([0.5, 0.3, 0.2], [0.0, 0.4, 0.6], m - n_corrupted)
     yield Case("70 % lack a component (*)", whole, ordered, ordered)
 
 
 def share_excluded(result: Aggregate, estimates: list[LocalEstimate]) -> float:
-    """Share of the rows that are not in the result, because their machine or their component was excluded."""
+    """Share of the rows that are not in the result, because their partition or their component was excluded."""
     n_samples, decision = np.array([e.n_samples for e in estimates]), result.decision
     if decision.components is not None:
         kept = decision.components.n_rows[decision.components.kept].sum()
@@ -167,7 +174,7 @@ def share_excluded(result: Aggregate, estimates: list[LocalEstimate]) -> float:
 def main() -> None:
     """Print the table."""
     parser = benchmark_parser(__doc__)
-    parser.add_argument("--machines", type=int, default=40)
+    parser.add_argument("--partitions", type=int, default=40)
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--seeds", type=int, default=12)
     options = parser.parse_args()
@@ -175,15 +182,15 @@ def main() -> None:
     with recorded(options):
         found: dict[str, list[list[float]]] = {}
         for seed in range(options.seeds):
-            for case in cases(seed, options.machines, options.rows):
+            for case in cases(seed, options.partitions, options.rows):
                 found.setdefault(case.name, []).append(measure(case))
         rows = [row_of(name, np.array(lines)) for name, lines in found.items()]
-        print_table(["case", "oracle", *METHODS, "DFMR leaves out", "weights leaves out"], rows)
+        print_table(["case", "oracle", *METHODS, "DFMR excludes", "componentwise excludes"], rows)
 
 
 def measure(case: Case) -> list[float]:
     """The oracle's error; then, method by method, the error over it and the share of rows excluded."""
-    oracle = mixing_distance(aggregate(case.honest, method="mr").mixture, case.truth)
+    oracle = mixing_distance(aggregate(case.clean, method="mr").mixture, case.truth)
     line = [oracle]
     for method in METHODS.values():
         result = aggregate(case.estimates, **method)

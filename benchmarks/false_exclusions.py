@@ -1,10 +1,10 @@
 """How many clean partitions ``rho="auto"`` excludes, and the cost of the test.
 
-    python benchmarks/false_drops.py                 # about 15 minutes
-    python benchmarks/false_drops.py --only 17       # mixtures of 17 free parameters
+    python benchmarks/false_exclusions.py                 # about 15 minutes
+    python benchmarks/false_exclusions.py --only 17       # mixtures of 17 free parameters
 
-All machines are clean, so that every exclusion is false. The script prints the share of machines with p-values below
-5 %, 1 % and 0.1 % relative to nominal (1 is exact) and the share outside 1.3 radii. It also prints how often a
+All partitions are clean, so that every exclusion is false. The script prints the share of partitions with p-values
+below 5 %, 1 % and 0.1 % relative to nominal (1 is exact) and the share outside 1.3 radii. It also prints how often a
 HeterogeneityWarning was issued. Here local fits start at the population, for the wells at a fit to all rows.
 
 One more draw is fitted as users fit, from pilots. For it the script prints the CPU time of the test: consensus, its
@@ -40,7 +40,7 @@ from dask_dfmr import (
 )
 
 LEVELS = (0.05, 0.01, 0.001)
-JUDGING = (
+TEST_STAGES = (
     *("draw_estimates", "take_estimates", "join_estimates"),
     *("consensus", "consensus_distances", "judge"),
 )
@@ -48,7 +48,7 @@ WELLS = Path(__file__).parents[1] / "examples" / "data" / "cytometry.parquet"
 
 
 class Case(NamedTuple):
-    """The size of the mixture, the number of machines, the rows of each, and the number of draws."""
+    """The size of the mixture, the number of partitions, the rows of each, and the number of draws."""
 
     n_components: int
     n_features: int
@@ -78,7 +78,7 @@ def populations(case: Case) -> list[Mixture]:
 
 
 def sizes(case: Case, unequal: bool, rng: np.random.Generator) -> np.ndarray:
-    """Numbers of rows, one a machine."""
+    """Numbers of rows, one a partition."""
     if not unequal:
         return np.full(case.n_sources, case.n_rows)
     return (case.n_rows * np.exp2(rng.uniform(-1, 3, case.n_sources))).astype(int)
@@ -109,11 +109,11 @@ def wells(
 
 
 def measure(name: str, draws: Iterator[tuple[list[np.ndarray], Mixture]]) -> list[str]:
-    """The line of one case: parameters, machines, shares of small p-values, warnings and cost of the test."""
+    """The line of one case: parameters, partitions, shares of small p-values, warnings and cost of the test."""
     p_values, outside, costs, warned = [], [], [""], 0
     for rows, start in draws:
         if not p_values:
-            costs = cost_of_judging(rows, start.n_components)
+            costs = cost_of_test(rows, start.n_components)
         estimates: list[LocalEstimate] = [
             fit_local(X, start.n_components, start=start, n_sources=len(rows)) for X in rows
         ]
@@ -131,7 +131,7 @@ def measure(name: str, draws: Iterator[tuple[list[np.ndarray], Mixture]]) -> lis
     return [name, n_parameters, str(len(p)), *shares, outside_radii, alarms, *costs]
 
 
-def cost_of_judging(rows: list[np.ndarray], n_components: int) -> list[str]:
+def cost_of_test(rows: list[np.ndarray], n_components: int) -> list[str]:
     """CPU time of the test; the same over that of all fits, and over that of fits that are not pilots'."""
     sizes = tuple(len(X) for X in rows)
     X = da.from_array(np.concatenate(rows), chunks=(sizes, (rows[0].shape[1],)))
@@ -140,10 +140,10 @@ def cost_of_judging(rows: list[np.ndarray], n_components: int) -> list[str]:
     )  # compiles
     with StageClock() as clock:
         dfmr(GaussianMixture(n_components, random_state=0), X).compute(scheduler="synchronous")
-    judging = sum(clock.cpu[stage] for stage in JUDGING)
+    test = sum(clock.cpu[stage] for stage in TEST_STAGES)
     fits = clock.cpu["fit_partition"]
     pilots = clock.cpu["fit_pilot"] + clock.cpu["shortlist"]
-    return [f"{1000 * judging:.0f} ms", f"{judging / (fits + pilots):.0%}", f"{judging / fits:.0%}"]
+    return [f"{1000 * test:.0f} ms", f"{test / (fits + pilots):.0%}", f"{test / fits:.0%}"]
 
 
 def main() -> None:
@@ -154,10 +154,10 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     levels = [f"p < {level:g}" for level in LEVELS]
-    header = ["honest machines", "parameters", "judged", *levels, "outside 1.3", "warned"]
+    header = ["clean partitions", "parameters", "tested", *levels, "outside 1.3", "warned"]
     with recorded(options):
         lines = table_lines(options.only, options.repetitions)
-        print_table([*header, "judging", "of all fits", "of fits"], lines)
+        print_table([*header, "test", "of all fits", "of fits"], lines)
 
 
 def table_lines(only: int | None, repetitions: float) -> list[list[str]]:
