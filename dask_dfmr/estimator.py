@@ -145,8 +145,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         be regrouped by ``source`` again.
     check_optimum : int, "auto" or None, default "auto"
         Whether to look for a better optimum, and how often to adopt one. Partitions that share a start share its
-        optimum, whether it is the best one or not. The check reads up to 18 of the kept partitions once more (three,
-        if they have ten rows per free parameter) and fits them from fresh starts. If an optimum is better, an
+        optimum, whether it is the best one or not. The check reads up to 18 of the kept partitions once more (three
+        if they have 2,000 rows and ten per free parameter) and fits them from fresh starts. If an optimum is better, an
         :class:`OptimumWarning` gives the numbers. An int adopts a better optimum up to so many times: all partitions
         are fitted again from it, with one more read of everything each time. "auto" is 0 if the start is in doubt, and
         None otherwise. It is in doubt if it was given (``warm_start``, a mixture, or complete ``*_init`` parameters),
@@ -383,7 +383,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         HeterogeneityWarning
             If partitions differ by several times what sampling explains, or form groups.
         FilterWarning
-            If there are too few partitions to filter, or one has most of the kept rows.
+            If there are too few partitions to filter, one has a large share of the kept rows or claims implausibly
+            many, or some are copies.
         OptimumWarning
             If the optimum that the partitions share is not the best one (``check_optimum``).
         ClusterWarning
@@ -436,6 +437,10 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         ------
         ValueError
             If the estimates were not kept (``keep_estimates=False``), or X has other columns.
+        PartitionError
+            If a partition could not be fitted and ``on_failed="raise"``. The estimator was updated nevertheless.
+        ClusterError
+            If the scheduler is gone, or workers die repeatedly.
         NotFittedError
             Before :meth:`fit`.
         """
@@ -494,6 +499,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         ------
         ValueError
             If the estimates were not kept, or X has other partitions or columns than the data of the fit.
+        ClusterError
+            If the scheduler is gone, or workers die repeatedly.
         NotFittedError
             Before :meth:`fit`.
         """
@@ -551,7 +558,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         )
 
     def _learn(self, fit: Fit) -> None:
-        """Set the learned attributes."""
+        """Set the learned attributes: the mixture and its parameters, the decision, the report and the estimates."""
         decision, mixture = fit.aggregate.decision, fit.aggregate.mixture
         report = _explained_report(fit)
         self.aggregate_ = Aggregate.of(fit.aggregate)
@@ -650,6 +657,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         -------
         As for :meth:`predict`, but of shape (n_samples, n_components) and float.
             A dask DataFrame has the columns 0 to n_components - 1.
+
+        Raises
+        ------
+        ValueError, NotFittedError
+            As :meth:`predict`.
         """
         return self._map(X, "predict_proba")
 
@@ -663,6 +675,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         Returns
         -------
         As for :meth:`predict`, of float.
+
+        Raises
+        ------
+        ValueError, NotFittedError
+            As :meth:`predict`.
         """
         return self._map(X, "score_samples")
 
@@ -673,6 +690,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         ----------
         X : as for :meth:`predict`
         y : ignored
+
+        Raises
+        ------
+        ValueError, NotFittedError
+            As :meth:`predict`, and if X has no rows.
         """
         total, n_samples = self._total(X)
         return total / n_samples
@@ -683,6 +705,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         Parameters
         ----------
         X : as for :meth:`predict`
+
+        Raises
+        ------
+        ValueError, NotFittedError
+            As :meth:`predict`, and if X has no rows.
         """
         total, n_samples = self._total(X)
         return -2 * total + self.mixture_.n_parameters * float(np.log(n_samples))
@@ -693,6 +720,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         Parameters
         ----------
         X : as for :meth:`predict`
+
+        Raises
+        ------
+        ValueError, NotFittedError
+            As :meth:`predict`, and if X has no rows.
         """
         total, _ = self._total(X)
         return -2 * total + 2 * self.mixture_.n_parameters
@@ -709,6 +741,13 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         X : ndarray of shape (n_samples, n_features)
         y : ndarray of int, shape (n_samples,)
             The component of each row.
+
+        Raises
+        ------
+        ValueError
+            If ``n_samples`` is less than 1.
+        NotFittedError
+            Before :meth:`fit`.
         """
         check_is_fitted(self, "mixture_")
         return self.mixture_.sample(n_samples, self.random_state)

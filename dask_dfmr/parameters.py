@@ -108,7 +108,7 @@ def _start(name: str, value: Any) -> None:
 
 
 def _seed(name: str, value: Any) -> None:
-    # A generator is fine and is not asked: that would change the numbers that it gives the fit.
+    # A generator is valid. To draw from it here would change the numbers of the fit.
     if not isinstance(value, (np.random.Generator, np.random.RandomState)):
         seed_sequence(value)
 
@@ -278,7 +278,7 @@ def parameters_of(estimator: Any, call: str = "") -> dict[str, Any]:
     estimator : GaussianMixture
         Or any object whose ``get_params`` returns the parameters of one.
     call : str
-        How the function that asks is called, for the message: ``"dfmr(GaussianMixture(), X)"``.
+        A correct call of the public function, for the message: ``"dfmr(GaussianMixture(), X)"``.
 
     Raises
     ------

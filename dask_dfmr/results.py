@@ -134,6 +134,11 @@ class Aggregate(AggregationResult):
         estimates : bool, default True
             Write the local estimates too, if they were kept: :meth:`without`, :meth:`with_rho` and :meth:`explain`
             then work after :meth:`load`.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
         """
         save_result(self, path, estimates)
 
@@ -154,7 +159,7 @@ class Aggregate(AggregationResult):
         OSError
             If the file is not there, or may not be read.
         ValueError
-            If it is no such file, has a newer version, or contradicts itself.
+            If it is no such file, has another version, or contradicts itself.
         """
         return cls.of(load_result(path))
 
@@ -257,8 +262,8 @@ def aggregate(
     HeterogeneityWarning
         If estimates differ by several times what sampling explains, or form groups.
     FilterWarning
-        If there are too few estimates to filter, one holds most of the kept rows, or one claims more
-        than ten times the rows of the median one.
+        If there are too few estimates to filter, one holds a large share of the kept rows (more than a fifth, and than
+        two average shares), one claims more than ten times the rows of the median one, or some are copies.
     ConvergenceWarning
         If the reduction did not settle.
 

@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state
     LOCAL_FIT,
     SCOUT_DRAW,
     REFERENCE_DRAW,
-    WITNESS_DRAW,
+    SAMPLE_DRAW,
     COMPONENT_DRAW,
     REFINEMENT,
     OPTIMUM_DRAW,

@@ -465,6 +465,8 @@ def _fit_of(comparison: _Comparison, c: int) -> Fit:
 
 
 _SCORES = ("log_likelihood", "aic", "bic", "icl", "held_out", "held_out_se")
+"""Columns of the table that are attributes of a :class:`Score`."""
+
 _COLUMNS = (
     "n_components",
     "covariance_type",
@@ -477,6 +479,7 @@ _COLUMNS = (
     "converged",
     "reason",
 )
+"""All columns of the table, in their order."""
 
 
 def _table_of(comparison: _Comparison) -> pd.DataFrame:

@@ -149,7 +149,7 @@ def test_one_bad_sensor(tmp_path: Path) -> None:
 
 
 def test_out_of_core(tmp_path: Path) -> None:
-    arguments = ("--rows", "500000", "--folder", str(tmp_path))
+    arguments = ("--rows", "1000000", "--folder", str(tmp_path))
     done = run_example("out_of_core.py", *arguments, cwd=tmp_path)
     assert excluded_from(done.stdout) == {
         "part-0004": "fitted",

@@ -32,7 +32,10 @@ from dask_dfmr.mixtures.gaussian import Gaussian, Mixture
 from dask_dfmr.untrusted import as_json, portable, read_members, write_members
 
 FORMAT, FORMAT_VERSION = "dask_dfmr.aggregate", 1
+"""The first two entries of the document."""
+
 DOCUMENT = "aggregate.json"
+"""Name of the member that holds the document."""
 
 _OWN_WARNINGS = [
     found
@@ -40,6 +43,7 @@ _OWN_WARNINGS = [
     if isinstance(found, type) and issubclass(found, Warning)
 ]
 CATEGORIES: dict[str, type[Warning]] = {c.__name__: c for c in (*_OWN_WARNINGS, ConvergenceWarning)}
+"""The categories of notes by their names, as files name them."""
 
 _DECISION_ARRAYS = (
     "distances",
@@ -50,6 +54,8 @@ _DECISION_ARRAYS = (
     "p_values",
     "sampling_ratios",
 )
+"""Attributes of a decision that are members of the file."""
+
 _COMPONENT_ARRAYS = (
     "kept",
     "matching",
@@ -59,7 +65,10 @@ _COMPONENT_ARRAYS = (
     "limits",
     "centers",
 )
+"""Attributes of a decision about components that are members of the file."""
+
 _PARAMETERS = ("weights", "means", "covariances")
+"""Attributes of a mixture that are members of the file."""
 
 
 # -- writing ---------------------------------------------------------------------------------------
@@ -307,6 +316,7 @@ _DECISION_TYPES: dict[str, tuple[type, ...]] = {
     "refused": (dict,),
     "reasons": (dict,),
 }
+"""Types of the entries of a decision in the document."""
 
 
 def _check_types(given: dict[str, Any]) -> None:

@@ -50,8 +50,8 @@ error of the other estimate is left."""
 RANGE_OF_WEIGHTS = (0.05, 0.95)
 """Quantiles, over the estimates whose weight of a component is known, that bound the weights that are not."""
 
-WEIGHT_TOLERANCE = 1e-12
-MAX_WEIGHT_ROUNDS = 1000
+WEIGHT_TOLERANCE, MAX_WEIGHT_ROUNDS = 1e-12, 1000
+"""The EM algorithm for unknown weights ends when no weight changes by more than the first, or after so many rounds."""
 
 DISTANCE_FLOATS = 2**21
 """Size of the temporary arrays of distances from some candidates to all estimates, 16 MB."""
@@ -380,8 +380,6 @@ class ComponentwiseResult(NamedTuple):
     components : tuple of ndarray, each (K, ...)
     objective : float
         Mean divergence of the kept components from the result's, in nats.
-    template : int
-        Position of the estimate whose components gave the first matching.
     centers : ndarray of int, shape (K,)
         Positions of the estimates whose components are the centers.
     matching : ndarray of int, shape (m, K)
@@ -403,7 +401,6 @@ class ComponentwiseResult(NamedTuple):
     weights: Array
     components: Components
     objective: float
-    template: int
     centers: Labels
     matching: Labels
     rows: Array
@@ -470,7 +467,6 @@ def filter_components(
         weights[order],
         take(components, order),
         objective,
-        template,
         np.array([filters[k].center for k in order]),
         matching[:, order],
         aligned.n_samples[:, None] * aligned.stack.weights[:, order],

@@ -30,6 +30,7 @@ CLEAR_MAJORITY = 5 / 8
 """If a smaller share is in the largest group, a few estimates decide which group is the majority."""
 
 MOST_GROUPS_TRIED = 6
+"""Largest number of groups into which the tree of the linkage is cut."""
 
 COPY_LEVEL, COPY_SHARE = 0.01, 0.01
 """Copies are nearer than consistent pairs are, in all but this share of sets of estimates. They are also nearer than a

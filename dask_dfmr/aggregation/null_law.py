@@ -35,6 +35,7 @@ MAX_SPREAD = 2.5
 """The correction widens the law, relative to its mean, by this factor at most."""
 
 MAX_CORRECTIONS = 6
+"""Rounds of the correction, at most. Each decides again which statistics are outliers."""
 
 GRID = (np.arange(400) + 0.5) / 400
 """Probabilities at which moments of a law are summed."""
@@ -65,7 +66,7 @@ class Law(NamedTuple):
         return np.asarray(pearson3.sf(values, *self._pearson3()))
 
     def ppf(self, probabilities: Array) -> Array:
-        """Quantiles, at least 0."""
+        """The values that are exceeded with probability 1 - ``probabilities``, at least 0."""
         return np.maximum(pearson3.ppf(probabilities, *self._pearson3()), 0.0)
 
     def z_scores(self, values: Array) -> Array:
@@ -202,5 +203,5 @@ def _shrunk(ratio: float, standard_error: float) -> float:
 
 
 def _moments(values: Array, ddof: int = 0) -> tuple[float, float]:
-    """Mean and standard deviation."""
+    """Mean and standard deviation of values (n_values,), the latter with the divisor n_values - ``ddof``."""
     return float(values.mean()), float(values.std(ddof=ddof))

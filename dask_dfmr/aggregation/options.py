@@ -11,6 +11,7 @@ from dask_dfmr.aggregation.reduction import MAX_ROUNDS
 from dask_dfmr.aggregation.references import ALL_PAIRS_UP_TO, N_REFERENCES
 
 METHODS = ("dfmr", "mr", "coat", "hardened", "componentwise")
+"""Values of ``method``."""
 
 CALIBRATED_METHODS = ("dfmr", "hardened", "componentwise")
 """Methods for which ``rho="auto"`` has an effect."""
@@ -19,8 +20,10 @@ PAPER_RHO = 1.3
 """Number of radii in the paper. Estimates within it of the center form the consensus."""
 
 FALSE_EXCLUSION_RATE = 1e-3
+"""Default share of consistent estimates that are excluded by chance."""
 
 MACHINE_WEIGHTS = ("rows", "equal")
+"""Values of ``machine_weights``."""
 
 
 @dataclass(frozen=True)

@@ -242,7 +242,7 @@ def plan_measures(
     else:
         middle = _center_by_references(builder, blocks, participants, n_references, seed)
     near = add("l2_filter", 0, keep.l2_filter, middle, participants, options)
-    _, sample = _take(builder, "witnesses", blocks, consensus.draw_sample, near, participants, seed)
+    _, sample = _take(builder, "sample", blocks, consensus.draw_sample, near, participants, seed)
     formed = add("consensus", 0, consensus.form_consensus, sample, near, participants, problem)
     distances = [
         add("consensus_distances", b, consensus.consensus_distances, block, formed, participants)

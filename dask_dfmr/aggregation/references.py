@@ -28,6 +28,7 @@ N_SCOUTS = 32
 """The chance that all of them are inconsistent is at most share ** 32: 8e-12 at a share of 45 %."""
 
 N_REFERENCES = 512
+"""References by default. More of them are safer and slower, see :func:`quantile_error`."""
 
 N_CANDIDATES = 256
 """In few dimensions hundreds of estimates are nearly as central as the center, and references do not separate them."""

@@ -90,7 +90,15 @@ def _checked_indices(partitions: Sequence[int] | int, n: int) -> list[int]:
 
 
 def again(last: AggregationResult, origin: Origin) -> AggregationResult:
-    """Aggregate the estimates of an origin that were not removed; components have the order of the last result's."""
+    """Aggregate the estimates of an origin that were not removed; components have the order of the last result's.
+
+    Raises
+    ------
+    ValueError
+        If all estimates were removed.
+    AggregationError
+        If no usable estimate is left.
+    """
     labels = [i for i in range(len(origin.estimates)) if i not in origin.removed]
     if not labels:
         raise ValueError(

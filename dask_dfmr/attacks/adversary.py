@@ -128,6 +128,11 @@ def recruit(
     Returns
     -------
     Adversary
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``estimates`` or ``rate`` is wrong, as for :func:`corrupt`.
     """
     seed = seed_sequence(random_state)
     check_rate(rate)
@@ -200,7 +205,13 @@ class Adversary:
         self._seed = seed
 
     def corrupt(self, attack: str | Attack, strength: float | None = None) -> Corruption:
-        """The estimates, those of the bad sources replaced by what they send; see :func:`corrupt`."""
+        """The estimates, those of the bad sources replaced by what they send; see :func:`corrupt`.
+
+        Raises
+        ------
+        ValueError
+            If ``attack`` or ``strength`` is wrong, or the attack needs Gaussian mixtures and these are none.
+        """
         found = find(attack, ("estimates", "messages"))
         level = found.strength if strength is None else strength
         checks.number("strength", level)

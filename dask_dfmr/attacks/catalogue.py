@@ -13,6 +13,7 @@ import pandas as pd
 from dask_dfmr import checks
 
 KINDS = ("estimates", "messages", "rows")
+"""What an attack can change."""
 
 Effect = Callable[..., Any]
 """The function of an attack.

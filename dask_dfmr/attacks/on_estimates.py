@@ -21,16 +21,19 @@ from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
 
 PAPER = "Zhang, Tan & Chen, JRSS-B 2026, section 5"
+"""Origin of the attacks of the paper."""
 
 FARTHEST_SHIFT = 100.0
 """Largest shift of a component, in its own standard deviations."""
 
 BISECTIONS = 40
+"""Halvings of the interval in which the largest step is searched."""
 
 CLIQUE_JITTER, GROUP_JITTER = 0.05, 0.2
 """Distance of the members of a clique and of a tight group, in sd."""
 
 MOST_TIGHT_GROUPS = 4
+"""Groups of the attack ``tight_groups``, at most."""
 
 RADII = (0.6, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.6)
 """Strengths of the attacks at the radius."""

@@ -15,8 +15,10 @@ from dask_dfmr.attacks.catalogue import enter
 from dask_dfmr.mixtures.family import take
 
 Message = dict[str, Any]
+"""What a source sends: :meth:`LocalEstimate.to_arrays`, or something malformed."""
 
 MESSAGE_ORIGIN = "this project: what a broken or hostile sender might send"
+"""Origin of all attacks in this module."""
 
 
 def _arrays(message: Message) -> list[str]:
@@ -212,6 +214,7 @@ def wrong_shape(adversary: Adversary, strength: float) -> list[Message]:
 
 
 ABSURD_ROWS: tuple[Any, ...] = (0, -5, 1.5, np.nan, np.inf, 2**70, 10**400, "5000", None, 1j)
+"""Values of ``n_samples`` that are no number of rows."""
 
 
 @enter("absurd_rows", "messages", source=MESSAGE_ORIGIN)

@@ -14,10 +14,13 @@ from dask_dfmr.mixtures.family import Array
 from dask_dfmr.seeds import ATTACK_OWN, ATTACK_SHARED, SeedLike, seed_sequence, stream
 
 Rng = np.random.Generator
+"""The type of the generators that an attack on rows draws from."""
 
 ROW_ORIGIN = "this project: what happens to files and sensors"
+"""Origin of all attacks in this module."""
 
 PLACEHOLDER = -999.0
+"""Value that files often hold in place of a missing one."""
 
 
 def corrupt_rows(

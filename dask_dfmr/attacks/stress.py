@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 RATES = (0.0, 0.1, 0.2, 0.3, 0.4)
+"""Shares of bad sources by default."""
 
 BREAKDOWN_AT = 2.0
 """An error above this is called a breakdown."""
@@ -48,6 +49,7 @@ STRESS_COLUMNS = (
     "warned",
     "raised",
 )
+"""Columns of the table of a stress test, in their order."""
 
 
 def default_methods() -> dict[str, dict[str, Any]]:

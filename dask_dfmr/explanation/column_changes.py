@@ -237,7 +237,7 @@ class Measure(NamedTuple):
 
     @property
     def scale(self) -> float:
-        """Correction of squared differences."""
+        """Ratio of the kept estimates' squared differences to those that the information alone gives."""
         return self.errors.scale if self.by_components else self.errors.columns.scale
 
 

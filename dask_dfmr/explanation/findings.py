@@ -87,7 +87,7 @@ class Cause(ABC):
     @property
     @abstractmethod
     def kind(self) -> str:
-        """As :attr:`Finding.kind`."""
+        """The kind as a key for code; :attr:`Finding.kind` lists all."""
 
     @property
     def columns(self) -> tuple[int, ...]:

@@ -28,6 +28,7 @@ REPORT_COLUMNS = (
     "n_omitted",
     "start",
 )
+"""Columns that every partition report has, in their order."""
 
 _OF_DECISION = {
     "distance": "distances",

@@ -276,7 +276,7 @@ class StandardErrors:
 
     @property
     def n_coordinates(self) -> int:
-        """Length of a difference."""
+        """Length of :meth:`difference`: the number of coordinates of the family."""
         return len(self.about.normal)
 
     @cached_property
@@ -451,7 +451,7 @@ def make_standard_errors(
         Some of the estimates that the mixture was made of. Their differences correct scale and spread; without any,
         the law is that of the information alone.
     """
-    # A fixed seed: the draws are of the global mixture, and the result must not depend on who asks for it.
+    # A fixed seed: the draws are of the global mixture, and the result must be the same at every call.
     rng = np.random.default_rng(0)
     about = information(mixture.family, mixture.weights, mixture.components, rng)
     plain = StandardErrors(mixture, about, n_samples, _whole_columns_of(mixture, rng))

@@ -35,6 +35,7 @@ EXPLANATION_COLUMNS = (
     "z",
     "w1_with",
 )
+"""Columns of the table, in their order."""
 
 
 def standard_errors_of(aggregate: AggregationResult) -> StandardErrors:

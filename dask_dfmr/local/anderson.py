@@ -23,7 +23,7 @@ class Anderson:
         self.clear()
 
     def clear(self) -> None:
-        """Discard all pairs."""
+        """Discard all pairs of points and images."""
         self._xs: list[Array] = []
         self._gs: list[Array] = []
 

@@ -184,7 +184,7 @@ class Ascent:
         return not self.accelerate or at_point >= self.objective - NOISE * abs(self.objective)
 
     def result(self) -> EmResult:
-        """The result so far."""
+        """The plain step from the last accepted point, and how the run ended."""
         return EmResult(
             *self.mapped, self.objective, self.log_likelihood, self.n_iter, self.converged
         )

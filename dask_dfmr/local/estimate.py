@@ -197,6 +197,7 @@ _MESSAGE_TYPES: dict[str, tuple[type, ...]] = {
     "log_likelihood": _NUMBER,
     "start": (str,),
 }
+"""Types of the values of a message, apart from those of the mixture."""
 
 
 def wrong_types(message: Mapping[str, Any]) -> str | None:

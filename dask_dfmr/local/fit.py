@@ -309,10 +309,24 @@ class LocalProblem:
             return None
         return re.sub(r"\{column (\d+)\}", lambda match: names[int(match[1])], reason)
 
+    @property
+    def is_accelerated(self) -> bool:
+        """Whether EM is accelerated. With ``reg_covar`` a step may lower the objective, which its safeguard checks."""
+        return self.accelerate and self.reg_covar == 0
+
     def prior(self, X: Rows) -> Prior:
         """The penalty for rows (n_samples, n_features)."""
-        weight = len(X) ** -0.5 if self.penalty == "auto" else float(self.penalty)
-        return Prior(weight, self.family.prior_target(X), self.reg_covar)
+        return self._prior_of(len(X), self.family.prior_target(X))
+
+    def pooled_prior(self, counts: Sequence[int], targets: Sequence[Components]) -> Prior:
+        """The penalty for the rows of several partitions together, from the rows and the prior target of each."""
+        stacked = tuple(np.array(parts) for parts in zip(*targets, strict=True))
+        target = self.family.pooled_target(np.array(counts, dtype=np.float64), stacked)
+        return self._prior_of(sum(counts), target)
+
+    def _prior_of(self, n_samples: int, target: Components) -> Prior:
+        weight = n_samples**-0.5 if self.penalty == "auto" else float(self.penalty)
+        return Prior(weight, target, self.reg_covar)
 
     def _best_of_starts(
         self,
@@ -365,8 +379,7 @@ class LocalProblem:
             if tol == "auto"
             else MeanChange(float(tol) * len(X))
         )
-        accelerate = self.accelerate and self.reg_covar == 0
-        ascent = Ascent(self.family, start, prior, len(X), rule, accelerate)
+        ascent = Ascent(self.family, start, prior, len(X), rule, self.is_accelerated)
         while not ascent.converged and ascent.n_iter < (max_iter or self.max_iter):
             ascent.take(*self.family.em_pass(X, *ascent.point))
         return ascent.result()

@@ -26,9 +26,8 @@ class Wanted:
     ----------
     moments : bool, default True
         Moments of the rows about the components, for an M step and for :meth:`Family.score_of_moments`.
-    densities : bool, default False
-        Sums of squared log-densities and of the entropies of the responsibilities. They take one more pass over the
-        rows in memory.
+    entropy : bool, default False
+        The sum of the entropies of the responsibilities. It takes one more pass over the rows in memory.
     target : bool, default False
         The target of the penalty for these rows (for Gaussians sample covariance and mean).
     targets : bool, default False
@@ -36,7 +35,7 @@ class Wanted:
     """
 
     moments: bool = True
-    densities: bool = False
+    entropy: bool = False
     target: bool = False
     targets: bool = False
 
@@ -52,8 +51,6 @@ class Measurement:
         Sum of the log-densities, in nats.
     moments : tuple of ndarray, or None
         About the components of the mixture; None unless wanted.
-    squares : float
-        Sum of the squared log-densities; NaN unless wanted.
     entropy : float
         Sum over rows of -sum_k r_k log r_k in nats, where r_k are the responsibilities; NaN unless wanted.
     """
@@ -61,7 +58,6 @@ class Measurement:
     n_samples: int
     log_likelihood: float
     moments: Moments | None = None
-    squares: float = float("nan")
     entropy: float = float("nan")
 
     def __add__(self, other: Measurement) -> Measurement:
@@ -72,7 +68,6 @@ class Measurement:
             self.n_samples + other.n_samples,
             self.log_likelihood + other.log_likelihood,
             moments,
-            self.squares + other.squares,
             self.entropy + other.entropy,
         )
 
@@ -139,26 +134,22 @@ def prior_targets(X: Rows, mixtures: Sequence[Mixture]) -> tuple[Components, ...
 
 def _measure_one(X: Rows, mixture: Mixture, wanted: Wanted) -> Measurement:
     log_likelihood, moments = mixture.family.em_pass(X, mixture.weights, mixture.components)
-    squares, entropy = _density_sums(X, mixture) if wanted.densities else (np.nan, np.nan)
-    return Measurement(
-        len(X), log_likelihood, moments if wanted.moments else None, squares, entropy
-    )
+    entropy = _entropy_of(X, mixture) if wanted.entropy else float("nan")
+    return Measurement(len(X), log_likelihood, moments if wanted.moments else None, entropy)
 
 
-def _density_sums(X: Rows, mixture: Mixture) -> tuple[float, float]:
-    """Sums over rows of the squared log-densities and of the entropies of the responsibilities."""
-    squares = entropy = 0.0
+def _entropy_of(X: Rows, mixture: Mixture) -> float:
+    """Sum over rows of the entropies of the responsibilities, in nats."""
+    entropy = 0.0
     with np.errstate(divide="ignore"):
         log_weights = np.log(mixture.weights)
     step = max(256, BLOCK_FLOATS // (mixture.n_components * mixture.n_features))
     for batch in batches(len(X), step):
         joint = mixture.family.log_density(as_block(X[batch]), mixture.components)
         joint += log_weights
-        log_density = logsumexp(joint, axis=1)
-        r = np.exp(joint - log_density[:, None])
-        squares += float(log_density @ log_density)
+        r = np.exp(joint - logsumexp(joint, axis=1)[:, None])
         entropy -= float(xlogy(r, r).sum())
-    return squares, entropy
+    return entropy
 
 
 Total = tuple[Measurement, ...]

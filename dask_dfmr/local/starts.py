@@ -102,6 +102,7 @@ NAMED_STARTS: dict[str, Callable[[Array, int, np.random.Generator], Labels]] = {
     "random": _random,
     "random_from_data": _random_from_data,
 }
+"""Clusterings by scikit-learn's names: (rows, n_components, rng) -> the component of each row."""
 
 
 def make_start(

@@ -20,10 +20,13 @@ from types import ModuleType
 from dask_dfmr import checks
 
 ENGINES = ("auto", "numba", "numpy")
+"""Engines that can be requested."""
 
 ENVIRONMENT_VARIABLE = "DASK_DFMR_ENGINE"
+"""It requests an engine for the whole process."""
 
 KERNELS = "dask_dfmr.mixtures.compiled.kernels"
+"""The module of compiled kernels, imported only if numba is the engine."""
 
 _logger = logging.getLogger("dask_dfmr")
 _lock = threading.RLock()

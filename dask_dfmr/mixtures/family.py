@@ -14,8 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+"""Numbers in float64."""
+
 Labels = NDArray[np.intp]
+"""Positions, for example of the component of each row."""
+
 Rows = NDArray[np.floating[Any]] | NDArray[np.integer[Any]]
+"""Rows of a partition as they were read, (n_samples, n_features): real numbers of any type."""
 
 Components = tuple[Array, ...]
 """Parameters of components: one array per parameter, each with the component axis first. Stacks of mixtures have
@@ -26,6 +31,7 @@ Moments = tuple[Array, ...]
 first array is always the mass, shape (n_components,)."""
 
 LOG_2PI = float(np.log(2.0 * np.pi))
+"""log(2 pi), of the normalisation of a Gaussian density."""
 
 MAX_SQUARED_LENGTH = 1e300
 """Upper bound of squared distances in standard deviations; larger ones count as this."""

@@ -69,6 +69,7 @@ LEAST_EIGENVALUE = 1e-12
 """Times n_features: rows whose correlation matrix has a smaller eigenvalue are linearly dependent."""
 
 _FIELDS = ("weights", "means", "covariances", "covariance_type", "feature_names")
+"""Arguments of :class:`Mixture`; the first three are required."""
 
 # -- the family ----------------------------------------------------------------------------------
 

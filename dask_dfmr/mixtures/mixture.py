@@ -79,12 +79,12 @@ class FiniteMixture(ABC):
 
     @property
     def n_components(self) -> int:
-        """Number of components K."""
+        """Number of components, K in formulas."""
         return len(self.weights)
 
     @property
     def n_features(self) -> int:
-        """Number of columns d."""
+        """Number of columns, d in formulas."""
         return self.family.n_features(self.components)
 
     @property
@@ -116,7 +116,13 @@ class FiniteMixture(ABC):
         )
 
     def score(self, X: ArrayLike, y: object = None) -> float:
-        """Mean log-density of the rows X, in nats per row; ``y`` is ignored, as scikit-learn's interface has it."""
+        """Mean log-density of the rows X, in nats per row; ``y`` is ignored, as scikit-learn's interface has it.
+
+        Raises
+        ------
+        ValueError
+            If X has no rows, another number of columns, or a row with NaN or infinity.
+        """
         log_density = self.score_samples(X)
         if log_density.size == 0:
             raise ValueError("X must have at least one row; got none.")
@@ -269,7 +275,7 @@ class FiniteMixture(ABC):
         OSError
             If the file does not exist or cannot be read.
         ValueError
-            If it is no such file, has a newer version, or holds no valid mixture.
+            If it is no such file, has another version, or holds no valid mixture.
         """
         with open_regular(path) as file:
             content = file.read()

@@ -71,7 +71,7 @@ class Part(NamedTuple):
 
     @property
     def n_free(self) -> int:
-        """Dimension of the part."""
+        """Dimension of the part: how many numbers of an estimate it holds."""
         return self.basis.shape[1]
 
     def squares(self, white: Array) -> Array:

@@ -89,7 +89,7 @@ def sources_of(
     timeout : float, optional
         Seconds after which reading one partition is given up.
     scheduler : Scheduler, optional
-        Who computes the fit. Without it any scheduler can compute the rows later, and the active one reads the
+        The scheduler of the fit. Without it any scheduler can compute the rows later, and the active one reads the
         column now.
 
     Raises
@@ -209,7 +209,15 @@ def take_census(
 def count_rows(
     loader: Loader, column: Hashable, timeout: float | None, *values: Any
 ) -> dict[Any, int] | str:
-    """How many rows each source has in one partition; a text if the partition cannot be read."""
+    """How many rows each source has in one partition; a text if the partition cannot be read.
+
+    Raises
+    ------
+    TypeError
+        If the values of the column cannot be compared for equality.
+    ValueError
+        If the partition has more than ``MAX_SOURCES`` sources.
+    """
 
     def load() -> pd.Series[Any]:
         frame = loader(*values)
@@ -316,7 +324,15 @@ class Columns:
     dtype: np.dtype[Any]
 
     def split(self, frame: Any) -> tuple[Rows, pd.Series[Any]]:
-        """A partition as it was read -> its rows, and the source of each."""
+        """A partition as it was read -> its rows, and the source of each.
+
+        Raises
+        ------
+        SourceError
+            If the partition has no column of the sources.
+        ColumnsError
+            If its other columns are not the features.
+        """
         if not isinstance(frame, pd.DataFrame) or self.source not in frame.columns:
             raise SourceError(f"there is no column {self.source!r}")
         rows, _ = rows_of(frame.drop(columns=[self.source]), self.features)
@@ -326,10 +342,8 @@ class Columns:
     def source_of_each(self, labels: pd.Series[Any], numbers: Mapping[Any, int]) -> Any:
         """The number of the source of each row; -1 if its source has no number."""
         codes, found = _factorize(labels, self.source)
-        values = [
-            *found,
-            Missing.MISSING,
-        ]  # a missing value has the code -1, which is the last place
+        # A missing value has the code -1, which is the last place.
+        values = [*found, Missing.MISSING]
         return np.array([numbers.get(value, -1) for value in values], np.intp)[codes]
 
 

@@ -59,6 +59,7 @@ HELD_BYTES = 2**25
 """A pilot partition of up to 32 MB stays in memory until it is fitted; a larger one is read again for that."""
 
 Message = dict[str, Any]
+"""The message of a local fit, see :meth:`LocalEstimate.to_arrays`."""
 
 
 # -- what tasks do ---------------------------------------------------------------------------------
@@ -166,7 +167,6 @@ def reduce_candidate(
     own: AggregationResult | None,
     common: NDArray[np.bool_],
     refusals: Mapping[int, Reason],
-    settings: FitSettings,
     options: AggregationOptions,
 ) -> AggregationResult | None:
     """One candidate's aggregate of its estimates in the common set; None if it has none there."""
@@ -210,7 +210,7 @@ def add_pilot_fits(
 def add_shortlists(
     g: GraphBuilder, fits: Mapping[tuple[int, int], Any], candidates: Sequence[FitSettings]
 ) -> list[Any]:
-    """Every candidate's starts."""
+    """References to the starts of each candidate, one shortlist per candidate."""
     shortlists = []
     for c, settings in enumerate(candidates):
         own: list[Any] = [of_pilot for (candidate, _), of_pilot in fits.items() if candidate == c]
@@ -292,9 +292,9 @@ class CandidateFits:
         g = GraphBuilder()
         messages = g.add("messages", 0, plain_candidates, self.messages, len(self.candidates))
         refs = []
-        for c, (own, settings) in enumerate(zip(self.aggregates, self.candidates, strict=True)):
+        for c, own in enumerate(self.aggregates):
             mine = own if isinstance(own, AggregationResult) else None
-            given = (messages, c, mine, common.kept, dict(refusals), settings, self.plan.options)
+            given = (messages, c, mine, common.kept, dict(refusals), self.plan.options)
             refs.append(g.add("reduce_candidate", c, reduce_candidate, *given))
         return self.plan.scheduler.fetch(g, refs)
 
@@ -454,7 +454,7 @@ def climb_and_score(
     """
     rows_before, lost = dict(common), dict[int, Reason]()
     mixtures = _climb(reader, candidates, list(mixtures), rows_before, lost, n_passes)
-    wanted = Wanted(moments=False, densities=True)
+    wanted = Wanted(moments=False, entropy=True)
     readings = reader.measure(list(rows_before), mixtures, wanted) if rows_before else []
     _forget_lost(readings, rows_before, lost)
     present = [r for r in readings if r.partition in rows_before]

@@ -19,6 +19,7 @@ from dask_dfmr.on_dask.tasks import as_plain, estimate_of
 from dask_dfmr.untrusted import as_json, portable, read_members, write_members
 
 PLAIN = "messages.json"
+"""Name of the member that holds everything but arrays."""
 
 MEMORY_LIMIT = 256 * 2**20
 """Bytes of estimates that stay in memory with ``keep_estimates="auto"``, at most."""

@@ -2,7 +2,7 @@
 
 The steps are written once. A cluster computes each of them as it comes, so a partition that kills its worker becomes
 the outcome of that partition, and the aggregation goes on with the others. Pilots go first for the same reason. A local
-scheduler computes one graph of all steps, and so does whoever computes the lazy fit.
+scheduler computes one graph of all steps, and a lazy fit is that graph.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class FitPlan:
         What all local fits share.
     options : AggregationOptions
     scheduler : Scheduler
-        Who computes; a lazy fit does not use it.
+        It computes the fit; a lazy fit does not use it.
     split_every : int
         How many results one task of a tree combines.
     block_size : int

@@ -14,9 +14,10 @@ from dask_dfmr.on_dask.partitions import is_frame
 from dask_dfmr.seeds import SeedLike, seed_sequence, stream
 
 MAX_PIECES = 32
+"""Pieces of each partition by default, at most. The number of tasks is partitions times pieces."""
 
-# The first number of the spawn key of each stream; far from those of a fit, which may have the same seed.
 _ORDER, _ROWS = 101, 102
+"""First number of the spawn key of each stream; far from those of a fit, which may have the same seed."""
 
 
 def mix_partitions(

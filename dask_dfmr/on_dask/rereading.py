@@ -123,11 +123,11 @@ class HeldStatistics:
         return len(self.tasks)
 
     def gather(self) -> list[PartitionStatistics]:
-        """All statistics, brought here."""
+        """The statistics of all partitions, brought here."""
         return self.map(list)
 
     def numbers(self) -> list[PartitionStatistics]:
-        """All statistics without their moments, brought here."""
+        """The statistics of all partitions without their moments, brought here."""
         return self.map(_without_moments)
 
     def total(self, positions: Sequence[int] | None = None) -> Total:

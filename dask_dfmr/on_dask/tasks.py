@@ -148,9 +148,8 @@ def read_pilot(
         return within(settings.timeout, load)
     except Reschedule:
         raise
-    except (
-        Exception
-    ):  # the partition is read again when it is fitted, and the error is reported there
+    # The partition is read again when it is fitted, and the error is reported there.
+    except Exception:
         return None
 
 

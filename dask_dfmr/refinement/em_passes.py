@@ -34,7 +34,6 @@ from dask_dfmr.exceptions import RefinementError
 from dask_dfmr.local.em import Ascent, ComponentCollapsedError, MeanChange, Point, RemainingGain
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.row_statistics import Measurement, PartitionStatistics, Total, Wanted
-from dask_dfmr.mixtures.family import Prior
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.refinement.score_test import ScoreTest, score_statistics, score_test
 
@@ -104,7 +103,7 @@ class RefinementOptions:
 
     @property
     def most_passes(self) -> int:
-        """Largest number of passes."""
+        """Largest number of passes over the data; 0 means no refinement."""
         return MOST_PASSES if isinstance(self.passes, str) else int(self.passes)
 
 
@@ -345,20 +344,15 @@ class _Run:
 
     def _ascent_from(self, point: Point) -> Ascent:
         """EM on the rows of the partitions that are used now."""
-        problem, family = self.problem, self.problem.family
+        problem = self.problem
         counts, targets = zip(*(self.targets[i] for i in self.used), strict=True)
-        stacked = tuple(np.array(parts) for parts in zip(*targets, strict=True))
-        target = family.pooled_target(np.array(counts, dtype=np.float64), stacked)
-        n_samples = sum(counts)
-        weight = n_samples**-0.5 if problem.penalty == "auto" else float(problem.penalty)
+        n_samples, prior = sum(counts), problem.pooled_prior(counts, targets)
         rule = (
             RemainingGain(NEGLIGIBLE_GAIN * self.start.n_parameters)
             if problem.tol == "auto"
             else MeanChange(float(problem.tol) * n_samples)
         )
-        accelerate = problem.accelerate and problem.reg_covar == 0
-        prior = Prior(weight, target, problem.reg_covar)
-        return Ascent(family, point, prior, n_samples, rule, accelerate)
+        return Ascent(problem.family, point, prior, n_samples, rule, problem.is_accelerated)
 
     def _ascend(self, total: Measurement) -> float:
         """One step of EM from the sums over all rows; returns the gain, NaN if the rows were others before."""

@@ -190,27 +190,23 @@ def score_statistics(
     test: ScoreTest,
     total: Measurement,
     used: frozenset[int],
-    which: int = 0,
 ) -> list[float]:
     """The statistic of each partition, NaN for one that was not measured; :meth:`ScoreTest.settle` gives p-values.
 
     Parameters
     ----------
     partitions : sequence of PartitionStatistics
-        With moments.
+        With moments, under the mixture of the test alone.
     test : ScoreTest
     total : Measurement
         Sum over the partitions in ``used``, with which each is compared.
     used : frozenset of int
         Partitions that are part of the total.
-    which : int, default 0
-        Number of the mixture, among those that were measured, at which the test was made.
     """
     assert total.moments is not None
     mean = test.family.score_of_moments(total.moments, *test.point) / total.n_samples
     return [
-        _statistic(one, test, mean, total.n_samples, one.partition in used, which)
-        for one in partitions
+        _statistic(one, test, mean, total.n_samples, one.partition in used) for one in partitions
     ]
 
 
@@ -220,11 +216,10 @@ def _statistic(
     mean: Array,
     n_total: int,
     is_part: bool,
-    which: int,
 ) -> float:
     if not partition.is_measured:
         return float("nan")
-    measured = partition.measurements[which]
+    (measured,) = partition.measurements
     assert measured.moments is not None
     n = measured.n_samples
     beyond = test.family.score_of_moments(measured.moments, *test.point) - n * mean

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from dask_dfmr.local.em import Ascent, ComponentCollapsedError, Point, RemainingGain
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.row_statistics import Measurement, PartitionStatistics
-from dask_dfmr.mixtures.family import Prior
 from dask_dfmr.mixtures.gaussian import Mixture
 
 
@@ -36,18 +33,13 @@ class Climb:
         start: Mixture,
         partitions: Sequence[PartitionStatistics],
         c: int,
-    ):
-        family, names = problem.family, start.feature_names
-        counts = np.array([r.n_samples for r in partitions], dtype=np.float64)
-        stacked = zip(*(r.targets[c] for r in partitions), strict=True)
-        target = family.pooled_target(counts, tuple(np.array(parts) for parts in stacked))
-        n_samples = int(counts.sum())
-        weight = n_samples**-0.5 if problem.penalty == "auto" else float(problem.penalty)
-        accelerate = problem.accelerate and problem.reg_covar == 0
-        prior = Prior(weight, target, problem.reg_covar)
-        point = (start.weights, start.components)
-        self._ascent = Ascent(family, point, prior, n_samples, RemainingGain(0.0), accelerate)
-        self._problem, self._names, self._has_ended = problem, names, False
+    ) -> None:
+        counts = [r.n_samples for r in partitions]
+        prior = problem.pooled_prior(counts, [r.targets[c] for r in partitions])
+        point, rule = (start.weights, start.components), RemainingGain(0.0)
+        accelerate = problem.is_accelerated
+        self._ascent = Ascent(problem.family, point, prior, sum(counts), rule, accelerate)
+        self._problem, self._names, self._has_ended = problem, start.feature_names, False
 
     def take(self, total: Measurement) -> None:
         """One step of EM, from the sums over all rows at :attr:`point`."""

@@ -13,6 +13,7 @@ from dask_dfmr.local.row_statistics import PartitionStatistics
 from dask_dfmr.mixtures.family import Array
 
 CRITERIA = ("bic", "aic", "icl", "held_out")
+"""Values of ``criterion``, which are columns of the selection table too."""
 
 
 @dataclass(frozen=True)

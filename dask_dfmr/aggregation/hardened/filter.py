@@ -48,6 +48,7 @@ ROWS_PER_PARAMETER = 10.0
 """With fewer rows per free parameter, refits show how much more than by the law of many rows estimates scatter."""
 
 N_REFITS = 24
+"""Refits that show how far estimates from few rows scatter."""
 
 MOST_SCALE = 5.0
 """The filter does not apply if squared distances of most estimates exceed those that sampling explains, few rows
@@ -57,7 +58,8 @@ SCATTERED = 0.9
 """Quantile of consistent distances below which half of all distances lie, even if nearly half of them are not
 consistent."""
 
-MOST_DROP_ROUNDS = 4
+MOST_EXCLUSION_ROUNDS = 4
+"""Rounds of the test for far estimates, which a few far estimates may hide from it."""
 
 CLOSE_SHARE, CLOSE_SEPARATION = 0.45, 6.0
 """A group of more than this share of the votes, nearer than so many standard errors, may be the consistent one."""
@@ -66,6 +68,7 @@ Refit = Callable[[Array, Components, int, int], Stack | None]
 """(weights, components, n_rows, n_refits) -> estimates of so many rows drawn from that mixture."""
 
 Groups = tuple[tuple[int, ...], ...]
+"""Indices of the estimates of each group."""
 
 
 class Estimates(NamedTuple):
@@ -195,7 +198,7 @@ class _Filter:
     def _test_white(self, center: int) -> Hardened:
         """The tests in white coordinates."""
         frame, white, squares, scale = self._whitened(center)
-        if scale > self._most_scale() and self._drop_all_far(white, frame):
+        if scale > self._most_scale() and self._exclude_all_far(white, frame):
             # A few estimates that are far even by the scatter of the majority may have caused that scatter.
             frame, white, squares, scale = self._whitened(center)
         if scale > self._most_scale():
@@ -206,8 +209,8 @@ class _Filter:
         n_live = len(self.live)
         self._collapse(squares, spectral.copy_limit(n_live, frame.n_axes, scale, self.widening))
         self.least = (self.n_votes - n_live + len(self.live)) // 2 + 1
-        self._drop_all_far(white, frame)
-        self._drop_together(white, frame)
+        self._exclude_all_far(white, frame)
+        self._exclude_together(white, frame)
         return self._result(center)
 
     # -- copies and the L2 filter --
@@ -332,10 +335,10 @@ class _Filter:
 
     # -- excluding in white coordinates --
 
-    def _drop_all_far(self, white: Array, frame: Frame) -> bool:
+    def _exclude_all_far(self, white: Array, frame: Frame) -> bool:
         """Exclude in rounds, because far estimates hide less far ones; whether any was excluded."""
-        for n_rounds in range(MOST_DROP_ROUNDS):
-            if not self._drop_far(white, frame):
+        for n_rounds in range(MOST_EXCLUSION_ROUNDS):
+            if not self._exclude_far(white, frame):
                 return n_rounds > 0
         return True
 
@@ -345,7 +348,7 @@ class _Filter:
         n_samples = self.estimates.n_samples[self.live, None]
         return np.asarray(np.sqrt(n_samples) * (own - np.median(own, axis=0)))
 
-    def _drop_far(self, white: Array, frame: Frame) -> bool:
+    def _exclude_far(self, white: Array, frame: Frame) -> bool:
         """Test the length of each vector and of each of its parts; whether any estimate was excluded."""
         errors = self._errors(white)
         n_tests = len(self.live) * (1 + len(frame.parts))
@@ -369,20 +372,20 @@ class _Filter:
                     reasons.FarInPart(what, _number(k), times) if what else reasons.FarInAll(times)
                 )
         candidates = sorted(found, key=lambda i: -worst[i])
-        return self._drop(candidates, found, "most estimates are too far from one another")
+        return self._exclude(candidates, found, "most estimates are too far from one another")
 
-    def _drop(self, candidates: list[int], found: dict[int, Reason], trouble: str) -> bool:
+    def _exclude(self, candidates: list[int], found: dict[int, Reason], trouble: str) -> bool:
         """Exclude live estimates, by place among them, worst first, as long as a majority of the votes is left."""
         room = len(self.live) - self.least
         if len(candidates) > room:
             self.no_majority = trouble
-        dropped = candidates[: max(room, 0)]
-        for place in dropped:
+        excluded = candidates[: max(room, 0)]
+        for place in excluded:
             self.reasons[self._index(int(self.live[place]))] = found[place]
-        self.live = np.delete(self.live, dropped)
-        return bool(dropped)
+        self.live = np.delete(self.live, excluded)
+        return bool(excluded)
 
-    def _drop_together(self, white: Array, frame: Frame) -> None:
+    def _exclude_together(self, white: Array, frame: Frame) -> None:
         """Exclude groups that stand apart along a direction, and single estimates, until there are none."""
         order = np.argsort(frame.information, kind="stable")
         while True:
@@ -395,7 +398,7 @@ class _Filter:
                 self._report_split(raised, "as many votes stand apart along one direction")
                 return
             found = self._reasons_along(raised, frame)
-            self._drop([int(i) for i in raised.minority], found, "")
+            self._exclude([int(i) for i in raised.minority], found, "")
 
     def _reasons_along(self, raised: Direction, frame: Frame) -> dict[int, Reason]:
         """The reasons for the minority along a direction, by place among the live."""

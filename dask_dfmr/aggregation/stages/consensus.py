@@ -36,7 +36,7 @@ from dask_dfmr.mixtures import distances as l2
 from dask_dfmr.mixtures.distances import Stack
 from dask_dfmr.mixtures.family import Array, Components, Family
 from dask_dfmr.mixtures.information import Information, information
-from dask_dfmr.seeds import WITNESS_DRAW, stream
+from dask_dfmr.seeds import SAMPLE_DRAW, stream
 
 MOST_IN_SAMPLE = 256
 """Estimates that form the consensus, at most. Its variance is then one hundredth or less of a single estimate's."""
@@ -67,6 +67,7 @@ REMEDIES = (
     "not fit: try another n_components, or more starts (n_init). If only proportions differ, method='componentwise' "
     "keeps such partitions"
 )
+"""What to do about estimates that do not come from one population; the end of a warning."""
 
 Groups = tuple[tuple[int, ...], ...]
 """Indices of the estimates of each group."""
@@ -129,7 +130,7 @@ def draw_sample(
     """Indices of the estimates that are compared with one another: all, or some drawn at random and the center."""
     if len(participants.indices) <= MOST_IN_SAMPLE:
         return [int(i) for i in participants.indices]
-    rng = np.random.default_rng(stream(seed, WITNESS_DRAW))
+    rng = np.random.default_rng(stream(seed, SAMPLE_DRAW))
     drawn = rng.choice(participants.indices, MOST_IN_SAMPLE, replace=False)
     return sorted({near.decision.center, near.starts[0], *(int(i) for i in drawn)})
 

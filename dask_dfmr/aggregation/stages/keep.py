@@ -142,7 +142,7 @@ def _first_start(
 def notes_on(
     decision: FilterDecision, participants: Participants, options: AggregationOptions
 ) -> list[Note]:
-    """Warnings that follow from who took part: too few estimates, claims of many rows, a dominant estimate."""
+    """Warnings about the estimates that took part: too few of them, claims of many rows, a dominant estimate."""
     found = (
         _note_on_refused(decision, participants),
         _note_on_few(decision, options),

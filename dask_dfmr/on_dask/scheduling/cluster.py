@@ -1,7 +1,7 @@
 """Submitting tasks to a cluster and waiting for them, whatever happens to its workers and its scheduler.
 
-Dask runs the tasks of a dead worker elsewhere. Two cases are left to this module. If nobody can run the tasks, a
-warning names the workers that are connected; Dask's own limit, ``distributed.scheduler.no-workers-timeout``, ends the
+Dask runs the tasks of a dead worker elsewhere. Two cases are left to this module. If no worker can run the tasks,
+a warning gives the states of the workers; Dask's own limit, ``distributed.scheduler.no-workers-timeout``, ends the
 wait if it is set. If the scheduler that held the tasks is gone, all results are gone with it, and an error is raised.
 """
 
@@ -37,9 +37,15 @@ MOVE_PATIENCE = 3.0
 SHORTEST_NAP, LONGEST_NAP = 0.0005, 0.01
 """Seconds between two checks of a future."""
 
-_UNRESOLVED = ("pending", "lost")  # "lost": finished on a worker that died, and computed again
-_NOBODY = ("NoWorkerError", "NoValidWorkerError")
+_UNRESOLVED = ("pending", "lost")
+"""States of a future that has no result yet; "lost": finished on a worker that died, and computed again."""
+
+_NO_WORKERS = ("NoWorkerError", "NoValidWorkerError")
+"""Names of the errors with which a scheduler gives up waiting for workers."""
+
 _WHOLE_CONNECTION = ("scheduler-connection-lost", "scheduler-restart")
+"""Reasons of cancelled futures that concern all futures of the client."""
+
 _SAME_BITS = "with the same random_state it gives the same bits."
 
 
@@ -108,7 +114,7 @@ class Cluster:
         watch.raise_if_gone()
         for future in futures:
             error = error_of(future)
-            if type(error).__name__ in _NOBODY:
+            if type(error).__name__ in _NO_WORKERS:
                 text = f"the scheduler gave up waiting for workers ({error})"
                 raise ClusterError(f"{text}. Add workers and fit again; {_SAME_BITS}") from None
 
@@ -137,12 +143,11 @@ class Cluster:
         return workers
 
     def describe_trouble(self) -> str | None:
-        """Why nobody can compute anything now; None if somebody can."""
+        """Why no worker can compute anything now; None if one can."""
         try:
             workers = self.workers()
-        except (
-            Exception
-        ) as error:  # whatever a broken connection raises; a lost client is found by _Watch
+        # Whatever a broken connection raises; a lost client is found by _Watch.
+        except Exception as error:
             return f"the scheduler does not answer ({type(error).__name__})."
         if not workers:
             return "no worker is connected. Add some."
@@ -197,7 +202,7 @@ def error_of(future: Any) -> BaseException | None:
         error: BaseException = future.exception()
         return error
     if future.status == "cancelled":
-        # Its scheduler has forgotten it: for example, data that nobody can compute again were lost.
+        # Its scheduler has forgotten it: for example, data that cannot be computed again were lost.
         return distributed.client.FutureCancelledError(key=future.key, reason=_reason_of(future))
     return None
 
@@ -212,7 +217,7 @@ class _Watch:
         self.warned: str | None = None
 
     def check(self) -> None:
-        """Raise if the results can never come; warn if nothing came for a long time and nobody can compute."""
+        """Raise if the results can never come; warn if no result came for a long time and no worker can compute."""
         now = time.monotonic()
         if now < self.checked + min(1.0, PATIENCE):
             return
