@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from dask_dfmr import checks
 from dask_dfmr.aggregation.result import Note
 from dask_dfmr.exceptions import OptimumWarning
 from dask_dfmr.local.fit import LocalProblem
@@ -32,12 +31,6 @@ from dask_dfmr.refinement import optima
 from dask_dfmr.seeds import OPTIMUM_DRAW, OPTIMUM_FIT, OPTIMUM_ROWS, stream
 
 logger = logging.getLogger("dask_dfmr")
-
-
-def check_parameter(most_changes: Any) -> None:
-    """Raise ValueError unless it is None, "auto" or a number of changes."""
-    if most_changes is not None and not (isinstance(most_changes, str) and most_changes == "auto"):
-        checks.integer("check_optimum", most_changes, 0, alternative="None, 'auto' or ")
 
 
 def check_optimum(plan: FitPlan, fit: Fit) -> Fit:
