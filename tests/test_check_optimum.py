@@ -187,7 +187,7 @@ class TestCompare:
     def test_the_same_optimum_is_not_better(self):
         moved = Mixture(CLUSTERS.weights, CLUSTERS.means + 0.2, CLUSTERS.covariances)
         found = optima.compare(CLUSTERS.family, self.fits([moved], CLUSTERS))
-        assert abs(found.gain) < optima.LEAST_GAIN
+        assert abs(found.gain) < optima.LEAST_GAIN_PER_ROW
         assert not found.is_better
 
     def test_no_candidate_is_no_comparison(self):
