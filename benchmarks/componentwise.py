@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from common import draw_rows
@@ -27,8 +27,8 @@ from dask_dfmr import Aggregate, LocalEstimate, Mixture, aggregate, fit_local, m
 
 K, D, SPREAD = 3, 3, 3.0
 
-METHODS: dict[str, dict[str, str]] = {
-    "DFMR(1.3)": {},
+METHODS: dict[str, dict[str, Any]] = {
+    "DFMR(1.3)": {"rho": 1.3},
     "MR": {"method": "mr"},
     "componentwise": {"method": "componentwise"},
 }

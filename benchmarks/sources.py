@@ -119,7 +119,7 @@ def send(frame: pd.DataFrame, names: pd.Index) -> pd.DataFrame:
 def shuffle_all(X: dd.DataFrame, n_sensors: int) -> Any:
     """Group the rows by sensor with Dask's own shuffle; return their numbers."""
     names = pd.Index([f"S{j:03d}" for j in range(n_sensors)])
-    meta = X._meta[COLUMNS].assign(number=np.empty(0, np.int64))
+    meta = dict.fromkeys(COLUMNS, "f8") | {"number": "i8"}
     numbered = X.map_partitions(send, names, meta=meta)
     with dask.config.set({"optimization.tune.active": False}):
         grouped = numbered.set_index("number", divisions=list(range(n_sensors + 1)))

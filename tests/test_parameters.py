@@ -81,7 +81,7 @@ class TestTable:
         functions = [f for thing in public for f in functions_of(thing)]
         known = {name for f in functions for name in inspect.signature(f).parameters}
         for page in REFERENCE.glob("*.md"):
-            named = re.findall(r"`(?:\w+\()?(\w+)=(?!=)", page.read_text())
+            named = re.findall(r"`(?:\w+\()?([a-z]\w*)=(?!=)", page.read_text())
             assert set(named) - {A_SOURCE} <= known, page.name
 
 

@@ -151,8 +151,9 @@ def as_partitions(X: Any, n_partitions: int = 1) -> Partitions:
 
 
 def is_frame(X: Any) -> bool:
-    """Whether X is a dask DataFrame."""
-    return dask.is_dask_collection(X) and _offers(X, "map_partitions", "columns", "dtypes")
+    """Whether X is a dask DataFrame; a Series is none."""
+    is_collection = dask.is_dask_collection(X) and _offers(X, "map_partitions", "columns", "ndim")
+    return is_collection and X.ndim == 2
 
 
 def is_array(X: Any) -> bool:
