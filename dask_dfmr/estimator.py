@@ -834,7 +834,7 @@ def _starting_at(mixture: Mixture, plan: FitPlan) -> FitPlan:
 def _explained_report(fit: Fit) -> pd.DataFrame:
     """The report of a fit; a few excluded partitions have a finding in their reasons, if that takes little time."""
     report = fit.report
-    # Estimates in files are many.
+    # Estimates are in files if they are many; their findings would take long.
     if fit.aggregate.decision.components is not None or not isinstance(fit.estimates, list):
         return report
     with single_threaded_blas():

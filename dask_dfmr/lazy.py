@@ -33,9 +33,10 @@ def dfmr(estimator: Any, X: Any, *, n_starts: int = 1, block_size: int | None = 
     ----------
     estimator : GaussianMixture
         Its parameters are used; it is not changed, and need not be fitted. Any object whose ``get_params`` returns the
-        parameters of a GaussianMixture will do. Three parameters must have their defaults, because nothing comes back
-        to the data after the aggregation: ``refine``, ``warm_start`` and ``trusted_workers``. Also without effect are
-        ``refit_excluded``, ``check_optimum``, ``keep_estimates``, ``on_failed`` and ``verbose``.
+        parameters of a GaussianMixture will do. Three parameters must have their defaults: ``refine``,
+        ``warm_start`` and ``trusted_workers``; the errors give the reasons. ``refit_excluded`` and ``check_optimum``
+        have no effect, because no task reads the data again after the aggregation. Neither have ``keep_estimates``,
+        ``on_failed`` and ``verbose``.
     X : dask DataFrame, dask Array, list of Delayed, pandas DataFrame or array-like
         As for :meth:`GaussianMixture.fit`. If ``source`` names a column, its values are read at once, on the active
         scheduler. The rows are regrouped when the graph is computed, and stay in memory then, whereas

@@ -17,6 +17,7 @@ from dask.task_spec import TaskRef
 from dask_dfmr.aggregation.result import AggregationResult
 from dask_dfmr.exceptions import AggregationError
 from dask_dfmr.explanation.report import partition_report
+from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.mixtures.distances import tile_blocks
 from dask_dfmr.on_dask.estimate_store import MEMORY_LIMIT, StoredEstimates, write_block
 from dask_dfmr.on_dask.fit_plan import Fit, FitPlan
@@ -191,7 +192,7 @@ class _KeptEstimates:
                 self.messages += fits.bring(block)
 
     @property
-    def estimates(self) -> Any:
+    def estimates(self) -> list[LocalEstimate] | StoredEstimates | None:
         """The estimates that were kept; None if none were."""
         if not self.in_memory:
             return self.store
