@@ -130,7 +130,8 @@ def test_the_reduction_of_two_is_the_weighted_mean_of_the_rates():
 def test_a_malformed_message_is_refused(estimates):
     bad = {"weights": [1.0, 0, 0], "rates": -TRUTH.rates, "n_samples": 10}
     result = aggregate([*estimates[:5], bad])
-    assert result.decision.refused == {5: "malformed estimate: rates must be positive"}
+    assert list(result.decision.refused) == [5]
+    assert result.decision.reason(5) == "malformed estimate: rates must be positive"
 
 
 def test_pilots_find_a_shared_start():

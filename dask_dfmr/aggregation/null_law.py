@@ -25,6 +25,9 @@ coordinates have the longer tail."""
 STEP = 0.01
 """Errors are shrunk to this relative change of the lightest component: the law is that of many rows."""
 
+LEAST_MEAN = 1e-300
+"""Mean of the law of distances whose squares are 0 in floating point."""
+
 TRIM = 1e-3
 """Scale and spread are computed without statistics that are exceeded by chance less often than this."""
 
@@ -131,8 +134,10 @@ def l2_law(family: Family, about: Information, rng: np.random.Generator) -> tupl
 
 
 def fitted_law(draws: Array) -> Law:
-    """The law with the moments of draws."""
+    """The law with the moments of draws; of draws that are all equal, a law of one degree of freedom."""
     mean, sd = _moments(draws)
+    if sd == 0.0:  # squares of distances may all underflow
+        return Law(max(mean, LEAST_MEAN), 1.0)
     df = 2.0 * (mean / sd) ** 2
     skewness = float(np.mean(((draws - mean) / sd) ** 3))
     # A skewness below that of a chi-square law is noise of the draws; one far above it comes from a single draw.
