@@ -25,7 +25,7 @@ coordinates have the longer tail."""
 STEP = 0.01
 """Errors are shrunk to this relative change of the lightest component: the law is that of many rows."""
 
-LEAST_MEAN = 1e-300
+LEAST_MEAN = 1e-100
 """Mean of the law of distances whose squares are 0 in floating point."""
 
 TRIM = 1e-3
