@@ -318,16 +318,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.n_components = n_components
         self.covariance_type = covariance_type
         self.tol, self.reg_covar, self.max_iter = tol, reg_covar, max_iter
-        self.n_init = n_init
-        self.init_params = init_params
-        self.weights_init, self.means_init, self.precisions_init = (
-            weights_init,
-            means_init,
-            precisions_init,
-        )
+        self.n_init, self.init_params = n_init, init_params
+        self.weights_init, self.means_init = weights_init, means_init
+        self.precisions_init = precisions_init
         self.random_state = random_state
-        self.warm_start = warm_start
-        self.verbose = verbose
+        self.warm_start, self.verbose = warm_start, verbose
         self.source = source
         self.method = method
         self.rho = rho
