@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import dask
-import dask.array as da
 import numpy as np
 import pytest
 
@@ -35,10 +34,7 @@ def collection(rows, reads=None):
             reads.append(i)
         return rows[i]
 
-    blocks = [
-        da.from_delayed(dask.delayed(load, pure=False)(i), (N, 2), float) for i in range(len(rows))
-    ]
-    return da.concatenate(blocks)
+    return [dask.delayed(load, pure=False)(i) for i in range(len(rows))]
 
 
 def fitted_with_wrong_optima(wrong, bad=()):
