@@ -270,7 +270,7 @@ OPTIONS = [
     {"method": "componentwise"},
     {"method": "componentwise", "rho": 2.0, "n_references": 4},
     {"n_starts": 3},
-    {"n_starts": 100},
+    {"n_starts": M + 2},
     {"rho": 1.0},
     {"rho": 1.3, "n_references": 4},
     {"rho": np.inf},
