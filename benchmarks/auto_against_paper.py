@@ -55,9 +55,10 @@ def main() -> None:
 
 
 def print_comparison(rows: list[list[Any]]) -> None:
-    """The table and its summary; only cases in which the two rules differ are of interest."""
+    """The table of the cases in which the two rules keep different sources, and a summary of all cases."""
     header = ["set", "attack, alpha", "oracle W1", "kept by 1.3", "kept by auto", "1.3", "auto"]
-    print_table(header, [[*row[:-2], *(f"{ratio:.3f}" for ratio in row[-2:])] for row in rows])
+    different = [row for row in rows if row[3] != row[4]]
+    print_table(header, [[*row[:-2], *(f"{r:.3f}" for r in row[-2:])] for row in different])
     ratios = np.array([row[-2:] for row in rows])
     worse = ratios[:, 1] / ratios[:, 0]
     print_lines(
