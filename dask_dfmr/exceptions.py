@@ -59,7 +59,7 @@ class NoMajorityWarning(HeterogeneityWarning):
 
 
 class FilterWarning(UserWarning):
-    """The filter cannot keep its usual guarantees: there are too few sources, or one of them has too much weight."""
+    """The filter cannot keep its usual guarantees, for example because there are too few sources or too few rows."""
 
 
 class OptimumWarning(UserWarning):

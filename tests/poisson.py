@@ -96,6 +96,11 @@ class Poisson:
     def is_proper(self, components):
         return bool(np.isfinite(components[0]).all() and (components[0] > 0).all())
 
+    def with_columns(self, components, order, scale, shift):
+        if (scale != 1).any() or shift.any():
+            return None
+        return (components[0][:, order],)
+
     def start_components(self, X, locations):
         return (np.maximum(locations, 1e-3),)
 

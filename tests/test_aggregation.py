@@ -175,7 +175,7 @@ class TestMethod:
         good = [jiggled(truth, [seed, i], 0.01) for i in range(5)]
         clique = random_mixture([seed, 7])
         bad = [jiggled(clique, [seed, 8, i], 1e-4) for i in range(n_bad)]
-        result = aggregate([LocalEstimate(m, 100) for m in [*bad, *good]])
+        result = aggregate([LocalEstimate(m, 1000) for m in [*bad, *good]])
         assert result.decision.center >= n_bad
         assert not result.decision.kept[:n_bad].any()
 
@@ -295,10 +295,12 @@ class TestRefused:
 
     def test_a_spike_in_fifty_columns_is_far_and_changes_no_bit(self):
         truth = random_mixture(1, 2, 50)
-        some = [LocalEstimate(jiggled(truth, i), 100) for i in range(7)]
-        spike = LocalEstimate(Mixture([0.5, 0.5], np.zeros((2, 50)), [np.eye(50) * 1e-13] * 2), 100)
+        some = [LocalEstimate(jiggled(truth, i), 10_000) for i in range(7)]
+        spike = LocalEstimate(
+            Mixture([0.5, 0.5], np.zeros((2, 50)), [np.eye(50) * 1e-13] * 2), 10_000
+        )
         # The spike has a vote, so another one far out keeps the majority where it was.
-        far = LocalEstimate(Mixture([0.5, 0.5], np.full((2, 50), 99.0), [np.eye(50)] * 2), 100)
+        far = LocalEstimate(Mixture([0.5, 0.5], np.full((2, 50), 99.0), [np.eye(50)] * 2), 10_000)
         here, there = aggregate([*some, far]), aggregate([*some, spike])
         assert there.mixture == here.mixture
         assert not there.decision.kept[7]

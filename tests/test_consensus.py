@@ -7,6 +7,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from dask_dfmr import (
+    FilterWarning,
     HeterogeneityWarning,
     LocalEstimate,
     Mixture,
@@ -214,6 +215,7 @@ class TestSmallCentre:
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", HeterogeneityWarning)
+            warnings.simplefilter("ignore", FilterWarning)
             result = aggregate([*large, LocalEstimate(wide, 30)])
         assert result.decision.center == 9
         assert result.objective < 0.01 * len(large)
@@ -246,3 +248,48 @@ class TestLightComponents:
 
         some = [estimate() for _ in range(11)] + [estimate(2.0)]
         assert aggregate(some).decision.kept.tolist() == [True] * 11 + [False]
+
+
+def column(rng, n=1000):
+    x = rng.normal(size=n)
+    return LocalEstimate(Mixture([1.0], [[x.mean()]], [[[x.var()]]]), n)
+
+
+class TestFewEstimates:
+    @pytest.mark.parametrize("n_estimates", [3, 4, 5, 6, 8, 10])
+    @pytest.mark.filterwarnings("ignore")
+    def test_of_few_consistent_ones_hardly_any_is_excluded(self, n_estimates):
+        rng = np.random.default_rng(n_estimates)
+        fits_ = [aggregate([column(rng) for _ in range(n_estimates)]) for _ in range(100)]
+        lost = [not fit.decision.kept.all() for fit in fits_]
+        assert sum(lost) <= 4
+        assert min(fit.decision.p_values.min() for fit in fits_) > 1e-6
+
+    @pytest.mark.parametrize("n_estimates", [3, 4, 5, 8])
+    @pytest.mark.parametrize("scale", [10.0, 1000.0])
+    @pytest.mark.filterwarnings("ignore")
+    def test_one_in_another_unit_is_excluded(self, n_estimates, scale):
+        rng = np.random.default_rng(n_estimates)
+        some = [column(rng) for _ in range(n_estimates)]
+        m = some[1].mixture
+        some[1] = LocalEstimate(Mixture([1.0], m.means * scale, m.covariances * scale**2), 1000)
+        kept = aggregate(some).decision.kept
+        assert kept.tolist() == [i != 1 for i in range(n_estimates)]
+
+
+class TestMargin:
+    def fits_with(self, z, n=12):
+        """Estimates of one column, the last of which lies ``z`` standard errors away in its mean."""
+        rng = np.random.default_rng(4)
+        some = [column(rng) for _ in range(n - 1)]
+        return [*some, LocalEstimate(Mixture([1.0], [[z / np.sqrt(1000)]], [[[1.0]]]), 1000)]
+
+    def test_an_exclusion_by_a_narrow_margin_is_said(self):
+        with pytest.warns(HeterogeneityWarning, match="1 of 12 estimates are excluded.*clearly"):
+            decision = aggregate(self.fits_with(4.5)).decision
+        assert not decision.kept[-1]
+
+    def test_one_that_stands_clearly_apart_needs_no_doubt(self):
+        result = aggregate(self.fits_with(30))
+        assert not result.decision.kept[-1]
+        assert not result.notes

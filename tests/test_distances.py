@@ -50,6 +50,54 @@ class TestAgainstIntegration:
         assert_allclose(pairwise_l2(mixtures) ** 2, squares, rtol=1e-9, atol=1e-15)
 
 
+def log_polar(f, g):
+    family = f.family
+    a, b = (module.stack_mixtures([m]) for m in (f, g))
+    log_self = (module.log_self_products(family, stack) for stack in (a, b))
+    return float(module.log_polar_tile(family, a, b, *log_self)[0, 0])
+
+
+def moved(mixture, scale=1.0, shift=0.0):
+    m = mixture
+    return Mixture(m.weights, m.means * scale + shift, m.covariances * scale**2, m.covariance_type)
+
+
+class TestLogPolarDistance:
+    @every_type
+    def test_against_the_double_loop(self, covariance_type):
+        f, g = several(2, covariance_type=covariance_type, n_features=3)
+        ff, fg, gg = (naive.product_integral(*pair) for pair in ((f, f), (f, g), (g, g)))
+        squared = -2 * np.log(fg / np.sqrt(ff * gg)) + (0.5 * np.log(ff / gg)) ** 2
+        assert_allclose(log_polar(f, g), np.sqrt(squared), rtol=1e-9)
+
+    @given(covariance_types, seeds)
+    def test_close_densities_have_the_l2_distance_over_the_norm(self, covariance_type, seed):
+        f = random_mixture(seed, covariance_type=covariance_type)
+        g = jiggled(f, seed, 1e-3)
+        norm = np.sqrt(naive.product_integral(f, f))
+        assert_allclose(log_polar(f, g), pairwise_l2([f, g])[0, 1] / norm, rtol=0.02, atol=1e-9)
+
+    @given(covariance_types, seeds)
+    def test_symmetric_and_free_of_units(self, covariance_type, seed):
+        f, g = several(2, seed, covariance_type)
+        assert_allclose(log_polar(f, g), log_polar(g, f), rtol=1e-12)
+        assert_allclose(log_polar(moved(f, 1e3), moved(g, 1e3)), log_polar(f, g), rtol=1e-8)
+        assert log_polar(f, f) == 0.0
+
+    def test_it_is_unbounded_where_l2_is_not(self):
+        f = random_mixture(0)
+        far = [log_polar(f, moved(f, shift=shift)) for shift in (10.0, 100.0, 1000.0)]
+        assert far[0] < far[1] / 5 < far[2] / 25
+        assert 20 < log_polar(f, moved(f, scale=1e30)) < log_polar(f, moved(f, scale=1e60))
+        assert log_polar(f, moved(f, shift=1e130)) == module.FARTHEST
+
+    def test_weight_on_a_component_of_vanishing_norm_is_seen(self):
+        f = Mixture([1.0], [[0.0]], [[[1.0]]])
+        g = Mixture([0.7, 0.3], [[0.0], [0.0]], [[[1.0]], [[1e200]]])
+        # The directions of the two densities are equal.
+        assert_allclose(log_polar(f, g), -np.log(0.7), rtol=1e-6)
+
+
 class TestLaws:
     @given(covariance_types, seeds)
     def test_symmetric_with_zero_diagonal(self, covariance_type, seed):

@@ -9,7 +9,7 @@ from scipy.stats import chi2
 
 from dask_dfmr import Mixture, NoMajorityWarning, aggregate
 from dask_dfmr.aggregation import null_law as calibration
-from dask_dfmr.aggregation.null_law import Law, chi_square_law, fitted_law, l2_law, settle
+from dask_dfmr.aggregation.null_law import Law, chi_square_law, distance_law, fitted_law, settle
 from dask_dfmr.mixtures import information
 from tests.poisson import Poisson
 from tests.strategies import covariance_types, random_mixture, seeds
@@ -57,7 +57,8 @@ class TestInformation:
         assert_allclose(about.root @ about.root.T, np.eye(9), atol=0.35)
         without = Mixture([0.5, 0.5], [[0.0], [6.0]], np.ones((2, 1, 1)))
         laws = [
-            l2_law(x.family, information_of(x), np.random.default_rng(0))[0] for x in (m, without)
+            distance_law(x.family, information_of(x), np.random.default_rng(0))[0]
+            for x in (m, without)
         ]
         assert_allclose(laws[0].mean, laws[1].mean, rtol=0.15)
 
@@ -65,7 +66,7 @@ class TestInformation:
         weights, rates = np.array([0.4, 0.6]), np.array([[2.0, 9.0], [30.0, 1.0]])
         rng = np.random.default_rng(0)
         about = information.information(Poisson(), weights, (rates,), rng)
-        law, _ = l2_law(Poisson(), about, rng)
+        law, _ = distance_law(Poisson(), about, rng)
         assert law.mean > 0
 
     def test_too_large_for_a_matrix(self, monkeypatch):
@@ -105,7 +106,7 @@ class TestLaw:
     def test_of_a_distance_in_one_column(self):
         """f = N(0, 1): in units of <f, f>, n D^2 is 1/2 n (error of the mean)^2 + 3/16 n (error of the variance)^2."""
         m = Mixture([1.0], [[0.0]], [[[1.0]]])
-        law, log_self = l2_law(m.family, information_of(m), np.random.default_rng(0))
+        law, log_self = distance_law(m.family, information_of(m), np.random.default_rng(0))
         assert_allclose(np.exp(log_self), 1 / np.sqrt(4 * np.pi), rtol=1e-12)
         assert_allclose(law.mean, 1 / 2 + 3 / 16 * 2, rtol=0.06)
 

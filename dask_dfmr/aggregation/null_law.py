@@ -1,8 +1,8 @@
 """The null law: how large squared distances are if sampling alone explains them.
 
 The squared length of a nearly normal vector has a weighted chi-square law. Its mean and shape come from the model, see
-:func:`l2_law`. :func:`settle` corrects them by the distances of the majority, because real rows are no mixture, and few
-rows do not have the law of many. The module needs arrays and a family only.
+:func:`distance_law`. :func:`settle` corrects them by the distances of the majority, because real rows are no mixture,
+and few rows do not have the law of many. The module needs arrays and a family only.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.stats import pearson3
 from sklearn.utils import gen_batches
 
-from dask_dfmr.mixtures.distances import Stack, l2_tile, log_self_products
+from dask_dfmr.mixtures.distances import Stack, log_polar_tile, log_self_products
 from dask_dfmr.mixtures.family import Array, Family
 from dask_dfmr.mixtures.information import Information
 
@@ -111,10 +111,10 @@ class Settled(NamedTuple):
     z_scores: Array
 
 
-def l2_law(family: Family, about: Information, rng: np.random.Generator) -> tuple[Law, float]:
-    """Law of n D^2 between a mixture and its estimate from n rows, for large n.
+def distance_law(family: Family, about: Information, rng: np.random.Generator) -> tuple[Law, float]:
+    """Law of n L^2 between a mixture and its estimate from n rows, for large n; L is the log-polar distance.
 
-    The first value is the law in units of <f, f>, the second one log <f, f>.
+    The second value is log <f, f> of the mixture.
     """
     n_draws = int(np.clip(DRAWN_NUMBERS // len(about.normal), FEWEST_DRAWS, MOST_DRAWS))
     v = about.errors(rng.standard_normal((n_draws, len(about.normal))))
@@ -126,9 +126,7 @@ def l2_law(family: Family, about: Information, rng: np.random.Generator) -> tupl
     size = max(1, 2**20 // max(p.size for p in about.components))
     for s in gen_batches(n_draws, size):
         near = Stack(*family.displaced(steps[s, None] * v[s], (about.weights, about.components)))
-        tile = l2_tile(
-            family, origin, near, log_self, log_self_products(family, near), float(log_self[0])
-        )
+        tile = log_polar_tile(family, origin, near, log_self, log_self_products(family, near))
         squares[s] = (tile[0] / steps[s]) ** 2
     return fitted_law(squares), float(log_self[0])
 
@@ -168,7 +166,7 @@ def settle(statistics: Array, law: Law, correcting: NDArray[np.bool_] | None = N
     corrected, scale, spread = law, 1.0, 1.0
     if len(used):
         ratio = float(np.median(used)) / float(law.ppf(np.array(0.5)))
-        scale = _shrunk(ratio, _noise(law, used))
+        scale = max(_shrunk(ratio, _noise(law, used)), LEAST_SCALE)
         corrected = law.scaled(scale)
     # The moments of the law are summed over the same part as those of the trimmed statistics.
     expected_mean, expected_sd = _moments(np.cbrt(law.ppf(GRID * (1 - TRIM))))

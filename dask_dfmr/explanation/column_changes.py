@@ -115,21 +115,12 @@ def _mapped(
     mixture: Mixture, order: NDArray[np.intp], scale: Array, shift: Array
 ) -> Mixture | None:
     """The mixture of scale * x[order] + shift; None if the family has no such mixture."""
-    kind = mixture.covariance_type
-    magnitude = np.abs(scale)
-    if kind == "spherical" and np.ptp(magnitude) > 0:
+    family = mixture.family
+    components = family.with_columns(mixture.components, order, scale, shift)
+    if components is None:
         return None
-    covariances = mixture.covariances
-    if kind in ("full", "tied"):
-        covariances = covariances[..., order[:, None], order[None, :]]
-        covariances = covariances * (scale[:, None] * scale[None, :])
-    elif kind == "diag":
-        covariances = covariances[..., order] * scale**2
-    else:
-        covariances = covariances * magnitude[0] ** 2
-    means = mixture.means[:, order] * scale + shift
     try:
-        return Mixture(mixture.weights, means, covariances, kind, mixture.feature_names)
+        return family.mixture(mixture.weights, components, mixture.feature_names)
     except ValueError:
         return None
 

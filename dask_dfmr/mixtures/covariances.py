@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from scipy.linalg.lapack import dtrtri
 
-from dask_dfmr.mixtures.family import Array
+from dask_dfmr.mixtures.family import Array, Labels
 
 VARIANCE_RANGE = (1e-290, 1e290)
 """Variances beyond these bounds overflow or vanish in sums and squares."""
@@ -143,6 +143,12 @@ class CovarianceShape(Protocol):
     def unpack(packed: Array, n_features: int) -> Array:
         """The inverse of :meth:`pack`."""
 
+    # -- columns -----------------------------------------------------------------------------------
+
+    @staticmethod
+    def with_columns(covariances: Array, order: Labels, scale: Array) -> Array | None:
+        """Covariances of scale * x[order], for ``order`` and ``scale`` (d,); None if they have another shape."""
+
 
 # -- the three shapes ------------------------------------------------------------------------------
 
@@ -271,6 +277,10 @@ class MatrixShape(CovarianceShape):
         white[..., np.arange(d), np.arange(d)] = 1.0 + np.sqrt(2.0) * packed[..., :d]
         return white
 
+    @staticmethod
+    def with_columns(covariances: Array, order: Labels, scale: Array) -> Array | None:
+        return covariances[..., order[:, None], order] * np.outer(scale, scale)
+
 
 class VectorShape(CovarianceShape):
     """Variances (..., d), one per column."""
@@ -366,6 +376,10 @@ class VectorShape(CovarianceShape):
     def unpack(packed: Array, n_features: int) -> Array:
         return 1.0 + np.sqrt(2.0) * packed
 
+    @staticmethod
+    def with_columns(covariances: Array, order: Labels, scale: Array) -> Array | None:
+        return covariances[..., order] * scale**2
+
 
 class ScalarShape(CovarianceShape):
     """One variance (...) for all columns."""
@@ -442,6 +456,10 @@ class ScalarShape(CovarianceShape):
     @staticmethod
     def unpack(packed: Array, n_features: int) -> Array:
         return 1.0 + packed[..., 0] / np.sqrt(n_features / 2.0)
+
+    @staticmethod
+    def with_columns(covariances: Array, order: Labels, scale: Array) -> Array | None:
+        return covariances * scale[0] ** 2 if np.ptp(np.abs(scale)) == 0 else None
 
 
 SHAPES: dict[str, type[CovarianceShape]] = {

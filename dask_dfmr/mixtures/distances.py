@@ -1,4 +1,12 @@
-"""L2 distances between mixture densities: D(f, g)^2 = <f, f> - 2 <f, g> + <g, g>, computed in tiles.
+"""Distances between mixture densities from their product integrals <f, g>, computed in tiles.
+
+The L2 distance D(f, g)^2 = <f, f> - 2 <f, g> + <g, g> is the paper's. It is bounded: an estimate at infinity is no
+farther from f than |f|. The log-polar distance
+
+    L(f, g)^2 = -2 log(<f, g> / |f| |g|) + (log |f| / |g|)^2
+
+is the unbounded one. It compares the directions of two densities (the Cauchy-Schwarz divergence) and the logarithms of
+their norms. For close densities it equals D / |f|. It has no unit.
 
 In many columns product integrals leave the range of floating point, so they are kept as logarithms. Distances are
 given in units of a typical norm: exp(log_scale / 2), where log_scale is the median of log <f_i, f_i>. A common unit
@@ -21,6 +29,9 @@ LEAST_SQUARE = 1e-14
 
 NEGLIGIBLE = 1e-15
 """Pairs of components are skipped if that changes D^2 by at most this share of <f, f> + <g, g>."""
+
+FARTHEST = 1e6
+"""Largest log-polar distance: densities whose product integral is 0 in floating point are that far from one another."""
 
 SELF_BLOCK_SIZE = 8
 """Mixtures per call for the self products. Only the diagonal of the result is used, but fewer calls cost less."""
@@ -118,6 +129,24 @@ def l2_tile(
     # A density whose norm overflows in the common unit is infinitely far from every other one.
     distances[np.isinf(squares)] = np.inf
     return np.sqrt(distances, out=distances)
+
+
+def log_polar_tile(
+    family: Family, a: Stack, b: Stack, log_self_a: Array, log_self_b: Array
+) -> Array:
+    """Log-polar distances between the mixtures of two stacks, shape (n_a, n_b), at most :data:`FARTHEST`.
+
+    The norms are part of the distance because directions alone do not show weight that went to a component of
+    vanishing norm.
+    """
+    norms = 0.5 * log_self_a[:, None], 0.5 * log_self_b[None, :]
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = 2.0 * (norms[0] + norms[1] - _log_products(family, a, b))
+        squares[squares < LEAST_SQUARE] = 0.0
+        squares += (norms[0] - norms[1]) ** 2
+    distances: Array = np.sqrt(squares)
+    # NaN: the norm of a density is 0 or infinite in floating point.
+    return np.fmin(distances, FARTHEST, out=distances)
 
 
 def symmetric_tile(tile: Array) -> Array:

@@ -166,6 +166,15 @@ class Family(Protocol, Hashable):
         """Whether all components are densities that floating point can represent."""
         ...
 
+    def with_columns(
+        self, components: Components, order: Labels, scale: Array, shift: Array
+    ) -> Components | None:
+        """Components of the rows ``scale * x[order] + shift``; None if the family has no such components.
+
+        ``order``, ``scale`` and ``shift`` have the shape (n_features,).
+        """
+        ...
+
     def start_components(self, X: Array, locations: Array) -> Components:
         """Components at ``locations`` (n_components, n_features): the reference of the first :meth:`hard_moments`."""
         ...

@@ -375,6 +375,13 @@ class Gaussian:
         are_bounded = bool((np.abs(means) <= MAX_MEAN).all())
         return are_bounded and self._shape.is_positive(covariances)
 
+    def with_columns(
+        self, components: Components, order: Labels, scale: Array, shift: Array
+    ) -> Components | None:
+        means, covariances = components
+        changed = self._shape.with_columns(covariances, order, scale)
+        return None if changed is None else (means[:, order] * scale + shift, changed)
+
     def start_components(self, X: Array, locations: Array) -> Components:
         variance = self._shape.project(np.diag(X.var(axis=0)))
         return np.asarray(locations, dtype=np.float64), np.repeat(

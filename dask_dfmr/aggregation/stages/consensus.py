@@ -14,9 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binom
 
+from dask_dfmr.aggregation.canaries import FACTOR, Canary, canaries
 from dask_dfmr.aggregation.groups import copies_of, groups_of, has_clear_majority, rival_groups
-from dask_dfmr.aggregation.null_law import MAX_SPREAD, Law, Settled, l2_law, settle
+from dask_dfmr.aggregation.null_law import MAX_SPREAD, Law, Settled, distance_law, settle
 from dask_dfmr.aggregation.options import AggregationOptions
 from dask_dfmr.aggregation.reasons import listed
 from dask_dfmr.aggregation.reduction import Centers, reduce_pooled
@@ -56,11 +58,21 @@ FEW_ROWS = 10
 REFIT_SHARE, MOST_REFITS, FEWEST_REFITS = 0.05, 48, 3
 """Rows that refits for estimates from few rows may use, as a share of all rows; number of refits of each size."""
 
+FEWEST_VOTERS = 3
+"""Of fewer estimates none can be excluded."""
+
 FEWEST_COMPARABLE = 4
 """Fewer estimates do not show which ones are unlike the others."""
 
 WIDE = 3.0
 """Distances this many times as large as sampling explains, for most estimates, cause a warning."""
+
+CLEAR_GAP = 3.0
+"""Excluded estimates stand clearly apart if the nearest one is so many standard normal units farther than any kept one.
+Where rows are no mixture, the gap was 1.4 to 2.2 for consistent estimates in other optima."""
+
+CHANCE_LEVEL = 0.02
+"""More exclusions than chance explains at this level need a clear gap. One of 21 or more estimates does not."""
 
 REMEDIES = (
     "Rows of partitions may be sorted: shuffle or sample them across partitions (mix_partitions). Or one mixture may "
@@ -92,9 +104,9 @@ class Consensus(NamedTuple):
     weights : ndarray of shape (n_components,)
     components : tuple of ndarray
     law : Law
-        Law of n D^2 for many rows, in units of exp(log_norm).
+        Law of n L^2 for many rows, where L is the log-polar distance.
     log_norm : float
-        Log <f, f> of the consensus.
+        Log <f, f> of the consensus: the unit of L2 distances near it.
     members : ndarray of int
         Indices of the estimates that formed it.
     n_samples : float
@@ -103,6 +115,8 @@ class Consensus(NamedTuple):
         By increasing number of rows.
     groups, copies : tuple of tuple of int
         Groups and copies among the estimates that were compared pair by pair.
+    canaries : tuple of Canary
+        Changes that the filter should exclude.
     """
 
     weights: Array
@@ -114,6 +128,7 @@ class Consensus(NamedTuple):
     small: tuple[SmallSize, ...] = ()
     groups: Groups = ()
     copies: Groups = ()
+    canaries: tuple[Canary, ...] = ()
 
     @property
     def stack(self) -> Stack:
@@ -144,7 +159,7 @@ def form_consensus(
     # The draws need not be secret: what sampling explains is the same for every caller.
     rng = np.random.default_rng(0)
     reduced = _reduce(sample, near, selected, participants)
-    law, log_norm = l2_law(
+    law, log_norm = distance_law(
         participants.schema.family, _about(reduced, rows[near], participants, rng), rng
     )
     place = np.array(sample.summary.indices)
@@ -167,7 +182,10 @@ def form_consensus(
             members=place[explained],
             n_samples=float(rows[explained].sum()),
         )
-    found = found._replace(small=_small_sizes(found, participants, problem, rng))
+    found = found._replace(
+        small=_small_sizes(found, participants, problem, rng),
+        canaries=canaries(participants.schema.family, found.weights, found.components),
+    )
     return _with_groups(found, sample, near, participants, rng)
 
 
@@ -233,7 +251,7 @@ def _pairs(
         chosen = np.sort(rng.choice(n, MOST_COMPARED, replace=False))
     stack, log_self = sample.stack[chosen], summary.log_self[chosen]
     family, rows = participants.schema.family, rows_of(sample, participants)[chosen]
-    tile = l2.l2_tile(family, stack, stack, log_self, log_self, consensus.log_norm)
+    tile = l2.log_polar_tile(family, stack, stack, log_self, log_self)
     distances = l2.symmetric_tile(tile) / pair_errors(rows, rows)
     return np.array(summary.indices)[chosen], distances
 
@@ -261,14 +279,12 @@ def _as_indices(groups: Sequence[Sequence[int]], indices: NDArray[np.intp]) -> G
 
 
 def consensus_distances(block: Block, consensus: Consensus, participants: Participants) -> Array:
-    """Distances of the estimates of a block to the consensus, (n_usable,), in units of exp(log_norm / 2)."""
+    """Log-polar distances of the estimates of a block to the consensus, (n_usable,)."""
     if block.stack is None:
         return np.empty(0)
     family, stack = participants.schema.family, consensus.stack
     log_self = l2.log_self_products(family, stack)
-    tile = l2.l2_tile(
-        family, stack, block.stack, log_self, block.summary.log_self, float(consensus.log_norm)
-    )
+    tile = l2.log_polar_tile(family, stack, block.stack, log_self, block.summary.log_self)
     return tile[0]
 
 
@@ -340,7 +356,7 @@ def _refit(
         if mixture is not None:
             stack = l2.stack_mixtures([mixture])
             a, b = (l2.log_self_products(family, s) for s in (consensus.stack, stack))
-            tile = l2.l2_tile(family, consensus.stack, stack, a, b, consensus.log_norm)
+            tile = l2.log_polar_tile(family, consensus.stack, stack, a, b)
             squares.append(n * float(tile[0, 0]) ** 2)
     return settle(np.array(squares), consensus.law)
 
@@ -382,8 +398,8 @@ def judge(
     statistics = _as_of_many_rows(statistics, participants.n_samples, consensus)
     settled = settle(statistics, consensus.law)
     decision, is_agreed = near.decision, True
+    kept = settled.p_values >= options.false_exclusion_rate
     if options.is_calibrated:
-        kept = settled.p_values >= options.false_exclusion_rate
         is_agreed = 2 * kept.sum() > len(kept)
         if not is_agreed:
             kept = statistics <= np.sort(statistics)[len(kept) // 2]
@@ -399,6 +415,8 @@ def judge(
     judged = select(decision, participants, options, near.near)
     notes = [
         *heterogeneity_notes(judged, participants, is_agreed),
+        *_margin_notes(kept, settled, options),
+        *_canary_notes(settled.law, consensus, participants, options),
         *_copy_notes(consensus.copies, participants),
     ]
     return judged._replace(notes=(*judged.notes, *notes))
@@ -411,16 +429,82 @@ def _with_expected(
     consensus: Consensus,
     participants: Participants,
 ) -> FilterDecision:
-    """The decision with the distances to the center that sampling explains."""
+    """The decision with the L2 distances to the center that sampling explains.
+
+    They follow from log-polar distances between densities of equal norm.
+    """
     is_center = participants.indices == decision.center
     scales = _size_scales(participants.n_samples, consensus)
-    expected = np.sqrt(settled.law.mean * scales / participants.n_samples + squares[is_center][0])
+    expected = settled.law.mean * scales / participants.n_samples + squares[is_center][0]
+    expected = np.sqrt(-2.0 * np.expm1(-0.5 * expected))
     expected[is_center] = 0.0
     in_units = l2.in_l2_units(expected, consensus.log_norm)
     return replace(decision, expected_distances=spread(in_units, participants, np.nan))
 
 
+# -- canaries --------------------------------------------------------------------------------------
+
+
+def _canary_notes(
+    law: Law, consensus: Consensus, participants: Participants, options: AggregationOptions
+) -> list[Note]:
+    """A warning if the filter would keep a canary of the median number of rows: a kept estimate then says little."""
+    found, n = consensus.canaries, float(np.median(participants.n_samples))
+    if not options.is_calibrated or len(participants.indices) < FEWEST_VOTERS:
+        return []
+    statistics = np.array([c.distance for c in found]) ** 2 / (1.0 / n + 1.0 / consensus.n_samples)
+    p_values = law.sf(_as_of_many_rows(statistics, np.full(len(found), n), consensus))
+    kept = [
+        (c, p) for c, p in zip(found, p_values, strict=True) if p >= options.false_exclusion_rate
+    ]
+    if not kept:
+        return []
+    names, texts = participants.schema.feature_names, []
+    for change in dict.fromkeys(c.change for c, _ in kept):
+        worst, p = max(
+            (pair for pair in kept if pair[0].change == change), key=lambda pair: pair[1]
+        )
+        texts.append(f"{_words_on_change(worst, names)} (p = {p:.2g})")
+    text = (
+        f"partitions differ so much, or have so few rows, that the filter would keep one with {' or '.join(texts)}. "
+        "Use larger partitions or fewer components, or examine the partitions with explain()."
+    )
+    return [Note(FilterWarning, text)]
+
+
+def _words_on_change(canary: Canary, names: Sequence[str] | None) -> str:
+    """The change of a canary in words."""
+    columns = [f"column {j}" if names is None else repr(names[j]) for j in canary.columns]
+    if canary.change == "unit":
+        return f"{columns[0]} {FACTOR:.0f} times too large"
+    if canary.change == "swap":
+        return f"{' and '.join(columns)} swapped"
+    return "all rows far away from the others"
+
+
 # -- warnings --------------------------------------------------------------------------------------
+
+
+def _margin_notes(
+    kept: NDArray[np.bool_], settled: Settled, options: AggregationOptions
+) -> list[Note]:
+    """A warning if more estimates are excluded than chance explains, and they do not stand clearly apart."""
+    n_excluded = int((~kept).sum())
+    if not options.is_calibrated or n_excluded == 0 or not kept.any():
+        return []
+    if binom.sf(n_excluded - 1, len(kept), options.false_exclusion_rate) >= CHANCE_LEVEL:
+        return []
+    gap = settled.z_scores[~kept].min() - settled.z_scores[kept].max()
+    if gap >= CLEAR_GAP:
+        return []
+    rate, p_values = options.false_exclusion_rate, settled.p_values
+    text = (
+        f"{n_excluded} of {len(kept)} estimates are excluded, where chance excludes {rate:.2g} of all, and they do not "
+        f"stand clearly apart: p-values of the excluded ones go up to {p_values[~kept].max():.2g}, those of the kept "
+        f"ones down to {p_values[kept].min():.2g}. The excluded ones may be consistent, and their local fits in other "
+        "optima. Compare them with explain(), or use fewer components or more starts (n_init)."
+    )
+    return [Note(HeterogeneityWarning, text)]
 
 
 def _copy_notes(copies: Groups, participants: Participants) -> list[Note]:
