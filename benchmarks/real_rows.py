@@ -55,6 +55,9 @@ SIZES = {400: 40, 1000: 30, 5000: 20}
 """Rows of a partition of the generated families, and how many partitions there are."""
 
 METHODS = ("default", "rho=1.3", "refine", "hardened")
+JUDGED = ("default", "refine")
+"""Methods that the aims are for."""
+
 VISIBLE = 0.05
 """Nats a row."""
 
@@ -67,7 +70,7 @@ DRAWS, BAD_DRAWS = 20, {400: 20, 1000: 12, 5000: 8}
 TABLE_DRAWS = 4
 """Orders of the rows of a table, without bad partitions and with them."""
 
-FEW_DRAWS = 6
+FEW_DRAWS = 3
 
 COMPARED = 4
 """Draws of a family that are compared with scikit-learn; one order of a table."""
@@ -83,6 +86,7 @@ class Job:
     n_rows: int
     kind: str
     seed: int
+    methods: Sequence[str] = METHODS
 
     @property
     def is_compared(self) -> bool:
@@ -198,7 +202,7 @@ def measure(job: Job) -> tuple[Job, list[Found], float]:
     about, draw = BY_NAME[job.name], job.draw()
     with threadpool_limits(1), dask.config.set(scheduler="synchronous"):
         fits = Fits(draw.partitions, about.n_components)
-        found = [measured(fits, method, draw) for method in METHODS]
+        found = [measured(fits, method, draw) for method in job.methods]
         if job.is_compared:
             found = compared(found, fits, draw, getattr(about, "reg_covar", 0.0))
     return job, found, time.process_time() - began
@@ -246,13 +250,15 @@ def compared(found: list[Found], fits: Fits, draw: Draw, reg_covar: float) -> li
 # -- few partitions, few rows --------------------------------------------------------------------
 
 FEW = range(2, 11)
-FEW_SIZES = (
-    "1 a parameter",
-    "2 a parameter",
-    "3 a parameter",
-    "1,000",
-    "1,000; bad: 2 a parameter",
-)
+FEW_SIZES = {
+    "1 a parameter": (1, 1),
+    "2 a parameter": (2, 2),
+    "3 a parameter": (3, 3),
+    "1,000": (None, None),
+    "1,000; bad: 2 a parameter": (None, 2),
+}
+"""Rows a parameter of the consistent partitions and of the bad one; None: 1,000 rows."""
+
 FEW_KINDS = ("", *KINDS, "constant")
 FEW_MODELS = ((1, 1), (2, 1), (1, 3), (2, 2), (3, 2), (3, 3))
 """Components and columns."""
@@ -273,11 +279,10 @@ class FewJob:
     def draw(self) -> Draw:
         """The rows: normal components whose means lie some standard deviations apart."""
         K, d = self.model
-        rng = np.random.default_rng([self.m, FEW_SIZES.index(self.size), K, d, self.seed])
+        rng = np.random.default_rng([self.m, list(FEW_SIZES).index(self.size), K, d, self.seed])
         centers = 4 * rng.normal(size=(K, d))
         n_parameters = K * (1 + d + d * (d + 1) // 2) - 1
-        numbers = [int(word) for word in self.size.replace(",", "").split() if word.isdigit()]
-        n = 1000 if self.size.startswith("1,000") else numbers[0] * n_parameters
+        n, n_bad = (1000 if per is None else per * n_parameters for per in FEW_SIZES[self.size])
 
         def rows(n: int, shift: float = 0.0) -> np.ndarray:
             return centers[rng.integers(K, size=n)] + shift + rng.normal(size=(n, d))
@@ -285,7 +290,6 @@ class FewJob:
         partitions = [rows(n) for _ in range(self.m)]
         bad = bad_ones(self.m, rng)[:1] if self.kind else []
         for i in bad:
-            n_bad = n if len(numbers) == 1 else numbers[1] * n_parameters
             partitions[i] = damaged(self.kind, partitions[i][:n_bad], rows(n_bad, 3.0))
         return Draw(partitions, bad, rows(1))
 
@@ -295,7 +299,7 @@ def few_jobs(draws: int) -> Iterator[FewJob]:
     for m in FEW:
         for size in FEW_SIZES:
             for kind in FEW_KINDS:
-                if size == FEW_SIZES[-1] and not kind:
+                if not kind and len(set(FEW_SIZES[size])) > 1:
                     continue
                 needs_columns = kind in ("swapped", "constant")
                 models = [model for model in FEW_MODELS if model[1] > 1 or not needs_columns]
@@ -448,13 +452,14 @@ def warned_cell(found: Sequence[Found]) -> str:
 def print_results(results: Results) -> None:
     """Print the tables of families or of tables."""
     without, with_bad = list(grouped(results, False)), list(grouped(results, True))
-    header = ["rows", "partitions", *METHODS]
+    methods = results[0][0].methods
+    header = ["rows", "partitions", *methods]
 
     def lines(
         groups: Iterable[tuple[list[str], dict[str, list[Found]]]],
         cell: Callable[[Sequence[Found]], str],
     ) -> list[list[str]]:
-        return [[*key, *(cell(of[method]) for method in METHODS)] for key, of in groups]
+        return [[*key, *(cell(of[method]) for method in methods)] for key, of in groups]
 
     if without:
         print("### Consistent partitions excluded, no bad ones\n")
@@ -467,10 +472,9 @@ def print_results(results: Results) -> None:
         print("### Bad partitions kept, of a fifth\n")
         print_table(header, lines(with_bad, kept_cell))
         print("### The same by kind, over all rows above\n")
-        by_kind = [
-            [kind, "", *(kept_cell(of_method(results, kind, m)) for m in METHODS)] for kind in KINDS
-        ]
-        print_table(["kind", "", *METHODS], by_kind)
+        kinds = [kind for kind in KINDS if of_method(results, kind, methods[0])]
+        by_kind = [[k, *(kept_cell(of_method(results, k, m)) for m in methods)] for k in kinds]
+        print_table(["kind", *methods], by_kind)
         print("### Consistent partitions excluded, a fifth bad\n")
         print_table(header, lines(with_bad, excluded_cell))
     print_lines(missed(results))
@@ -484,17 +488,18 @@ def of_method(results: Results, kind: str, method: str) -> list[Found]:
 def missed(results: Results) -> Iterator[str]:
     """A line for each figure of the default and of refine="auto" that misses its aim."""
     for key, of in grouped(results, False):
-        for method in ("default", "refine"):
+        for method in [name for name in JUDGED if name in of]:
             found, where = of[method], f"{', '.join(key)}, {method}"
             excluded = sum(f.n_excluded for f in found) / sum(f.n_good for f in found)
             if excluded > 0.005 and (method == "refine" or any(f.is_silent for f in found)):
                 yield f"{where}: excluded {excluded_cell(found)}"
             if any(f.gap < -VISIBLE for f in found):
                 yield f"{where}: lost to scikit-learn {gap_cell(found)}"
-    for key, of in grouped(results, True):
-        for method in ("default", "refine"):
-            if any(f.lost > VISIBLE and not f.is_said for f in of[method]):
-                yield f"{', '.join(key)}, {method}: bad kept {kept_cell(of[method])}"
+    for kind in KINDS:
+        for key, of in grouped([(job, f) for job, f in results if job.kind == kind], True):
+            for method in [name for name in JUDGED if name in of]:
+                if any(f.lost > VISIBLE and not f.is_said for f in of[method]):
+                    yield f"{', '.join(key)}, {kind}, {method}: bad kept {kept_cell(of[method])}"
 
 
 # -- command line --------------------------------------------------------------------------------
@@ -531,15 +536,18 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=BY_NAME, help="families and tables")
     parser.add_argument("--size", nargs="+", type=int, choices=SIZES, default=list(SIZES))
     parser.add_argument("--kinds", nargs="+", choices=("none", *KINDS), default=("none", *KINDS))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--draws", type=int, help="instead of the usual numbers")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
-    parser.add_argument("--quick", action="store_true", help="2 draws of a few families")
+    parser.add_argument(
+        "--quick", action="store_true", help="2 draws of little: less than a minute"
+    )
     options = parser.parse_args(arguments)
     if options.part is None:
         options.part = ("families", "tables") if options.only else PARTS
     if options.quick:
         options.draws = options.draws or 2
-        options.only = options.only or ["normal", "counts", "xclara", "wells"]
+        options.only = options.only or ["counts", "binary", "xclara"]
         options.size = [400]
     return options
 
@@ -550,10 +558,11 @@ def jobs_of(options: argparse.Namespace) -> Iterator[tuple[str, list[Job]]]:
 
     def jobs(name: str, n: int, draws: int, bad_draws: int) -> Iterator[Job]:
         if "none" in options.kinds:
-            yield from (Job(name, n, "", seed) for seed in range(options.draws or draws))
+            for seed in range(options.draws or draws):
+                yield Job(name, n, "", seed, options.methods)
         if kinds:
             for seed in range(options.draws or bad_draws):
-                yield Job(name, n, kinds[seed % len(kinds)], seed)
+                yield Job(name, n, kinds[seed % len(kinds)], seed, options.methods)
 
     def chosen(one: Any) -> bool:
         return options.only is None or one.name in options.only
