@@ -62,7 +62,7 @@ VISIBLE = 0.05
 """Nats a row."""
 
 MANY = 1 / 40
-"""More than this share of the consistent partitions excluded must be said."""
+"""More than one consistent partition excluded, and more than this share of them, must be said."""
 
 DRAWS, BAD_DRAWS = 20, {400: 20, 1000: 12, 5000: 8}
 """Draws of a family without bad partitions, and with them by the number of rows. Kinds take turns over the draws."""
@@ -144,7 +144,7 @@ class Found:
     @property
     def is_silent(self) -> bool:
         """Whether too many consistent partitions were excluded and nothing was said."""
-        return self.n_excluded > MANY * self.n_good and not self.is_said
+        return self.n_excluded > max(1, MANY * self.n_good) and not self.is_said
 
 
 def observed(make: Callable[[], Any], m: int) -> tuple[Any, Result]:
