@@ -197,7 +197,7 @@ class TestUnequalSizesAndTheCentre:
 
 class TestSmallCentre:
     def test_the_reduction_does_not_start_at_a_small_machine(self):
-        # Machines see other parts of the rows; a small one is the center in units of what sampling explains.
+        # Machines see other parts of the rows; all are near to a small one in units of its own large error.
         rng = np.random.default_rng(3)
         truth = Mixture([1 / 3] * 3, [[0.0, 0.0], [9.0, 0.0], [0.0, 9.0]], [np.eye(2)] * 3)
         shares = [rng.dirichlet([2, 2, 2]) for _ in range(9)]
@@ -217,8 +217,21 @@ class TestSmallCentre:
             warnings.simplefilter("ignore", HeterogeneityWarning)
             warnings.simplefilter("ignore", FilterWarning)
             result = aggregate([*large, LocalEstimate(wide, 30)])
-        assert result.decision.center == 9
+        assert result.decision.center != 9
         assert result.objective < 0.01 * len(large)
+
+
+class TestFewRowsClaimed:
+    @pytest.mark.parametrize("weights", ["rows", "equal"])
+    @pytest.mark.parametrize("far", [50.0, 1e6, 1e12])
+    @pytest.mark.parametrize("rows", [1, 2, 11])
+    def test_who_claims_few_rows_does_not_decide(self, rows, far, weights):
+        some = fits([2000] * 11)
+        bad = Mixture([0.5, 0.5], [[far, far], [1.2 * far, 1.2 * far]], [np.eye(2)] * 2)
+        result = aggregate([LocalEstimate(bad, rows), *some], machine_weights=weights)
+        assert result.decision.kept.tolist() == [False] + [True] * 11
+        assert result.decision.center != 0
+        assert not result.notes
 
 
 class TestLightComponents:

@@ -18,7 +18,7 @@ from dask_dfmr.mixtures.distances import Stack, log_polar_tile, log_self_product
 from dask_dfmr.mixtures.family import Array, Family
 from dask_dfmr.mixtures.information import Information
 
-MOST_DRAWS, FEWEST_DRAWS, DRAWN_NUMBERS = 2**11, 2**10, 2**18
+MOST_DRAWS, FEWEST_DRAWS, DRAWN_NUMBERS = 2**11, 2**9, 2**17
 """Errors drawn for the law of a distance: DRAWN_NUMBERS over the number of coordinates, within these bounds. Few
 coordinates have the longer tail."""
 

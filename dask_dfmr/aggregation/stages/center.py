@@ -16,7 +16,7 @@ import numpy as np
 
 from dask_dfmr.aggregation.medoid import Candidate, best_candidate, row_candidates
 from dask_dfmr.aggregation.references import best_medians, draw_references, draw_scouts
-from dask_dfmr.aggregation.stages.intake import Block, Participants, pair_errors, rows_of
+from dask_dfmr.aggregation.stages.intake import Block, Participants, rows_of
 from dask_dfmr.mixtures import distances as l2
 from dask_dfmr.mixtures.family import Array, Components
 from dask_dfmr.seeds import REFERENCE_DRAW, SCOUT_DRAW, stream
@@ -50,7 +50,7 @@ def l2_tile(a: Block, b: Block, participants: Participants) -> Array:
         participants.log_scale,
     )
     if participants.by_precision:
-        tile /= pair_errors(rows_of(a, participants), rows_of(b, participants))
+        tile /= participants.l2_errors(rows_of(a, participants), rows_of(b, participants))
     return l2.symmetric_tile(tile) if a.summary.indices == b.summary.indices else tile
 
 
@@ -131,7 +131,7 @@ def l2_rows(chosen: Block, block: Block, participants: Participants) -> Array:
                 participants.log_scale,
             )
     if participants.by_precision:
-        rows /= pair_errors(rows_of(chosen, participants), rows_of(block, participants))
+        rows /= participants.l2_errors(rows_of(chosen, participants), rows_of(block, participants))
     rows[np.equal.outer(a.indices, b.indices)] = 0.0
     return rows
 

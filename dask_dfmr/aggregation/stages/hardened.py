@@ -63,8 +63,9 @@ def harden_selection(
     assert block.stack is not None  # there are participants
     indices, rows = participants.indices, participants.n_samples
     distances = _whole(tiles, len(blocks))
-    if not participants.by_precision:
-        distances = distances / pair_errors(rows, rows)
+    if participants.by_precision:
+        distances = distances * participants.l2_errors(rows, rows)
+    distances = distances / pair_errors(rows, rows)
     found = harden(
         Estimates(family, indices, block.stack, rows, block.parameters, distances),
         consensus.law,

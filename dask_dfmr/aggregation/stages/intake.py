@@ -28,6 +28,10 @@ MOST_ROWS = 10.0
 that of a consistent majority, but without a limit a single claim could determine the whole result."""
 
 
+LEAST_SHARE_OF_MEDIAN = 0.5
+"""An estimate counts for at least this share of the rows of the median estimate where L2 distances are compared."""
+
+
 class Schema(NamedTuple):
     """Family and shape that an estimate must have to take part: those of the majority."""
 
@@ -94,7 +98,7 @@ class Participants(NamedTuple):
         Median of log <f, f>. Distances are in units of exp(log_scale / 2).
     refused : dict of int to Reason
     by_precision : bool
-        Whether distances are divided by sqrt(1 / n_i + 1 / n_j). Estimates from different numbers of rows need that.
+        Whether distances are divided by :meth:`l2_errors`. Estimates from different numbers of rows need that.
     removed : frozenset of int
         Refused estimates that the caller removed; no warning counts them.
     most_rows : float
@@ -112,6 +116,15 @@ class Participants(NamedTuple):
     removed: frozenset[int] = frozenset()
     most_rows: float = np.inf
     capped: tuple[int, ...] = ()
+
+    def l2_errors(self, rows_a: Array, rows_b: Array) -> Array:
+        """The unit of L2 distances between estimates from so many rows, (n_a, n_b), if sizes differ.
+
+        L2 distances are bounded: far away, an estimate from few rows has small distances in units of its own error,
+        and would seem near to all. So no estimate counts for less than half the rows of the median one.
+        """
+        least = LEAST_SHARE_OF_MEDIAN * self.most_rows / MOST_ROWS
+        return pair_errors(np.maximum(rows_a, least), np.maximum(rows_b, least))
 
 
 # -- the schema ------------------------------------------------------------------------------------

@@ -16,7 +16,6 @@ from dask_dfmr.aggregation.stages.intake import (
     MOST_ROWS,
     Participants,
     Schema,
-    pair_errors,
     spread,
 )
 from dask_dfmr.exceptions import FilterWarning, PartitionWarning
@@ -66,7 +65,7 @@ def l2_filter(
     candidate, errors = center.candidate, 1.0
     if participants.by_precision:
         of_center = np.minimum(candidate.n_samples * np.ones(1), participants.most_rows)
-        errors = pair_errors(of_center, participants.n_samples)[0]
+        errors = participants.l2_errors(of_center, participants.n_samples)[0]
     # Reported distances are plain L2 distances, in whatever unit the near ones were determined.
     distances = candidate.distances * errors
     plain = keep_near(_with_distances(candidate, distances), 1.0)
