@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import dask
 import distributed
+from dask.callbacks import Callback, normalize_callback
 from dask.delayed import Delayed
 from dask.diagnostics import ProgressBar
 from dask.task_spec import TaskRef
@@ -324,8 +325,10 @@ class LocalScheduler(Scheduler):
         if not refs:
             return []
         packed = g.add("results", 0, _pack, *refs)
-        with ProgressBar() if self.verbose and shown else nullcontext():
-            return list(Delayed(packed.key, g.tasks).compute())
+        # A progress bar as a context would be that of everything computed in the process meanwhile.
+        bars = [normalize_callback(ProgressBar()), *Callback.active]
+        shows = {"callbacks": bars} if self.verbose and shown else {}
+        return list(Delayed(packed.key, g.tasks).compute(**shows))
 
     def hold(self, g: GraphBuilder, refs: Sequence[TaskRef], shown: bool = False) -> list[HeldTask]:
         return [HeldTask(value) for value in self.compute(g, refs, shown)]
