@@ -13,6 +13,7 @@ from functools import reduce
 import numpy as np
 from scipy.special import logsumexp, xlogy
 
+from dask_dfmr import deadlines
 from dask_dfmr.local.estimate import Outcome
 from dask_dfmr.mixtures.family import BLOCK_FLOATS, Components, Moments, Rows, as_block, batches
 from dask_dfmr.mixtures.gaussian import Mixture
@@ -127,6 +128,7 @@ def measure(X: Rows, mixtures: Sequence[Mixture], wanted: Wanted) -> tuple[Measu
 
 def prior_targets(X: Rows, mixtures: Sequence[Mixture]) -> tuple[Components, ...]:
     """The target of the penalty for each mixture, computed once for each family."""
+    deadlines.check()
     families = {mixture.family for mixture in mixtures}
     found = {family: family.prior_target(X) for family in families}
     return tuple(found[mixture.family] for mixture in mixtures)

@@ -21,6 +21,7 @@ import weakref
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ import numpy as np
 import pandas as pd
 from distributed import Reschedule
 
+from dask_dfmr.exceptions import OutOfTimeError
 from dask_dfmr.mixtures.family import Rows
 from dask_dfmr.on_dask.partitions import (
     Loader,
@@ -42,7 +44,7 @@ from dask_dfmr.on_dask.partitions import (
 )
 from dask_dfmr.on_dask.scheduling.builder import GraphBuilder
 from dask_dfmr.on_dask.scheduling.scheduler import Scheduler, active_scheduler
-from dask_dfmr.on_dask.scheduling.timeouts import PartitionTimeoutError, within
+from dask_dfmr.on_dask.scheduling.timeouts import within
 from dask_dfmr.on_dask.sorted_rows import SortedRows, merge
 
 MAX_SOURCES = 100_000
@@ -306,7 +308,7 @@ def _too_many(column: Hashable, n: str) -> str:
 
 
 def _describe(error: BaseException) -> str:
-    if isinstance(error, PartitionTimeoutError):
+    if isinstance(error, OutOfTimeError):
         return str(error)
     own = "" if isinstance(error, SourceError) else f"{type(error).__name__}: "
     return (own + str(error)).strip().splitlines()[0]
@@ -473,17 +475,13 @@ def split_partition(
     *values: Any,
 ) -> SortedRows:
     """Read one partition and sort its rows by source; write them to a file if there is a path."""
-
-    def load() -> SortedRows:
-        rows, labels = columns.split(loader(*values))
+    try:
+        rows, labels = columns.split(within(timeout, partial(loader, *values)))
         owners = columns.source_of_each(labels, numbers)
         if (owners < 0).any():
             raise SourceError("it has sources that were not there when they were counted")
         pieces = SortedRows.of(rows, owners)
         return pieces if path is None else pieces.stored(path)
-
-    try:
-        return within(timeout, load)
     except Reschedule:
         raise
     except Exception as error:  # the outcome of every source with rows in this partition
