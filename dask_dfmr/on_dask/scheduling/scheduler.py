@@ -13,7 +13,7 @@ import copy
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -203,6 +203,10 @@ class Scheduler(Steps):
         """
 
     @abstractmethod
+    def session(self) -> AbstractContextManager[None]:
+        """Surrounds all work of one call of the user; see :meth:`Cluster.session`."""
+        return nullcontext()
+
     def fetch(self, g: GraphBuilder, refs: Sequence[TaskRef]) -> list[Any]:
         """The results of tasks, brought here.
 
@@ -252,9 +256,10 @@ class Scheduler(Steps):
             g.tasks.update(graph)
             return g, [add(g, i) for i in indices]
 
-        held = self.hold_each(build, range(n), shown=False)
-        raise_errors_of_tasks(held)
-        return self.fetch_held(held)
+        with self.session():
+            held = self.hold_each(build, range(n), shown=False)
+            raise_errors_of_tasks(held)
+            return self.fetch_held(held)
 
 
 def active_scheduler(trusted: TrustedWorkers | None = None, verbose: int = 0) -> Scheduler:
@@ -420,6 +425,9 @@ class ClusterScheduler(Scheduler):
 
     def conclude(
         self, build: Callable[[], Graph], held: HeldTasks, keep: bool = False
+    def session(self) -> AbstractContextManager[None]:
+        return self.cluster.session()
+
     ) -> list[Any]:
         def use() -> list[Any]:
             return self.cluster.gather(self._submit(*build(), shown=True))
