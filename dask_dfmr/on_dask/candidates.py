@@ -44,7 +44,7 @@ from dask_dfmr.on_dask.scheduling.scheduler import (
     HeldTask,
     HeldTasks,
     Steps,
-    raise_errors_of_tasks,
+    raise_if_all_failed,
 )
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.on_dask.tasks import FitSettings
@@ -207,7 +207,7 @@ def add_pilot_fits(
     g: GraphBuilder, rows: Mapping[int, Any], candidates: Sequence[FitSettings]
 ) -> dict[tuple[int, int], Any]:
     """The start that every pilot proposes for every candidate, by candidate and partition."""
-    scale = g.add("pilot_scale", 0, pilot.pilot_scale, list(rows.values()))
+    scale = g.add("pilot_scale", 0, tasks.pilot_scale, list(rows.values()))
     return {
         (c, i): g.add("fit_pilot", (c, i), tasks.fit_pilot, of_pilot, scale, i, settings)
         for c, settings in enumerate(candidates)
@@ -387,7 +387,7 @@ def _find_shortlists(
         return g, [fits[places[k]] for k in which]
 
     fits = dict(zip(places, steps.hold_each(fit, range(len(places)), shown=False), strict=True))
-    raise_errors_of_tasks(fits.values())
+    raise_if_all_failed(list(fits.values()))
     alive = {place: None if task.error else task.argument for place, task in fits.items()}
     g = GraphBuilder()
     shortlists = steps.bring(g, add_shortlists(g, alive, candidates))

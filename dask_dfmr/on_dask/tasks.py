@@ -22,12 +22,12 @@ from dask_dfmr.local.row_statistics import (
     PartitionStatistics,
     Wanted,
     measure,
-    prior_targets,
     split_rows,
 )
 from dask_dfmr.local.starts import GivenStart, subsample
 from dask_dfmr.mixtures.family import Array, Family, Rows
 from dask_dfmr.mixtures.gaussian import Mixture
+from dask_dfmr.on_dask import answers
 from dask_dfmr.on_dask.partitions import ColumnsError, Loader, rows_of
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.on_dask.scheduling.timeouts import within
@@ -163,17 +163,26 @@ def read_pilot(
 def fit_pilot(
     rows: pilot.PilotRows | None, scale: Any, partition: int, settings: FitSettings
 ) -> pilot.PilotFit | None:
-    """The start that one pilot proposes; None if it has none."""
+    """The start that one pilot proposes; None if it has none, or too few rows for this fit."""
+    problem, rows = settings.problem, answers.pilot_rows(rows)
+    if rows is None:
+        return None
+    _, _, refusal = problem.check_rows(rows.rows)
+    if refusal is not None or problem.family.degeneracy(problem.family.prior_target(rows.rows)):
+        return None
     with single_threaded_blas():
-        return pilot.fit_pilot(
-            settings.problem, rows, scale, stream(settings.seed, PILOT_FIT, partition)
-        )
+        return pilot.fit_pilot(problem, rows, scale, stream(settings.seed, PILOT_FIT, partition))
+
+
+def pilot_scale(rows: list[Any]) -> Any:
+    """The scale of the columns in which all pilots are clustered."""
+    return pilot.pilot_scale([answers.pilot_rows(value) for value in rows])
 
 
 def make_shortlist(fits: list[pilot.PilotFit | None], settings: FitSettings) -> pilot.Shortlist:
     """The starts that all partitions choose from."""
     with single_threaded_blas():
-        return pilot.make_shortlist(settings.problem, fits)
+        return pilot.make_shortlist(settings.problem, answers.pilot_fits(fits, settings.problem))
 
 
 # -- later reads -----------------------------------------------------------------------------------
@@ -219,19 +228,9 @@ def _measure_rows(
     if refusal is not None:
         return PartitionStatistics(partition, outcome=refusal.outcome, reason=refusal.reason)
     X, test_rows = split_partition_rows(X, partition, settings)
-    target = settings.problem.family.prior_target(X) if wanted.target and len(X) else None
     found = measure(X, mixtures, wanted) if len(X) else ()
     held_out = measure(test_rows, mixtures, Wanted(moments=False)) if len(test_rows) else ()
-    targets = prior_targets(X, mixtures) if wanted.targets and len(X) else ()
-    return PartitionStatistics(
-        partition,
-        len(X),
-        n_omitted,
-        target=target,
-        measurements=found,
-        held_out=held_out,
-        targets=targets,
-    )
+    return PartitionStatistics(partition, len(X), n_omitted, measurements=found, held_out=held_out)
 
 
 def sample_partition(

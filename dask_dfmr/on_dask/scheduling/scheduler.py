@@ -109,6 +109,15 @@ def raise_errors_of_tasks(held: Iterable[HeldTask]) -> None:
             raise _without_traceback(error)
 
 
+def raise_if_all_failed(held: Sequence[HeldTask]) -> None:
+    """Raise an error of tasks that can be done without, if none of them has a result; else errors are logged."""
+    errors = [task.error for task in held if task.error is not None]
+    if len(errors) == len(held):
+        raise_errors_of_tasks(held)
+    for error in errors:
+        logger.warning("%s: %s", type(error).__name__, error)
+
+
 # -- what a scheduler can do -----------------------------------------------------------------------
 
 
@@ -194,6 +203,10 @@ class Scheduler(Steps):
     def n_workers(self) -> int | None:
         """Number of workers now; None for a scheduler on this machine, whose tasks can use its files."""
 
+    def session(self) -> AbstractContextManager[None]:
+        """Surrounds all work of one call of the user; see :meth:`Cluster.session`."""
+        return nullcontext()
+
     @abstractmethod
     def in_steps(self) -> Steps:
         """The way to compute work in several steps.
@@ -203,10 +216,6 @@ class Scheduler(Steps):
         """
 
     @abstractmethod
-    def session(self) -> AbstractContextManager[None]:
-        """Surrounds all work of one call of the user; see :meth:`Cluster.session`."""
-        return nullcontext()
-
     def fetch(self, g: GraphBuilder, refs: Sequence[TaskRef]) -> list[Any]:
         """The results of tasks, brought here.
 
@@ -416,6 +425,9 @@ class ClusterScheduler(Scheduler):
     def n_workers(self) -> int | None:
         return len(self.cluster.client.scheduler_info(n_workers=-1)["workers"])
 
+    def session(self) -> AbstractContextManager[None]:
+        return self.cluster.session()
+
     def in_steps(self) -> Steps:
         return self
 
@@ -425,9 +437,6 @@ class ClusterScheduler(Scheduler):
 
     def conclude(
         self, build: Callable[[], Graph], held: HeldTasks, keep: bool = False
-    def session(self) -> AbstractContextManager[None]:
-        return self.cluster.session()
-
     ) -> list[Any]:
         def use() -> list[Any]:
             return self.cluster.gather(self._submit(*build(), shown=True))
