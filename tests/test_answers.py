@@ -14,7 +14,7 @@ from dask_dfmr.local.estimate import Outcome
 from dask_dfmr.local.pilots import PilotFit, PilotRows
 from dask_dfmr.local.row_statistics import PartitionStatistics, Wanted, measure
 from dask_dfmr.mixtures.gaussian import Gaussian
-from dask_dfmr.on_dask import answers, tasks
+from dask_dfmr.on_dask import answers, by_column, tasks
 from dask_dfmr.untrusted import not_plain, type_name
 from tests.data_makers import TRUTH, make_ddf, make_frame, make_rows
 from tests.poisson import Poisson
@@ -195,6 +195,42 @@ def test_a_selection_goes_on(monkeypatch, what):
         GaussianMixture(random_state=0, on_failed="ignore"), make_ddf(M), [1, 2]
     )
     assert found.n_components == 2
+
+
+@pytest.mark.parametrize(
+    "tally",
+    [
+        7,
+        None,
+        {0: -3},
+        {0: 1.5},
+        {0: 10**30},
+        type("Tally", (dict,), {"items": lambda self: 1 / 0})({0: 3}),
+    ],
+)
+def test_malformed_numbers_of_rows_of_sources(monkeypatch, tally):
+    """The partition is a source of its own, and what else there is of the others is fitted."""
+    usual = by_column.count_rows
+    monkeypatch.setattr(
+        by_column,
+        "count_rows",
+        lambda loader, *more: tally if loader is first_loader(loader) else usual(loader, *more),
+    )
+    seen = []
+
+    def first_loader(loader):
+        seen.append(loader)
+        return seen[0]
+
+    X = make_ddf(M).assign(site=make_ddf(M).x.map_partitions(site_of, meta=("site", int)))
+    report = make(source="site").fit(X).partition_report_
+    assert report["outcome"].tolist() == ["fitted"] * (M - 1) + ["failed"]
+    assert "its sources could not be found: malformed numbers" in report["reason"].iloc[-1]
+
+
+def site_of(column):
+    """Every partition is a source."""
+    return column * 0 + round(abs(float(column.iloc[0])) * 1e6)
 
 
 def test_the_report_says_why(monkeypatch):

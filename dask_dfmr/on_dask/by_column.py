@@ -31,6 +31,7 @@ import pandas as pd
 from distributed import Reschedule
 
 from dask_dfmr.exceptions import OutOfTimeError
+from dask_dfmr.local.estimate import MAX_ROWS
 from dask_dfmr.mixtures.family import Rows
 from dask_dfmr.on_dask.partitions import (
     Loader,
@@ -261,11 +262,14 @@ def _census(column: Hashable, tallies: Sequence[Any]) -> Census:
     rows: dict[Any, dict[int, int]] = {}
     unreadable: dict[int, str] = {}
     for i, tally in enumerate(tallies):
-        if isinstance(tally, dict):
+        if _is_tally(tally):
             for value, count in tally.items():
                 rows.setdefault(value, {})[i] = count
+        elif type(tally) is str:
+            unreadable[i] = tally
         else:
-            unreadable[i] = tally if isinstance(tally, str) else _describe(tally)
+            is_error = isinstance(tally, BaseException)
+            unreadable[i] = _describe(tally) if is_error else "malformed numbers of rows"
     if len(rows) > MAX_SOURCES:
         raise ValueError(_too_many(column, str(len(rows))))
     if len(rows) + len(unreadable) < 2:
@@ -277,6 +281,12 @@ def _census(column: Hashable, tallies: Sequence[Any]) -> Census:
     values = _sorted(rows)
     names = [_name(column, value) for value in values]
     return Census(values, names, [rows[value] for value in values], unreadable)
+
+
+def _is_tally(value: Any) -> bool:
+    """Whether a value is what :func:`count_rows` returns, and nothing that only looks like it."""
+    is_dict = type(value) is dict
+    return is_dict and all(type(n) is int and 0 <= n < MAX_ROWS for n in value.values())
 
 
 def _sorted(values: Mapping[Any, Any]) -> list[Any]:
