@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dask_dfmr import GaussianMixture, dfmr, mix_partitions, select_components
-from tests.data_makers import make_ddf, make_frame, same_bits
+from tests.data_makers import make_array, make_ddf, make_frame, same_bits
 
 M = 4
 META = make_frame().iloc[:0]
@@ -69,9 +69,7 @@ COLLECTIONS = {
     "keyword of map_partitions": lambda half: make_ddf(M).map_partitions(
         halved, factor=half, meta=META
     ),
-    "argument of map_blocks": lambda half: (
-        make_ddf(M).to_dask_array(lengths=True).map_blocks(halved, half, dtype=float)
-    ),
+    "argument of map_blocks": lambda half: make_array(M).map_blocks(halved, half, dtype=float),
     "argument of Delayed": lambda half: [
         dask.delayed(halved)(dask.delayed(make_frame)(i), half) for i in range(M)
     ],
@@ -139,7 +137,8 @@ def test_predictions(client, frames, half, whole):
     np.testing.assert_array_equal(gm.predict(X).compute(), gm.predict(make_ddf(M)).compute())
     for name, make_collection in COLLECTIONS.items():
         labels = gm.predict(make_collection(half))
-        labels = np.concatenate(dask.compute(*labels) if isinstance(labels, list) else [labels])
+        (labels,) = dask.compute(labels)
+        labels = np.concatenate(labels) if isinstance(labels, list) else labels
         assert labels.shape == (200 * M,), name
     assert gm.score(X) == pytest.approx(gm.score(make_ddf(M)), rel=1e-12)
 
