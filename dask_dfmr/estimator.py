@@ -443,7 +443,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         origin = origin_of(self.aggregate_)
         n_old = len(origin.estimates)
         plan = self._plan_from_mixture(X, n_old)
-        found = fit_partitions(plan)
+        with plan.scheduler.session():
+            found = fit_partitions(plan)
         new = [replace(estimate, partition=n_old + k) for k, estimate in enumerate(found)]
         assert self.estimates_ is not None  # they are those of the origin
         estimates = [*self.estimates_, *new]
@@ -510,7 +511,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 f"X must be the data of the fit, in {self.n_partitions_} partitions; "
                 f"got {len(plan.partitions)}."
             )
-        return explain_with_rows(self.aggregate_, plan, which)
+        with plan.scheduler.session():
+            return explain_with_rows(self.aggregate_, plan, which)
 
     def _check_warm_start(self) -> None:
         last = (self.mixture_.n_components, self.mixture_.covariance_type)

@@ -31,6 +31,17 @@ class PartitionError(ValueError):
     """A partition could not be fitted, and ``on_failed="raise"`` makes that an error."""
 
 
+class OutOfTimeError(Exception):
+    """Reading or fitting one partition took longer than ``partition_timeout``; its outcome is "timed out"."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"not done after partition_timeout = {seconds:g} seconds")
+        self.seconds = seconds
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.seconds,)
+
+
 class RefinementError(ValueError):
     """None of the kept partitions could be read again in a refinement."""
 

@@ -244,11 +244,11 @@ def select_components(
     structures = values["covariance_type"] if covariance_type is None else covariance_type
     candidates = _candidates(n_components, structures)
     _check(values, criterion, test_share)
-    comparison = _compare(
-        plan_of(estimator, X), candidates, float(test_share), int(values["refine"])
-    )
-    selection = _select(comparison, criterion, values)
-    _report(selection, comparison.scored.lost, values["on_failed"])
+    plan = plan_of(estimator, X)
+    with plan.scheduler.session():
+        comparison = _compare(plan, candidates, float(test_share), int(values["refine"]))
+        selection = _select(comparison, criterion, values)
+        _report(selection, comparison.scored.lost, values["on_failed"])
     return selection
 
 

@@ -36,11 +36,21 @@ PORTABLE_DTYPES = ("<f8", "<i8", "|b1")
 # -- messages ---------------------------------------------------------------------------------------
 
 
+NUMPY_SCALARS = tuple(
+    sorted(
+        {t for t in np.sctypeDict.values() if np.dtype(t).kind in NUMERIC_KINDS},
+        key=lambda t: t.__name__,
+    )
+)
+"""Types of NumPy's plain numbers."""
+
+
 def not_plain(value: Any, name: str = "message") -> str | None:
     """The first part of a value that is not plain, in words; None if all of it is plain.
 
-    Plain values are None, bool, int, float, str, numeric arrays, and lists, tuples and dicts (with str keys) of plain
-    values. Their types must be exactly these, because a subclass can execute any code.
+    Plain values are None, bool, int, float, str, numbers of NumPy, numeric arrays, and lists, tuples and dicts (with
+    str keys) of plain values. Their types must be exactly these, because a subclass can execute any code. Types are
+    compared for identity, and a value that is not plain is not asked anything, because its type can execute code too.
 
     Parameters
     ----------
@@ -49,26 +59,39 @@ def not_plain(value: Any, name: str = "message") -> str | None:
         The name of the value in the text.
     """
     kind = type(value)
-    if value is None or kind in (bool, int, float) or isinstance(value, (np.number, np.bool_)):
+    if value is None or _is_one_of(kind, (bool, int, float, *NUMPY_SCALARS)):
         return None
-    if kind in (str, np.str_):
+    if _is_one_of(kind, (str, np.str_)):
         too_long = len(value) > MAX_TEXT
         return f"{name} is a text of {len(value)} characters" if too_long else None
     if kind is np.ndarray:
         is_numeric = value.dtype.kind in NUMERIC_KINDS and not value.dtype.hasobject
-        return None if is_numeric else f"{name} is of {value.dtype}"
+        return None if is_numeric else f"{name} is an array of kind {value.dtype.kind!r}"
     if kind is dict:
-        odd = next((key for key in value if type(key) is not str), None)
+        odd = next((type(key) for key in value if type(key) is not str), None)
         if odd is not None:
-            return f"{name} has a key of type {type(odd).__name__}"
+            return f"{name} has a key of type {type_name(odd)}"
         items = [(f"{name}[{key!r}]", item) for key, item in value.items()]
-    elif kind in (list, tuple):
+    elif _is_one_of(kind, (list, tuple)):
         items = [(f"{name}[{i}]", item) for i, item in enumerate(value)]
     else:
-        return f"{name} is of type {kind.__module__}.{kind.__qualname__}"
+        return f"{name} is of type {type_name(kind)}"
     if name.count("[") > MAX_DEPTH:
         return f"{name} is nested too deeply"
     return next((text for key, item in items if (text := not_plain(item, key))), None)
+
+
+def _is_one_of(kind: type, kinds: Sequence[type]) -> bool:
+    # `in` would call the comparison of a metaclass.
+    return any(kind is known for known in kinds)
+
+
+def type_name(kind: type) -> str:
+    """The name of a type for a message; of a type that may compute its name only that it is unknown."""
+    if type(kind) is not type:
+        return "unknown"
+    names = (kind.__module__, kind.__qualname__)
+    return ".".join(names) if all(type(one) is str for one in names) else "unknown"
 
 
 def plain_mapping(value: Any) -> Mapping[str, Any] | str:
@@ -76,7 +99,7 @@ def plain_mapping(value: Any) -> Mapping[str, Any] | str:
     wrong = not_plain(value)
     if wrong is None and type(value) is dict:
         return value
-    return wrong or f"message is of type {type(value).__qualname__}"
+    return wrong or f"message is of type {type_name(type(value))}"
 
 
 # -- files ------------------------------------------------------------------------------------------

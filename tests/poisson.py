@@ -35,6 +35,9 @@ class Poisson:
         (rates,) = components
         return X @ np.log(rates).T - rates.sum(axis=1) - gammaln(X + 1).sum(axis=1)[:, None]
 
+    def log_peaks(self, components):
+        return np.zeros(len(components[0]))
+
     def log_product_integral(self, a, b, floor=None):
         """Sum over columns of log sum_x exp(-l - m) (l m)^x / x!^2: h = 1/x! does not cancel."""
         rates_a, rates_b = a[0][:, None, :, None], b[0][None, :, :, None]
@@ -85,6 +88,10 @@ class Poisson:
 
     def pooled_target(self, counts, targets):
         return (np.average(targets[0], axis=0, weights=counts),)
+
+    def target_of_moments(self, moments, reference):
+        mass, first = moments
+        return (first.sum(axis=0) / mass.sum(),)
 
     def degeneracy(self, target):
         empty = np.flatnonzero(target[0] <= 0)

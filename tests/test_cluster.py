@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dask_dfmr import AggregationError, GaussianMixture, dfmr
+from dask_dfmr import AggregationError, GaussianMixture, dfmr, select_components
 from tests.conftest import local_cluster
 from tests.data_makers import (
     TRUTH,
@@ -76,6 +76,10 @@ def assert_nothing_left(client):
             return
         time.sleep(0.05)
     pytest.fail(f"{n_tasks} tasks are left on the scheduler")
+
+
+def fail(*args):
+    raise ZeroDivisionError("a fault")
 
 
 class TestDeaths:
@@ -152,6 +156,35 @@ class TestLeftovers:
             make(min_partition_rows=1000).fit(make_ddf(4))
         gc.collect()  # an error and its traceback are a circle
         assert_nothing_left(client)
+
+    @pytest.mark.parametrize(
+        "work",
+        [
+            lambda X: make().fit(X),
+            lambda X: make(source="x").fit(X),
+            lambda X: select_components(make(), X, [1, 2]),
+        ],
+        ids=["fit", "sources", "selection"],
+    )
+    def test_nothing_is_left_after_an_interrupt(self, client, tmp_path, work):
+        """Interactive sessions keep the traceback, as pytest does here."""
+        reader = WaitingReader(tmp_path, waiting=M - 1)
+        X = make_ddf(M, reader)
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(lambda: (reader.wait_for_process(), signal.raise_signal(signal.SIGINT)))
+            with pytest.raises(KeyboardInterrupt) as caught:
+                work(X)
+        reader.release()
+        assert_nothing_left(client)
+        assert caught.tb is not None
+
+    def test_nothing_is_left_after_an_error_of_a_later_pass(self, client, monkeypatch):
+        """Frames in the traceback hold what lies on the workers."""
+        monkeypatch.setattr("dask_dfmr.on_dask.refine.em_passes.refine", fail)
+        with pytest.raises(ZeroDivisionError) as caught:
+            make(refine=1, n_partitions=M).fit(make_ddf(M).compute())
+        assert_nothing_left(client)
+        assert caught.tb is not None
 
     def test_nothing_is_left_of_a_lazy_result(self, client):
         result = dfmr(GaussianMixture(2), make_ddf(M), block_size=3).compute()

@@ -258,7 +258,6 @@ class TestBadPartitions:
         self, client, monkeypatch, scheduler
     ):
         """Tasks take the function by reference: it is replaced by one that workers can import."""
-        monkeypatch.setattr("dask_dfmr.on_dask.candidates.fit_pilot", faulty_fit)
         monkeypatch.setattr("dask_dfmr.on_dask.tasks.fit_pilot", faulty_fit)
         config = {"scheduler": "synchronous"} if scheduler == "synchronous" else {}
         with dask.config.set(config):

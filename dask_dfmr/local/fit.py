@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dask_dfmr import checks
+from dask_dfmr import checks, deadlines
 from dask_dfmr.local.em import (
     TIGHT,
     Ascent,
@@ -381,6 +381,7 @@ class LocalProblem:
         )
         ascent = Ascent(self.family, start, prior, len(X), rule, self.is_accelerated)
         while not ascent.converged and ascent.n_iter < (max_iter or self.max_iter):
+            deadlines.check()
             ascent.take(*self.family.em_pass(X, *ascent.point))
         return ascent.result()
 

@@ -13,6 +13,7 @@ from functools import reduce
 import numpy as np
 from scipy.special import logsumexp, xlogy
 
+from dask_dfmr import deadlines
 from dask_dfmr.local.estimate import Outcome
 from dask_dfmr.mixtures.family import BLOCK_FLOATS, Components, Moments, Rows, as_block, batches
 from dask_dfmr.mixtures.gaussian import Mixture
@@ -29,9 +30,10 @@ class Wanted:
     entropy : bool, default False
         The sum of the entropies of the responsibilities. It takes one more pass over the rows in memory.
     target : bool, default False
-        The target of the penalty for these rows (for Gaussians sample covariance and mean).
+        The target of the penalty for these rows (for Gaussians sample covariance and mean). It follows from the moments
+        under the first mixture, which must be wanted too.
     targets : bool, default False
-        The target of the penalty for the family of each mixture.
+        The target of the penalty for the family of each mixture, from the moments under it.
     """
 
     moments: bool = True
@@ -125,14 +127,8 @@ def measure(X: Rows, mixtures: Sequence[Mixture], wanted: Wanted) -> tuple[Measu
     return tuple(_measure_one(X, mixture, wanted) for mixture in mixtures)
 
 
-def prior_targets(X: Rows, mixtures: Sequence[Mixture]) -> tuple[Components, ...]:
-    """The target of the penalty for each mixture, computed once for each family."""
-    families = {mixture.family for mixture in mixtures}
-    found = {family: family.prior_target(X) for family in families}
-    return tuple(found[mixture.family] for mixture in mixtures)
-
-
 def _measure_one(X: Rows, mixture: Mixture, wanted: Wanted) -> Measurement:
+    deadlines.check()
     log_likelihood, moments = mixture.family.em_pass(X, mixture.weights, mixture.components)
     entropy = _entropy_of(X, mixture) if wanted.entropy else float("nan")
     return Measurement(len(X), log_likelihood, moments if wanted.moments else None, entropy)

@@ -1,8 +1,8 @@
 """The engine of the inner loops: NumPy, or the same mathematics compiled by numba (the extra ``fast``).
 
-One engine serves a whole process. The environment variable ``DASK_DFMR_ENGINE`` ("auto", "numba" or "numpy") or
-:func:`use` selects it. "auto" takes numba if it is installed and works, and NumPy otherwise. The two engines agree to
-rounding, not to the last bit, so all workers of a cluster should run the same one.
+The environment variable ``DASK_DFMR_ENGINE`` ("auto", "numba" or "numpy") selects the engine of a process, and
+:func:`use` that of a block of code. "auto" takes numba if it is installed and works, and NumPy otherwise. The two
+engines agree to rounding, not to the last bit, so all workers of a cluster should run the same one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextvars import ContextVar
 from importlib.util import find_spec
 from types import ModuleType
 
@@ -32,16 +32,26 @@ _logger = logging.getLogger("dask_dfmr")
 _lock = threading.RLock()
 
 
-@dataclass(frozen=True)
 class _Selection:
-    """The engine requested by :func:`use` (None: the environment decides), and the kernels once they are loaded."""
+    """An engine that was requested (None: the environment decides), and its kernels once they are loaded."""
 
-    requested: str | None = None
-    kernels: ModuleType | None = None
-    is_loaded: bool = False
+    def __init__(self, requested: str | None = None) -> None:
+        self.requested = requested
+        self.kernels: ModuleType | None = None
+        self.is_loaded = False
+
+    def load(self) -> None:
+        with _lock:
+            if not self.is_loaded:
+                self.kernels = _load(self.requested or _of_environment())
+                self.is_loaded = True
 
 
-_selection = _Selection()
+_selections: tuple[_Selection, ...] = (_Selection(),)
+"""That of the process, and those of all blocks of :func:`use` that run now, in the order in which they began."""
+
+_own: ContextVar[_Selection | None] = ContextVar("engine", default=None)
+"""The selection of the innermost block of :func:`use` around the code of this thread."""
 
 
 def compiled() -> ModuleType | None:
@@ -56,13 +66,10 @@ def compiled() -> ModuleType | None:
     Exception
         If "numba" was requested and cannot be used: ImportError if it is not installed, otherwise the error of numba.
     """
-    global _selection
-    if not _selection.is_loaded:
-        with _lock:
-            if not _selection.is_loaded:
-                kernels = _load(_requested())
-                _selection = replace(_selection, kernels=kernels, is_loaded=True)
-    return _selection.kernels
+    selection = _own.get() or _selections[-1]
+    if not selection.is_loaded:
+        selection.load()
+    return selection.kernels
 
 
 def name() -> str:
@@ -72,7 +79,10 @@ def name() -> str:
 
 @contextmanager
 def use(engine: str) -> Iterator[None]:
-    """Run with one of the engines, in all threads of this process.
+    """Run a block of code with one of the engines.
+
+    It holds in this thread, and in threads that are in no such block themselves, as those of a scheduler. Of several
+    blocks that run at once in different threads, these take the one that began last.
 
     Parameters
     ----------
@@ -83,22 +93,22 @@ def use(engine: str) -> Iterator[None]:
     ValueError
         If there is no such engine.
     """
-    global _selection
+    global _selections
     checks.one_of("engine", engine, ENGINES)
-    with _lock:
-        before = _selection
-        _selection = _Selection(engine)
+    selection = _Selection(engine)
+    selection.load()
+    token = _own.set(selection)
     try:
-        compiled()
+        with _lock:
+            _selections = (*_selections, selection)
         yield
     finally:
         with _lock:
-            _selection = before
+            _selections = tuple(one for one in _selections if one is not selection)
+        _own.reset(token)
 
 
-def _requested() -> str:
-    if _selection.requested is not None:
-        return _selection.requested
+def _of_environment() -> str:
     requested = os.environ.get(ENVIRONMENT_VARIABLE, "auto")
     checks.one_of(f"the environment variable {ENVIRONMENT_VARIABLE}", requested, ENGINES)
     return requested

@@ -96,6 +96,10 @@ class Family(Protocol, Hashable):
         """Log phi_k(x) in nats, shape (n_samples, n_components); callers pass blocks of rows."""
         ...
 
+    def log_peaks(self, components: Components) -> Array:
+        """Upper bounds of the log-density of each component in nats, shape (n_components,)."""
+        ...
+
     def log_product_integral(
         self, a: Components, b: Components, floor: tuple[Array, Array] | None = None
     ) -> Array:
@@ -149,6 +153,10 @@ class Family(Protocol, Hashable):
 
         Every array of ``targets`` has the axis of the sets first.
         """
+        ...
+
+    def target_of_moments(self, moments: Moments, reference: Components) -> Components:
+        """The prior target of all rows, from the moments about ``reference`` that :meth:`em_pass` returns for them."""
         ...
 
     def degeneracy(self, target: Components) -> str | None:

@@ -127,6 +127,10 @@ class Gaussian:
         log_norm = self._log_norm(root, means.shape[-1])
         return self._log_density(y, np.empty_like(y), log_norm).T
 
+    def log_peaks(self, components: Components) -> Array:
+        means, covariances = components
+        return self._log_norm(self._shape.root(covariances), means.shape[-1])
+
     def _white_residuals(
         self, X: Rows, means: Array, inverse_root: Array, out: Array | None = None
     ) -> Array:
@@ -336,6 +340,16 @@ class Gaussian:
         within = self._shape.times(np.maximum(counts - 1.0, 0.0), covariances).sum(axis=0)
         between = self._shape.times(counts, self._shape.outer(means - mean)).sum(axis=0)
         return (within + between) / max(total - 1.0, 1.0), mean
+
+    def target_of_moments(self, moments: Moments, reference: Components) -> Components:
+        mass, first, second = moments
+        means, n_samples = reference[0], mass.sum()
+        # About one of the means, so that nothing cancels far from the origin.
+        mean = means[0] + (mass @ (means - means[0]) + first.sum(axis=0)) / n_samples
+        shift = means - mean
+        cross = first.T @ shift
+        between = self._shape.project(cross + cross.T + (mass[:, None] * shift).T @ shift)
+        return (second.sum(axis=0) + between) / max(n_samples - 1.0, 1.0), mean
 
     def degeneracy(self, target: Components) -> str | None:
         covariance, mean = target

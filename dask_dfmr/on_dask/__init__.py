@@ -16,6 +16,7 @@ The passes use::
     sorted_rows     rows in memory, sorted by source
     mix_partitions  sorted partitions -> partitions that are samples of all rows
     tasks           what the task of one partition computes, and its outcome if that fails
+    answers         what such tasks return, checked before anything else is computed from it
     graph           tasks of pilots, local fits and aggregation
     placed          data in memory sent to a cluster once
     rereading       a partition is read again

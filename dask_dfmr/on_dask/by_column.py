@@ -21,6 +21,7 @@ import weakref
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ import numpy as np
 import pandas as pd
 from distributed import Reschedule
 
+from dask_dfmr.exceptions import OutOfTimeError
+from dask_dfmr.local.estimate import MAX_ROWS
 from dask_dfmr.mixtures.family import Rows
 from dask_dfmr.on_dask.partitions import (
     Loader,
@@ -42,7 +45,7 @@ from dask_dfmr.on_dask.partitions import (
 )
 from dask_dfmr.on_dask.scheduling.builder import GraphBuilder
 from dask_dfmr.on_dask.scheduling.scheduler import Scheduler, active_scheduler
-from dask_dfmr.on_dask.scheduling.timeouts import PartitionTimeoutError, within
+from dask_dfmr.on_dask.scheduling.timeouts import within
 from dask_dfmr.on_dask.sorted_rows import SortedRows, merge
 
 MAX_SOURCES = 100_000
@@ -259,11 +262,14 @@ def _census(column: Hashable, tallies: Sequence[Any]) -> Census:
     rows: dict[Any, dict[int, int]] = {}
     unreadable: dict[int, str] = {}
     for i, tally in enumerate(tallies):
-        if isinstance(tally, dict):
+        if _is_tally(tally):
             for value, count in tally.items():
                 rows.setdefault(value, {})[i] = count
+        elif type(tally) is str:
+            unreadable[i] = tally
         else:
-            unreadable[i] = tally if isinstance(tally, str) else _describe(tally)
+            is_error = isinstance(tally, BaseException)
+            unreadable[i] = _describe(tally) if is_error else "malformed numbers of rows"
     if len(rows) > MAX_SOURCES:
         raise ValueError(_too_many(column, str(len(rows))))
     if len(rows) + len(unreadable) < 2:
@@ -275,6 +281,12 @@ def _census(column: Hashable, tallies: Sequence[Any]) -> Census:
     values = _sorted(rows)
     names = [_name(column, value) for value in values]
     return Census(values, names, [rows[value] for value in values], unreadable)
+
+
+def _is_tally(value: Any) -> bool:
+    """Whether a value is what :func:`count_rows` returns, and nothing that only looks like it."""
+    is_dict = type(value) is dict
+    return is_dict and all(type(n) is int and 0 <= n < MAX_ROWS for n in value.values())
 
 
 def _sorted(values: Mapping[Any, Any]) -> list[Any]:
@@ -306,7 +318,7 @@ def _too_many(column: Hashable, n: str) -> str:
 
 
 def _describe(error: BaseException) -> str:
-    if isinstance(error, PartitionTimeoutError):
+    if isinstance(error, OutOfTimeError):
         return str(error)
     own = "" if isinstance(error, SourceError) else f"{type(error).__name__}: "
     return (own + str(error)).strip().splitlines()[0]
@@ -473,17 +485,13 @@ def split_partition(
     *values: Any,
 ) -> SortedRows:
     """Read one partition and sort its rows by source; write them to a file if there is a path."""
-
-    def load() -> SortedRows:
-        rows, labels = columns.split(loader(*values))
+    try:
+        rows, labels = columns.split(within(timeout, partial(loader, *values)))
         owners = columns.source_of_each(labels, numbers)
         if (owners < 0).any():
             raise SourceError("it has sources that were not there when they were counted")
         pieces = SortedRows.of(rows, owners)
         return pieces if path is None else pieces.stored(path)
-
-    try:
-        return within(timeout, load)
     except Reschedule:
         raise
     except Exception as error:  # the outcome of every source with rows in this partition

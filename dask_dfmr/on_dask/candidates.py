@@ -27,11 +27,12 @@ from dask_dfmr.aggregation.options import AggregationOptions
 from dask_dfmr.aggregation.plan import aggregate_now
 from dask_dfmr.aggregation.reasons import OtherRows, Reason, Unreadable
 from dask_dfmr.aggregation.result import AggregationResult
-from dask_dfmr.exceptions import AggregationError
+from dask_dfmr.exceptions import AggregationError, OutOfTimeError
 from dask_dfmr.local import pilots as pilot
-from dask_dfmr.local.estimate import LocalEstimate, without_estimate
+from dask_dfmr.local.estimate import LocalEstimate, Outcome, without_estimate
 from dask_dfmr.local.row_statistics import PartitionStatistics, Wanted
 from dask_dfmr.mixtures.distances import BLOCK_SIZE, tile_blocks
+from dask_dfmr.mixtures.family import Rows
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.on_dask import tasks
 from dask_dfmr.on_dask.fit_plan import FitPlan
@@ -43,7 +44,7 @@ from dask_dfmr.on_dask.scheduling.scheduler import (
     HeldTask,
     HeldTasks,
     Steps,
-    raise_errors_of_tasks,
+    raise_if_all_failed,
 )
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.on_dask.tasks import FitSettings
@@ -70,8 +71,7 @@ def read_pilot(
 ) -> tuple[pilot.PilotRows | None, Any]:
     """Training rows of a pilot partition, and its data if they are small enough to keep; None for what there is not."""
 
-    def load() -> tuple[pilot.PilotRows | None, Any]:
-        data = loader(*values)
+    def draw(data: Any) -> tuple[pilot.PilotRows | None, Any]:
         kept = data if sizeof(data) <= HELD_BYTES else None
         X, _ = rows_of(data, simplest.feature_names)
         X, _, refusal = simplest.problem.finite_rows(X)
@@ -82,20 +82,9 @@ def read_pilot(
         return pilot.read_pilot(simplest.problem, X, seed), kept
 
     nothing: tuple[None, None] = (None, None)
-    return tasks.guarded(simplest.timeout, load, lambda outcome, reason, n_rows: nothing)
-
-
-def fit_pilot(
-    rows: pilot.PilotRows | None, scale: Any, partition: int, settings: FitSettings
-) -> pilot.PilotFit | None:
-    """The start that one pilot proposes for one candidate; None if its rows are too few for that candidate."""
-    if rows is None:
-        return None
-    problem = settings.problem
-    _, _, refusal = problem.check_rows(rows.rows)
-    if refusal is not None or problem.family.degeneracy(problem.family.prior_target(rows.rows)):
-        return None
-    return tasks.fit_pilot(rows, scale, partition, settings)
+    return tasks.guarded(
+        simplest.timeout, partial(loader, *values), draw, lambda outcome, reason, n_rows: nothing
+    )
 
 
 def fit_candidates(
@@ -110,24 +99,43 @@ def fit_candidates(
     """Load a partition, unless its ``data`` are given, and fit every candidate to its training rows: a message each."""
     shared = candidates[0]
 
-    def load_and_fit() -> list[LocalEstimate]:
-        X, names = rows_of(loader(*values) if data is None else data, shared.feature_names)
+    def load() -> Any:
+        return loader(*values) if data is None else data
+
+    def fit_all(loaded: Any) -> list[LocalEstimate]:
+        X, names = rows_of(loaded, shared.feature_names)
         finite, n_omitted, refusal = shared.problem.finite_rows(X)
         if refusal is None:
             X, _ = tasks.split_partition_rows(finite, partition, shared)
         found = []
         with single_threaded_blas():
             for settings, shortlist in zip(candidates, shortlists, strict=True):
-                fit = partial(tasks.fit_rows, X, names, partition, settings, shortlist)
-                found.append(tasks.guarded(None, fit, without_estimate))
+                found.append(_fit_one(X, names, partition, settings, shortlist))
         return [replace(e, n_omitted=e.n_omitted + n_omitted) for e in found]
 
     estimates = tasks.guarded(
         shared.timeout,
-        load_and_fit,
+        load,
+        fit_all,
         lambda *failure: [without_estimate(*failure)] * len(candidates),
     )
     return [replace(e, partition=partition, source=source).to_arrays() for e in estimates]
+
+
+def _fit_one(
+    X: Rows,
+    names: tuple[str, ...] | None,
+    partition: int,
+    settings: FitSettings,
+    shortlist: pilot.Shortlist | None,
+) -> LocalEstimate:
+    """The estimate of one candidate; an error of its fit is its outcome, and time out is the outcome of all."""
+    try:
+        return tasks.fit_rows(X, names, partition, settings, shortlist)
+    except OutOfTimeError:
+        raise
+    except Exception as error:
+        return without_estimate(Outcome.FAILED, f"{type(error).__name__}: {error}")
 
 
 def report_candidates(
@@ -199,9 +207,9 @@ def add_pilot_fits(
     g: GraphBuilder, rows: Mapping[int, Any], candidates: Sequence[FitSettings]
 ) -> dict[tuple[int, int], Any]:
     """The start that every pilot proposes for every candidate, by candidate and partition."""
-    scale = g.add("pilot_scale", 0, pilot.pilot_scale, list(rows.values()))
+    scale = g.add("pilot_scale", 0, tasks.pilot_scale, list(rows.values()))
     return {
-        (c, i): g.add("fit_pilot", (c, i), fit_pilot, of_pilot, scale, i, settings)
+        (c, i): g.add("fit_pilot", (c, i), tasks.fit_pilot, of_pilot, scale, i, settings)
         for c, settings in enumerate(candidates)
         for i, of_pilot in rows.items()
     }
@@ -379,7 +387,7 @@ def _find_shortlists(
         return g, [fits[places[k]] for k in which]
 
     fits = dict(zip(places, steps.hold_each(fit, range(len(places)), shown=False), strict=True))
-    raise_errors_of_tasks(fits.values())
+    raise_if_all_failed(list(fits.values()))
     alive = {place: None if task.error else task.argument for place, task in fits.items()}
     g = GraphBuilder()
     shortlists = steps.bring(g, add_shortlists(g, alive, candidates))

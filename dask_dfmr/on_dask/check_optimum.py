@@ -20,7 +20,7 @@ from dask_dfmr.local.pilots import Start
 from dask_dfmr.local.starts import MAX_START_ROWS
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
-from dask_dfmr.on_dask import tasks
+from dask_dfmr.on_dask import answers, tasks
 from dask_dfmr.on_dask.first_read import read_first
 from dask_dfmr.on_dask.fit_plan import Fit, FitPlan
 from dask_dfmr.on_dask.placed import place
@@ -107,6 +107,7 @@ class _Groups:
         rng = np.random.default_rng(stream(self.settings.seed, OPTIMUM_DRAW))
         n_parameters = fit.aggregate.mixture.n_parameters
         drawn = optima.draw_groups(kept, counts, n_parameters, rng)
+        self.n_features = fit.aggregate.mixture.n_features
         self.held: list[HeldTask] = []
         self.rows = self._read(drawn)
         self.n_partitions = sum(map(len, drawn))
@@ -123,7 +124,7 @@ class _Groups:
             refs = []
             for k in which:
                 alive = [samples[i].argument for i in drawn[k] if samples[i].error is None]
-                refs.append(g.add("join_rows", k, _join, alive))
+                refs.append(g.add("join_rows", k, _join, alive, self.n_features))
             return g, refs
 
         self.held = scheduler.hold_each(join, range(len(drawn)), shown=False)
@@ -197,8 +198,9 @@ class _Point:
     start: Start
 
 
-def _join(samples: list[Array | None]) -> Array | None:
-    present = [rows for rows in samples if rows is not None]
+def _join(samples: list[Any], n_features: int) -> Array | None:
+    checked = [answers.sample(rows, MAX_START_ROWS, n_features) for rows in samples]
+    present = [rows for rows in checked if rows is not None]
     return np.concatenate(present) if present else None
 
 

@@ -36,7 +36,7 @@ from dask_dfmr.on_dask.scheduling.scheduler import (
     HeldTasks,
     OneGraph,
     Steps,
-    raise_errors_of_tasks,
+    raise_if_all_failed,
 )
 from dask_dfmr.on_dask.tasks import FitSettings, as_plain, estimate_of, lost_partition
 
@@ -220,7 +220,7 @@ def find_shortlist(steps: Steps, partitions: Partitions, settings: FitSettings) 
         return g, [fits[i] for i in indices]
 
     fits = steps.hold_each(fit, drawn, shown=False)
-    raise_errors_of_tasks(fits)
+    raise_if_all_failed(fits)
     g = GraphBuilder()
     found = {i: t.argument if t.error is None else None for i, t in zip(drawn, fits, strict=True)}
     (shortlist,) = steps.bring(g, [add_shortlist(g, found, settings)])

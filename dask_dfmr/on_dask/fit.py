@@ -24,10 +24,11 @@ def run_fit(plan: FitPlan) -> Fit:
     ClusterError
         If the scheduler is gone, or workers keep dying under the aggregation.
     """
-    fit = read_first(plan)
-    for later_pass in (check_optimum, refit_excluded, with_origin, refine):
-        fit = later_pass(plan, fit)
-    return fit
+    with plan.scheduler.session():
+        fit = read_first(plan)
+        for later_pass in (check_optimum, refit_excluded, with_origin, refine):
+            fit = later_pass(plan, fit)
+        return fit
 
 
 def with_origin(plan: FitPlan, fit: Fit) -> Fit:

@@ -85,7 +85,7 @@ def add_pilot_fits(
     g: GraphBuilder, pilots: dict[int, Any], settings: FitSettings
 ) -> dict[int, Any]:
     """The candidates of the pilots, by partition, from references to their rows."""
-    scale = g.add("pilot_scale", 0, pilot.pilot_scale, list(pilots.values()))
+    scale = g.add("pilot_scale", 0, tasks.pilot_scale, list(pilots.values()))
     return {
         i: g.add("fit_pilot", i, tasks.fit_pilot, rows, scale, i, settings)
         for i, rows in pilots.items()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import dask
 import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 
 from dask_dfmr import checks
-from dask_dfmr.on_dask.partitions import is_frame
+from dask_dfmr.on_dask.partitions import delayed_parts, is_frame
 from dask_dfmr.seeds import SeedLike, seed_sequence, stream
 
 MAX_PIECES = 32
@@ -68,9 +66,7 @@ def mix_partitions(
         raise TypeError(
             f"X must be a dask DataFrame; got a {type(X).__name__}. Rows in memory can be shuffled as they are."
         )
-    # Dask merges small parquet partitions unless told otherwise, after their number was asked for.
-    with dask.config.set({"optimization.tune.active": False}):
-        parts: list[Any] = list(X.to_delayed())  # type: ignore[no-untyped-call]
+    parts = delayed_parts(X)
     n = len(parts)
     pieces = min(n, MAX_PIECES) if n_pieces is None else n_pieces
     checks.integer("n_pieces", pieces, 1, alternative="None or ")

@@ -23,7 +23,7 @@ from dask.core import flatten, get_dependencies
 from dask.delayed import Delayed
 from dask.optimization import cull
 from dask.task_spec import Alias, DataNode, GraphNode, TaskRef
-from distributed import Future
+from distributed import Future, get_client
 from sklearn.utils import check_array
 
 from dask_dfmr.mixtures.family import Rows
@@ -178,14 +178,28 @@ def _offers(X: Any, *names: str) -> bool:
 
 
 def delayed_parts(X: Any) -> list[Delayed]:
-    """The partitions of a collection of Dask, in their order, as Delayed objects."""
+    """The partitions of a collection of Dask, in their order and number, as Delayed objects."""
     if isinstance(X, Delayed):
         return [X]
+    if is_frame(X):
+        keys, graph = unmerged(X)
+        return [Delayed(key, graph) for key in keys]
     if not is_expression(X):
         return np.ravel(X.to_delayed()).tolist()
     optimised = X.optimize()
     graph = optimised.__dask_graph__()
     return [Delayed(key, graph) for key in flatten(optimised.__dask_keys__())]
+
+
+def unmerged(X: Any) -> tuple[list[Any], dict[Any, Any]]:
+    """The keys of the partitions of a dask DataFrame, as many as the user chose, and the optimised graph.
+
+    Dask's ``optimize`` merges small parquet partitions after a projection, unless its configuration says otherwise.
+    The configuration belongs to the process, so that changing it here would change it for other threads, too. These
+    are the steps of ``optimize`` without that one.
+    """
+    optimised = X.expr.simplify().lower_completely().simplify().fuse()
+    return list(optimised.__dask_keys__()), dict(optimised.__dask_graph__())
 
 
 def _from_dask_dataframe(X: Any) -> Partitions:
@@ -196,11 +210,8 @@ def _from_dask_dataframe(X: Any) -> Partitions:
 
 def fold_dataframe(X: Any) -> tuple[list[Loader], dict[Any, Any], list[str | None]]:
     """A loader and a name for every partition of a dask DataFrame, and the graph that loaders depend on."""
-    # Dask merges small parquet partitions after a projection. The number of partitions is the user's choice.
-    with dask.config.set({"optimization.tune.active": False}):
-        optimised = X.optimize()
-    keys = list(optimised.__dask_keys__())
-    loaders, graph = _fold(dict(optimised.__dask_graph__()), keys)
+    keys, graph = unmerged(X)
+    loaders, graph = _fold(graph, keys)
     divisions: list[str | None] = [None] * len(keys)
     if X.known_divisions:
         divisions = [f"index {a} to {b}" for a, b in itertools.pairwise(X.divisions)]
@@ -296,6 +307,7 @@ def _fold(graph: dict[Any, Any], keys: list[Any]) -> tuple[list[Loader], dict[An
         key: Alias(key, node.target) if isinstance(node, Alias) else node
         for key, node in graph.items()
     }
+    graph |= _results_on_cluster(graph)
     dependencies = {key: get_dependencies(graph, key) for key in graph}
     dependents: dict[Any, set[Any]] = {key: set() for key in graph}
     for key, needed in dependencies.items():
@@ -313,6 +325,31 @@ def _fold(graph: dict[Any, Any], keys: list[Any]) -> tuple[list[Loader], dict[An
         node = GraphNode.fuse(*(graph[k] for k in own))
         loaders.append(Loader(node, sorted(node.dependencies, key=str)))
     return loaders, _needed(graph, loaders)
+
+
+def _results_on_cluster(graph: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Futures for the keys that a graph refers to and does not contain: results that a cluster holds already.
+
+    Arguments that were scattered or submitted are such results, and so are the parts of ``dd.from_delayed(futures)``.
+    The futures keep the results there as long as the graph exists.
+
+    Raises
+    ------
+    ValueError
+        If there is no client.
+    """
+    nodes = (node for node in graph.values() if isinstance(node, GraphNode))
+    keys = set().union(*(node.dependencies for node in nodes)) - graph.keys()
+    if not keys:
+        return {}
+    try:
+        client = get_client()
+    except ValueError:
+        raise ValueError(
+            f"X refers to results of a cluster (Futures, such as {min(map(str, keys))!r}), and no Client is connected. "
+            "Create the Client that they belong to, or build X from values instead of Futures."
+        ) from None
+    return {key: Future(key, client) for key in keys}
 
 
 def _own_tasks(

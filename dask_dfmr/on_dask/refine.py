@@ -55,7 +55,9 @@ def _test_small(plan: FitPlan, fit: Fit, small: Sequence[int]) -> Fit:
     """Read the small partitions once more and test the likelihood of their rows."""
     if plan.partitions.held:
         return replace(fit, reasons=dict.fromkeys(small, NotTested(NeedsRegrouping())))
-    readings = Reader(plan, small).measure(small, [fit.aggregate.mixture], Wanted(moments=False))
+    readings = Reader(plan, small, _counts(fit, small)).measure(
+        small, [fit.aggregate.mixture], Wanted(moments=False)
+    )
     reasons: dict[int, Reason] = {
         r.partition: NotTested(Unreadable(r.reason)) for r in readings if not r.is_measured
     }
@@ -92,7 +94,7 @@ def _refine_mixture(plan: FitPlan, fit: Fit, small: Sequence[int]) -> Fit:
     aggregate, options = fit.aggregate, plan.refinement
     kept = [int(i) for i in np.flatnonzero(aggregate.decision.kept)]
     problem, seed = plan.settings.problem, stream(plan.settings.seed, REFINEMENT)
-    reader = Reader(plan, [*kept, *small])
+    reader = Reader(plan, [*kept, *small], _counts(fit, [*kept, *small]))
     with single_threaded_blas():
         found = em_passes.refine(reader, problem, aggregate.mixture, kept, small, options, seed)
     logger.info(
@@ -113,6 +115,11 @@ def _refine_mixture(plan: FitPlan, fit: Fit, small: Sequence[int]) -> Fit:
     )
     reasons = found.excluded | found.joined | found.refused
     return replace(fit, aggregate=refined, kept=used, reasons=reasons, refinement=found)
+
+
+def _counts(fit: Fit, indices: Sequence[int]) -> dict[int, int]:
+    """The numbers of rows of some partitions at the first read."""
+    return {i: int(fit.rows[i]["n_samples"]) for i in indices}
 
 
 def _minority_notes(used: NDArray[np.bool_], fit: Fit) -> list[Note]:

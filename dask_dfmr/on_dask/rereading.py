@@ -7,14 +7,14 @@ they were computed, be summed in a tree and be used by further tasks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from dask_dfmr.local.row_statistics import PartitionStatistics, Total, Wanted, total_of
 from dask_dfmr.mixtures.distances import BLOCK_SIZE, tile_blocks
 from dask_dfmr.mixtures.gaussian import Mixture
-from dask_dfmr.on_dask import tasks
+from dask_dfmr.on_dask import answers, tasks
 from dask_dfmr.on_dask.fit_plan import FitPlan
 from dask_dfmr.on_dask.placed import place
 from dask_dfmr.on_dask.scheduling.builder import SPLIT_EVERY, GraphBuilder
@@ -32,6 +32,9 @@ class Reader:
         Of the fit: its policy for NaN, its columns, its time-out and its scheduler hold here too.
     only : sequence of int, optional
         Partitions that will be read, so that no others are sent to a cluster; all by default.
+    n_before : mapping of int to int, optional
+        Numbers of rows of partitions at the first read. A partition with another number counts as one that cannot be
+        read again. Unknown by default.
 
     Attributes
     ----------
@@ -41,10 +44,16 @@ class Reader:
         Partitions read so far; a partition read twice counts twice.
     """
 
-    def __init__(self, plan: FitPlan, only: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        plan: FitPlan,
+        only: Sequence[int] | None = None,
+        n_before: Mapping[int, int] | None = None,
+    ) -> None:
         self.scheduler, self.settings = plan.scheduler, plan.settings
         self.split_every = plan.split_every
         self.n_reads = 0
+        self.n_before = {} if n_before is None else n_before
         # Sent to a cluster once, and held there while this object lives.
         self.partitions, self._data = place(
             plan.scheduler, plan.partitions if only is None else plan.partitions.reduced_to(only)
@@ -90,16 +99,18 @@ class Reader:
             for i in which:
                 loader = self.partitions.loaders[i]
                 arguments = (loader, i, self.settings, broadcast, wanted, *loader.refs)
-                refs.append(g.add("measure_partition", i, tasks.measure_partition, *arguments))
+                answer = g.add("measure_partition", i, tasks.measure_partition, *arguments)
+                checked = (answer, i, broadcast, wanted, self.n_before.get(i))
+                refs.append(g.add("check_statistics", i, answers.statistics, *checked))
             self.n_reads += len(refs)
             return g, refs
 
         held = self.scheduler.hold_each(read, indices)
-        answers = [
+        found = [
             task if task.error is None else HeldTask(tasks.lost_reading(index, task.error))
             for index, task in zip(indices, held, strict=True)
         ]
-        return HeldStatistics(answers, self.scheduler, self.split_every)
+        return HeldStatistics(found, self.scheduler, self.split_every)
 
 
 @dataclass(frozen=True)

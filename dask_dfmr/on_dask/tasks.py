@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 from distributed import Reschedule
 
+from dask_dfmr import deadlines
+from dask_dfmr.exceptions import OutOfTimeError
 from dask_dfmr.local import pilots as pilot
 from dask_dfmr.local.estimate import LocalEstimate, Outcome, without_estimate, wrong_types
 from dask_dfmr.local.fit import LocalProblem
@@ -19,15 +22,15 @@ from dask_dfmr.local.row_statistics import (
     PartitionStatistics,
     Wanted,
     measure,
-    prior_targets,
     split_rows,
 )
 from dask_dfmr.local.starts import GivenStart, subsample
 from dask_dfmr.mixtures.family import Array, Family, Rows
 from dask_dfmr.mixtures.gaussian import Mixture
+from dask_dfmr.on_dask import answers
 from dask_dfmr.on_dask.partitions import ColumnsError, Loader, rows_of
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
-from dask_dfmr.on_dask.scheduling.timeouts import PartitionTimeoutError, within
+from dask_dfmr.on_dask.scheduling.timeouts import within
 from dask_dfmr.seeds import HELD_OUT, LOCAL_FIT, PILOT_FIT, PILOT_ROWS, START_ROWS, stream
 from dask_dfmr.untrusted import plain_mapping
 
@@ -78,24 +81,31 @@ def fit_partition(
 ) -> dict[str, Any]:
     """Load and fit one partition; the message of its :class:`LocalEstimate`, whose outcome names any error."""
 
-    def load_and_fit() -> LocalEstimate:
-        X, names = rows_of(loader(*values), settings.feature_names)
+    def fit(data: Any) -> LocalEstimate:
+        X, names = rows_of(data, settings.feature_names)
         with single_threaded_blas():
             return fit_rows(X, names, partition, settings, shortlist)
 
-    estimate = guarded(settings.timeout, load_and_fit, without_estimate)
+    estimate = guarded(settings.timeout, partial(loader, *values), fit, without_estimate)
     return replace(estimate, partition=partition, source=source).to_arrays()
 
 
 def guarded(
-    timeout: float | None, function: Callable[[], _T], failed: Callable[[Outcome, str, int], _T]
+    timeout: float | None,
+    load: Callable[[], Any],
+    use: Callable[[Any], _T],
+    failed: Callable[[Outcome, str, int], _T],
 ) -> _T:
-    """The result of reading and using one partition; after an error ``failed(outcome, reason, n_rows)``."""
+    """The result of reading and using one partition; after an error ``failed(outcome, reason, n_rows)``.
+
+    Only reading may hang, so that it alone has a thread of its own. A use that takes too long ends itself.
+    """
     try:
-        return within(timeout, function)
+        with deadlines.within(timeout):
+            return use(within(timeout, load))
     except ColumnsError as error:
         return failed(Outcome.BAD_COLUMNS, str(error), error.n_rows)
-    except PartitionTimeoutError as error:
+    except OutOfTimeError as error:
         return failed(Outcome.TIMED_OUT, str(error), 0)
     except Reschedule:  # not an error: a shuffle asks that the task is run again elsewhere
         raise
@@ -137,36 +147,42 @@ def split_partition_rows(X: Rows, partition: int, settings: FitSettings) -> tupl
 def read_pilot(
     loader: Loader, partition: int, settings: FitSettings, *values: Any
 ) -> pilot.PilotRows | None:
-    """Rows of a pilot partition; None if it is unsuitable or cannot be read."""
+    """Rows of a pilot partition; None if it is unsuitable or cannot be read.
 
-    def load() -> pilot.PilotRows | None:
-        X, _ = rows_of(loader(*values), settings.feature_names)
+    The partition is read again when it is fitted, and an error is reported there.
+    """
+
+    def draw(data: Any) -> pilot.PilotRows | None:
+        X, _ = rows_of(data, settings.feature_names)
         seed = stream(settings.seed, PILOT_ROWS, partition)
         return pilot.read_pilot(settings.problem, X, seed)
 
-    try:
-        return within(settings.timeout, load)
-    except Reschedule:
-        raise
-    # The partition is read again when it is fitted, and the error is reported there.
-    except Exception:
-        return None
+    return guarded(settings.timeout, partial(loader, *values), draw, _nothing)
 
 
 def fit_pilot(
     rows: pilot.PilotRows | None, scale: Any, partition: int, settings: FitSettings
 ) -> pilot.PilotFit | None:
-    """The start that one pilot proposes; None if it has none."""
+    """The start that one pilot proposes; None if it has none, or too few rows for this fit."""
+    problem, rows = settings.problem, answers.pilot_rows(rows)
+    if rows is None:
+        return None
+    _, _, refusal = problem.check_rows(rows.rows)
+    if refusal is not None or problem.family.degeneracy(problem.family.prior_target(rows.rows)):
+        return None
     with single_threaded_blas():
-        return pilot.fit_pilot(
-            settings.problem, rows, scale, stream(settings.seed, PILOT_FIT, partition)
-        )
+        return pilot.fit_pilot(problem, rows, scale, stream(settings.seed, PILOT_FIT, partition))
+
+
+def pilot_scale(rows: list[Any]) -> Any:
+    """The scale of the columns in which all pilots are clustered."""
+    return pilot.pilot_scale([answers.pilot_rows(value) for value in rows])
 
 
 def make_shortlist(fits: list[pilot.PilotFit | None], settings: FitSettings) -> pilot.Shortlist:
     """The starts that all partitions choose from."""
     with single_threaded_blas():
-        return pilot.make_shortlist(settings.problem, fits)
+        return pilot.make_shortlist(settings.problem, answers.pilot_fits(fits, settings.problem))
 
 
 # -- later reads -----------------------------------------------------------------------------------
@@ -182,14 +198,15 @@ def measure_partition(
 ) -> PartitionStatistics:
     """Load a partition again and measure its rows; an error is in the outcome of its statistics."""
 
-    def load_and_measure() -> PartitionStatistics:
-        X, names = rows_of(loader(*values), settings.feature_names)
+    def measure_rows(data: Any) -> PartitionStatistics:
+        X, names = rows_of(data, settings.feature_names)
         with single_threaded_blas():
             return _measure_rows(X, names, partition, settings, mixtures, wanted)
 
     return guarded(
         settings.timeout,
-        load_and_measure,
+        partial(loader, *values),
+        measure_rows,
         lambda outcome, reason, n_rows: PartitionStatistics(
             partition, outcome=outcome, reason=reason
         ),
@@ -211,19 +228,9 @@ def _measure_rows(
     if refusal is not None:
         return PartitionStatistics(partition, outcome=refusal.outcome, reason=refusal.reason)
     X, test_rows = split_partition_rows(X, partition, settings)
-    target = settings.problem.family.prior_target(X) if wanted.target and len(X) else None
     found = measure(X, mixtures, wanted) if len(X) else ()
     held_out = measure(test_rows, mixtures, Wanted(moments=False)) if len(test_rows) else ()
-    targets = prior_targets(X, mixtures) if wanted.targets and len(X) else ()
-    return PartitionStatistics(
-        partition,
-        len(X),
-        n_omitted,
-        target=target,
-        measurements=found,
-        held_out=held_out,
-        targets=targets,
-    )
+    return PartitionStatistics(partition, len(X), n_omitted, measurements=found, held_out=held_out)
 
 
 def sample_partition(
@@ -236,12 +243,16 @@ def sample_partition(
 ) -> Array | None:
     """At most ``n_rows`` rows of a partition, all finite; None if it cannot be read this time."""
 
-    def load() -> Array | None:
-        X, names = rows_of(loader(*values), settings.feature_names)
+    def draw(data: Any) -> Array | None:
+        X, names = rows_of(data, settings.feature_names)
         X, _, refusal = settings.problem.check_rows(X, names)
         return None if refusal else subsample(X, n_rows, np.random.default_rng(seed))
 
-    return guarded(settings.timeout, load, lambda outcome, reason, n_rows: None)
+    return guarded(settings.timeout, partial(loader, *values), draw, _nothing)
+
+
+def _nothing(outcome: Outcome, reason: str, n_rows: int) -> None:
+    return None
 
 
 def lost_reading(partition: int, error: BaseException) -> PartitionStatistics:

@@ -226,4 +226,6 @@ def _statistic(
     # The total has an error too, which is smaller the more rows it has. A part of it shares that error.
     variance = n * (1.0 - n / n_total if is_part else 1.0 + n / n_total)
     white = test.whiten(beyond)
-    return float(white @ white) / variance if variance > 0 else 0.0
+    statistic = float(white @ white) / variance if variance > 0 else 0.0
+    # Measured, and beyond all numbers: it contradicts the others, and is not one that was not measured.
+    return statistic if np.isfinite(statistic) else np.inf

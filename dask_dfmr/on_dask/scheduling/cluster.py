@@ -11,10 +11,11 @@ import logging
 import time
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakValueDictionary
 
 import dask
 import distributed
@@ -58,10 +59,31 @@ class Cluster:
     client : distributed.Client
     trusted : TrustedWorkers or None
         The only workers that get tasks of the aggregation; None for all workers.
+    submitted : WeakValueDictionary
+        The futures of everything submitted that are still in use.
     """
 
     client: distributed.Client
     trusted: TrustedWorkers | None = None
+    submitted: WeakValueDictionary[int, Any] = field(
+        default_factory=WeakValueDictionary, compare=False, repr=False
+    )
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """Work that submits tasks and waits for them, from wherever it is called.
+
+        In a task of a worker, it leaves the worker's threads to other tasks, as Dask's own nested ``compute`` does:
+        they may be those that it waits for. If it ends with an error or Ctrl-C, all that it has submitted is released.
+        Otherwise the tasks would go on as long as somebody keeps the traceback, as interactive sessions do.
+        """
+        with _outside_of_the_pool():
+            try:
+                yield
+            except BaseException:
+                for future in list(self.submitted.values()):
+                    future.release()
+                raise
 
     def submit(
         self, graph: Mapping[Any, Any], keys: Sequence[Any], progress: bool = False
@@ -79,6 +101,7 @@ class Cluster:
         try:
             with self.client.as_current(), pinned:
                 futures = list(self.client.get(dict(graph), list(keys), sync=False))
+                self.submitted.update((id(future), future) for future in futures)
         except (OSError, RuntimeError, distributed.client.ClosedClientError) as error:
             if self.client.status != "running":
                 raise ClusterError(self._connection_lost(keys, 0)) from error
@@ -205,6 +228,26 @@ def error_of(future: Any) -> BaseException | None:
         # Its scheduler has forgotten it: for example, data that cannot be computed again were lost.
         return distributed.client.FutureCancelledError(key=future.key, reason=_reason_of(future))
     return None
+
+
+@contextmanager
+def _outside_of_the_pool() -> Iterator[None]:
+    """Leave the threads of a worker for some time, if this is one of them."""
+    has_left = _leave_pool()
+    try:
+        yield
+    finally:
+        if has_left:
+            distributed.rejoin()
+
+
+def _leave_pool() -> bool:
+    try:
+        distributed.secede()
+    except (ValueError, AttributeError, KeyError):
+        # This is no worker, a thread that its pool does not know, or one that has left already.
+        return False
+    return True
 
 
 class _Watch:

@@ -13,12 +13,13 @@ import copy
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import dask
 import distributed
+from dask.callbacks import Callback, normalize_callback
 from dask.delayed import Delayed
 from dask.diagnostics import ProgressBar
 from dask.task_spec import TaskRef
@@ -108,6 +109,15 @@ def raise_errors_of_tasks(held: Iterable[HeldTask]) -> None:
             raise _without_traceback(error)
 
 
+def raise_if_all_failed(held: Sequence[HeldTask]) -> None:
+    """Raise an error of tasks that can be done without, if none of them has a result; else errors are logged."""
+    errors = [task.error for task in held if task.error is not None]
+    if len(errors) == len(held):
+        raise_errors_of_tasks(held)
+    for error in errors:
+        logger.warning("%s: %s", type(error).__name__, error)
+
+
 # -- what a scheduler can do -----------------------------------------------------------------------
 
 
@@ -193,6 +203,10 @@ class Scheduler(Steps):
     def n_workers(self) -> int | None:
         """Number of workers now; None for a scheduler on this machine, whose tasks can use its files."""
 
+    def session(self) -> AbstractContextManager[None]:
+        """Surrounds all work of one call of the user; see :meth:`Cluster.session`."""
+        return nullcontext()
+
     @abstractmethod
     def in_steps(self) -> Steps:
         """The way to compute work in several steps.
@@ -251,9 +265,10 @@ class Scheduler(Steps):
             g.tasks.update(graph)
             return g, [add(g, i) for i in indices]
 
-        held = self.hold_each(build, range(n), shown=False)
-        raise_errors_of_tasks(held)
-        return self.fetch_held(held)
+        with self.session():
+            held = self.hold_each(build, range(n), shown=False)
+            raise_errors_of_tasks(held)
+            return self.fetch_held(held)
 
 
 def active_scheduler(trusted: TrustedWorkers | None = None, verbose: int = 0) -> Scheduler:
@@ -324,8 +339,10 @@ class LocalScheduler(Scheduler):
         if not refs:
             return []
         packed = g.add("results", 0, _pack, *refs)
-        with ProgressBar() if self.verbose and shown else nullcontext():
-            return list(Delayed(packed.key, g.tasks).compute())
+        # A progress bar as a context would be that of everything computed in the process meanwhile.
+        bars = [normalize_callback(ProgressBar()), *Callback.active]
+        shows = {"callbacks": bars} if self.verbose and shown else {}
+        return list(Delayed(packed.key, g.tasks).compute(**shows))
 
     def hold(self, g: GraphBuilder, refs: Sequence[TaskRef], shown: bool = False) -> list[HeldTask]:
         return [HeldTask(value) for value in self.compute(g, refs, shown)]
@@ -407,6 +424,9 @@ class ClusterScheduler(Scheduler):
     @property
     def n_workers(self) -> int | None:
         return len(self.cluster.client.scheduler_info(n_workers=-1)["workers"])
+
+    def session(self) -> AbstractContextManager[None]:
+        return self.cluster.session()
 
     def in_steps(self) -> Steps:
         return self

@@ -1,32 +1,55 @@
-"""One BLAS thread per task: several tasks run at once, and bits must not depend on the number of threads."""
+"""One BLAS thread per task: several tasks run at once, and bits must not depend on the number of threads.
+
+The number of threads of BLAS belongs to the process, and that of OpenMP to the thread that sets it.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
 _lock = threading.Lock()
-_state: dict[str, Any] = {"controller": None, "limiter": None, "users": 0}
+_inside: set[object] = set()
+_before: list[tuple[Any, int]] = []
+"""The BLAS libraries that are limited now, each with its number of threads before."""
 
 
 @contextmanager
 def single_threaded_blas() -> Iterator[None]:
-    """Limit the process to one BLAS thread while any thread is inside; the last thread to leave restores the limits."""
-    with _lock:
-        if _state["users"] == 0:
-            _state["controller"] = _state["controller"] or ThreadpoolController()
-            _state["limiter"] = _state["controller"].limit(limits=1)
-            _state["limiter"].__enter__()
-        _state["users"] += 1
+    """Limit BLAS to one thread while any thread of the process is inside, and OpenMP in this thread."""
+    me = object()
     try:
-        yield
+        _enter(me)
+        with _libraries("openmp").limit(limits=1):
+            yield
     finally:
-        with _lock:
-            _state["users"] -= 1
-            if _state["users"] == 0:
-                _state["limiter"].__exit__(None, None, None)
-                _state["limiter"] = None
+        _leave(me)
+
+
+def _enter(me: object) -> None:
+    with _lock:
+        if not _inside:
+            for library in _libraries("blas").lib_controllers:
+                _before.append((library, library.num_threads))
+                library.set_num_threads(1)
+        _inside.add(me)
+
+
+def _leave(me: object) -> None:
+    """Restore the numbers of threads if nobody else is inside, apart from a number that someone has set meanwhile."""
+    with _lock:
+        _inside.discard(me)
+        while _before and not _inside:
+            library, n_threads = _before.pop()
+            if library.num_threads == 1:
+                library.set_num_threads(n_threads)
+
+
+@cache
+def _libraries(kind: str) -> Any:
+    return ThreadpoolController().select(user_api=kind)
