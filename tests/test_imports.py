@@ -18,7 +18,7 @@ PACKAGE = Path(dask_dfmr.__file__).parent
 ROOT = PACKAGE.parent
 
 LAYERS = (
-    {"exceptions", "checks", "seeds", "untrusted"},
+    {"exceptions", "checks", "seeds", "tables", "untrusted"},
     {"mixtures"},
     {"local"},
     {"aggregation"},

@@ -25,6 +25,9 @@ def run_fit(plan: FitPlan) -> Fit:
         If the scheduler is gone, or workers keep dying under the aggregation.
     """
     fit = read_first(plan)
+    # The names of Delayed frames are known only now. Later passes match the columns of each by name.
+    names = fit.aggregate.mixture.feature_names
+    plan = replace(plan, settings=replace(plan.settings, feature_names=names))
     for later_pass in (check_optimum, refit_excluded, with_origin, refine):
         fit = later_pass(plan, fit)
     return fit
