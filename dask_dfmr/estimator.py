@@ -40,6 +40,7 @@ from dask_dfmr.on_dask.partitions import (
     is_array,
     is_expression,
     is_frame,
+    is_lazy,
     is_list_of_lazy,
     is_list_of_tables,
     rows_of,
@@ -95,8 +96,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         Where the local fits start. "pilot": at most 16 partitions are fitted from many starts. The best fits are the
         candidates, at most four. Every partition starts from the candidate under which its rows are most likely. The
         other names are scikit-learn's. Each partition then makes its own starts, which is safe only if the components
-        are well separated. A :class:`Mixture` is the start of every partition. If a start is given, here or by one of
-        the next parameters, components have its order; otherwise they are ordered by decreasing weight.
+        are well separated. A :class:`Mixture` is the start of every partition. If a mixture or means are given,
+        the components of the result have their order, otherwise that of decreasing weight.
     weights_init : array-like of shape (n_components,) or None, default None
         Weights to start from. Non-negative, with the sum 1.
     means_init : array-like of shape (n_components, n_features) or None, default None
@@ -788,6 +789,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     def _map(self, X: Any, method: str) -> Any:
         """A method of the mixture on every partition of X."""
         check_is_fitted(self, "mixture_")
+        if is_lazy(X):
+            return self._map([X], method)[0]
         X = self._without_source(as_collection(X))
         what = (method, self.nan_policy == "omit")
         if is_frame(X):

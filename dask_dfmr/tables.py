@@ -54,7 +54,7 @@ def refuse_others(X: Any) -> None:
         raise TypeError(
             f"X must be rows, not the name of a file; got {shown:.200}. Read it first: X = {call.format(shown)}."
         )
-    if hasattr(X, "data_vars"):
+    if hasattr(type(X), "data_vars"):
         raise TypeError(
             f"X must be one table; got a {type(X).__name__} of several arrays. Give its variables as columns: "
             "X.to_dask_dataframe()[list(X.data_vars)]."
@@ -66,7 +66,9 @@ def refuse_others(X: Any) -> None:
     found = nw.from_native(X, pass_through=True, allow_series=True)
     first = nw.from_native(parts[0], pass_through=True)
     if isinstance(first, nw.LazyFrame):
-        call = "X.collect()" if parts[0] is X else "[part.collect() for part in X]"
+        is_polars = first.implementation.is_polars()
+        call = "{}.collect()" if is_polars else "narwhals.from_native({}).collect().to_native()"
+        call = call.format("X") if parts[0] is X else f"[{call.format('part')} for part in X]"
         raise TypeError(
             f"X must be in memory or a Dask collection; got a lazy {type(parts[0]).__name__}. Compute it first: {call}."
         )
@@ -165,7 +167,8 @@ def check_columns(
         kept = selection([*good, *besides], is_pandas)
         remedy = f"Select the numeric columns, {kept}, or convert" if good else "Convert"
         types = ", ".join(f"{_plain(column.label)!r}: float" for column in wrong)
-        how = f": numbers stored as text with X.astype({{{types}}})" if is_pandas else ""
+        how = f": text of numbers, or a column without values, by X.astype({{{types}}})"
+        how = how if is_pandas else ""
         raise TypeError(f"X must hold real numbers; got {got}. {remedy} the others{how}.")
     return names
 
@@ -252,7 +255,7 @@ def rows_for(X: Any, feature_names: Sequence[str] | None) -> NDArray[Any]:
     refuse_others(X)
     frame = as_frame(X)
     if frame is None:
-        if feature_names is not None and hasattr(X, "columns"):  # a frame of Dask
+        if feature_names is not None and hasattr(type(X), "columns"):  # of Dask
             check_names(feature_names, list(X.columns))
         return np.asarray(unmasked(X))
     if feature_names is not None:

@@ -164,7 +164,7 @@ def as_collection(X: Any) -> Any:
     TypeError
         If X is of no such kind, with the call that makes one of it. Nothing is computed.
     """
-    if isinstance(X, (Delayed, Future)):
+    if is_lazy(X):
         return [_as_delayed(X)]
     if isinstance(X, (list, tuple)) and any(map(_is_of_dask, X)):
         return _as_list_of_lazy(X)
@@ -192,7 +192,7 @@ def _as_delayed(part: Any) -> Delayed:
 
 
 def _as_list_of_lazy(parts: Sequence[Any]) -> list[Delayed]:
-    if all(isinstance(part, (Delayed, Future)) for part in parts):
+    if all(map(is_lazy, parts)):
         return [_as_delayed(part) for part in parts]
     remedy = "Make each of them Delayed: [dask.delayed(part) for part in X]"
     for is_kind, join in (
@@ -205,6 +205,11 @@ def _as_list_of_lazy(parts: Sequence[Any]) -> list[Delayed]:
     raise TypeError(
         f"X must be a collection, or a list in which all are Delayed; got a list of {kinds}. {remedy}."
     )
+
+
+def is_lazy(X: Any) -> bool:
+    """Whether X is one Delayed or one Future."""
+    return isinstance(X, (Delayed, Future))
 
 
 def is_frame(X: Any) -> bool:
@@ -229,9 +234,10 @@ def is_list_of_tables(X: Any) -> bool:
 
 
 def _is_table(part: Any) -> bool:
-    return (isinstance(part, np.ndarray) and part.ndim == 2) or (
-        not isinstance(part, (list, tuple)) and as_frame(part) is not None
-    )
+    if isinstance(part, (list, tuple)):  # a row
+        return False
+    is_array_like = getattr(part, "ndim", None) == 2 and hasattr(part, "__array__")
+    return is_array_like or as_frame(part) is not None
 
 
 def is_expression(X: Any) -> bool:
