@@ -361,9 +361,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             Of shape (n_samples, n_features). All columns are numeric, except the one that ``source`` names. Each
             element of a list is one partition: a Delayed or a Future of a frame or an array, or a frame or a
             two-dimensional array itself. Frames are those of pandas, Polars and Arrow. The chunks of a lazy
-            xarray.DataArray are partitions. Columns in another order are matched by name where the names are known
-            before the read. They are not in a list of Delayed without a start that has names: a partition whose
-            columns are not those of most then has the outcome "other columns".
+            xarray.DataArray are partitions. Columns in another order are matched by name. The
+            names in a list of Delayed are known after the read only: partitions in another order than most are then
+            read once more, if the estimates are kept in memory. Otherwise their outcome is "other columns".
         y : ignored
 
         Returns
