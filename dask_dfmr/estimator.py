@@ -48,7 +48,7 @@ from dask_dfmr.on_dask.partitions import (
 from dask_dfmr.on_dask.refit import fit_partitions
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.on_dask.tasks import report_rows
-from dask_dfmr.parameters import check_names_of_start, plan_of, warn_if_nothing_can_be_filtered
+from dask_dfmr.parameters import expected_names, plan_of, warn_if_nothing_can_be_filtered
 from dask_dfmr.results import Aggregate
 from dask_dfmr.seeds import SeedLike
 from dask_dfmr.tables import as_frame, check_names, rows_for, unmasked
@@ -542,16 +542,14 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 f"warm_start=True starts from the last mixture, so X must have its {self.mixture_.n_features} columns; "
                 f"got {n_features}. Set warm_start=False to start afresh."
             )
-        check_names_of_start(self.mixture_, plan.partitions.feature_names)
         return _starting_at(self.mixture_, plan)
 
     def _plan_from_mixture(self, X: Any, n_others: int = 0) -> FitPlan:
         """The plan of fits of X that start from the global mixture, and of which ``n_others`` are combined besides."""
         plan = plan_of(self, X)
-        names, n_features = plan.partitions.feature_names, plan.partitions.n_features
-        if names is not None and self.mixture_.feature_names is not None:
-            check_names(self.mixture_.feature_names, names)
-        elif n_features not in (None, self.n_features_in_):
+        expected_names(plan.partitions, self.mixture_)  # raises if X has others
+        n_features = plan.partitions.n_features
+        if n_features not in (None, self.n_features_in_):
             raise ValueError(f"X must have {self.n_features_in_} columns; got {n_features}.")
         problem = plan.settings.problem
         if (problem.family, problem.n_components) != (
@@ -855,7 +853,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
 def _starting_at(mixture: Mixture, plan: FitPlan) -> FitPlan:
     """The plan with this mixture as the start of every local fit, and with the order of its components."""
-    names = mixture.feature_names
+    names = expected_names(plan.partitions, mixture)
     settings = replace(plan.settings, start=mixture, given=None, order=mixture, feature_names=names)
     return replace(plan, settings=settings)
 

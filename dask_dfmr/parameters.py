@@ -26,6 +26,7 @@ from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian, Mixture
 from dask_dfmr.mixtures.mixture import as_floats
 from dask_dfmr.on_dask.by_column import sources_of
 from dask_dfmr.on_dask.fit_plan import FitPlan
+from dask_dfmr.on_dask.partitions import Partitions
 from dask_dfmr.on_dask.scheduling.builder import SPLIT_EVERY
 from dask_dfmr.on_dask.scheduling.scheduler import LocalScheduler, active_scheduler
 from dask_dfmr.on_dask.scheduling.trusted_workers import TrustedWorkers
@@ -354,10 +355,6 @@ def plan_of(estimator: Any, X: Any, *, lazy: bool = False) -> FitPlan:
     options.references_among(len(partitions))  # raises if there are too many for the method
     problem = problem_of(values, len(partitions))
     start, given = start_of(values, problem, partitions.n_features)
-    names = partitions.feature_names
-    if isinstance(start, Mixture):
-        check_names_of_start(start, names)
-        names = start.feature_names if names is None else names
     seed = seed_sequence(values["random_state"])
     return FitPlan(
         partitions=partitions,
@@ -367,7 +364,7 @@ def plan_of(estimator: Any, X: Any, *, lazy: bool = False) -> FitPlan:
             seed,
             given,
             order=start if isinstance(start, Mixture) else given,
-            feature_names=names,
+            feature_names=expected_names(partitions, start),
             timeout=timeout,
         ),
         options=options,
@@ -455,10 +452,21 @@ def start_of(
     return name, GivenStart(weights, means, None if covariances is None else (covariances,))
 
 
-def check_names_of_start(start: Mixture, names: tuple[str, ...] | None) -> None:
-    """Raise a ValueError if a start and X have names, and their columns or the order of these differ."""
-    if start.feature_names is not None and names is not None:
+def expected_names(partitions: Partitions, start: str | Mixture) -> tuple[str, ...] | None:
+    """The names that the columns of every partition must have: those of X, or of the start if X is a list of Delayed.
+
+    Raises
+    ------
+    ValueError
+        If the columns of X are not those of the start, or in another order, and both have names.
+    """
+    names = partitions.feature_names
+    if isinstance(start, str) or start.feature_names is None:
+        return names
+    if names is not None:
         check_names(start.feature_names, names)
+    # An array has no names, whatever it starts from. What a Delayed will be is not known.
+    return start.feature_names if partitions.n_features is None else names
 
 
 def _check_mixture(start: Mixture, problem: LocalProblem, n_features: int | None) -> None:

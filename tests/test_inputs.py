@@ -361,6 +361,18 @@ def test_a_start_has_the_columns_of_x(given):
         gm.fit(make_ddf()[["y", "x"]])
 
 
+def test_a_local_start_has_the_columns_of_x():
+    for more in ({"start": TRUTH}, {"feature_names": COLUMNS}):
+        with pytest.raises(ValueError, match="the order differs"):
+            fit_local(make_frame()[["y", "x"]], 2, **more)
+
+
+def test_an_array_gets_no_names_from_a_start():
+    gm = make(init_params=TRUTH).fit(make_array())
+    assert not hasattr(gm, "feature_names_in_")
+    gm.predict(make_rows())
+
+
 def test_warm_start_of_another_width():
     gm = make(warm_start=True).fit(make_array())
     with pytest.raises(AggregationError, match="other columns: 3 columns, but the start has 2"):

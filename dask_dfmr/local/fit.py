@@ -39,7 +39,7 @@ from dask_dfmr.mixtures.family import (
 )
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian, Mixture
 from dask_dfmr.seeds import SeedLike, seed_sequence
-from dask_dfmr.tables import as_frame, refuse_others, rows_and_names, unmasked
+from dask_dfmr.tables import as_frame, check_names, refuse_others, rows_and_names, unmasked
 
 MAX_MAGNITUDE = 1e140
 """Larger values cannot be squared and summed in floating point."""
@@ -119,7 +119,8 @@ def fit_local(
     Raises
     ------
     ValueError
-        If an argument has a wrong value, or X is not two-dimensional.
+        If an argument has a wrong value, X is not two-dimensional, or X is a frame whose columns are not those of
+        ``feature_names`` and ``start``, in their order.
     TypeError
         If X does not hold real numbers.
     """
@@ -139,6 +140,10 @@ def fit_local(
     )
     rows, names = _as_rows(X)
     _check_start(start, problem, rows.shape[1])
+    if names is not None and isinstance(start, Mixture) and start.feature_names is not None:
+        check_names(start.feature_names, names)
+    if names is not None and feature_names is not None:
+        check_names([str(name) for name in feature_names], names)
     names = names if feature_names is None else feature_names
     return problem.fit(rows, start, random_state=random_state, feature_names=names)
 
