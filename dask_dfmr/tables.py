@@ -61,7 +61,7 @@ def refuse_others(X: Any) -> None:
         )
     if isinstance(X, pd.Series):
         raise TypeError(f"X must have columns; got a {type(X).__name__}. Use X.to_frame().")
-    if _is_of_dask(X):  # narwhals warns of collections of Dask
+    if _is_of_dask(parts[0]):  # narwhals warns of collections of Dask
         return
     found = nw.from_native(X, pass_through=True, allow_series=True)
     first = nw.from_native(parts[0], pass_through=True)
@@ -73,7 +73,8 @@ def refuse_others(X: Any) -> None:
             f"X must be in memory or a Dask collection; got a lazy {type(parts[0]).__name__}. Compute it first: {call}."
         )
     if isinstance(found, nw.Series):
-        raise TypeError(f"X must have columns; got a {type(X).__name__}. Use X.to_frame().")
+        call = "pyarrow.table({'x': X})" if found.implementation.is_pyarrow() else "X.to_frame()"
+        raise TypeError(f"X must have columns; got a {type(X).__name__}. Use {call}.")
 
 
 def as_frame(X: Any) -> pd.DataFrame | nw.DataFrame[Any] | None:

@@ -524,6 +524,7 @@ class TestNoTables:
             ("s3://bucket/rows", "dask.dataframe.read_parquet('s3://bucket/rows')"),
             (make_ddf().x, "X.to_frame()"),
             (make_frame().x, "X.to_frame()"),
+            (as_arrow(make_frame())["x"], "pyarrow.table({'x': X})"),
             (dask.bag.from_sequence([1]), "X.to_dataframe()"),
         ],
     )
