@@ -15,7 +15,6 @@ from typing import Any, Literal, Self
 import dask
 import numpy as np
 import pandas as pd
-from dask.delayed import Delayed
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.exceptions import ConvergenceWarning
@@ -27,29 +26,37 @@ from dask_dfmr.exceptions import PartitionError, PartitionWarning
 from dask_dfmr.explanation.report import describe_decision, describe_failures, failures
 from dask_dfmr.explanation.table import short_findings
 from dask_dfmr.local.estimate import LocalEstimate, Outcome
+from dask_dfmr.local.fit import MAX_MAGNITUDE
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.on_dask.explain_rows import explain_with_rows
 from dask_dfmr.on_dask.fit import run_fit
 from dask_dfmr.on_dask.fit_plan import Fit, FitPlan
 from dask_dfmr.on_dask.partitions import (
-    check_dtypes,
+    as_collection,
+    check_example,
     check_kind,
     delayed_parts,
     is_array,
     is_expression,
     is_frame,
-    is_list_of_delayed,
+    is_lazy,
+    is_list_of_lazy,
+    is_list_of_tables,
     rows_of,
 )
 from dask_dfmr.on_dask.refit import fit_partitions
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.on_dask.tasks import report_rows
-from dask_dfmr.parameters import plan_of
+from dask_dfmr.parameters import expected_names, plan_of, warn_if_nothing_can_be_filtered
 from dask_dfmr.results import Aggregate
 from dask_dfmr.seeds import SeedLike
+from dask_dfmr.tables import as_frame, check_names, rows_for, unmasked
 
 logger = logging.getLogger("dask_dfmr")
+
+NO_LABEL = -1
+"""Label of a row that was omitted, in an array; a Series has NA."""
 
 MOST_EXPLAINED = 20
 """Up to so many excluded partitions have a finding in the report of a fit; :meth:`GaussianMixture.explain` has all."""
@@ -89,7 +96,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         Where the local fits start. "pilot": at most 16 partitions are fitted from many starts. The best fits are the
         candidates, at most four. Every partition starts from the candidate under which its rows are most likely. The
         other names are scikit-learn's. Each partition then makes its own starts, which is safe only if the components
-        are well separated. A :class:`Mixture` is the start of every partition.
+        are well separated. A :class:`Mixture` is the start of every partition. If a mixture or means are given,
+        the components of the result have their order, otherwise that of decreasing weight.
     weights_init : array-like of shape (n_components,) or None, default None
         Weights to start from. Non-negative, with the sum 1.
     means_init : array-like of shape (n_components, n_features) or None, default None
@@ -101,7 +109,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         Seed of everything that is drawn at random. The same data, partitions and seed give the same bits on every
         scheduler. None draws a new seed.
     warm_start : bool, default False
-        Whether to start from the mixture of the last fit.
+        Whether to start from the mixture of the last fit. Components keep their order, so labels keep their meaning.
     verbose : int, default 0
         Whether to show progress and the result of the filter. 1 prints Dask's progress bar and what was excluded.
     source : column name or None, default None
@@ -167,7 +175,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         is the number of free parameters.
     nan_policy : {"raise", "omit"}, default "raise"
         What happens to rows with NaN or infinite values. "raise": their partition is not fitted (see ``on_failed``).
-        "omit": they are omitted and counted.
+        "omit": they are omitted and counted, and predictions have missing values in their places. Masked cells of an
+        array and nulls of a frame are NaN.
     on_failed : {"warn", "raise", "ignore"}, default "warn"
         What happens if partitions could not be read or fitted. "warn" issues a :class:`PartitionWarning`. "raise"
         raises a :class:`PartitionError` after the others were fitted. They are in ``partition_report_`` in any case.
@@ -186,7 +195,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     split_every : int or None, default None
         Number of blocks that are combined at a time in the reduction. None is 8.
     n_partitions : int, default 1
-        Number of partitions that data in memory are divided into. For a pandas DataFrame or a NumPy array; each
+        Number of partitions that data in memory are divided into. For one frame or array, not for a list; each
         partition holds consecutive rows.
 
     Attributes
@@ -348,9 +357,13 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : dask DataFrame, dask Array, list of Delayed, pandas DataFrame or array-like
-            Of shape (n_samples, n_features). All columns are numeric, except the one that ``source`` names. A Delayed
-            computes to one partition, a DataFrame or an array.
+        X : dask DataFrame, dask Array, list, frame or array-like
+            Of shape (n_samples, n_features). All columns are numeric, except the one that ``source`` names. Each
+            element of a list is one partition: a Delayed or a Future of a frame or an array, or a frame or a
+            two-dimensional array itself. Frames are those of pandas, Polars and Arrow. The chunks of a lazy
+            xarray.DataArray are partitions. Columns in another order are matched by name. The
+            names in a list of Delayed are known after the read only: partitions in another order than most are then
+            read once more, if the estimates are kept in memory. Otherwise their outcome is "other columns".
         y : ignored
 
         Returns
@@ -378,8 +391,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         HeterogeneityWarning
             If partitions differ by several times what sampling explains, or form groups.
         FilterWarning
-            If there are too few partitions to filter, one has a large share of the kept rows or claims implausibly
-            many, or some are copies.
+            If there is one partition, or too few to filter, one has a large share of the kept rows or claims
+            implausibly many, or some are copies.
         OptimumWarning
             If the optimum that the partitions share is not the best one (``check_optimum``).
         ClusterWarning
@@ -393,6 +406,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         plan = plan_of(self, X)
         if is_continued:
             plan = self._continued(plan)
+        warn_if_nothing_can_be_filtered(plan)
         fit = run_fit(plan)
         self._learn(fit)
         self._report(fit)
@@ -535,10 +549,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     def _plan_from_mixture(self, X: Any, n_others: int = 0) -> FitPlan:
         """The plan of fits of X that start from the global mixture, and of which ``n_others`` are combined besides."""
         plan = plan_of(self, X)
-        names, n_features = plan.partitions.feature_names, plan.partitions.n_features
-        if names is not None:
-            self._check_names(names)
-        elif n_features not in (None, self.n_features_in_):
+        expected_names(plan.partitions, self.mixture_)  # raises if X has others
+        n_features = plan.partitions.n_features
+        if n_features not in (None, self.n_features_in_):
             raise ValueError(f"X must have {self.n_features_in_} columns; got {n_features}.")
         problem = plan.settings.problem
         if (problem.family, problem.n_components) != (
@@ -625,19 +638,24 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : dask DataFrame, dask Array, list of Delayed, pandas DataFrame or array-like
+        X : as for :meth:`fit`
             Of shape (n_samples, n_features), with the columns of the fit. The column of ``source`` may be there, and is
             not used.
 
         Returns
         -------
         dask Series, dask Array, list of Delayed or ndarray of int, shape (n_samples,)
-            Lazy if X is a Dask collection. A Series has X's index and divisions. An ndarray if X is in memory.
+            Lazy if X is a Dask collection. A Series has X's index and divisions. An ndarray if X is in memory, and a
+            list of these if X is a list. With ``nan_policy="omit"`` a row that a fit would omit has the label -1, and
+            NA in a Series, whose type is then Int64.
 
         Raises
         ------
+        TypeError
+            If X is the name of a file, a lazy frame of another library, or one column; nothing is computed.
         ValueError
-            If X has other columns than the fit; for a row with NaN or infinite values when it is computed.
+            If X has other columns than the fit; with ``nan_policy="raise"`` for a row with NaN or infinite values when
+            it is computed.
         NotFittedError
             Before :meth:`fit`.
         """
@@ -653,11 +671,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         Returns
         -------
         As for :meth:`predict`, but of shape (n_samples, n_components) and float.
-            A dask DataFrame has the columns 0 to n_components - 1.
+            A dask DataFrame has the columns "component_0", "component_1" and so on. Omitted rows have NaN.
 
         Raises
         ------
-        ValueError, NotFittedError
+        TypeError, ValueError, NotFittedError
             As :meth:`predict`.
         """
         return self._map(X, "predict_proba")
@@ -671,11 +689,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
         Returns
         -------
-        As for :meth:`predict`, of float.
+        As for :meth:`predict`, of float. Omitted rows have NaN.
 
         Raises
         ------
-        ValueError, NotFittedError
+        TypeError, ValueError, NotFittedError
             As :meth:`predict`.
         """
         return self._map(X, "score_samples")
@@ -690,8 +708,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
         Raises
         ------
-        ValueError, NotFittedError
-            As :meth:`predict`, and if X has no rows.
+        TypeError, ValueError, NotFittedError
+            As :meth:`predict`, and if X has no rows to score. Rows that ``nan_policy="omit"`` omits do not count; their
+            number is in the log.
         """
         total, n_samples = self._total(X)
         return total / n_samples
@@ -705,8 +724,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
         Raises
         ------
-        ValueError, NotFittedError
-            As :meth:`predict`, and if X has no rows.
+        TypeError, ValueError, NotFittedError
+            As :meth:`predict`, and if X has no rows to score. Rows that ``nan_policy="omit"`` omits do not count; their
+            number is in the log.
         """
         total, n_samples = self._total(X)
         return -2 * total + self.mixture_.n_parameters * float(np.log(n_samples))
@@ -720,8 +740,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
         Raises
         ------
-        ValueError, NotFittedError
-            As :meth:`predict`, and if X has no rows.
+        TypeError, ValueError, NotFittedError
+            As :meth:`predict`, and if X has no rows to score. Rows that ``nan_policy="omit"`` omits do not count; their
+            number is in the log.
         """
         total, _ = self._total(X)
         return -2 * total + 2 * self.mixture_.n_parameters
@@ -750,38 +771,55 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         return self.mixture_.sample(n_samples, self.random_state)
 
     def _total(self, X: Any) -> tuple[float, int]:
-        """Total log-likelihood of the rows of X, and their number, in one pass."""
+        """Total log-likelihood of the rows of X, and their number, in one pass; omitted rows do not count."""
         scores = self.score_samples(X)
         if dask.is_dask_collection(scores):
             parts = delayed_parts(scores)
         else:
             parts = scores if isinstance(scores, list) else [scores]
-        sums = dask.compute(*(dask.delayed(_sum_and_size)(part) for part in parts))
-        total, n_samples = np.sum(sums, axis=0)
+        sums = dask.compute(*(dask.delayed(_sum_and_sizes)(part) for part in parts))
+        total, n_samples, n_omitted = np.sum(sums, axis=0)
+        if n_omitted:
+            logger.info("%d rows with missing or infinite values were omitted", n_omitted)
         if n_samples == 0:
-            raise ValueError("X must have at least one row; got none.")
+            omitted = f"; {n_omitted:.0f} have missing or infinite values" if n_omitted else ""
+            raise ValueError(f"X must have at least one row to score; got none{omitted}.")
         return float(total), int(n_samples)
 
     def _map(self, X: Any, method: str) -> Any:
         """A method of the mixture on every partition of X."""
         check_is_fitted(self, "mixture_")
-        X = self._without_source(X)
-        if is_frame(X):
-            self._check_names(check_dtypes(X.dtypes))
-            meta = _apply_to_frame(X._meta_nonempty.iloc[:0], self.mixture_, method)
-            # One Delayed for all partitions: the model travels once, not with every task.
-            return X.map_partitions(_apply_to_frame, dask.delayed(self.mixture_), method, meta=meta)
-        if is_array(X):
-            return self._map_array(X, method)
-        if isinstance(X, Delayed):
+        if is_lazy(X):
             return self._map([X], method)[0]
-        if is_list_of_delayed(X):
+        X = self._without_source(as_collection(X))
+        what = (method, self.nan_policy == "omit")
+        if is_frame(X):
+            check_example(X._meta)
+            self._check_labels(list(X.columns))
+            meta = _apply_to_frame(X._meta_nonempty.iloc[:0], self.mixture_, *what)
+            # One Delayed for all partitions: the model travels once, not with every task.
+            return X.map_partitions(_apply_to_frame, dask.delayed(self.mixture_), *what, meta=meta)
+        if is_array(X):
+            return self._map_array(X, *what)
+        if is_list_of_lazy(X):
             model = dask.delayed(self.mixture_)
-            return [dask.delayed(_apply)(part, model, method) for part in X]
-        rows = validate_data(self, X, reset=False, dtype="numeric", ensure_all_finite=False)
-        return _apply(rows, self.mixture_, method)
+            return [dask.delayed(_apply)(part, model, *what) for part in X]
+        if is_list_of_tables(X):
+            return [_apply(self._rows_in_memory(part), self.mixture_, *what) for part in X]
+        return _apply(self._rows_in_memory(X), self.mixture_, *what)
 
-    def _map_array(self, X: Any, method: str) -> Any:
+    def _rows_in_memory(self, X: Any) -> Any:
+        """The rows of a frame or an array, whose columns must be those of the fit."""
+        frame = as_frame(X)
+        if frame is not None and not all(isinstance(label, str) for label in frame.columns):
+            # scikit-learn knows no other names than str.
+            self._check_labels(list(frame.columns))
+            return rows_for(X, None)
+        return validate_data(
+            self, unmasked(X), reset=False, dtype="numeric", ensure_all_finite=False
+        )
+
+    def _map_array(self, X: Any, method: str, is_omitting: bool) -> Any:
         if X.ndim != 2 or X.shape[1] != self.n_features_in_:
             raise ValueError(
                 f"X must have the shape (n_samples, {self.n_features_in_}); got {X.shape}."
@@ -791,12 +829,13 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         # One Delayed for all blocks, as for frames. Expression arrays of Dask cannot take it.
         model = self.mixture_ if is_expression(X) else dask.delayed(self.mixture_)
         k = self.mixture_.n_components
+        arguments = (model, method, is_omitting)
         if method == "predict_proba":
             return X.map_blocks(
-                _apply, model, method, meta=np.empty((0, 0)), chunks=(X.chunks[0], (k,))
+                _apply, *arguments, meta=np.empty((0, 0)), chunks=(X.chunks[0], (k,))
             )
         meta = np.empty(0, dtype=np.intp if method == "predict" else np.float64)
-        return X.map_blocks(_apply, model, method, meta=meta, drop_axis=1)
+        return X.map_blocks(_apply, *arguments, meta=meta, drop_axis=1)
 
     def _without_source(self, X: Any) -> Any:
         """X without the column of ``source``, unless that is a feature."""
@@ -805,27 +844,20 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         is_feature = str(self.source) in (self.mixture_.feature_names or ())
         return X if is_feature or self.source not in X.columns else X.drop(columns=[self.source])
 
-    def _check_names(self, names: tuple[str, ...]) -> None:
+    def _check_labels(self, labels: Sequence[Hashable]) -> None:
+        """Raise a ValueError unless the columns of a frame are those of the fit, or as many if these have no names."""
         expected = self.mixture_.feature_names
-        if expected is None:
-            if len(names) != self.n_features_in_:
-                raise ValueError(f"X must have {self.n_features_in_} columns; got {len(names)}.")
-            return
-        if names == expected:
-            return
-        missing = [name for name in expected if name not in names]
-        unexpected = [name for name in names if name not in expected]
-        difference = f"missing {missing}, unexpected {unexpected}"
-        if not missing and not unexpected:
-            difference = "the order differs"
-        raise ValueError(
-            f"X must have the columns of fit, {list(expected)}; {difference}. Select them: X[{list(expected)}]."
-        )
+        if expected is not None:
+            check_names(expected, labels)
+        elif len(labels) != self.n_features_in_:
+            raise ValueError(f"X must have {self.n_features_in_} columns; got {len(labels)}.")
 
 
 def _starting_at(mixture: Mixture, plan: FitPlan) -> FitPlan:
-    """The plan with this mixture as the start of every local fit."""
-    return replace(plan, settings=replace(plan.settings, start=mixture, given=None))
+    """The plan with this mixture as the start of every local fit, and with the order of its components."""
+    names = expected_names(plan.partitions, mixture)
+    settings = replace(plan.settings, start=mixture, given=None, order=mixture, feature_names=names)
+    return replace(plan, settings=settings)
 
 
 def _explained_report(fit: Fit) -> pd.DataFrame:
@@ -853,20 +885,36 @@ def as_fitted(parameters: Mapping[str, Any], fit: Fit) -> GaussianMixture:
 # -- tasks of predictions ------------------------------------------------------------------------
 
 
-def _apply(data: Any, mixture: Any, method: str) -> Any:
-    """A method of the mixture on the rows of one partition."""
-    rows, _ = rows_of(data, mixture.feature_names if isinstance(data, pd.DataFrame) else None)
-    return getattr(mixture, method)(rows)
+def _apply(data: Any, mixture: Any, method: str, is_omitting: bool) -> Any:
+    """A method of the mixture on the rows of one partition; a missing value for a row that a fit would omit."""
+    rows, _ = rows_of(data, mixture.feature_names if as_frame(data) is not None else None)
+    if not is_omitting:
+        return getattr(mixture, method)(rows)
+    with np.errstate(invalid="ignore"):
+        is_good = (np.abs(rows) <= MAX_MAGNITUDE).all(axis=1)
+    found = getattr(mixture, method)(rows[is_good])
+    missing = NO_LABEL if method == "predict" else np.nan
+    values = np.full((len(rows), *found.shape[1:]), missing, dtype=found.dtype)
+    values[is_good] = found
+    return values
 
 
-def _apply_to_frame(frame: pd.DataFrame, mixture: Mixture, method: str) -> pd.Series | pd.DataFrame:
+def _apply_to_frame(
+    frame: pd.DataFrame, mixture: Mixture, method: str, is_omitting: bool
+) -> pd.Series | pd.DataFrame:
     """The same as a frame or series with the index of the partition."""
-    values = _apply(frame, mixture, method)
+    values = _apply(frame, mixture, method, is_omitting)
     if values.ndim == 2:
-        return pd.DataFrame(values, index=frame.index)
-    return pd.Series(values, index=frame.index, name=method)
+        columns = [f"component_{k}" for k in range(values.shape[1])]
+        return pd.DataFrame(values, index=frame.index, columns=columns)
+    found = pd.Series(values, index=frame.index, name=method)
+    if method == "predict" and is_omitting:
+        return found.astype("Int64").mask(values == NO_LABEL)
+    return found
 
 
-def _sum_and_size(scores: Any) -> Array:
-    """Sum and number of the log-densities of one partition."""
-    return np.array([np.sum(np.asarray(scores)), len(scores)])
+def _sum_and_sizes(scores: Any) -> Array:
+    """Sum and number of the log-densities of one partition, and the number of rows that were omitted."""
+    values = np.asarray(scores, dtype=np.float64)
+    is_omitted = np.isnan(values)
+    return np.array([np.sum(values[~is_omitted]), (~is_omitted).sum(), is_omitted.sum()])

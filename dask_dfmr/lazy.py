@@ -16,7 +16,7 @@ from dask.delayed import Delayed
 
 from dask_dfmr import checks
 from dask_dfmr.on_dask.first_read import as_delayed
-from dask_dfmr.parameters import parameters_of, plan_of
+from dask_dfmr.parameters import parameters_of, plan_of, warn_if_nothing_can_be_filtered
 from dask_dfmr.results import Aggregate
 
 
@@ -37,7 +37,7 @@ def dfmr(estimator: Any, X: Any, *, n_starts: int = 1, block_size: int | None = 
         ``warm_start`` and ``trusted_workers``; the errors give the reasons. ``refit_excluded`` and ``check_optimum``
         have no effect, because no task reads the data again after the aggregation. Neither have ``keep_estimates``,
         ``on_failed`` and ``verbose``.
-    X : dask DataFrame, dask Array, list of Delayed, pandas DataFrame or array-like
+    X : dask DataFrame, dask Array, list, frame or array-like
         As for :meth:`GaussianMixture.fit`. If ``source`` names a column, its values are read at once, on the active
         scheduler. The rows are regrouped when the graph is computed, and stay in memory then, whereas
         :meth:`GaussianMixture.fit` uses temporary files where it can.
@@ -71,6 +71,7 @@ def dfmr(estimator: Any, X: Any, *, n_starts: int = 1, block_size: int | None = 
         checks.integer("block_size", block_size, 1, alternative="None or ")
     _check_lazy(parameters_of(estimator, call="dfmr(GaussianMixture(), X)"))
     plan = plan_of(estimator, X, lazy=True)
+    warn_if_nothing_can_be_filtered(plan)
     plan = replace(plan, options=replace(plan.options, n_starts=n_starts))
     if block_size is not None:
         plan = replace(plan, block_size=int(block_size))

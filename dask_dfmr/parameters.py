@@ -7,6 +7,7 @@ estimator and checks them, first each by itself and then together. :func:`plan_o
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from dask.utils import parse_timedelta
 
 from dask_dfmr import checks
 from dask_dfmr.aggregation.options import FALSE_EXCLUSION_RATE, AggregationOptions
+from dask_dfmr.exceptions import FilterWarning
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.starts import NAMED_STARTS, GivenStart
 from dask_dfmr.mixtures.distances import block_size_for
@@ -24,12 +26,15 @@ from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian, Mixture
 from dask_dfmr.mixtures.mixture import as_floats
 from dask_dfmr.on_dask.by_column import sources_of
 from dask_dfmr.on_dask.fit_plan import FitPlan
+from dask_dfmr.on_dask.partitions import Partitions
 from dask_dfmr.on_dask.scheduling.builder import SPLIT_EVERY
 from dask_dfmr.on_dask.scheduling.scheduler import LocalScheduler, active_scheduler
 from dask_dfmr.on_dask.scheduling.trusted_workers import TrustedWorkers
 from dask_dfmr.on_dask.tasks import FitSettings
 from dask_dfmr.refinement.em_passes import RefinementOptions
+from dask_dfmr.refinement.optima import ROWS_PER_PARAMETER
 from dask_dfmr.seeds import seed_sequence
+from dask_dfmr.tables import check_names
 
 START_NAMES = ("pilot", *NAMED_STARTS)
 """Names that ``init_params`` accepts."""
@@ -39,6 +44,12 @@ WITHOUT_REFINEMENT = {
     "componentwise": "which keeps components of partitions whose other rows are inconsistent",
 }
 """Methods that cannot be refined, and why."""
+
+WITHOUT_FILTER = ("mr", "coat")
+"""Methods that need no other partition."""
+
+LEAST_TO_FILTER = 4
+"""Least number of partitions for which a fit warns neither that nothing is filtered nor that it withstands one only."""
 
 Check = Callable[[str, Any], object]
 """Takes the name of a parameter and its value; raises a ValueError or TypeError if the value is wrong."""
@@ -347,7 +358,15 @@ def plan_of(estimator: Any, X: Any, *, lazy: bool = False) -> FitPlan:
     seed = seed_sequence(values["random_state"])
     return FitPlan(
         partitions=partitions,
-        settings=FitSettings(problem, start, seed, given, partitions.feature_names, timeout),
+        settings=FitSettings(
+            problem,
+            start,
+            seed,
+            given,
+            order=start if isinstance(start, Mixture) else given,
+            feature_names=expected_names(partitions, start),
+            timeout=timeout,
+        ),
         options=options,
         scheduler=LocalScheduler() if scheduler is None else scheduler,
         split_every=SPLIT_EVERY if split_every is None else int(split_every),
@@ -356,6 +375,26 @@ def plan_of(estimator: Any, X: Any, *, lazy: bool = False) -> FitPlan:
         check_optimum=values["check_optimum"],
         refit_excluded=values["refit_excluded"],
         refinement=RefinementOptions(values["refine"], values["false_exclusion_rate"]),
+    )
+
+
+def warn_if_nothing_can_be_filtered(plan: FitPlan) -> None:
+    """Warn, at the line of the caller's caller, of a single partition where a filter was to be expected.
+
+    It is expected if the rows are enough for as many partitions as a filter needs, or if their number is not known.
+    """
+    partitions, problem = plan.partitions, plan.settings.problem
+    if len(partitions) > 1 or plan.options.method in WITHOUT_FILTER:
+        return
+    n_parameters = problem.family.n_parameters(problem.n_components, partitions.n_features or 1)
+    least = LEAST_TO_FILTER * ROWS_PER_PARAMETER * n_parameters
+    if partitions.n_rows is not None and partitions.n_rows < least:
+        return
+    warnings.warn(
+        f"X is one partition, and there is nothing to compare it with: no rows can be excluded. {partitions.remedy}. "
+        "method='mr' fits without a filter, and without this warning.",
+        FilterWarning,
+        stacklevel=3,
     )
 
 
@@ -411,6 +450,23 @@ def start_of(
     # The candidates of the pilots have an order of their own: the values for component k would go to another one.
     name = "k-means++" if start == "pilot" else start
     return name, GivenStart(weights, means, None if covariances is None else (covariances,))
+
+
+def expected_names(partitions: Partitions, start: str | Mixture) -> tuple[str, ...] | None:
+    """The names that the columns of every partition must have: those of X, or of the start if X is a list of Delayed.
+
+    Raises
+    ------
+    ValueError
+        If the columns of X are not those of the start, or in another order, and both have names.
+    """
+    names = partitions.feature_names
+    if isinstance(start, str) or start.feature_names is None:
+        return names
+    if names is not None:
+        check_names(start.feature_names, names)
+    # An array has no names, whatever it starts from. What a Delayed will be is not known.
+    return start.feature_names if partitions.n_features is None else names
 
 
 def _check_mixture(start: Mixture, problem: LocalProblem, n_features: int | None) -> None:

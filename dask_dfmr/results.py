@@ -245,6 +245,7 @@ def aggregate(
     Returns
     -------
     Aggregate
+        Components are ordered by decreasing weight. :meth:`Mixture.align_to` gives them the order of another mixture.
 
     Raises
     ------

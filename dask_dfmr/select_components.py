@@ -33,7 +33,12 @@ from dask_dfmr.on_dask.candidates import CandidateFits, Scored, climb_and_score,
 from dask_dfmr.on_dask.fit_plan import Fit, FitPlan
 from dask_dfmr.on_dask.rereading import Reader
 from dask_dfmr.on_dask.tasks import FitSettings
-from dask_dfmr.parameters import START_NAMES, parameters_of, plan_of
+from dask_dfmr.parameters import (
+    START_NAMES,
+    parameters_of,
+    plan_of,
+    warn_if_nothing_can_be_filtered,
+)
 from dask_dfmr.results import Aggregate
 from dask_dfmr.selection.common_set import CommonSet, Judged, find_common_set
 from dask_dfmr.selection.criteria import CRITERIA, pick
@@ -179,9 +184,11 @@ def select_components(
         - ``on_failed`` concerns partitions that the selected candidate could not be fitted to, and those that could
           not be read again.
         - ``partition_timeout`` is the time for the fits of all candidates together.
-        - ``warm_start``, ``refit_excluded``, ``check_optimum`` and ``keep_estimates`` have no effect on the selection.
-          They have one on a later fit of the selected estimator.
-    X : dask DataFrame, dask Array, list of Delayed, pandas DataFrame or array-like
+        - ``warm_start`` starts no fit here. If the estimator is fitted, the candidate of the same shape has its
+          components in the order of the last mixture.
+        - ``refit_excluded``, ``check_optimum`` and ``keep_estimates`` have no effect on the selection. They have one
+          on a later fit of the selected estimator, and so has ``warm_start``.
+    X : dask DataFrame, dask Array, list, frame or array-like
         As for :meth:`GaussianMixture.fit`.
     n_components : int or iterable of int, default range(1, 11)
         Numbers of components.
@@ -244,9 +251,11 @@ def select_components(
     structures = values["covariance_type"] if covariance_type is None else covariance_type
     candidates = _candidates(n_components, structures)
     _check(values, criterion, test_share)
+    last = getattr(estimator, "mixture_", None) if values["warm_start"] else None
     plan = plan_of(estimator, X)
+    warn_if_nothing_can_be_filtered(plan)
     with plan.scheduler.session():
-        comparison = _compare(plan, candidates, float(test_share), int(values["refine"]))
+        comparison = _compare(plan, candidates, float(test_share), int(values["refine"]), last)
         selection = _select(comparison, criterion, values)
         _report(selection, comparison.scored.lost, values["on_failed"])
     return selection
@@ -350,10 +359,14 @@ class _Comparison:
 
 
 def _compare(
-    plan: FitPlan, candidates: list[Candidate], test_share: float, n_passes: int
+    plan: FitPlan,
+    candidates: list[Candidate],
+    test_share: float,
+    n_passes: int,
+    last: Mixture | None,
 ) -> _Comparison:
-    """Fit all candidates, find the common set, and measure them there."""
-    settings = [_settings_of(plan, candidate, test_share) for candidate in candidates]
+    """Fit all candidates, find the common set, and measure them there; ``last`` gives its order to its equals."""
+    settings = [_settings_of(plan, candidate, test_share, last) for candidate in candidates]
     reader = Reader(replace(plan, settings=settings[0]))
     sizes = [_n_parameters(s, plan.partitions.n_features or 1) for s in settings]
     fits = fit_all(replace(plan, partitions=reader.partitions), settings, int(np.argmin(sizes)))
@@ -381,10 +394,12 @@ def _compare(
     return _Comparison(candidates, fits, judged, common, aggregates, reasons, scored, n_passes)
 
 
-def _settings_of(plan: FitPlan, candidate: Candidate, test_share: float) -> FitSettings:
+def _settings_of(
+    plan: FitPlan, candidate: Candidate, test_share: float, last: Mixture | None
+) -> FitSettings:
     family = Gaussian(candidate.covariance_type)
     problem = replace(plan.settings.problem, family=family, n_components=candidate.n_components)
-    return replace(plan.settings, problem=problem, test_share=test_share)
+    return replace(plan.settings, problem=problem, test_share=test_share, order=last)
 
 
 def _n_parameters(settings: FitSettings, n_features: int) -> int:

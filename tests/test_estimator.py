@@ -21,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from dask_dfmr import Aggregate, FilterWarning, GaussianMixture, LocalEstimate, Mixture, aggregate
+from dask_dfmr import Aggregate, FilterWarning, GaussianMixture, LocalEstimate, aggregate
 from dask_dfmr.on_dask import first_read
 from dask_dfmr.on_dask.estimate_store import StoredEstimates
 from tests.data_makers import (
@@ -154,13 +154,13 @@ class TestAgainstScikitLearn:
         X = make_rows(n=500)
         common = {"covariance_type": covariance_type, "tol": 1e-14, "max_iter": 5000}
         common |= self.start(covariance_type)
-        mine = GaussianMixture(2, penalty=0, **common).fit(X)
+        mine = GaussianMixture(2, penalty=0, method="mr", **common).fit(X)
         theirs = SklearnGaussianMixture(2, reg_covar=0, **common).fit(X)
-        found = mine.mixture_.align_to(Mixture.from_sklearn(theirs))
-        for name in ("weights", "means", "covariances", "precisions"):
-            wanted = getattr(theirs, name + "_")
-            assert getattr(mine, name + "_").shape == wanted.shape
-            np.testing.assert_allclose(getattr(found, name), wanted, atol=1e-6, rtol=1e-6)
+        # Not aligned: the components of both have the order of the start.
+        for name in ("weights_", "means_", "covariances_", "precisions_"):
+            wanted = getattr(theirs, name)
+            assert getattr(mine, name).shape == wanted.shape
+            np.testing.assert_allclose(getattr(mine, name), wanted, atol=1e-6, rtol=1e-6)
         assert mine.lower_bound_ == pytest.approx(theirs.lower_bound_, abs=1e-8)
         assert mine.converged_
         assert mine.n_features_in_ == theirs.n_features_in_
@@ -171,10 +171,9 @@ class TestAgainstScikitLearn:
         X = make_rows(n=500)
         common = {"covariance_type": covariance_type, "tol": 1e-13, "max_iter": 5000}
         common |= {"reg_covar": 0.1} | self.start(covariance_type)
-        mine = GaussianMixture(2, penalty=0, **common).fit(X)
+        mine = GaussianMixture(2, penalty=0, method="mr", **common).fit(X)
         theirs = SklearnGaussianMixture(2, **common).fit(X)
-        found = mine.mixture_.align_to(Mixture.from_sklearn(theirs))
-        np.testing.assert_allclose(found.covariances, theirs.covariances_, atol=1e-5)
+        np.testing.assert_allclose(mine.covariances_, theirs.covariances_, atol=1e-5)
 
     @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
     def test_learned_arrays_work_in_a_scikit_learn_model(self, covariance_type, ddf):
@@ -253,8 +252,9 @@ class TestLearned:
     def test_few_partitions(self, n_partitions):
         X = np.concatenate([make_rows(i) for i in range(4)])
         gm = make(n_partitions=n_partitions)
-        if n_partitions in (2, 3):
-            with pytest.warns(FilterWarning, match=f"{n_partitions} usable estimates"):
+        if n_partitions < 4:
+            said = "X is one partition" if n_partitions == 1 else f"{n_partitions} usable estimates"
+            with pytest.warns(FilterWarning, match=said):
                 gm.fit(X)
         else:
             gm.fit(X)
@@ -576,7 +576,7 @@ class TestStarts:
 
     def test_means_alone(self, ddf):
         gm = make(means_init=[[-3, 0], [3, 1]]).fit(ddf)
-        np.testing.assert_allclose(gm.means_, TRUTH.means, atol=0.3)
+        np.testing.assert_allclose(gm.means_, TRUTH.means[::-1], atol=0.3)
 
     def test_weights_alone(self, ddf):
         gm = make(weights_init=[0.5, 0.5]).fit(ddf)
@@ -597,7 +597,7 @@ class TestStarts:
 
     def test_means_for_delayed(self):
         gm = make(means_init=[[-3, 0], [3, 1]]).fit(make_delayed())
-        np.testing.assert_allclose(gm.means_, TRUTH.means, atol=0.3)
+        np.testing.assert_allclose(gm.means_, TRUTH.means[::-1], atol=0.3)
 
     def test_a_pilot_of_bad_partitions_only_costs_nothing(self):
         """All pilots are bad in turn; the good partitions still find their optimum."""

@@ -18,7 +18,7 @@ PACKAGE = Path(dask_dfmr.__file__).parent
 ROOT = PACKAGE.parent
 
 LAYERS = (
-    {"exceptions", "checks", "seeds", "untrusted", "deadlines"},
+    {"exceptions", "checks", "seeds", "tables", "untrusted", "deadlines"},
     {"mixtures"},
     {"local"},
     {"aggregation"},

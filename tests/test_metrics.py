@@ -60,6 +60,23 @@ def test_moving_weight_costs_weight_times_distance():
     assert_allclose(mixing_distance(a, b), 0.2 * 10.0)
 
 
+@pytest.mark.parametrize("factor", [1e-30, 1e20, 1e36, 1e100])
+def test_it_scales_with_the_units(factor):
+    a = Mixture([0.3, 0.7], [[0.0], [1.0]], [[[1.0]], [[2.0]]])
+    b = Mixture([0.5, 0.5], [[0.5], [3.0]], [[[1.0]], [[1.0]]])
+    scaled = [Mixture(m.weights, m.means * factor, m.covariances * factor**2) for m in (a, b)]
+    assert mixing_distance(*scaled) == pytest.approx(factor * mixing_distance(a, b), rel=1e-9)
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1]])
+def test_what_both_have_costs_nothing_however_far_it_is(order):
+    far = [[0.0], [1.0], [9.96921e36]]
+    a = Mixture([0.1, 0.2, 0.7], far, np.ones((3, 1, 1)))
+    assert mixing_distance(a, a.reordered(order)) == 0.0
+    b = Mixture([0.15, 0.15, 0.7], far, np.ones((3, 1, 1)))
+    assert mixing_distance(a, b.reordered(order)) == pytest.approx(0.05, rel=1e-12)
+
+
 def test_the_numbers_of_components_may_differ():
     a = Mixture([1.0], [[0.0]], [1.0], "spherical")
     b = Mixture([0.5, 0.5], [[-2.0], [4.0]], [1.0, 1.0], "spherical")

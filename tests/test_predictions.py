@@ -50,7 +50,7 @@ def expected(gm, frame, method):
     """The same method of the mixture, as a frame or series with the index of the rows."""
     values = getattr(gm.mixture_, method)(frame.to_numpy())
     if values.ndim == 2:
-        return pd.DataFrame(values, index=frame.index)
+        return pd.DataFrame(values, index=frame.index, columns=["component_0", "component_1"])
     return pd.Series(values, index=frame.index, name=method)
 
 
@@ -180,7 +180,7 @@ class TestDelayed:
     def test_one_is_taken_as_fit_takes_it(self, gm):
         """``fit`` accepts a single Delayed, so ``predict`` does."""
         (labels,) = dask.compute(gm.predict(dask.delayed(make_frame)(1)))
-        np.testing.assert_array_equal(np.ravel(labels), gm.mixture_.predict(make_rows(1)))
+        np.testing.assert_array_equal(labels, gm.mixture_.predict(make_rows(1)))
 
 
 @pytest.mark.smoke
@@ -230,7 +230,12 @@ class TestColumns:
 
     def test_lazy_frames_are_told_what_to_select(self, gm):
         with pytest.raises(ValueError, match=r"X\[\['x', 'y'\]\]"):
+            gm.predict(self.frames(["x", "y", "z"])[1])
+
+    def test_no_selection_is_advised_if_a_column_is_missing(self, gm):
+        with pytest.raises(ValueError, match=r"missing \['y'\], unexpected \['z'\]") as caught:
             gm.predict(self.frames(["x", "z"])[1])
+        assert "X[" not in str(caught.value)
 
     def test_no_numbers(self, gm, ddf, raise_if_dask_computes):
         X = ddf.astype({"y": bool})

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from dask_dfmr.aggregation.options import AggregationOptions
+from dask_dfmr.aggregation.order import in_order_of
 from dask_dfmr.aggregation.reduction import add_assignments
 from dask_dfmr.aggregation.result import AggregationResult
 from dask_dfmr.aggregation.stages import center, componentwise, consensus, hardened, intake, keep
@@ -21,8 +22,10 @@ from dask_dfmr.aggregation.stages import reduce as reducing
 from dask_dfmr.aggregation.stages.intake import Schema
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.local.fit import LocalProblem
+from dask_dfmr.local.starts import GivenStart
 from dask_dfmr.mixtures.distances import tile_blocks, upper_tiles
 from dask_dfmr.mixtures.family import Family
+from dask_dfmr.mixtures.gaussian import Mixture
 
 
 class Builder(Protocol):
@@ -80,6 +83,8 @@ class Setting:
         How the estimates were fitted. None: as by default, see :func:`~.stages.consensus.problem_of`.
     schema : Schema or None
         Shape of the estimates, if it is known before the majority is.
+    order : Mixture, GivenStart or None
+        The start that the user gave: the components of the result have its order. None: by decreasing weight.
     """
 
     options: AggregationOptions
@@ -87,6 +92,7 @@ class Setting:
     family: Family
     problem: LocalProblem | None = None
     schema: Schema | None = None
+    order: Mixture | GivenStart | None = None
 
 
 class Layout(NamedTuple):
@@ -155,6 +161,7 @@ def aggregate_now(
     seed: np.random.SeedSequence,
     family: Family,
     problem: LocalProblem | None = None,
+    order: Mixture | GivenStart | None = None,
 ) -> AggregationResult:
     """Aggregate in this thread.
 
@@ -168,13 +175,15 @@ def aggregate_now(
         That messages are read as.
     problem : LocalProblem or None
         How the estimates were fitted, if that is known.
+    order : Mixture, GivenStart or None
+        As in :class:`Setting`.
 
     Raises
     ------
     AggregationError
         If no estimate is usable.
     """
-    setting = Setting(options, seed, family, problem)
+    setting = Setting(options, seed, family, problem, order=order)
     result: AggregationResult = plan_aggregation(
         CallNow(), messages, setting, layout_in_memory(len(messages))
     )
@@ -199,7 +208,8 @@ def plan_result(
     """The :class:`AggregationResult` of the participants."""
     if setting.options.method == "componentwise":
         arguments = (blocks, participants, setting.options, setting.seed)
-        return builder.add("componentwise", 0, componentwise.componentwise, *arguments)
+        result = builder.add("componentwise", 0, componentwise.componentwise, *arguments)
+        return _in_order(builder, result, setting)
     measured = plan_measures(builder, blocks, participants, setting, layout)
     return plan_decision(builder, blocks, participants, measured, setting, layout)
 
@@ -279,7 +289,15 @@ def plan_reduction(
     reduced = [
         reduce(builder, s, blocks, selected, setting, layout) for s in range(options.n_starts)
     ]
-    return builder.add("finish", 0, reducing.finish, reduced, selected, options)
+    result = builder.add("finish", 0, reducing.finish, reduced, selected, options)
+    return _in_order(builder, result, setting)
+
+
+def _in_order(builder: Builder, result: Any, setting: Setting) -> Any:
+    """The result in the order of the start that was given, if one was."""
+    if setting.order is None:
+        return result
+    return builder.add("in_order", 0, in_order_of, result, setting.order)
 
 
 # -- parts of it -----------------------------------------------------------------------------------

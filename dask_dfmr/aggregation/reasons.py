@@ -99,7 +99,9 @@ class OtherColumns(Reason):
     majority: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"columns are {list(self.own)}, the majority's are {list(self.majority)}"
+        names = list(self.majority)
+        how = f"; select them in that order: part[{names}]" if set(names) == set(self.own) else ""
+        return f"columns are {list(self.own)}, the majority's are {names}{how}"
 
 
 @dataclass(frozen=True)

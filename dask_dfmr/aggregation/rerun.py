@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from dask_dfmr.aggregation.options import AggregationOptions
+from dask_dfmr.aggregation.order import in_order_of
 from dask_dfmr.aggregation.plan import (
     CallNow,
     Layout,
@@ -23,12 +24,11 @@ from dask_dfmr.aggregation.plan import (
     plan_result,
 )
 from dask_dfmr.aggregation.reasons import Removed
-from dask_dfmr.aggregation.result import AggregationResult, FilterDecision, Origin
+from dask_dfmr.aggregation.result import AggregationResult, Origin
 from dask_dfmr.aggregation.stages.intake import Block, Participants, row_cap
 from dask_dfmr.aggregation.stages.keep import l2_filter
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.mixtures.family import Family, canonical_order
-from dask_dfmr.mixtures.gaussian import Mixture
 
 
 def origin_of(result: AggregationResult) -> Origin:
@@ -186,34 +186,3 @@ def counted_rows(result: AggregationResult, estimates: Sequence[LocalEstimate]) 
     ]
     most = row_cap(np.array(usable, dtype=np.float64))
     return [min(float(e.n_samples), most) for e in estimates]
-
-
-# -- the order of components -----------------------------------------------------------------------
-
-
-def in_order_of(result: AggregationResult, reference: Mixture) -> AggregationResult:
-    """The result with its components in the order of a reference, if both have the same shape."""
-    mixture = result.mixture
-    own = (mixture.covariance_type, mixture.n_components, mixture.n_features)
-    if own != (reference.covariance_type, reference.n_components, reference.n_features):
-        return result
-    aligned = mixture.align_to(reference)
-    decision = _reordered(result.decision, mixture, aligned)
-    return replace(result, mixture=aligned, decision=decision)
-
-
-def _reordered(decision: FilterDecision, before: Mixture, after: Mixture) -> FilterDecision:
-    """The decision with its columns, and the components that its reasons name, in a new order."""
-    keys = [(w, *m) for w, m in zip(before.weights, before.means.tolist(), strict=True)]
-    order = [keys.index((w, *m)) for w, m in zip(after.weights, after.means.tolist(), strict=True)]
-    reasons = {i: reason.in_order(order) for i, reason in decision.reasons.items()}
-    decision = replace(decision, reasons=reasons)
-    components = decision.components
-    if components is None:
-        return decision
-    columns = {
-        name: getattr(components, name)[:, order]
-        for name in ("kept", "matching", "n_rows", "distance_ratios")
-    }
-    vectors = {name: getattr(components, name)[order] for name in ("radii", "limits", "centers")}
-    return replace(decision, components=replace(components, **columns, **vectors))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dask_dfmr.aggregation.reasons import Malformed, OtherColumns, OtherSchema, Reason
 from dask_dfmr.aggregation.result import FilterDecision
 from dask_dfmr.local.estimate import Outcome
 
@@ -68,6 +69,11 @@ def partition_report(
         table[column] = np.full(n, np.nan) if values is None else values
     table["kept"] = np.zeros(n, dtype=bool) if decision is None else decision.kept
     reasons = [""] * n if decision is None else [decision.reason(i) for i in range(n)]
+    refused = {} if decision is None else decision.refused
+    table["outcome"] = [
+        _outcome_of(refused[i], own) if i in refused else own
+        for i, own in enumerate(table["outcome"])
+    ]
     # The reason of the local fit is more detailed than that of the refusal that follows from it.
     table["reason"] = [own or reason for own, reason in zip(table["reason"], reasons, strict=True)]
     table = table[list(REPORT_COLUMNS)]
@@ -80,6 +86,13 @@ def partition_report(
         components_kept = decision.components.kept.sum(axis=1)
         table.insert(list(table.columns).index("kept") + 1, "components_kept", components_kept)
     return table
+
+
+def _outcome_of(refusal: Reason, own: str) -> str:
+    """The outcome of a refused estimate: a fit that cannot be combined with the others' is of no use, however good."""
+    if isinstance(refusal, (OtherColumns, OtherSchema)):
+        return Outcome.BAD_COLUMNS.value
+    return Outcome.FAILED.value if isinstance(refusal, Malformed) else own
 
 
 def failures(report: pd.DataFrame) -> pd.DataFrame:

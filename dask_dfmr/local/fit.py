@@ -39,6 +39,7 @@ from dask_dfmr.mixtures.family import (
 )
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian, Mixture
 from dask_dfmr.seeds import SeedLike, seed_sequence
+from dask_dfmr.tables import as_frame, check_names, refuse_others, rows_and_names, unmasked
 
 MAX_MAGNITUDE = 1e140
 """Larger values cannot be squared and summed in floating point."""
@@ -73,8 +74,9 @@ def fit_local(
 
     Parameters
     ----------
-    X : array-like of shape (n_samples, n_features)
-        Real numbers. They are converted to float64 in blocks of rows.
+    X : frame or array-like of shape (n_samples, n_features)
+        Real numbers. They are converted to float64 in blocks of rows. A frame is one of pandas, Polars or Arrow. Masked
+        cells and nulls are NaN.
     n_components : int
     covariance_type : {"full", "diag", "tied", "spherical"}, default "full"
     start : {"k-means++", "kmeans", "random", "random_from_data"} or Mixture, default "k-means++"
@@ -102,7 +104,8 @@ def fit_local(
     n_sources : int, default 1
         Number of sources whose estimates will be combined. More sources make ``tol="auto"`` tighter.
     feature_names : list of str, optional
-        Names of the columns, for the mixture and for messages. None: columns are named by position in messages.
+        Names of the columns, for the mixture and for messages. None: those of X if it is a frame. Otherwise columns
+        are named by position in messages.
     random_state : int, RandomState, Generator, SeedSequence or None, default None
         Seed of the clusterings. None: other ones at every call.
 
@@ -116,7 +119,8 @@ def fit_local(
     Raises
     ------
     ValueError
-        If an argument has a wrong value, or X is not two-dimensional.
+        If an argument has a wrong value, X is not two-dimensional, or X is a frame whose columns are not those of
+        ``feature_names`` and ``start``, in their order.
     TypeError
         If X does not hold real numbers.
     """
@@ -134,13 +138,23 @@ def fit_local(
         n_sources=n_sources,
         n_init=n_init,
     )
-    rows = _as_rows(X)
+    rows, names = _as_rows(X)
     _check_start(start, problem, rows.shape[1])
-    return problem.fit(rows, start, random_state=random_state, feature_names=feature_names)
+    if names is not None and isinstance(start, Mixture) and start.feature_names is not None:
+        check_names(start.feature_names, names)
+    if names is not None and feature_names is not None:
+        check_names([str(name) for name in feature_names], names)
+    names = names if feature_names is None else feature_names
+    return problem.fit(rows, start, random_state=random_state, feature_names=names)
 
 
-def _as_rows(X: ArrayLike) -> Rows:
-    rows = np.asarray(X)
+def _as_rows(X: Any) -> tuple[Rows, Sequence[str] | None]:
+    """The rows, and the names of the columns if X is a frame."""
+    refuse_others(X)
+    frame = as_frame(X)
+    if frame is not None:
+        return rows_and_names(frame)
+    rows = np.asarray(unmasked(X))
     if rows.ndim != 2 or rows.shape[1] == 0:
         raise ValueError(
             f"X must have the shape (n_samples, n_features), with at least one column; got {rows.shape}."
@@ -149,7 +163,7 @@ def _as_rows(X: ArrayLike) -> Rows:
         raise TypeError(
             f"X must hold real numbers; got the dtype {rows.dtype}. Convert it with X.astype(float) if that is meant."
         )
-    return rows
+    return rows, None
 
 
 def _check_start(start: str | Mixture, problem: LocalProblem, n_features: int) -> None:
@@ -237,7 +251,7 @@ class LocalProblem:
             best = self._best_of_starts(X, start, given, prior, rng)
         except ComponentCollapsedError as error:
             return without_estimate(Outcome.COLLAPSED, str(error), len(X), n_omitted=n_omitted)
-        if isinstance(start, str):
+        if isinstance(start, str) and (given is None or given.means is None):
             order = canonical_order(self.family, best.weights, best.components)
             best = replace(
                 best, weights=best.weights[order], components=take(best.components, order)

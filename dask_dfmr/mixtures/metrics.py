@@ -9,6 +9,9 @@ from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.mixtures.information import Information, information
 
+LEFT_BY_ROUNDING = 1e-14
+"""Weight that is left where two mixtures have the same, by the rounding of their sums."""
+
 
 def mixing_distance(a: Mixture, b: Mixture) -> float:
     """W1 distance between two mixing distributions: the estimation error that the paper reports.
@@ -42,18 +45,36 @@ def mixing_distance(a: Mixture, b: Mixture) -> float:
             f"a and b must have the same number of columns; got {a.n_features} and {b.n_features}."
         )
     costs = _ground_costs(a, b)
+    supply, demand = a.weights / a.weights.sum(), b.weights / b.weights.sum()
+    # The cost is a metric, so some optimal plan leaves the weight where it is that both have. What is left of it is
+    # then not multiplied by the distance of a component that both have, however far that is.
+    for i, j in zip(*np.nonzero(costs == 0), strict=True):
+        common = min(supply[i], demand[j])
+        supply[i], demand[j] = supply[i] - common, demand[j] - common
+    giving, taking = (
+        np.flatnonzero(supply > LEFT_BY_ROUNDING),
+        np.flatnonzero(demand > LEFT_BY_ROUNDING),
+    )
+    if not giving.size or not taking.size:
+        return 0.0
+    moved = float(supply[giving].sum())
+    return moved * _transport(costs[np.ix_(giving, taking)], supply[giving], demand[taking])
+
+
+def _transport(costs: Array, supply: Array, demand: Array) -> float:
+    """Least cost of moving a unit of weight from ``supply`` (n,) to ``demand`` (k,) at ``costs`` (n, k)."""
     n, k = costs.shape
+    unit = float(costs.max())  # the solver takes costs of 1e20 for infinite
     rows, columns = np.kron(np.eye(n), np.ones(k)), np.kron(np.ones(n), np.eye(k))
-    weights_a, weights_b = a.weights / a.weights.sum(), b.weights / b.weights.sum()
     result = linprog(
-        costs.ravel(),
+        costs.ravel() / unit,
         A_eq=np.vstack([rows, columns]),
-        b_eq=np.concatenate([weights_a, weights_b]),
+        b_eq=np.concatenate([supply / supply.sum(), demand / demand.sum()]),
         method="highs",
     )
     if not result.success or result.fun is None:
         raise RuntimeError(f"the transport problem was not solved: {result.message}")
-    return float(result.fun)
+    return unit * float(result.fun)
 
 
 def parameter_error(mixture: Mixture, truth: Mixture, about: Information | None = None) -> float:

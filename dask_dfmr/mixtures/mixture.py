@@ -28,6 +28,7 @@ from dask_dfmr.mixtures.family import (
     batches,
     take,
 )
+from dask_dfmr.tables import rows_for, unmasked
 from dask_dfmr.untrusted import open_regular, parse_json
 
 MIXTURE_FORMAT, MIXTURE_VERSION = "dask_dfmr.mixture", 1
@@ -99,7 +100,9 @@ class FiniteMixture(ABC):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : frame or array-like of shape (n_samples, n_features)
+            In memory. If both a frame (pandas, Polars, Arrow) and the mixture have names of columns, these must be
+            equal. So it is for the other methods with rows.
 
         Returns
         -------
@@ -108,8 +111,10 @@ class FiniteMixture(ABC):
 
         Raises
         ------
+        TypeError
+            If X is no table, or a column of it does not hold real numbers.
         ValueError
-            If X has another number of columns, or a row with NaN or infinity.
+            If X has other columns, or a row with NaN or infinity.
         """
         return np.concatenate(
             [logsumexp(joint, axis=1) for joint in self._joint_blocks(X)] or [np.empty(0)]
@@ -142,7 +147,7 @@ class FiniteMixture(ABC):
 
     def _joint_blocks(self, X: ArrayLike) -> Iterator[Array]:
         """Log w_k + log phi_k(x) in blocks of rows, shape (n_block, n_components)."""
-        rows = np.asarray(X)
+        rows = rows_for(X, self.feature_names)
         if rows.ndim != 2 or rows.shape[1] != self.n_features:
             raise ValueError(
                 f"X must have the shape (n_samples, {self.n_features}); got {rows.shape}."
@@ -156,7 +161,8 @@ class FiniteMixture(ABC):
             if bad.any():
                 first = batch.start + int(bad.argmax())
                 raise ValueError(
-                    f"X must be finite; row {first} is the first with NaN or infinity. Drop such rows, X.dropna()."
+                    f"X must be finite; row {first} is the first with NaN or infinity. Remove such rows, "
+                    "X[np.isfinite(X).all(axis=1)], or use a GaussianMixture(nan_policy='omit')."
                 )
             yield self.family.log_density(block, self.components) + log_weights
 
@@ -312,7 +318,7 @@ def as_floats(name: str, values: ArrayLike) -> Array:
         If it is no array of real, finite numbers; the message begins with ``name``.
     """
     try:
-        raw = np.asarray(values)
+        raw = np.asarray(unmasked(values))
         if np.iscomplexobj(raw):
             raise TypeError("complex numbers")
         if raw.dtype.kind not in "biufO":  # NumPy would convert texts and dates to numbers

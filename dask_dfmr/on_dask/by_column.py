@@ -36,8 +36,8 @@ from dask_dfmr.mixtures.family import Rows
 from dask_dfmr.on_dask.partitions import (
     Loader,
     Partitions,
+    as_collection,
     as_partitions,
-    check_dtypes,
     fold_dataframe,
     is_frame,
     partitions_in_memory,
@@ -47,6 +47,7 @@ from dask_dfmr.on_dask.scheduling.builder import GraphBuilder
 from dask_dfmr.on_dask.scheduling.scheduler import Scheduler, active_scheduler
 from dask_dfmr.on_dask.scheduling.timeouts import within
 from dask_dfmr.on_dask.sorted_rows import SortedRows, merge
+from dask_dfmr.tables import check_columns, columns_of
 
 MAX_SOURCES = 100_000
 """A column with more values is refused: it is likely to be a measurement or the number of a row."""
@@ -104,6 +105,7 @@ def sources_of(
     RuntimeError
         If the column would have to be read on an asynchronous client.
     """
+    X = as_collection(X)
     if source is None:
         return as_partitions(X, n_partitions)
     names = _check(X, source)
@@ -150,7 +152,9 @@ def _check(X: Any, source: Hashable) -> tuple[str, ...]:
             f"X must have columns to fit besides {source!r}, which says where a row comes from; got none."
         )
     try:
-        return check_dtypes(X.dtypes.drop(source))
+        is_example = not isinstance(X, pd.DataFrame)
+        columns = columns_of(X._meta if is_example else X, is_example=is_example)
+        return check_columns([c for c in columns if c.label != source], besides=[source])
     except TypeError as error:
         raise TypeError(f"{error} (source={source!r} is not among the features.)") from None
 

@@ -24,6 +24,7 @@ from dask.sizeof import sizeof
 from numpy.typing import NDArray
 
 from dask_dfmr.aggregation.options import AggregationOptions
+from dask_dfmr.aggregation.order import in_order_of
 from dask_dfmr.aggregation.plan import aggregate_now
 from dask_dfmr.aggregation.reasons import OtherRows, Reason, Unreadable
 from dask_dfmr.aggregation.result import AggregationResult
@@ -164,7 +165,9 @@ def aggregate_candidate(
     problem = settings.problem
     try:
         with single_threaded_blas():
-            return aggregate_now(mine, options, settings.seed, problem.family, problem)
+            return aggregate_now(
+                mine, options, settings.seed, problem.family, problem, settings.order
+            )
     except AggregationError as error:
         return AggregationError(str(error), error.reasons)
 
@@ -175,6 +178,7 @@ def reduce_candidate(
     own: AggregationResult | None,
     common: NDArray[np.bool_],
     refusals: Mapping[int, Reason],
+    settings: FitSettings,
     options: AggregationOptions,
 ) -> AggregationResult | None:
     """One candidate's aggregate of its estimates in the common set; None if it has none there."""
@@ -182,7 +186,8 @@ def reduce_candidate(
         return None
     mine = [of_partition[c] for of_partition in messages]
     with single_threaded_blas():
-        return selection.reduce_common(mine, own, common, refusals, options)
+        reduced = selection.reduce_common(mine, own, common, refusals, options)
+    return None if reduced is None else in_order_of(reduced, settings.order)
 
 
 # -- parts of the graph ----------------------------------------------------------------------------
@@ -302,8 +307,8 @@ class CandidateFits:
         refs = []
         for c, own in enumerate(self.aggregates):
             mine = own if isinstance(own, AggregationResult) else None
-            given = (messages, c, mine, common.kept, dict(refusals), self.plan.options)
-            refs.append(g.add("reduce_candidate", c, reduce_candidate, *given))
+            given = (messages, c, mine, common.kept, dict(refusals), self.candidates[c])
+            refs.append(g.add("reduce_candidate", c, reduce_candidate, *given, self.plan.options))
         return self.plan.scheduler.fetch(g, refs)
 
 

@@ -9,7 +9,7 @@ from dask_dfmr.on_dask.check_optimum import check_optimum
 from dask_dfmr.on_dask.first_read import read_first
 from dask_dfmr.on_dask.fit_plan import Fit, FitPlan
 from dask_dfmr.on_dask.refine import refine
-from dask_dfmr.on_dask.refit import refit_excluded
+from dask_dfmr.on_dask.refit import match_columns, refit_excluded
 
 
 def run_fit(plan: FitPlan) -> Fit:
@@ -26,7 +26,10 @@ def run_fit(plan: FitPlan) -> Fit:
     """
     with plan.scheduler.session():
         fit = read_first(plan)
-        for later_pass in (check_optimum, refit_excluded, with_origin, refine):
+        # The names of Delayed frames are known only now. Later passes match the columns of each by name.
+        names = fit.aggregate.mixture.feature_names
+        plan = replace(plan, settings=replace(plan.settings, feature_names=names))
+        for later_pass in (match_columns, check_optimum, refit_excluded, with_origin, refine):
             fit = later_pass(plan, fit)
         return fit
 

@@ -59,7 +59,7 @@ READ_MESSAGES = frozenset({"describe", "stack_estimates"})
 USE_BLAS = frozenset(
     {
         *("l2_tile", "l2_rows", "reference_medians", "consensus", "consensus_distances"),
-        *("harden", "reduce", "assign_block", "finish", "componentwise"),
+        *("harden", "reduce", "assign_block", "finish", "componentwise", "in_order"),
     }
 )
 """Stages whose tasks limit BLAS to one thread."""
@@ -174,7 +174,7 @@ def add_aggregation(
     if n_features is not None:
         names = settings.feature_names
         schema = Schema(problem.family, problem.n_components, n_features, names)
-    setting = Setting(options, settings.seed, problem.family, problem, schema)
+    setting = Setting(options, settings.seed, problem.family, problem, schema, settings.order)
     return plan_aggregation(StageTasks(g), messages, setting, layout, reports), reports
 
 

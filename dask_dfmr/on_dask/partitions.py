@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
 import dask
-import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 from dask.core import flatten, get_dependencies
@@ -27,6 +27,14 @@ from distributed import Future, get_client
 from sklearn.utils import check_array
 
 from dask_dfmr.mixtures.family import Rows
+from dask_dfmr.tables import (
+    as_frame,
+    check_columns,
+    columns_of,
+    refuse_others,
+    rows_and_names,
+    unmasked,
+)
 
 MAX_SOURCE_PARTS = 3
 """How many files the name of a partition lists."""
@@ -86,6 +94,10 @@ class Partitions:
         are done.
     scratch : object
         Keeps temporary files as long as the loaders may run.
+    n_rows : int or None
+        Number of rows, if it is known.
+    remedy : str
+        What divides the data into more partitions, for messages.
     """
 
     loaders: list[Loader]
@@ -95,6 +107,8 @@ class Partitions:
     n_features: int | None
     held: tuple[Any, ...] = ()
     scratch: Any = None
+    n_rows: int | None = None
+    remedy: str = "Give a list with a Delayed, frame or array for each file or source"
 
     def __len__(self) -> int:
         return len(self.loaders)
@@ -114,7 +128,7 @@ def as_partitions(X: Any, n_partitions: int = 1) -> Partitions:
 
     Parameters
     ----------
-    X : dask DataFrame, dask Array, list of Delayed, pandas DataFrame or array-like
+    X : as for :meth:`GaussianMixture.fit`
     n_partitions : int, default 1
         Into how many consecutive partitions data in memory is cut.
 
@@ -125,29 +139,77 @@ def as_partitions(X: Any, n_partitions: int = 1) -> Partitions:
     ValueError
         If X has no partitions, no columns, or not two dimensions.
     """
+    X = as_collection(X)
     if is_frame(X):
         return _from_dask_dataframe(X)
     if is_array(X):
         return _from_dask_array(X)
-    if isinstance(X, Delayed):
-        return _from_delayed([X])
-    if is_list_of_delayed(X):
-        return _from_delayed(list(X))
-    if isinstance(X, (list, tuple)) and any(dask.is_dask_collection(part) for part in X):
-        kinds = sorted({type(part).__name__ for part in X})
-        raise TypeError(
-            f"X must be a collection, or a list in which all are Delayed; got a list of {kinds}."
-        )
-    if isinstance(X, (dd.Series, pd.Series)):
-        raise TypeError(f"X must have columns; got a {type(X).__name__}. Use X.to_frame().")
-    if dask.is_dask_collection(X):
-        raise TypeError(
-            f"X must be a dask DataFrame, a dask Array or a list of Delayed; got a dask {type(X).__name__}."
-        )
+    if is_list_of_lazy(X):
+        return _from_delayed(X)
+    if is_list_of_tables(X):
+        return _from_list(X)
     return _from_memory(X, n_partitions)
 
 
 # -- the kinds of input --------------------------------------------------------------------------
+
+
+def as_collection(X: Any) -> Any:
+    """X as one of the kinds that are accepted: the Dask array in an xarray.DataArray, a list of one Delayed.
+
+    A Future becomes a Delayed, which waits for it where it is.
+
+    Raises
+    ------
+    TypeError
+        If X is of no such kind, with the call that makes one of it. Nothing is computed.
+    """
+    if is_lazy(X):
+        return [_as_delayed(X)]
+    if isinstance(X, (list, tuple)) and any(map(_is_of_dask, X)):
+        return _as_list_of_lazy(X)
+    refuse_others(X)
+    if not dask.is_dask_collection(X) or is_frame(X) or is_array(X):
+        return X
+    # xarray keeps the chunks of an array, and says so by these two attributes; nothing of xarray is needed.
+    if hasattr(X, "dims") and is_array(getattr(X, "data", None)):
+        return X.data
+    if _offers(X, "to_frame"):
+        raise TypeError(f"X must have columns; got a dask {type(X).__name__}. Use X.to_frame().")
+    remedy = " Use X.to_dataframe()." if _offers(X, "to_dataframe") else ""
+    raise TypeError(
+        "X must be a dask DataFrame, a dask Array or a list of Delayed, frames or arrays; "
+        f"got a dask {type(X).__name__}.{remedy}"
+    )
+
+
+def _is_of_dask(part: Any) -> bool:
+    return isinstance(part, Future) or dask.is_dask_collection(part)
+
+
+def _as_delayed(part: Any) -> Delayed:
+    return Delayed(part.key, {part.key: part}) if isinstance(part, Future) else part
+
+
+def _as_list_of_lazy(parts: Sequence[Any]) -> list[Delayed]:
+    if all(map(is_lazy, parts)):
+        return [_as_delayed(part) for part in parts]
+    remedy = "Make each of them Delayed: [dask.delayed(part) for part in X]"
+    for is_kind, join in (
+        (is_frame, "dask.dataframe.concat"),
+        (is_array, "dask.array.concatenate"),
+    ):
+        if all(is_kind(part) for part in parts):
+            remedy = f"Make one collection of them: {join}(X)"
+    kinds = sorted({type(part).__name__ for part in parts})
+    raise TypeError(
+        f"X must be a collection, or a list in which all are Delayed; got a list of {kinds}. {remedy}."
+    )
+
+
+def is_lazy(X: Any) -> bool:
+    """Whether X is one Delayed or one Future."""
+    return isinstance(X, (Delayed, Future))
 
 
 def is_frame(X: Any) -> bool:
@@ -161,10 +223,21 @@ def is_array(X: Any) -> bool:
     return dask.is_dask_collection(X) and _offers(X, "map_blocks", "numblocks", "rechunk", "dtype")
 
 
-def is_list_of_delayed(X: Any) -> bool:
-    """Whether X is a list or tuple of Delayed objects, and not empty."""
-    is_list = isinstance(X, (list, tuple)) and len(X) > 0
-    return is_list and all(isinstance(part, Delayed) for part in X)
+def is_list_of_lazy(X: Any) -> bool:
+    """Whether X is a list of Delayed objects, and not empty."""
+    return isinstance(X, list) and len(X) > 0 and all(isinstance(part, Delayed) for part in X)
+
+
+def is_list_of_tables(X: Any) -> bool:
+    """Whether X is a list or tuple of frames and two-dimensional arrays in memory, and not empty."""
+    return isinstance(X, (list, tuple)) and len(X) > 0 and all(map(_is_table, X))
+
+
+def _is_table(part: Any) -> bool:
+    if isinstance(part, (list, tuple)):  # a row
+        return False
+    is_array_like = getattr(part, "ndim", None) == 2 and hasattr(part, "__array__")
+    return is_array_like or as_frame(part) is not None
 
 
 def is_expression(X: Any) -> bool:
@@ -203,9 +276,10 @@ def unmerged(X: Any) -> tuple[list[Any], dict[Any, Any]]:
 
 
 def _from_dask_dataframe(X: Any) -> Partitions:
-    names = check_dtypes(X.dtypes)
+    names = check_example(X._meta)
     loaders, graph, sources = fold_dataframe(X)
-    return Partitions(loaders, graph, sources, names, len(names))
+    remedy = "Divide it with X = X.repartition(npartitions=8)"
+    return Partitions(loaders, graph, sources, names, len(names), remedy=remedy)
 
 
 def fold_dataframe(X: Any) -> tuple[list[Loader], dict[Any, Any], list[str | None]]:
@@ -239,7 +313,9 @@ def _from_dask_array(X: Any) -> Partitions:
     sources = [
         None if np.isnan(b) else f"rows {int(a)}:{int(b)}" for a, b in itertools.pairwise(bounds)
     ]
-    return Partitions(loaders, graph, sources, None, int(X.shape[1]))
+    n_rows = None if np.isnan(bounds[-1]) else int(bounds[-1])
+    remedy = "Divide it with X = X.rechunk({0: -(-len(X) // 8)})"
+    return Partitions(loaders, graph, sources, None, int(X.shape[1]), n_rows=n_rows, remedy=remedy)
 
 
 def _from_delayed(parts: list[Delayed]) -> Partitions:
@@ -262,17 +338,33 @@ def _optimised_graph(collections: list[Any]) -> dict[Any, Any]:
 
 
 def _from_memory(X: Any, n_partitions: int) -> Partitions:
-    names = check_dtypes(X.dtypes) if isinstance(X, pd.DataFrame) else None
-    data: Any = X
-    if names is None:
-        data = check_array(X, dtype="numeric", ensure_all_finite=False, ensure_min_samples=2)
+    frame = as_frame(X)
+    names: tuple[str, ...] | None = None
+    data: Any = frame
+    if frame is None:
+        data = check_array(unmasked(X), ensure_all_finite=False, ensure_min_samples=2)
         check_kind("X", data.dtype)
+    elif isinstance(frame, pd.DataFrame):
+        names = check_columns(columns_of(frame))
+    else:
+        data, names = rows_and_names(frame)
     bounds = np.linspace(0, len(data), n_partitions + 1).astype(int)
-    pieces = [
-        data.iloc[a:b] if names is not None else data[a:b] for a, b in itertools.pairwise(bounds)
-    ]
+    rows = data.iloc if isinstance(data, pd.DataFrame) else data
+    pieces = [rows[a:b] for a, b in itertools.pairwise(bounds)]
     sources: list[str | None] = [f"rows {a}:{b}" for a, b in itertools.pairwise(bounds)]
-    return partitions_in_memory(pieces, sources, names, int(data.shape[1]))
+    found = partitions_in_memory(pieces, sources, names, int(data.shape[1]))
+    remedy = "Divide it with n_partitions=8, or give the Dask collection itself if a transformer has computed it"
+    return replace(found, remedy=remedy)
+
+
+def _from_list(parts: Sequence[Any]) -> Partitions:
+    """Each element is a partition. The columns are those of most of them; others are the outcome of their partition."""
+    frames = [as_frame(part) for part in parts]
+    widths = Counter(part.shape[1] for part in parts)
+    columns = Counter(tuple(map(str, frame.columns)) for frame in frames if frame is not None)
+    names = columns.most_common(1)[0][0] if columns else None
+    width = widths.most_common(1)[0][0] if names is None else len(names)
+    return partitions_in_memory(parts, [None] * len(parts), names, width)
 
 
 def partitions_in_memory(
@@ -286,7 +378,8 @@ def partitions_in_memory(
     keys = [("dfmr_rows-" + token, i) for i in range(len(pieces))]
     graph = {key: DataNode(key, piece) for key, piece in zip(keys, pieces, strict=True)}
     loaders = [Loader(None, [key]) for key in keys]
-    return Partitions(loaders, graph, sources, feature_names, n_features)
+    n_rows = sum(map(len, pieces))
+    return Partitions(loaders, graph, sources, feature_names, n_features, n_rows=n_rows)
 
 
 # -- one task per partition ----------------------------------------------------------------------
@@ -417,38 +510,15 @@ def _collect_paths(value: Any, paths: dict[str, None], depth: int) -> None:
 # -- columns -------------------------------------------------------------------------------------
 
 
-def check_dtypes(dtypes: pd.Series) -> tuple[str, ...]:
-    """Names of the columns, all of which must be real numbers.
+def check_example(frame: pd.DataFrame) -> tuple[str, ...]:
+    """Names of the columns of a dask DataFrame, all of which must be real numbers, from the frame ``X._meta``.
 
     Raises
     ------
-    TypeError
-        Naming the columns that are not.
-    ValueError
-        If there is no column, or two of one name.
+    TypeError, ValueError
+        As of :func:`~dask_dfmr.tables.check_columns`.
     """
-    names = tuple(map(str, dtypes.index))
-    if not names:
-        raise ValueError("X must have at least one column; got none.")
-    if len(set(names)) < len(names):
-        raise ValueError(f"X must have columns of different names; got {list(names)}.")
-    wrong = [
-        f"{name!r} ({dtype})"
-        for name, dtype in zip(names, dtypes, strict=True)
-        if not _is_real(dtype)
-    ]
-    if wrong:
-        good = [name for name, dtype in zip(names, dtypes, strict=True) if _is_real(dtype)]
-        raise TypeError(
-            f"X must hold real numbers; got {', '.join(wrong)}. "
-            f"Select the numeric columns, X[{good}], or convert the others."
-        )
-    return names
-
-
-def _is_real(dtype: Any) -> bool:
-    is_number = pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
-    return bool(is_number and not pd.api.types.is_complex_dtype(dtype))
+    return check_columns(columns_of(frame, is_example=True))
 
 
 def check_kind(name: str, dtype: Any) -> None:
@@ -464,31 +534,38 @@ def rows_of(
 ) -> tuple[Rows, tuple[str, ...] | None]:
     """A loaded partition -> its rows (n_samples, n_features) and the names of its columns.
 
+    Columns in another order are matched by name. Masked cells and nulls are NaN.
+
     Raises
     ------
     ColumnsError
         If the columns are not the expected ones, or not numbers.
     """
-    if isinstance(data, pd.DataFrame):
-        try:
-            names = check_dtypes(data.dtypes)
-        except (TypeError, ValueError) as error:
-            raise ColumnsError(str(error), len(data)) from error
-        if feature_names is not None and names != feature_names:
-            text = f"columns are {list(names)}, expected {list(feature_names)}"
-            raise ColumnsError(text, len(data))
-        return _frame_to_rows(data), names
-    rows = np.asarray(data)
+    frame = as_frame(data)
+    if frame is not None:
+        return _rows_of_frame(frame, feature_names)
+    rows = np.asarray(unmasked(data))
     if rows.ndim != 2 or rows.dtype.kind not in "fiu":
         raise ColumnsError(
             f"expected rows of real numbers, got {type(data).__name__} of shape {rows.shape} and dtype {rows.dtype}",
             len(rows) if rows.ndim == 2 else 0,
         )
+    if feature_names is not None and rows.shape[1] != len(feature_names):
+        text = f"{rows.shape[1]} columns without names, expected {list(feature_names)}"
+        raise ColumnsError(text, len(rows))
     return rows, feature_names
 
 
-def _frame_to_rows(frame: pd.DataFrame) -> Rows:
-    if all(isinstance(dtype, np.dtype) for dtype in frame.dtypes):
-        rows = frame.to_numpy()
-        return rows if rows.dtype.kind == "f" else rows.astype(np.float64)
-    return np.asarray(frame.to_numpy(dtype=np.float64, na_value=np.nan))
+def _rows_of_frame(
+    frame: Any, feature_names: tuple[str, ...] | None
+) -> tuple[Rows, tuple[str, ...]]:
+    try:
+        rows, names = rows_and_names(frame)
+    except (TypeError, ValueError) as error:
+        raise ColumnsError(str(error), len(frame)) from error
+    if feature_names is None or names == feature_names:
+        return rows, names
+    if set(names) != set(feature_names):
+        text = f"columns are {list(names)}, expected {list(feature_names)}"
+        raise ColumnsError(text, len(frame))
+    return rows[:, [names.index(name) for name in feature_names]], feature_names

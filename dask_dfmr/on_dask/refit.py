@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from dask_dfmr.aggregation.plan import aggregate_now
+from dask_dfmr.aggregation.reasons import OtherColumns
 from dask_dfmr.exceptions import AggregationError
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.on_dask import tasks
@@ -60,6 +61,25 @@ def refit_excluded(plan: FitPlan, fit: Fit) -> Fit:
     return found
 
 
+def match_columns(plan: FitPlan, fit: Fit) -> Fit:
+    """Fit again, by name, partitions whose columns came in another order than those of most.
+
+    Names that are known before the read are matched then. Those of Delayed frames are not: each was fitted in its own
+    order, and estimates in another order than most were refused. The fits start from the global mixture. If estimates
+    were not kept in memory, nothing is read again, and the partitions stay refused.
+    """
+    names = fit.aggregate.mixture.feature_names
+    wanted = [
+        i
+        for i, reason in fit.aggregate.decision.refused.items()
+        if isinstance(reason, OtherColumns) and set(reason.own) == set(names or ())
+    ]
+    if not wanted or not isinstance(fit.estimates, list):
+        return fit
+    again = _fit_again(plan, wanted, fit)
+    return (aggregate_with(plan, fit, again) if again else None) or fit
+
+
 def fit_partitions(plan: FitPlan, indices: Sequence[int] | None = None) -> list[LocalEstimate]:
     """Fit partitions, by default all, from the mixture that the plan starts from; nothing is aggregated.
 
@@ -97,7 +117,7 @@ def aggregate_with(plan: FitPlan, fit: Fit, replaced: Mapping[int, LocalEstimate
     try:
         with single_threaded_blas():
             aggregate = aggregate_now(
-                messages, plan.options, settings.seed, problem.family, problem
+                messages, plan.options, settings.seed, problem.family, problem, settings.order
             )
     except AggregationError:
         return None

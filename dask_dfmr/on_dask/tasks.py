@@ -49,6 +49,9 @@ class FitSettings:
     seed : SeedSequence
     given : GivenStart or None
         Parts of the start that the user gave.
+    order : Mixture, GivenStart or None
+        The start that the user gave, whole or in parts, whose order the components of the result have. A later pass
+        starts from another mixture, and the order stays.
     feature_names : tuple of str or None
         The columns that every partition must have.
     timeout : float or None
@@ -61,6 +64,7 @@ class FitSettings:
     start: str | Mixture
     seed: np.random.SeedSequence
     given: GivenStart | None = None
+    order: Mixture | GivenStart | None = None
     feature_names: tuple[str, ...] | None = None
     timeout: float | None = None
     test_share: float = 0.0
@@ -69,6 +73,14 @@ class FitSettings:
     def needs_pilots(self) -> bool:
         """Whether starts come from pilot partitions."""
         return isinstance(self.start, str) and self.start == "pilot"
+
+    @property
+    def width_of_start(self) -> int | None:
+        """Number of columns of the start that the user gave; None if that is open."""
+        if isinstance(self.start, Mixture):
+            return self.start.n_features
+        means = None if self.given is None else self.given.means
+        return None if means is None else int(means.shape[1])
 
 
 def fit_partition(
@@ -120,8 +132,18 @@ def fit_rows(
     settings: FitSettings,
     shortlist: pilot.Shortlist | None,
 ) -> LocalEstimate:
-    """Fit rows from the candidate of the shortlist with the highest likelihood, or from the start of the settings."""
+    """Fit rows from the candidate of the shortlist with the highest likelihood, or from the start of the settings.
+
+    Raises
+    ------
+    ColumnsError
+        If the start has another number of columns.
+    """
     problem = settings.problem
+    if settings.width_of_start not in (None, X.shape[1]):
+        raise ColumnsError(
+            f"{X.shape[1]} columns, but the start has {settings.width_of_start}", len(X)
+        )
     start, label = settings.start, None
     if settings.needs_pilots:
         seed = stream(settings.seed, START_ROWS, partition)

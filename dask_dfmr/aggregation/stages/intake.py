@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dask_dfmr.aggregation.options import AggregationOptions
 from dask_dfmr.aggregation.reasons import Malformed, NoEstimate, OtherColumns, OtherSchema, Reason
 from dask_dfmr.exceptions import AggregationError
-from dask_dfmr.local.estimate import LocalEstimate
+from dask_dfmr.local.estimate import LocalEstimate, Outcome
 from dask_dfmr.mixtures import distances as l2
 from dask_dfmr.mixtures.distances import Stack, stack_mixtures
 from dask_dfmr.mixtures.family import Array, Family, canonical_order
@@ -309,13 +309,27 @@ def admit(
     )
 
 
+def _way_out(refused: dict[int, Reason], report: Sequence[list[dict[str, Any]]]) -> str:
+    """What to do if no source has enough rows; empty if the reasons are others."""
+    too_few = Outcome.TOO_FEW_ROWS.value
+    if not all(isinstance(r, NoEstimate) and r.outcome == too_few for r in refused.values()):
+        return ""
+    counts = [row["n_samples"] for block in report for row in block]
+    if counts and not any(counts):
+        return " X has no rows: check the files, or the filter before the fit."
+    return (
+        " Use fewer and larger partitions, fewer components, or covariance_type='diag'. "
+        "min_partition_rows sets another limit."
+    )
+
+
 def _nothing_to_aggregate(
     n_estimates: int, refused: dict[int, Reason], report: Sequence[list[dict[str, Any]]]
 ) -> AggregationError:
     examples = "; ".join(f"{i}: {reason}" for i, reason in list(refused.items())[:3])
     return AggregationError(
         f"none of the {n_estimates} local estimates is usable, so there is nothing to aggregate ({examples}"
-        f"{'; ...' if len(refused) > 3 else ''}).",
+        f"{'; ...' if len(refused) > 3 else ''}).{_way_out(refused, report)}",
         {i: str(reason) for i, reason in refused.items()},
         [row for block in report for row in block],
     )

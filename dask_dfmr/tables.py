@@ -1,0 +1,264 @@
+"""Tables in memory, of whatever library: the names of their columns, their rows, and which cells are missing.
+
+pandas is used as it is. Polars, Arrow and other frames are read through narwhals. An array has no names. Masked cells
+of NumPy, nulls, and columns that hold nothing are missing values, NaN.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Sequence
+from pathlib import PurePath
+from typing import Any, NamedTuple
+
+import narwhals as nw
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+READERS = {
+    ".parquet": "dask.dataframe.read_parquet({})",
+    ".csv": "dask.dataframe.read_csv({})",
+    ".json": "dask.dataframe.read_json({})",
+    ".orc": "dask.dataframe.read_orc({})",
+    ".npy": "numpy.load({})",
+    ".zarr": "dask.array.from_zarr({})",
+}
+"""How files are read, by their extension."""
+
+
+class Column(NamedTuple):
+    """One column of a frame: its label, the name of its type, and whether it holds real numbers or nothing at all."""
+
+    label: Hashable
+    dtype: str
+    is_real: bool
+    is_empty: bool = False
+
+
+# -- what is a table -------------------------------------------------------------------------------
+
+
+def refuse_others(X: Any) -> None:
+    """Raise a TypeError for what is no table but can become one; the message has the call that makes one of it.
+
+    Paths, lazy frames, columns alone, and datasets of several arrays are refused. Nothing is computed.
+    """
+    if isinstance(X, (np.ndarray, pd.DataFrame)):
+        return
+    parts = X if isinstance(X, (list, tuple)) and X else [X]
+    if all(isinstance(part, (str, os.PathLike)) for part in parts):
+        given = [os.fspath(path) for path in parts]
+        call = READERS.get(PurePath(given[0]).suffix.lower(), "dask.dataframe.read_parquet({})")
+        shown = repr(given if isinstance(X, (list, tuple)) else given[0])
+        raise TypeError(
+            f"X must be rows, not the name of a file; got {shown:.200}. Read it first: X = {call.format(shown)}."
+        )
+    if hasattr(type(X), "data_vars"):
+        raise TypeError(
+            f"X must be one table; got a {type(X).__name__} of several arrays. Give its variables as columns: "
+            "X.to_dask_dataframe()[list(X.data_vars)]."
+        )
+    if isinstance(X, pd.Series):
+        raise TypeError(f"X must have columns; got a {type(X).__name__}. Use X.to_frame().")
+    if _is_of_dask(parts[0]):  # narwhals warns of collections of Dask
+        return
+    found = nw.from_native(X, pass_through=True, allow_series=True)
+    first = nw.from_native(parts[0], pass_through=True)
+    if isinstance(first, nw.LazyFrame):
+        is_polars = first.implementation.is_polars()
+        call = "{}.collect()" if is_polars else "narwhals.from_native({}).collect().to_native()"
+        call = call.format("X") if parts[0] is X else f"[{call.format('part')} for part in X]"
+        raise TypeError(
+            f"X must be in memory or a Dask collection; got a lazy {type(parts[0]).__name__}. Compute it first: {call}."
+        )
+    if isinstance(found, nw.Series):
+        call = "pyarrow.table({'x': X})" if found.implementation.is_pyarrow() else "X.to_frame()"
+        raise TypeError(f"X must have columns; got a {type(X).__name__}. Use {call}.")
+
+
+def as_frame(X: Any) -> pd.DataFrame | nw.DataFrame[Any] | None:
+    """A frame in memory, of whatever library; None if X is none, for example an array."""
+    if isinstance(X, pd.DataFrame):
+        return X
+    if isinstance(X, np.ndarray) or _is_of_dask(X):
+        return None
+    found = nw.from_native(X, pass_through=True, eager_only=True)
+    return found if isinstance(found, nw.DataFrame) else None
+
+
+def _is_of_dask(X: Any) -> bool:
+    return hasattr(type(X), "__dask_graph__")
+
+
+def unmasked(values: Any) -> Any:
+    """A masked array of numbers as an array with NaN in the masked cells; anything else as it is."""
+    if not isinstance(values, np.ma.MaskedArray) or values.dtype.kind not in "fiu":
+        return values
+    if not np.ma.is_masked(values):
+        return values.data
+    dtype = values.dtype if values.dtype.kind == "f" else np.dtype(np.float64)
+    return np.where(np.ma.getmaskarray(values), np.nan, values.data).astype(dtype, copy=False)
+
+
+# -- columns ---------------------------------------------------------------------------------------
+
+
+def columns_of(
+    frame: pd.DataFrame | nw.DataFrame[Any], *, is_example: bool = False
+) -> list[Column]:
+    """The columns of a frame.
+
+    Parameters
+    ----------
+    frame : frame of pandas or narwhals
+    is_example : bool, default False
+        Whether the frame has no rows because it only shows the types of others. Otherwise a column without a value
+        counts as one of real numbers, whatever its type.
+    """
+    if isinstance(frame, pd.DataFrame):
+        columns = [
+            Column(label, str(dtype), _is_real(dtype))
+            for label, dtype in zip(frame.columns, frame.dtypes, strict=True)
+        ]
+    else:
+        columns = [
+            Column(name, str(dtype), dtype.is_numeric()) for name, dtype in frame.schema.items()
+        ]
+    if is_example:
+        return columns
+    return [
+        c._replace(is_real=True, is_empty=True) if not c.is_real and _has_nothing(frame, j) else c
+        for j, c in enumerate(columns)
+    ]
+
+
+def _is_real(dtype: Any) -> bool:
+    is_number = pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
+    return bool(is_number and not pd.api.types.is_complex_dtype(dtype))
+
+
+def _has_nothing(frame: pd.DataFrame | nw.DataFrame[Any], j: int) -> bool:
+    if isinstance(frame, pd.DataFrame):
+        return bool(frame.iloc[:, j].isna().all())
+    return bool(frame[:, j].is_null().all())
+
+
+def check_columns(
+    columns: Sequence[Column], besides: Sequence[Hashable] = (), is_pandas: bool = True
+) -> tuple[str, ...]:
+    """Names of the columns, all of which must be real numbers; X has the columns ``besides``, which are no features.
+
+    Raises
+    ------
+    TypeError
+        Naming the columns that are not.
+    ValueError
+        If there is no column, or two of one name.
+    """
+    names = tuple(str(column.label) for column in columns)
+    if not names:
+        raise ValueError("X must have at least one column; got none.")
+    if len(set(names)) < len(names):
+        raise ValueError(f"X must have columns of different names; got {list(names)}.")
+    wrong = [column for column in columns if not column.is_real]
+    if wrong:
+        got = ", ".join(f"{str(column.label)!r} ({column.dtype})" for column in wrong)
+        good = [column.label for column in columns if column.is_real]
+        kept = selection([*good, *besides], is_pandas)
+        remedy = f"Select the numeric columns, {kept}, or convert" if good else "Convert"
+        types = ", ".join(f"{_plain(column.label)!r}: float" for column in wrong)
+        how = f": text of numbers, or a column without values, by X.astype({{{types}}})"
+        how = how if is_pandas else ""
+        raise TypeError(f"X must hold real numbers; got {got}. {remedy} the others{how}.")
+    return names
+
+
+def check_names(
+    expected: Sequence[str], labels: Sequence[Hashable], is_pandas: bool = True
+) -> None:
+    """Raise a ValueError unless the labels of the columns, as str, are the expected names in their order."""
+    names = [str(label) for label in labels]
+    if names == list(expected):
+        return
+    missing = [name for name in expected if name not in names]
+    unexpected = [name for name in names if name not in expected]
+    if missing:
+        raise ValueError(
+            f"X must have the columns of fit, {list(expected)}; missing {missing}, unexpected {unexpected}. "
+            "Rename columns of X, or fit again with the columns that there are."
+        )
+    difference = f"unexpected {unexpected}" if unexpected else "the order differs"
+    wanted = [labels[names.index(name)] for name in expected]
+    raise ValueError(
+        f"X must have the columns of fit, {list(expected)}; {difference}. "
+        f"Select them: {selection(wanted, is_pandas)}."
+    )
+
+
+def selection(labels: Sequence[Hashable], is_pandas: bool) -> str:
+    """The expression that selects some columns of a frame X of pandas or another library, to be copied."""
+    chosen = repr([_plain(label) for label in labels])
+    return f"X[{chosen}]" if is_pandas else f"X.select({chosen})"
+
+
+def _plain(label: Any) -> Any:
+    """A label without NumPy's types, whose repr is no literal."""
+    if isinstance(label, tuple):
+        return tuple(_plain(part) for part in label)
+    return label.item() if isinstance(label, np.generic) else label
+
+
+# -- rows ------------------------------------------------------------------------------------------
+
+
+def rows_and_names(frame: pd.DataFrame | nw.DataFrame[Any]) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """Rows (n_samples, n_features) of a frame as floating-point numbers, and the names of its columns.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As of :func:`check_columns`.
+    """
+    columns, is_pandas = columns_of(frame), isinstance(frame, pd.DataFrame)
+    names = check_columns(columns, is_pandas=is_pandas)
+    if isinstance(frame, pd.DataFrame):
+        return _rows_of_pandas(frame, columns), names
+    rows = [
+        np.full(len(frame), np.nan) if column.is_empty else frame[:, j].cast(nw.Float64).to_numpy()
+        for j, column in enumerate(columns)
+    ]
+    return np.column_stack(rows), names
+
+
+def _rows_of_pandas(frame: pd.DataFrame, columns: Sequence[Column]) -> NDArray[Any]:
+    empty = [j for j, column in enumerate(columns) if column.is_empty]
+    if empty:
+        frame = frame.copy(deep=False)
+        for j in empty:
+            frame.isetitem(j, np.full(len(frame), np.nan))
+    if all(isinstance(dtype, np.dtype) for dtype in frame.dtypes):
+        rows = frame.to_numpy()
+        return rows if rows.dtype.kind == "f" else rows.astype(np.float64)
+    return np.asarray(frame.to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def rows_for(X: Any, feature_names: Sequence[str] | None) -> NDArray[Any]:
+    """The rows of X, whose columns must have these names if both X and the names are there.
+
+    Raises
+    ------
+    TypeError
+        If X is no table, or a column does not hold real numbers.
+    ValueError
+        If the columns are others, or in another order.
+    """
+    refuse_others(X)
+    frame = as_frame(X)
+    if frame is None:
+        if feature_names is not None and hasattr(type(X), "columns"):  # of Dask
+            check_names(feature_names, list(X.columns))
+        return np.asarray(unmasked(X))
+    if feature_names is not None:
+        check_names(feature_names, list(frame.columns), isinstance(frame, pd.DataFrame))
+    return rows_and_names(frame)[0]
