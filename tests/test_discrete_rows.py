@@ -311,6 +311,7 @@ class TestTooManyComponents:
 
         return fits(one_gaussian, 20, 600, n_components=4, seed=seed)
 
+    @pytest.mark.filterwarnings("ignore::dask_dfmr.FilterWarning")
     def test_the_reason_is_named(self):
         with pytest.warns(HeterogeneityWarning, match="the rows show fewer components") as caught:
             aggregate(self.estimates(), random_state=0)
