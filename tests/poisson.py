@@ -83,10 +83,12 @@ class Poisson:
     def prior_target(self, X):
         return (as_block(X).mean(axis=0),)
 
-    def pooled_target(self, counts, targets):
-        return (np.average(targets[0], axis=0, weights=counts),)
+    def total_target(self, moments, reference):
+        return (moments[1].sum(axis=0) / moments[0].sum(),)
 
-    def degeneracy(self, target):
+    within_target = total_target
+
+    def degeneracy(self, X, target, floor=0.0):
         empty = np.flatnonzero(target[0] <= 0)
         return f"{{column {empty[0]}}} has no counts" if empty.size else None
 

@@ -24,13 +24,13 @@ from dask_dfmr.local.em import (
     RemainingGain,
 )
 from dask_dfmr.local.estimate import LocalEstimate, Outcome, without_estimate
+from dask_dfmr.local.penalty import Penalty, check_penalty, weight_of
 from dask_dfmr.local.starts import MAX_START_ROWS, NAMED_STARTS, GivenStart, make_start, subsample
 from dask_dfmr.mixtures.family import (
     BLOCK_FLOATS,
     Array,
     Components,
     Family,
-    Prior,
     Rows,
     as_block,
     batches,
@@ -57,7 +57,7 @@ def fit_local(
     tol: float | Literal["auto"] = "auto",
     max_iter: int = 1000,
     accelerate: bool = True,
-    penalty: float | Literal["auto"] = "auto",
+    penalty: float | Literal["auto", "paper"] = "auto",
     reg_covar: float = 0.0,
     min_rows: int | Literal["auto"] = "auto",
     nan_policy: Literal["raise", "omit"] = "raise",
@@ -189,8 +189,8 @@ class LocalProblem:
     def __post_init__(self) -> None:
         for name in ("n_components", "max_iter", "n_sources", "n_init"):
             checks.integer(name, getattr(self, name), 1)
-        checks.number("tol", self.tol, or_auto=True)
-        checks.number("penalty", self.penalty, or_auto=True)
+        checks.number("tol", self.tol, alternatives=("auto",))
+        check_penalty("penalty", self.penalty)
         checks.number("reg_covar", self.reg_covar)
         if self.min_rows != "auto":
             checks.integer("min_rows", self.min_rows, 1, alternative="'auto' or ")
@@ -228,13 +228,13 @@ class LocalProblem:
         X, n_omitted, refusal = self.check_rows(X, names)
         if refusal is not None:
             return refusal
-        prior = self.prior(X)
-        reason = self._degeneracy(prior, names)
+        all_rows = self.family.prior_target(X)
+        reason = self._degeneracy(X, all_rows, names)
         if reason is not None:
             return without_estimate(Outcome.DEGENERATE, reason, len(X), n_omitted=n_omitted)
         rng = np.random.default_rng(seed_sequence(random_state))
         try:
-            best = self._best_of_starts(X, start, given, prior, rng)
+            best = self._best_of_starts(X, start, given, self._penalty(len(X), all_rows), rng)
         except ComponentCollapsedError as error:
             return without_estimate(Outcome.COLLAPSED, str(error), len(X), n_omitted=n_omitted)
         if isinstance(start, str):
@@ -302,9 +302,13 @@ class LocalProblem:
         least = max(int(self.min_rows), self.n_components, 2)
         return least, f"the {least} required by min_rows"
 
-    def _degeneracy(self, prior: Prior, names: Sequence[str]) -> str | None:
+    def can_fit(self, X: Rows) -> bool:
+        """Whether a component can be fitted to finite rows (n_samples, n_features)."""
+        return self.family.degeneracy(X, self.family.prior_target(X), self.reg_covar) is None
+
+    def _degeneracy(self, X: Rows, all_rows: Components, names: Sequence[str]) -> str | None:
         """The reason why no component can be fitted, with the names of the columns; None if one can be fitted."""
-        reason = self.family.degeneracy(prior.target)
+        reason = self.family.degeneracy(X, all_rows, self.reg_covar)
         if reason is None:
             return None
         return re.sub(r"\{column (\d+)\}", lambda match: names[int(match[1])], reason)
@@ -314,36 +318,38 @@ class LocalProblem:
         """Whether EM is accelerated. With ``reg_covar`` a step may lower the objective, which its safeguard checks."""
         return self.accelerate and self.reg_covar == 0
 
-    def prior(self, X: Rows) -> Prior:
-        """The penalty for rows (n_samples, n_features)."""
-        return self._prior_of(len(X), self.family.prior_target(X))
+    def penalty_for(self, X: Rows) -> Penalty:
+        """The penalty of fits to rows (n_samples, n_features)."""
+        is_needed = self.penalty == "paper"
+        return self._penalty(len(X), self.family.prior_target(X) if is_needed else None)
 
-    def pooled_prior(self, counts: Sequence[int], targets: Sequence[Components]) -> Prior:
-        """The penalty for the rows of several partitions together, from the rows and the prior target of each."""
-        stacked = tuple(np.array(parts) for parts in zip(*targets, strict=True))
-        target = self.family.pooled_target(np.array(counts, dtype=np.float64), stacked)
-        return self._prior_of(sum(counts), target)
+    def penalty_of_moments(self, n_samples: int) -> Penalty:
+        """The penalty of a fit to rows of several partitions together, of which the moments are all that is known."""
+        return self._penalty(n_samples, None)
 
-    def _prior_of(self, n_samples: int, target: Components) -> Prior:
-        weight = n_samples**-0.5 if self.penalty == "auto" else float(self.penalty)
-        return Prior(weight, target, self.reg_covar)
+    def _penalty(self, n_samples: int, all_rows: Components | None) -> Penalty:
+        weight = weight_of(self.penalty, n_samples)
+        is_paper = self.penalty == "paper"
+        return Penalty(self.family, weight, self.reg_covar, is_paper, all_rows)
 
     def _best_of_starts(
         self,
         X: Rows,
         start: str | Mixture,
         given: GivenStart | None,
-        prior: Prior,
+        penalty: Penalty,
         rng: np.random.Generator,
     ) -> EmResult:
         if not isinstance(start, str):
-            return self.maximise(X, (start.weights, start.components), prior)
+            return self.maximise(X, (start.weights, start.components), penalty)
         results: list[EmResult] = []
         for i in range(self.n_init):
             rows = subsample(X, MAX_START_ROWS, rng)
-            first = make_start(self.family, rows, self.n_components, start, prior, rng, given=given)
+            first = make_start(
+                self.family, rows, self.n_components, start, penalty, rng, given=given
+            )
             try:
-                results.append(self.maximise(X, first, prior))
+                results.append(self.maximise(X, first, penalty))
             except ComponentCollapsedError:
                 if i == self.n_init - 1 and not results:
                     raise
@@ -353,7 +359,7 @@ class LocalProblem:
         self,
         X: Rows,
         start: tuple[Array, Components],
-        prior: Prior,
+        penalty: Penalty,
         tol: float | str | None = None,
         max_iter: int | None = None,
     ) -> EmResult:
@@ -363,7 +369,7 @@ class LocalProblem:
         ----------
         X : ndarray of shape (n_samples, n_features)
         start : (weights, components)
-        prior : Prior
+        penalty : Penalty
         tol, max_iter : optional
             In place of those of the problem, for pilots.
 
@@ -379,7 +385,7 @@ class LocalProblem:
             if tol == "auto"
             else MeanChange(float(tol) * len(X))
         )
-        ascent = Ascent(self.family, start, prior, len(X), rule, self.is_accelerated)
+        ascent = Ascent(self.family, start, penalty, len(X), rule, self.is_accelerated)
         while not ascent.converged and ascent.n_iter < (max_iter or self.max_iter):
             ascent.take(*self.family.em_pass(X, *ascent.point))
         return ascent.result()

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import logsumexp, xlogy
 
 from dask_dfmr.local.estimate import Outcome
-from dask_dfmr.mixtures.family import BLOCK_FLOATS, Components, Moments, Rows, as_block, batches
+from dask_dfmr.mixtures.family import BLOCK_FLOATS, Moments, Rows, as_block, batches
 from dask_dfmr.mixtures.gaussian import Mixture
 
 
@@ -28,16 +28,10 @@ class Wanted:
         Moments of the rows about the components, for an M step and for :meth:`Family.score_of_moments`.
     entropy : bool, default False
         The sum of the entropies of the responsibilities. It takes one more pass over the rows in memory.
-    target : bool, default False
-        The target of the penalty for these rows (for Gaussians sample covariance and mean).
-    targets : bool, default False
-        The target of the penalty for the family of each mixture.
     """
 
     moments: bool = True
     entropy: bool = False
-    target: bool = False
-    targets: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,15 +82,11 @@ class PartitionStatistics:
         Why the partition could not be measured; None if it was measured.
     reason : str
         The same in words.
-    target : tuple of ndarray, or None
-        Prior target of the rows; None unless wanted.
     measurements : tuple of Measurement
         One per mixture; empty if the partition could not be measured.
     held_out : tuple of Measurement
-        Log-likelihoods of the held-out rows, one per mixture; empty if none are held out. ``n_samples``, ``target`` and
+        Log-likelihoods of the held-out rows, one per mixture; empty if none are held out. ``n_samples`` and
         ``measurements`` do not include these rows.
-    targets : tuple of tuple of ndarray
-        Prior targets of the rows, one per mixture; empty unless wanted.
     """
 
     partition: int
@@ -104,10 +94,8 @@ class PartitionStatistics:
     n_omitted: int = 0
     outcome: Outcome | None = None
     reason: str = ""
-    target: Components | None = None
     measurements: tuple[Measurement, ...] = ()
     held_out: tuple[Measurement, ...] = ()
-    targets: tuple[Components, ...] = ()
 
     @property
     def is_measured(self) -> bool:
@@ -123,13 +111,6 @@ class PartitionStatistics:
 def measure(X: Rows, mixtures: Sequence[Mixture], wanted: Wanted) -> tuple[Measurement, ...]:
     """Sums over finite rows (n_samples, n_features) under each mixture."""
     return tuple(_measure_one(X, mixture, wanted) for mixture in mixtures)
-
-
-def prior_targets(X: Rows, mixtures: Sequence[Mixture]) -> tuple[Components, ...]:
-    """The target of the penalty for each mixture, computed once for each family."""
-    families = {mixture.family for mixture in mixtures}
-    found = {family: family.prior_target(X) for family in families}
-    return tuple(found[mixture.family] for mixture in mixtures)
 
 
 def _measure_one(X: Rows, mixture: Mixture, wanted: Wanted) -> Measurement:

@@ -19,7 +19,6 @@ from dask_dfmr.local.row_statistics import (
     PartitionStatistics,
     Wanted,
     measure,
-    prior_targets,
     split_rows,
 )
 from dask_dfmr.local.starts import GivenStart, subsample
@@ -211,19 +210,9 @@ def _measure_rows(
     if refusal is not None:
         return PartitionStatistics(partition, outcome=refusal.outcome, reason=refusal.reason)
     X, test_rows = split_partition_rows(X, partition, settings)
-    target = settings.problem.family.prior_target(X) if wanted.target and len(X) else None
     found = measure(X, mixtures, wanted) if len(X) else ()
     held_out = measure(test_rows, mixtures, Wanted(moments=False)) if len(test_rows) else ()
-    targets = prior_targets(X, mixtures) if wanted.targets and len(X) else ()
-    return PartitionStatistics(
-        partition,
-        len(X),
-        n_omitted,
-        target=target,
-        measurements=found,
-        held_out=held_out,
-        targets=targets,
-    )
+    return PartitionStatistics(partition, len(X), n_omitted, measurements=found, held_out=held_out)
 
 
 def sample_partition(
