@@ -220,7 +220,7 @@ _TABLE = (
         "penalty",
         "auto",
         check_penalty,
-        "The penalty on the covariances: its weight, and towards what it shrinks them.",
+        "Weight and target of the penalty on the covariances.",
     ),
     Parameter(
         "min_partition_rows",

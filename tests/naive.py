@@ -83,14 +83,13 @@ def all_rows_targets(mixture, X):
 
 
 def within_targets(mixture, X, share=1e-6):
-    """The targets that a fit from this start has: (S_k + 2 d W) / (n_k + 2 d), for tied W, where W is within."""
+    """The targets that a fit from this start has: (S_k + W) / (n_k + 1), for tied W, where W is within."""
     n_k, means, S = scatter(mixture, X)
     shift = means - X.mean(axis=0)
     W = (S.sum(axis=0) + share * (n_k[:, None] * shift).T @ shift) / len(X)
     if mixture.covariance_type == "tied":
         return np.repeat(W[None], len(n_k), axis=0)
-    d = X.shape[1]
-    return (S + 2 * d * W) / (n_k + 2 * d)[:, None, None]
+    return (S + W) / (n_k + 1)[:, None, None]
 
 
 def em_step(mixture, X, penalty=0.0, targets=None):

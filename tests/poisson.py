@@ -22,6 +22,9 @@ class Poisson:
     def n_parameters(self, n_components, n_features):
         return n_components - 1 + n_components * n_features
 
+    def least_rows(self, n_components, n_features):
+        return max(self.n_parameters(n_components, n_features), 2)
+
     def n_features(self, components):
         return components[0].shape[-1]
 

@@ -350,14 +350,17 @@ class TestOutcomes:
     def test_too_few_rows_for_the_parameters(self):
         result = fit_local(np.random.default_rng(0).normal(size=(16, 2)), 3)
         assert result.outcome is Outcome.TOO_FEW_ROWS
-        assert result.reason == "16 rows, fewer than the 17 free parameters of the mixture"
+        assert result.reason == (
+            "16 rows, fewer than the 17 that 3 components in 2 columns need (gaussian-full); use n_components=2, "
+            "covariance_type='diag' or 'tied' or 'spherical', min_partition_rows=16, or larger partitions"
+        )
         assert result.n_samples == 16
 
     def test_min_rows_is_the_callers_choice(self):
         X = np.random.default_rng(0).normal(size=(16, 2))
         assert fit_local(X, 3, min_rows=10, random_state=0).is_usable
-        assert (
-            fit_local(X, 3, min_rows=20).reason == "16 rows, fewer than the 20 required by min_rows"
+        assert fit_local(X, 3, min_rows=20).reason == (
+            "16 rows, fewer than the 20 required by min_rows; use min_partition_rows=16 or larger partitions"
         )
 
     def test_no_rows_at_all(self):

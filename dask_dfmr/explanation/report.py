@@ -68,8 +68,10 @@ def partition_report(
         table[column] = np.full(n, np.nan) if values is None else values
     table["kept"] = np.zeros(n, dtype=bool) if decision is None else decision.kept
     reasons = [""] * n if decision is None else [decision.reason(i) for i in range(n)]
-    # The reason of the local fit is more detailed than that of the refusal that follows from it.
-    table["reason"] = [own or reason for own, reason in zip(table["reason"], reasons, strict=True)]
+    table["reason"] = [
+        _joined(Outcome(outcome), own, reason)
+        for outcome, own, reason in zip(table["outcome"], table["reason"], reasons, strict=True)
+    ]
     table = table[list(REPORT_COLUMNS)]
     if decision is not None and decision.groups:
         # If there are many partitions, only some were compared. The others have no group.
@@ -80,6 +82,16 @@ def partition_report(
         components_kept = decision.components.kept.sum(axis=1)
         table.insert(list(table.columns).index("kept") + 1, "components_kept", components_kept)
     return table
+
+
+def _joined(outcome: Outcome, of_fit: str, of_decision: str) -> str:
+    """The reasons of a local fit and of the decision.
+
+    A refusal follows from the reason of the local fit, which is more detailed. An estimate has both.
+    """
+    if not outcome.is_usable:
+        return of_fit or of_decision
+    return "; ".join(reason for reason in (of_fit, of_decision) if reason)
 
 
 def failures(report: pd.DataFrame) -> pd.DataFrame:

@@ -24,6 +24,7 @@ from dask_dfmr.local.em import (
     RemainingGain,
 )
 from dask_dfmr.local.estimate import LocalEstimate, Outcome, without_estimate
+from dask_dfmr.local.least_rows import describe_least_rows, remedies
 from dask_dfmr.local.penalty import Penalty, check_penalty, weight_of
 from dask_dfmr.local.starts import MAX_START_ROWS, NAMED_STARTS, GivenStart, make_start, subsample
 from dask_dfmr.mixtures.family import (
@@ -39,6 +40,9 @@ from dask_dfmr.mixtures.family import (
 )
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian, Mixture
 from dask_dfmr.seeds import SeedLike, seed_sequence
+
+FITTED_BY_FLOOR = "in these rows, and fitted by reg_covar alone"
+"""Part of the reason of a fit to rows with constant or dependent columns, which only ``reg_covar`` made possible."""
 
 MAX_MAGNITUDE = 1e140
 """Larger values cannot be squared and summed in floating point."""
@@ -67,9 +71,9 @@ def fit_local(
 ) -> LocalEstimate:
     """Fit a Gaussian mixture to the rows of one partition or source by penalised maximum likelihood.
 
-    The fit maximises l(G) - a sum_k { tr(S_x Sigma_k^-1) + log det Sigma_k }, where l is the log-likelihood and S_x the
-    sample covariance (Chen & Tan 2009; the local estimator of Zhang, Tan & Chen 2026). With ``reg_covar=0`` the
-    objective never falls from one accepted pass to the next.
+    The fit maximises l(G) - a sum_k { tr(T_k Sigma_k^-1) + log det Sigma_k }, where l is the log-likelihood and T_k the
+    target of component k (Chen & Tan 2009). With ``reg_covar=0`` the objective never falls from one accepted pass to
+    the next.
 
     Parameters
     ----------
@@ -90,12 +94,17 @@ def fit_local(
         Largest number of passes over all rows; passes at rejected extrapolations count.
     accelerate : bool, default True
         Anderson acceleration with a monotone safeguard. False is plain EM, and so is ``reg_covar`` > 0.
-    penalty : "auto" or float, default "auto"
-        The factor a. "auto" is n_samples ** -0.5, and 0 is plain maximum likelihood.
+    penalty : "auto", "paper" or float, default "auto"
+        "auto": a = 1 / n_samples, and T_k is the covariance within component k, as the start divides the rows. "paper":
+        a = n_samples ** -0.5, and T_k is the sample covariance of all rows (the local estimator of Zhang, Tan & Chen
+        2026). A float: that a, with the targets of "auto"; 0 is plain maximum likelihood.
     reg_covar : float, default 0.0
-        Added to the diagonal of every covariance, as in scikit-learn.
+        Added to the diagonal of every covariance, as in scikit-learn. With it constant and dependent columns can be
+        fitted; ``reason`` then names them.
     min_rows : "auto" or int, default "auto"
-        Fewer rows give the outcome "too few rows". "auto" is the number of free parameters of the mixture.
+        Fewer rows give the outcome "too few rows". "auto" is the number of free parameters of the mixture for
+        "full". With the other structures a row informs more than one parameter: "auto" is then ten times the number of
+        weights, means and variances that one column determines, and at most the number of free parameters.
     nan_policy : {"raise", "omit"}, default "raise"
         "raise": rows with NaN or infinity give the outcome "not finite". "omit": such rows are omitted and counted in
         ``n_omitted``.
@@ -167,6 +176,13 @@ def _check_start(start: str | Mixture, problem: LocalProblem, n_features: int) -
 # -- the fit ---------------------------------------------------------------------------------------
 
 
+def column_labels(feature_names: Sequence[Any] | None, n_features: int) -> list[str]:
+    """The columns as reasons name them: in quotes, or by position if they have no names."""
+    if feature_names is None:
+        return [f"column {j}" for j in range(n_features)]
+    return [repr(str(name)) for name in feature_names]
+
+
 @dataclass(frozen=True)
 class LocalProblem:
     """The parameters of a local fit, apart from rows, start and seed.
@@ -222,14 +238,12 @@ class LocalProblem:
         LocalEstimate
             As of :func:`fit_local`.
         """
-        names = [f"column {j}" for j in range(X.shape[1])]
-        if feature_names is not None:
-            names = [repr(str(name)) for name in feature_names]
+        names = column_labels(feature_names, X.shape[1])
         X, n_omitted, refusal = self.check_rows(X, names)
         if refusal is not None:
             return refusal
         all_rows = self.family.prior_target(X)
-        reason = self._degeneracy(X, all_rows, names)
+        reason = self._degeneracy(X, all_rows, names, self.reg_covar)
         if reason is not None:
             return without_estimate(Outcome.DEGENERATE, reason, len(X), n_omitted=n_omitted)
         rng = np.random.default_rng(seed_sequence(random_state))
@@ -242,12 +256,16 @@ class LocalProblem:
             best = replace(
                 best, weights=best.weights[order], components=take(best.components, order)
             )
-        unconverged = f"not converged after {best.n_iter} passes; raise max_iter or loosen tol"
+        reasons = [self._flatness(X, all_rows, names)]
+        if not best.converged:
+            reasons.append(
+                f"not converged after {best.n_iter} passes; raise max_iter or loosen tol"
+            )
         return LocalEstimate(
             self.family.mixture(best.weights, best.components, feature_names),
             len(X),
             Outcome.FITTED if best.converged else Outcome.NOT_CONVERGED,
-            "" if best.converged else unconverged,
+            "; ".join(filter(None, reasons)),
             n_omitted=n_omitted,
             n_iter=best.n_iter,
             log_likelihood=best.log_likelihood / len(X),
@@ -274,7 +292,8 @@ class LocalProblem:
         if len(X) >= least:
             return X, n_omitted, None
         omitted = f" ({n_omitted} more hold {_find_bad_values(given).kind})" if n_omitted else ""
-        reason = f"{len(X)} rows{omitted}, fewer than {what}"
+        advice = self._remedies(X.shape[1], len(X))
+        reason = f"{len(X)} rows{omitted}, fewer than {what}; use {advice}"
         refusal = without_estimate(Outcome.TOO_FEW_ROWS, reason, len(X), n_omitted=n_omitted)
         return X, n_omitted, refusal
 
@@ -294,11 +313,22 @@ class LocalProblem:
         reason = f"{bad.kind} in {where}; nan_policy='omit' omits such rows"
         return X, 0, without_estimate(Outcome.NOT_FINITE, reason, len(X))
 
+    def _remedies(self, n_features: int, n_rows: int) -> str:
+        """What would let so many rows be fitted."""
+        if self.min_rows == "auto":
+            return remedies(self.family, self.n_components, n_features, n_rows)
+        lower = f"min_partition_rows={n_rows} or " if n_rows >= max(self.n_components, 2) else ""
+        return f"{lower}larger partitions"
+
+    def least_rows(self, n_features: int) -> int:
+        """The number of rows below which rows of so many columns are not fitted."""
+        return self._least_rows(n_features)[0]
+
     def _least_rows(self, n_features: int) -> tuple[int, str]:
         """The smallest number of rows, and its description in words."""
         if self.min_rows == "auto":
-            n_parameters = self.family.n_parameters(self.n_components, n_features)
-            return max(n_parameters, 2), f"the {n_parameters} free parameters of the mixture"
+            words = describe_least_rows(self.family, self.n_components, n_features)
+            return self.family.least_rows(self.n_components, n_features), words
         least = max(int(self.min_rows), self.n_components, 2)
         return least, f"the {least} required by min_rows"
 
@@ -306,12 +336,19 @@ class LocalProblem:
         """Whether a component can be fitted to finite rows (n_samples, n_features)."""
         return self.family.degeneracy(X, self.family.prior_target(X), self.reg_covar) is None
 
-    def _degeneracy(self, X: Rows, all_rows: Components, names: Sequence[str]) -> str | None:
+    def _degeneracy(
+        self, X: Rows, all_rows: Components, names: Sequence[str], floor: float
+    ) -> str | None:
         """The reason why no component can be fitted, with the names of the columns; None if one can be fitted."""
-        reason = self.family.degeneracy(X, all_rows, self.reg_covar)
+        reason = self.family.degeneracy(X, all_rows, floor)
         if reason is None:
             return None
         return re.sub(r"\{column (\d+)\}", lambda match: names[int(match[1])], reason)
+
+    def _flatness(self, X: Rows, all_rows: Components, names: Sequence[str]) -> str:
+        """Which columns only ``reg_covar`` gives a spread; empty if none."""
+        reason = self._degeneracy(X, all_rows, names, 0.0) if self.reg_covar else None
+        return "" if reason is None else f"{reason.partition(';')[0]} {FITTED_BY_FLOOR}"
 
     @property
     def is_accelerated(self) -> bool:

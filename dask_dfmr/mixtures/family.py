@@ -78,6 +78,10 @@ class Family(Protocol, Hashable):
         """Number of free parameters of a mixture, its weights included."""
         ...
 
+    def least_rows(self, n_components: int, n_features: int) -> int:
+        """Number of rows below which a fit is of no use: at least 2, and at least ``n_components``."""
+        ...
+
     def n_features(self, components: Components) -> int:
         """Number of columns that the components describe."""
         ...
