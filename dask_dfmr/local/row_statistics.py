@@ -15,7 +15,7 @@ from scipy.special import logsumexp, xlogy
 
 from dask_dfmr import deadlines
 from dask_dfmr.local.estimate import Outcome
-from dask_dfmr.mixtures.family import BLOCK_FLOATS, Components, Moments, Rows, as_block, batches
+from dask_dfmr.mixtures.family import BLOCK_FLOATS, Moments, Rows, as_block, batches
 from dask_dfmr.mixtures.gaussian import Mixture
 
 
@@ -29,17 +29,10 @@ class Wanted:
         Moments of the rows about the components, for an M step and for :meth:`Family.score_of_moments`.
     entropy : bool, default False
         The sum of the entropies of the responsibilities. It takes one more pass over the rows in memory.
-    target : bool, default False
-        The target of the penalty for these rows (for Gaussians sample covariance and mean). It follows from the moments
-        under the first mixture, which must be wanted too.
-    targets : bool, default False
-        The target of the penalty for the family of each mixture, from the moments under it.
     """
 
     moments: bool = True
     entropy: bool = False
-    target: bool = False
-    targets: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,15 +83,11 @@ class PartitionStatistics:
         Why the partition could not be measured; None if it was measured.
     reason : str
         The same in words.
-    target : tuple of ndarray, or None
-        Prior target of the rows; None unless wanted.
     measurements : tuple of Measurement
         One per mixture; empty if the partition could not be measured.
     held_out : tuple of Measurement
-        Log-likelihoods of the held-out rows, one per mixture; empty if none are held out. ``n_samples``, ``target`` and
+        Log-likelihoods of the held-out rows, one per mixture; empty if none are held out. ``n_samples`` and
         ``measurements`` do not include these rows.
-    targets : tuple of tuple of ndarray
-        Prior targets of the rows, one per mixture; empty unless wanted.
     """
 
     partition: int
@@ -106,10 +95,8 @@ class PartitionStatistics:
     n_omitted: int = 0
     outcome: Outcome | None = None
     reason: str = ""
-    target: Components | None = None
     measurements: tuple[Measurement, ...] = ()
     held_out: tuple[Measurement, ...] = ()
-    targets: tuple[Components, ...] = ()
 
     @property
     def is_measured(self) -> bool:

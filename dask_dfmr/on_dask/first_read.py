@@ -17,7 +17,8 @@ from dask.task_spec import TaskRef
 from dask_dfmr.aggregation.result import AggregationResult
 from dask_dfmr.exceptions import AggregationError
 from dask_dfmr.explanation.report import partition_report
-from dask_dfmr.local.estimate import LocalEstimate
+from dask_dfmr.local.estimate import LocalEstimate, Outcome
+from dask_dfmr.local.least_rows import describe_larger_partitions
 from dask_dfmr.mixtures.distances import tile_blocks
 from dask_dfmr.on_dask.estimate_store import MEMORY_LIMIT, StoredEstimates, write_block
 from dask_dfmr.on_dask.fit_plan import Fit, FitPlan
@@ -54,9 +55,22 @@ def read_first(plan: FitPlan) -> Fit:
     logger.info("fitting %d partitions on %s", len(plan.partitions), plan.scheduler)
     found = _fit_and_aggregate(plan)
     if isinstance(found, AggregationError):
-        found.report = partition_report(found.report or [], None)
-        raise found
+        rows = found.report or []
+        advice = _advise_larger_partitions(plan, rows)
+        raise AggregationError(
+            f"{found}{advice}", found.reasons, partition_report(rows, None)
+        ) from None
     return found
+
+
+def _advise_larger_partitions(plan: FitPlan, rows: Sequence[dict[str, Any]]) -> str:
+    """How to make the partitions large enough, if rows are too few in all of them."""
+    n_features, problem = plan.partitions.n_features, plan.settings.problem
+    if n_features is None or any(row["outcome"] != Outcome.TOO_FEW_ROWS for row in rows):
+        return ""
+    least = problem.least_rows(n_features)
+    advice = describe_larger_partitions([row["n_samples"] for row in rows], least)
+    return f" {advice}" if advice else ""
 
 
 def as_delayed(plan: FitPlan, wrap: Callable[[AggregationResult], Any]) -> Delayed:

@@ -190,7 +190,7 @@ def fit_pilot(
     if rows is None:
         return None
     _, _, refusal = problem.check_rows(rows.rows)
-    if refusal is not None or problem.family.degeneracy(problem.family.prior_target(rows.rows)):
+    if refusal is not None or not problem.can_fit(rows.rows):
         return None
     with single_threaded_blas():
         return pilot.fit_pilot(problem, rows, scale, stream(settings.seed, PILOT_FIT, partition))

@@ -181,7 +181,7 @@ def refine(
     ----------
     reader : PartitionReader
     problem : LocalProblem
-        Of the local fits. The weight of the penalty follows from the rows of all partitions together.
+        Of the local fits. Weight and target of the penalty follow from the rows of all partitions together.
     start : Mixture
         The result of the aggregation.
     kept : sequence of int
@@ -224,7 +224,7 @@ class _Run:
     """State of a refinement between passes.
 
     ``used`` are the partitions whose rows are used now, ``untested`` the small ones until the first accepted pass.
-    ``targets`` has the rows and the prior target of each partition, as first read.
+    ``n_rows`` has the number of rows of each partition, as first read.
     """
 
     def __init__(
@@ -245,7 +245,7 @@ class _Run:
         self.ascent: Ascent | None = None
         self.test: ScoreTest | None = None
         self.rng = np.random.default_rng(seed)
-        self.targets: dict[int, tuple[int, Any]] = {}
+        self.n_rows: dict[int, int] = {}
         self.excluded: dict[int, Reason] = {}
         self.joined: dict[int, Reason] = {}
         self.refused: dict[int, Reason] = {}
@@ -302,8 +302,7 @@ class _Run:
     def _measure(self) -> _Pass:
         point = self.point if self.ascent is None else self.ascent.point
         wanted = [*self.used, *self.untested]
-        is_first = not self.targets
-        held = self.reader.hold(wanted, [self._mixture_at(point)], Wanted(target=is_first))
+        held = self.reader.hold(wanted, [self._mixture_at(point)], Wanted())
         places = {i: k for k, i in enumerate(wanted)}
         return _Pass(point, held, places, dict(zip(wanted, held.numbers(), strict=True)))
 
@@ -329,15 +328,15 @@ class _Run:
                 f"none of the {len(lost)} kept partitions could be read again ({examples})."
             )
         for i, statistics in numbers.items():
-            if statistics.is_measured and statistics.target is not None:
-                self.targets[i] = (statistics.n_samples, statistics.target)
+            if statistics.is_measured:
+                self.n_rows.setdefault(i, statistics.n_samples)
         return lost
 
     def _problem_of(self, statistics: PartitionStatistics) -> Reason | None:
         if not statistics.is_measured:
             return Unreadable(statistics.reason)
         n_samples = statistics.n_samples
-        before = self.targets.get(statistics.partition, (n_samples,))[0]
+        before = self.n_rows.get(statistics.partition, n_samples)
         return None if before == n_samples else OtherRows(n_samples, before)
 
     # -- EM --
@@ -345,14 +344,14 @@ class _Run:
     def _ascent_from(self, point: Point) -> Ascent:
         """EM on the rows of the partitions that are used now."""
         problem = self.problem
-        counts, targets = zip(*(self.targets[i] for i in self.used), strict=True)
-        n_samples, prior = sum(counts), problem.pooled_prior(counts, targets)
+        n_samples = sum(self.n_rows[i] for i in self.used)
+        penalty = problem.penalty_of_moments(n_samples)
         rule = (
             RemainingGain(NEGLIGIBLE_GAIN * self.start.n_parameters)
             if problem.tol == "auto"
             else MeanChange(float(problem.tol) * n_samples)
         )
-        return Ascent(problem.family, point, prior, n_samples, rule, problem.is_accelerated)
+        return Ascent(problem.family, point, penalty, n_samples, rule, problem.is_accelerated)
 
     def _ascend(self, total: Measurement) -> float:
         """One step of EM from the sums over all rows; returns the gain, NaN if the rows were others before."""
@@ -428,7 +427,7 @@ class _Run:
         excluded: Sequence[int] = (),
         joined: Sequence[int] = (),
     ) -> None:
-        n_samples = sum(self.targets[i][0] for i in self.used)
+        n_samples = sum(self.n_rows[i] for i in self.used)
         known = self.ascent is not None
         objective = self.ascent.objective if self.ascent is not None else float("nan")
         log_likelihood = self.ascent.log_likelihood if self.ascent is not None else float("nan")

@@ -326,10 +326,14 @@ def _way_out(refused: dict[int, Reason], report: Sequence[list[dict[str, Any]]])
 def _nothing_to_aggregate(
     n_estimates: int, refused: dict[int, Reason], report: Sequence[list[dict[str, Any]]]
 ) -> AggregationError:
-    examples = "; ".join(f"{i}: {reason}" for i, reason in list(refused.items())[:3])
+    # Reasons are often the same everywhere: each is given once, with the first estimate that has it.
+    first: dict[str, int] = {}
+    for i, reason in refused.items():
+        first.setdefault(str(reason), i)
+    examples = "; ".join(f"{i}: {reason}" for reason, i in list(first.items())[:3])
     return AggregationError(
         f"none of the {n_estimates} local estimates is usable, so there is nothing to aggregate ({examples}"
-        f"{'; ...' if len(refused) > 3 else ''}).{_way_out(refused, report)}",
+        f"{'; ...' if len(refused) > min(len(first), 3) else ''}).{_way_out(refused, report)}",
         {i: str(reason) for i, reason in refused.items()},
         [row for block in report for row in block],
     )
