@@ -292,7 +292,9 @@ class TestStatistics:
 @pytest.mark.parametrize("offset", [0.0, 1e6])
 def test_the_target_follows_from_the_moments(covariance_type, offset):
     family, rows = Gaussian(covariance_type), make_rows() + offset
-    mixture = make(covariance_type=covariance_type, n_partitions=1, init_params="k-means++")
+    mixture = make(
+        covariance_type=covariance_type, n_partitions=1, init_params="k-means++", method="mr"
+    )
     mixture = mixture.fit(make_frame(n=2000)).mixture_
     components = (mixture.means + offset, mixture.components[1])
     _, found = family.em_pass(rows, mixture.weights, components)
@@ -314,7 +316,9 @@ def test_the_target_of_another_family():
 @pytest.mark.parametrize("covariance_type", TYPES)
 def test_no_density_exceeds_the_peaks(covariance_type):
     family = Gaussian(covariance_type)
-    mixture = make(covariance_type=covariance_type, n_partitions=1, init_params="k-means++")
+    mixture = make(
+        covariance_type=covariance_type, n_partitions=1, init_params="k-means++", method="mr"
+    )
     mixture = mixture.fit(make_frame(n=2000)).mixture_
     peaks = family.log_peaks(mixture.components)
     at_means = np.diag(family.log_density(mixture.means, mixture.components))
