@@ -90,11 +90,13 @@ def _tested_by_likelihood(
 def _refine_mixture(plan: FitPlan, fit: Fit, small: Sequence[int]) -> Fit:
     """EM passes over the rows of the kept partitions; small partitions may join."""
     aggregate, options = fit.aggregate, plan.refinement
-    kept = [int(i) for i in np.flatnonzero(aggregate.decision.kept)]
+    kept = {int(i): fit.rows[i]["n_samples"] for i in np.flatnonzero(aggregate.decision.kept)}
     problem, seed = plan.settings.problem, stream(plan.settings.seed, REFINEMENT)
     reader = Reader(plan, [*kept, *small])
     with single_threaded_blas():
-        found = em_passes.refine(reader, problem, aggregate.mixture, kept, small, options, seed)
+        found = em_passes.refine(
+            reader, problem, aggregate.mixture, kept, small, options, seed, fit.row_sample
+        )
     logger.info(
         "refined in %d passes over the rows of %d partitions, %d excluded, %d joined",
         len(found.passes),
