@@ -138,11 +138,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         for the center; everything after that is exact. None compares all pairs. "auto" compares all pairs of up to
         2,000 partitions, and uses 512 references beyond that. See :func:`aggregate`.
     refit_excluded : bool, default True
-        Whether to fit some excluded partitions again, from the global mixture. A fit of correct rows that ended in a
-        wrong optimum looks like a fit of wrong rows. So the excluded partitions that are least distant are read once
-        more, at most a tenth of all (or two, if that is more). A new fit that is no worse, and that the filter keeps,
-        replaces the first one. Needs ``rho="auto"``, estimates in memory (``keep_estimates``) and rows that need not
-        be regrouped by ``source`` again.
+        Whether to hold the rows of excluded partitions against the global mixture. A fit of correct rows that ended in
+        another optimum looks like a fit of wrong rows. So the excluded partitions that are least distant are read once
+        more, a tenth of all (or two, if that is more) at a time, and further ones only if one of these is kept. If the
+        rows do not contradict those of the kept partitions (a p-value of at least ``false_exclusion_rate``), half an EM
+        step from the global mixture replaces the first fit. Needs ``rho="auto"``, estimates in memory
+        (``keep_estimates``) and rows that need not be regrouped by ``source`` again.
     check_optimum : int, "auto" or None, default "auto"
         Whether to look for a better optimum, and how often to adopt one. Partitions that share a start share its
         optimum, whether it is the best one or not. The check reads up to 18 of the kept partitions once more (three
