@@ -47,6 +47,8 @@ class Wanted:
     score_cap : float or None, default None
         The sum of the scores of all rows, none longer than this (:mod:`~dask_dfmr.mixtures.capped_scores`). It takes
         one more evaluation of the densities.
+    log_floor : float or None, default None
+        Log-densities below this count as this in the log-likelihood.
     """
 
     moments: bool = True
@@ -54,6 +56,7 @@ class Wanted:
     target: bool = False
     targets: bool = False
     score_cap: float | None = None
+    log_floor: float | None = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,9 @@ def _measure_one(X: Rows, mixture: Mixture, wanted: Wanted) -> Measurement:
         found = Measurement(len(X), *sums)
     else:
         found = _measure_scores(X, mixture, wanted.score_cap)
+    if wanted.log_floor is not None:
+        floored = np.maximum(log_densities(mixture, X), wanted.log_floor)
+        found = replace(found, log_likelihood=float(floored.sum()))
     entropy = _entropy_of(X, mixture) if wanted.entropy else float("nan")
     return replace(found, moments=found.moments if wanted.moments else None, entropy=entropy)
 
@@ -181,6 +187,18 @@ def _measure_scores(X: Rows, mixture: Mixture, cap: float) -> Measurement:
             scores = scores + capped_scores(family, rows[is_far], point, cap).sum(axis=0)
             log_likelihood, moments = log_likelihood + far, _sum(moments, of_far)
     return Measurement(len(X), log_likelihood, moments, scores=scores)
+
+
+def log_densities(mixture: Mixture, X: Rows) -> Array:
+    """Log-density of each row in nats, (n_samples,)."""
+    found = np.empty(len(X))
+    with np.errstate(divide="ignore"):
+        log_weights = np.log(mixture.weights)
+    step = max(256, BLOCK_FLOATS // (mixture.n_components * mixture.n_features))
+    for batch in batches(len(X), step):
+        joint = mixture.family.log_density(as_block(X[batch]), mixture.components)
+        found[batch] = logsumexp(joint + log_weights, axis=1)
+    return found
 
 
 def _entropy_of(X: Rows, mixture: Mixture) -> float:

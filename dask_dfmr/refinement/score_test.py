@@ -44,10 +44,6 @@ N_FOLDS = 4
 whose rows are not in the sample. Of 3,000 resampled partitions of 1,798 rows with extreme tails (prices and sizes of
 diamonds, 107 parameters), .27 % have p < .001 without this, and none with it; of t(3) rows .13 % and .07 %."""
 
-N_ROUNDS = 2
-"""Rounds in which the rows of consistent partitions replace those drawn from the mixture; each decides anew which these
-are."""
-
 LEAST_POWER = 0.05
 """Least power of the normalising transformation. A smaller one, nearly a logarithm, would give longer tails than any
 sum of squares has."""
@@ -179,10 +175,11 @@ class ScoreSample:
             if len(rows)
         }
 
-    def test(self, members: Iterable[int]) -> ScoreTest:
+    def test(self, members: Iterable[int], n_folds: int = N_FOLDS) -> ScoreTest:
         """The test whose covariance and law are those of the rows of some partitions.
 
-        If they have too few rows, drawn ones are added.
+        If they have too few rows, drawn ones are added. With one fold, the law is that of the rows that the covariance
+        was computed from.
         """
         scores = [self.of_partitions[i] for i in members if i in self.of_partitions]
         n_missing = max(FEWEST_DRAWS - sum(map(len, scores)), 0) if scores else len(self.drawn)
@@ -190,16 +187,19 @@ class ScoreSample:
         rows = (rows - rows.mean(axis=0))[np.random.default_rng(0).permutation(len(rows))]
         if not scores or self.about.root is None:
             return ScoreTest(self.family, self.about, row_scores_of(self.about.whiten(rows)))
-        folds = [rows[f::N_FOLDS] for f in range(N_FOLDS)]
+        folds = [rows[f::n_folds] for f in range(n_folds)]
         grams = [white.T @ white for white in map(self.about.whiten, folds)]
         total, n_rows = np.sum(grams, axis=0), len(rows)
+        about = self.about.widened(total / n_rows)
+        if n_folds == 1:
+            return ScoreTest(self.family, about, row_scores_of(about.whiten(rows)))
         # A covariance fits the rows that it was computed from better than others.
         of_others = [
             self.about.widened((total - gram) / (n_rows - len(fold))).whiten(fold)
             for gram, fold in zip(grams, folds, strict=True)
         ]
         law = mean_of([row_scores_of(white) for white in of_others])
-        return ScoreTest(self.family, self.about.widened(total / n_rows), law)
+        return ScoreTest(self.family, about, law)
 
     def settle(
         self,
@@ -211,7 +211,7 @@ class ScoreSample:
         """The test by the rows of consistent partitions, and what it finds.
 
         It starts with the law of the mixture. Partitions that this law makes consistent give the covariance of the
-        scores and a law of their own, and then decide again.
+        scores and a law of their own. That law decides anew which partitions do.
 
         Parameters
         ----------
@@ -224,12 +224,12 @@ class ScoreSample:
         """
         test = self.test(())
         settled = test.settle(statistics_of(test), counts, is_used)
-        for _ in range(N_ROUNDS):
+        for n_folds in (1, N_FOLDS):
             agrees = is_used & (settled.p_values >= MEMBER_LEVEL)
             if 2 * agrees.sum() < is_used.sum():
                 agrees = is_used & (settled.z_scores <= np.median(settled.z_scores[is_used]))
             members = [i for i, is_member in zip(partitions, agrees, strict=True) if is_member]
-            test = self.test(members)
+            test = self.test(members, n_folds)
             settled = test.settle(statistics_of(test), counts, is_used)
         return test, settled
 
