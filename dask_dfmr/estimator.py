@@ -128,7 +128,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         paper uses 1.3. It is not a significance level: 0 to 35 % of clean partitions lie outside, most of them if the
         mixture has few parameters.
     false_exclusion_rate : float, default 0.001
-        Share of consistent partitions that are excluded by mistake. With ``rho="auto"``, and in each pass of a
+        Share of consistent partitions that are excluded by mistake. With ``rho="auto"``, and in each test of a
         refinement.
     machine_weights : {"rows", "equal"}, default "rows"
         Weights of the kept partitions in the reduction. "rows": their numbers of rows, but at most ten times that of
@@ -157,9 +157,10 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         Number of EM passes over the kept rows after the aggregation. They lead to the mixture that a fit of all these
         rows together would give. "auto": until the remaining gain is negligible, at most 100. This is worth its reads
         if partitions have few rows. Every pass reads the kept partitions again, so persist the data if memory allows.
-        In every pass, partitions whose rows contradict the others' by more than sampling explains are excluded, one
-        consistent partition in a thousand by mistake (``false_exclusion_rate``). Partitions that are too small for an
-        estimate join if their rows do not contradict the others'. Must be 0 with "componentwise" and "coat".
+        In passes 1, 2, 4, 8, ..., partitions whose rows contradict the others' by more than sampling explains are
+        excluded, one consistent partition in a thousand by mistake (``false_exclusion_rate``). Partitions that are too
+        small for an estimate join if their rows do not contradict the others'. Must be 0 with "componentwise" and
+        "coat".
     penalty : "auto" or float, default "auto"
         Weight of the penalty on the covariances in the local fits. "auto" is ``n ** -0.5`` for a partition of n rows;
         0 is plain maximum likelihood.

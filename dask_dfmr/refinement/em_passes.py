@@ -4,9 +4,10 @@ The reduction averages local estimates, and with them their biases of order 1/n.
 the joint penalised likelihood of all rows used. Moments are summed over partitions; the M-step takes the sum as a local
 fit takes the moments of its rows (:mod:`dask_dfmr.local.em`).
 
-With all rows at hand, rows can be tested and not estimates alone. Every accepted pass tests whether the rows of a
-partition contradict those of the others (:mod:`dask_dfmr.refinement.score_test`). Partitions with too few rows for an
-estimate are tested too, and join if their rows do not.
+With all rows at hand, rows can be tested and not estimates alone. The passes 1, 2, 4, 8 and so on test whether the rows
+of a partition contradict those of the others (:mod:`dask_dfmr.refinement.score_test`). If an extrapolation is taken
+back there, the next accepted pass does. The mixture moves less and less, and a test may exclude consistent ones.
+Partitions with too few rows for an estimate are tested too, and join if their rows do not.
 """
 
 from __future__ import annotations
@@ -236,6 +237,7 @@ class _Run:
     """State of a refinement between passes.
 
     ``used`` are the partitions whose rows are used now, ``untested`` the small ones until the first accepted pass.
+    ``next_test`` is the first pass that tests again.
     ``targets`` has the rows and the prior target of each partition, as first read.
     """
 
@@ -258,6 +260,7 @@ class _Run:
         self.usual_rows = float(np.median(list(kept.values())))
         self.ascent: Ascent | None = None
         self.test: ScoreTest | None = None
+        self.next_test = 1
         self.rng = np.random.default_rng(seed)
         self.targets: dict[int, tuple[int, Any]] = {}
         self.excluded: dict[int, Reason] = {}
@@ -295,6 +298,9 @@ class _Run:
     def make_pass(self) -> None:
         made = self._measure()
         lost = self._remove_lost(made.numbers)
+        if len(self.used) < FEWEST_TESTED:
+            self.refused |= {i: NotTested(TooFewPartitions()) for i in self.untested}
+            self.untested = []
         if lost and self.ascent is not None:
             # The earlier objective of the remaining rows is not known. EM starts again from the best mixture.
             self.point, self.ascent = self.ascent.mapped, None
@@ -304,7 +310,8 @@ class _Run:
         accepted = self.ascent is None or self.ascent.accepts(total.log_likelihood)
         excluded: list[int] = []
         joined: list[int] = []
-        if accepted:
+        if accepted and made.score_cap is not None and len(self.used) >= FEWEST_TESTED:
+            self.next_test = 2 * self.number
             excluded, joined = self._test(made, total)
         if excluded or joined:
             before, total = total, made.total(self.used)
@@ -328,8 +335,8 @@ class _Run:
         return _Pass(point, held, places, numbers, what.score_cap)
 
     def _score_cap(self, point: Point) -> float | None:
-        """The cap of the scores; None if no partition will be tested."""
-        if len(self.used) < FEWEST_TESTED:
+        """The cap of the scores; None if no partition will be tested in this pass."""
+        if self.number < self.next_test or len(self.used) < FEWEST_TESTED:
             return None
         family, n_parameters = self.problem.family, self.start.n_parameters
         return cap_for(family, point, self._rows(), self.usual_rows, n_parameters)
@@ -400,10 +407,6 @@ class _Run:
 
     def _test(self, made: _Pass, total: Measurement) -> tuple[list[int], list[int]]:
         """Exclude partitions whose rows contradict the others', and let small ones join; returns both."""
-        if len(self.used) < FEWEST_TESTED:
-            self.refused |= {i: NotTested(TooFewPartitions()) for i in self.untested}
-            self.untested = []
-            return [], []
         excluded: list[int] = []
         settled = self._p_values(made, total, is_new=self.test is None)
         for round_ in range(MOST_TEST_ROUNDS):
@@ -448,7 +451,7 @@ class _Run:
     def _start_again(self, point: Point) -> None:
         """Go on from a fit of the sampled rows of the partitions that are used, if it describes them better."""
         family, rows = self.problem.family, self._rows()
-        self.point, self.ascent, self.test = point, None, None
+        self.point, self.ascent, self.test, self.next_test = point, None, None, self.number + 1
         if not rows:
             return
         pooled = np.concatenate(rows)
