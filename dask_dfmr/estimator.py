@@ -139,7 +139,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         paper uses 1.3. It is not a significance level: 0 to 35 % of clean partitions lie outside, most of them if the
         mixture has few parameters.
     false_exclusion_rate : float, default 0.001
-        Share of consistent partitions that are excluded by mistake. With ``rho="auto"``, and in each pass of a
+        Share of consistent partitions that are excluded by mistake. With ``rho="auto"``, and in each test of a
         refinement.
     machine_weights : {"rows", "equal"}, default "rows"
         Weights of the kept partitions in the reduction. "rows": their numbers of rows, but at most ten times that of
@@ -149,11 +149,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         for the center; everything after that is exact. None compares all pairs. "auto" compares all pairs of up to
         2,000 partitions, and uses 512 references beyond that. See :func:`aggregate`.
     refit_excluded : bool, default True
-        Whether to fit some excluded partitions again, from the global mixture. A fit of correct rows that ended in a
-        wrong optimum looks like a fit of wrong rows. So the excluded partitions that are least distant are read once
-        more, at most a tenth of all (or two, if that is more). A new fit that is no worse, and that the filter keeps,
-        replaces the first one. Needs ``rho="auto"``, estimates in memory (``keep_estimates``) and rows that need not
-        be regrouped by ``source`` again.
+        Whether to hold the rows of excluded partitions against the global mixture. A fit of correct rows that ended in
+        another optimum looks like a fit of wrong rows. So the excluded partitions that are least distant are read once
+        more, a tenth of all (or two, if that is more) at a time, and further ones only if one of these is kept. If the
+        rows do not contradict those of the kept partitions (a p-value of at least ``false_exclusion_rate``), half an EM
+        step from the global mixture replaces the first fit. Needs ``rho="auto"``, estimates in memory
+        (``keep_estimates``) and rows that need not be regrouped by ``source`` again.
     check_optimum : int, "auto" or None, default "auto"
         Whether to look for a better optimum, and how often to adopt one. Partitions that share a start share its
         optimum, whether it is the best one or not. The check reads up to 18 of the kept partitions once more (three
@@ -167,9 +168,10 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         Number of EM passes over the kept rows after the aggregation. They lead to the mixture that a fit of all these
         rows together would give. "auto": until the remaining gain is negligible, at most 100. This is worth its reads
         if partitions have few rows. Every pass reads the kept partitions again, so persist the data if memory allows.
-        In every pass, partitions whose rows contradict the others' by more than sampling explains are excluded, one
-        consistent partition in a thousand by mistake (``false_exclusion_rate``). Partitions that are too small for an
-        estimate join if their rows do not contradict the others'. Must be 0 with "componentwise" and "coat".
+        In passes 1, 2, 4, 8, ..., partitions whose rows contradict the others' by more than sampling explains are
+        excluded, one consistent partition in a thousand by mistake (``false_exclusion_rate``). Partitions that are too
+        small for an estimate join if their rows do not contradict the others'. Must be 0 with "componentwise" and
+        "coat".
     penalty : "auto", "paper" or float, default "auto"
         Weight and target of the penalty on the covariances. It shrinks each of them towards a target, which keeps the
         likelihood bounded. The target of "auto" is the covariance *within* the component, as the start of the fit

@@ -216,7 +216,7 @@ _TABLE = (
         "refit_excluded",
         True,
         _one_of(True, False),
-        "Whether to fit some excluded partitions again, from the global mixture.",
+        "Whether to hold the rows of excluded partitions against the global mixture.",
     ),
     Parameter(
         "check_optimum",

@@ -137,6 +137,9 @@ class Poisson:
         white = (X[:, None] - rates) / np.sqrt(rates)
         return np.hstack([r - np.sqrt(weights), (r[:, :, None] * white).reshape(len(X), -1)])
 
+    def score_lengths(self, X, weights, components):
+        return np.linalg.norm(self.scores(X, weights, components), axis=1)
+
     def score_of_moments(self, moments, weights, components):
         mass, first = moments
         (rates,) = components

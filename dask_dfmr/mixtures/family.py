@@ -226,6 +226,10 @@ class Family(Protocol, Hashable):
         """
         ...
 
+    def score_lengths(self, X: Array, weights: Array, components: Components) -> Array:
+        """Euclidean length of each row's :meth:`scores`, or an upper bound of it that costs less, (n_samples,)."""
+        ...
+
     def score_of_moments(self, moments: Moments, weights: Array, components: Components) -> Array:
         """Sum of the :meth:`scores` of all rows, from the moments that :meth:`em_pass` returns for them."""
         ...

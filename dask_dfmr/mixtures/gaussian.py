@@ -501,6 +501,29 @@ class Gaussian:
             axis=1,
         )
 
+    def score_lengths(self, X: Array, weights: Array, components: Components) -> Array:
+        """From squared distances m alone: |y|^2 = m and |y y^T - I|^2 / 2 = (m^2 - 2 m + d) / 2.
+
+        They are exact for full covariances. The other structures test fewer directions of y y^T - I, or add them up.
+        """
+        means, covariances = components
+        n_features = means.shape[-1]
+        log_norm = self._log_norm(self._shape.root(covariances), n_features)
+        joint = self.log_density(X, components)
+        squares = 2.0 * (log_norm - joint)
+        with np.errstate(divide="ignore", over="ignore"):
+            r = softmax(joint + np.log(weights), axis=1)
+            by_component = squares + 0.5 * (squares**2 - 2.0 * squares + n_features)
+        root_w = np.sqrt(np.maximum(weights, LEAST_WEIGHT))
+        share = r / root_w
+        if self._is_tied:
+            shared = (r * np.sqrt(by_component - squares)).sum(axis=1)
+            own = (share**2 * squares).sum(axis=1) + shared**2
+        else:
+            own = (share**2 * by_component).sum(axis=1)
+        lengths: Array = np.sqrt(own + ((share - weights / root_w) ** 2).sum(axis=1))
+        return lengths
+
     def score_of_moments(self, moments: Moments, weights: Array, components: Components) -> Array:
         mass, first, second = moments
         means, covariances = components

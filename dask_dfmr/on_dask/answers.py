@@ -104,7 +104,7 @@ def statistics(
     wanted: Wanted,
     n_before: int | None = None,
 ) -> PartitionStatistics:
-    """The statistics of a partition under some mixtures, with the prior targets if these are wanted.
+    """The statistics of a partition under some mixtures.
 
     Parameters
     ----------
@@ -186,7 +186,25 @@ def _measurement(value: Any, mixture: Mixture, wanted: Wanted) -> Measurement:
         slack = ROUNDING * (1.0 + n_samples)
         _require(-slack <= entropy <= most + slack, "an entropy that no responsibilities have")
     moments = _moments(given.moments, n_samples, mixture) if wanted.moments else None
-    return Measurement(n_samples, log_likelihood, moments, entropy)
+    return Measurement(
+        n_samples,
+        log_likelihood,
+        moments,
+        entropy,
+        _scores(given.scores, n_samples, mixture, wanted),
+    )
+
+
+def _scores(value: Any, n_samples: int, mixture: Mixture, wanted: Wanted) -> Array | None:
+    """The sum of the scores of the rows, each of which is no longer than the cap."""
+    if wanted.score_cap is None:
+        return None
+    family, weights, components = mixture.family, mixture.weights, mixture.components
+    none = family.coordinates(weights, components, (weights, components))
+    scores = _numbers(value, none.shape)
+    most = n_samples * wanted.score_cap * (1.0 + ROUNDING)
+    _require(float(np.linalg.norm(scores)) <= most, "scores beyond their cap")
+    return scores
 
 
 def _moments(value: Any, n_samples: int, mixture: Mixture) -> Moments:
