@@ -310,17 +310,14 @@ def admit(
 
 
 def _way_out(refused: dict[int, Reason], report: Sequence[list[dict[str, Any]]]) -> str:
-    """What to do if no source has enough rows; empty if the reasons are others."""
+    """What to do if no source has a row; else the reasons say it."""
     too_few = Outcome.TOO_FEW_ROWS.value
     if not all(isinstance(r, NoEstimate) and r.outcome == too_few for r in refused.values()):
         return ""
     counts = [row["n_samples"] for block in report for row in block]
-    if counts and not any(counts):
-        return " X has no rows: check the files, or the filter before the fit."
-    return (
-        " Use fewer and larger partitions, fewer components, or covariance_type='diag'. "
-        "min_partition_rows sets another limit."
-    )
+    if not counts or any(counts):
+        return ""
+    return " X has no rows: check the files, or the filter before the fit."
 
 
 def _nothing_to_aggregate(
