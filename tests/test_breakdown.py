@@ -164,6 +164,7 @@ def test_the_warning_survives_a_file(tmp_path):
 
 
 @pytest.mark.smoke
+@pytest.mark.filterwarnings("ignore:partitions differ so much:dask_dfmr.FilterWarning")
 def test_the_report_shows_the_groups():
     rows = [make_rows(i) + (100.0 if i >= 5 else 0.0) for i in range(10)]
     gm = GaussianMixture(2, random_state=0, n_partitions=10)

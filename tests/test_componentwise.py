@@ -402,6 +402,7 @@ class TestGolden:
         assert_allclose(result.mixture.weights.sum(), 1.0)
         assert_allclose(result.mixture.weights[k], 0.7 * 0.5, atol=0.01)
 
+    @pytest.mark.filterwarnings("ignore:partitions differ so much:dask_dfmr.FilterWarning")
     def test_good_components_of_bad_machines_are_salvaged(self):
         estimates = estimates_of(TRUTH, 20)
         bad = list(estimates)

@@ -79,6 +79,7 @@ def test_files_are_not_merged(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::dask_dfmr.PartitionWarning")
+@pytest.mark.filterwarnings("ignore:partitions differ so much:dask_dfmr.FilterWarning")
 def test_a_fit_of_sorted_rows():
     X = sorted_rows()[["x", "y"]]
     with pytest.warns(HeterogeneityWarning, match="mix_partitions"):

@@ -262,7 +262,7 @@ def _pairs(
         chosen = np.sort(rng.choice(n, MOST_COMPARED, replace=False))
     stack, log_self = sample.stack[chosen], summary.log_self[chosen]
     family, rows = participants.schema.family, rows_of(sample, participants)[chosen]
-    tile = l2.log_polar_tile(family, stack, stack, log_self, log_self)
+    tile = l2.l2_tile(family, stack, stack, log_self, log_self, consensus.log_norm)
     distances = l2.symmetric_tile(tile) / pair_errors(rows, rows)
     return np.array(summary.indices)[chosen], distances
 
