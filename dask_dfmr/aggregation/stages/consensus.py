@@ -76,8 +76,8 @@ CHANCE_LEVEL = 0.02
 
 REMEDIES = (
     "Rows of partitions may be sorted: shuffle or sample them across partitions (mix_partitions). Or one mixture may "
-    "not fit: try another n_components, or more starts (n_init). If only proportions differ, method='componentwise' "
-    "keeps such partitions"
+    "not fit: try another n_components, or more starts (n_init, if none is given). If only proportions differ, "
+    "method='componentwise' keeps such partitions"
 )
 """What to do about estimates that do not come from one population; the end of a warning."""
 
