@@ -17,7 +17,6 @@ from sklearn.exceptions import NotFittedError
 from dask_dfmr import (
     Aggregate,
     AggregationError,
-    ExclusionWarning,
     GaussianMixture,
     LocalEstimate,
     Mixture,
@@ -27,7 +26,16 @@ from dask_dfmr import (
     fit_local,
     mixing_distance,
 )
-from tests.data_makers import TRUTH, Reader, make_ddf, make_frame, other_unit, same_bits, short
+from tests.data_makers import (
+    TRUTH,
+    Reader,
+    make_ddf,
+    make_frame,
+    other_notes,
+    other_unit,
+    same_bits,
+    short,
+)
 
 M = 24
 ARRAYS = ("distances", "distance_ratios", "kept", "z_scores", "p_values", "sampling_ratios")
@@ -45,11 +53,6 @@ def cached(m, sizes):
         rows = {3: rows * 5, 11: rows - [0, 9]}.get(i, rows)
         found.append(fit_local(rows, 2, start=TRUTH, n_sources=m))
     return found
-
-
-def other_notes(aggregate):
-    """The notes without that of the exclusions, which names estimates by their numbers."""
-    return [note for note in aggregate.notes if note.category is not ExclusionWarning]
 
 
 def assert_same_decision(found, expected, left):
