@@ -752,7 +752,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             Which rows count. "all": all of X. "kept": those of the partitions that the mixture is made of
             (``support_``); X must have the partitions of the fit, and no others are read. "auto": the kept ones if X is
             the data of the fit, otherwise all. Data are recognized by Dask's token: the same collection, or equal data
-            in memory. A collection that was persisted or computed since is other data.
+            in memory. A frame that was persisted since, and rows that were computed, are other data.
 
         Raises
         ------
