@@ -7,10 +7,9 @@ a fit, and :mod:`dask_dfmr.on_dask.fit` computes it.
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import dask
 import numpy as np
@@ -20,10 +19,17 @@ from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from dask_dfmr import checks
 from dask_dfmr.aggregation.options import FALSE_EXCLUSION_RATE
 from dask_dfmr.aggregation.rerun import again, origin_of
-from dask_dfmr.exceptions import PartitionError, PartitionWarning
-from dask_dfmr.explanation.report import describe_decision, describe_failures, failures
+from dask_dfmr.aggregation.result import Note
+from dask_dfmr.exceptions import ExclusionWarning, PartitionError, PartitionWarning, warn
+from dask_dfmr.explanation.report import (
+    describe_decision,
+    describe_exclusions,
+    describe_failures,
+    failures,
+)
 from dask_dfmr.explanation.table import short_findings
 from dask_dfmr.local.estimate import LocalEstimate, Outcome
 from dask_dfmr.local.fit import MAX_MAGNITUDE
@@ -47,9 +53,10 @@ from dask_dfmr.on_dask.partitions import (
 )
 from dask_dfmr.on_dask.refit import fit_partitions
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
+from dask_dfmr.on_dask.score import log_likelihood, token_of
 from dask_dfmr.on_dask.tasks import report_rows
 from dask_dfmr.parameters import expected_names, plan_of, warn_if_nothing_can_be_filtered
-from dask_dfmr.results import Aggregate
+from dask_dfmr.results import Aggregate, warn_of
 from dask_dfmr.seeds import SeedLike
 from dask_dfmr.tables import as_frame, check_names, rows_for, unmasked
 
@@ -60,6 +67,18 @@ NO_LABEL = -1
 
 MOST_EXPLAINED = 20
 """Up to so many excluded partitions have a finding in the report of a fit; :meth:`GaussianMixture.explain` has all."""
+
+
+Rows = Literal["auto", "kept", "all"]
+"""Which rows of X count in a score."""
+
+
+class _Scored(NamedTuple):
+    """The log-likelihood of the rows that count, and what a criterion is multiplied by."""
+
+    log_likelihood: float
+    n_samples: int
+    factor: float = 1.0
 
 
 class GaussianMixture(DensityMixin, BaseEstimator):
@@ -94,7 +113,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     max_iter : int, default 1000
         Largest number of passes of a local fit over its partition. The partition is in memory then.
     n_init : int, default 1
-        Number of starts of a local fit that makes its own starts. The best one is used.
+        How many starts are tried. The best one is used. With "pilot" it multiplies the starts of each pilot and those
+        of ``check_optimum``. With another name it is the number of starts of each local fit. It has no effect if a
+        mixture or a complete start is given.
     init_params : {"pilot", "kmeans", "k-means++", "random", "random_from_data"} or Mixture, default "pilot"
         Where the local fits start. "pilot": at most 16 partitions are fitted from many starts. The best fits are the
         candidates, at most four. Every partition starts from the candidate under which its rows are most likely. The
@@ -191,6 +212,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     on_failed : {"warn", "raise", "ignore"}, default "warn"
         What happens if partitions could not be read or fitted. "warn" issues a :class:`PartitionWarning`. "raise"
         raises a :class:`PartitionError` after the others were fitted. They are in ``partition_report_`` in any case.
+    warn_excluded : bool, default True
+        Whether to warn if partitions that have an estimate are excluded. The :class:`ExclusionWarning` is one sentence:
+        how many, which ones, and the main reason. They are in ``partition_report_`` in any case.
     partition_timeout : float, str or None, default None
         Time after which reading and fitting a partition is given up. In seconds, or like "5 minutes". Results then
         depend on time. None: never.
@@ -329,6 +353,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         min_partition_rows: int | Literal["auto"] = "auto",
         nan_policy: str = "raise",
         on_failed: str = "warn",
+        warn_excluded: bool = True,
         partition_timeout: float | str | None = None,
         trusted_workers: Sequence[str] | Mapping[str, float] | str | None = None,
         keep_estimates: bool | Literal["auto"] = "auto",
@@ -356,6 +381,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.min_partition_rows = min_partition_rows
         self.nan_policy = nan_policy
         self.on_failed = on_failed
+        self.warn_excluded = warn_excluded
         self.partition_timeout = partition_timeout
         self.trusted_workers = trusted_workers
         self.keep_estimates = keep_estimates
@@ -397,6 +423,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
         Warns
         -----
+        ExclusionWarning
+            If partitions that have an estimate are excluded (``warn_excluded``).
         PartitionWarning
             If partitions could not be read or fitted (``on_failed="warn"``), or fewer than half of them are usable.
         HeterogeneityWarning
@@ -420,6 +448,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         warn_if_nothing_can_be_filtered(plan)
         fit = run_fit(plan)
         self._learn(fit)
+        self._remember(X)
         self._report(fit)
         return self
 
@@ -478,6 +507,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         fit = Fit.of(aggregate, report_rows([e.to_arrays() for e in estimates]), estimates)
         fit = replace(fit, n_optimum_changes=self.n_optimum_changes_)
         self._learn(fit)
+        self._token: str | None = None  # X is not all of the data
         self._report(fit)
         return self
 
@@ -531,11 +561,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 return self.aggregate_.explain(which)
         origin_of(self.aggregate_)
         plan = self._plan_from_mixture(X)
-        if len(plan.partitions) != self.n_partitions_:
-            raise ValueError(
-                f"X must be the data of the fit, in {self.n_partitions_} partitions; "
-                f"got {len(plan.partitions)}."
-            )
+        self._check_partitions(plan)
         with plan.scheduler.session():
             return explain_with_rows(self.aggregate_, plan, which)
 
@@ -582,7 +608,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         """Set the learned attributes: the mixture and its parameters, the decision, the report and the estimates."""
         decision, mixture = fit.aggregate.decision, fit.aggregate.mixture
         report = _explained_report(fit)
-        self.aggregate_ = Aggregate.of(fit.aggregate)
+        self.aggregate_ = Aggregate.of(replace(fit.aggregate, notes=self._notes_of(fit, report)))
         self.mixture_: Mixture = mixture
         self.weights_, self.means_ = mixture.weights, mixture.means
         self.covariances_, self.precisions_ = mixture.covariances, mixture.precisions
@@ -610,6 +636,24 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         if refinement is not None:
             self.lower_bound_ = refinement.mean_log_likelihood
 
+    def _remember(self, X: Any) -> None:
+        """Keep what X is recognized by, if some of its rows are not in the mixture."""
+        self._token = None if self.support_.all() else token_of(X)
+
+    def _notes_of(self, fit: Fit, report: pd.DataFrame) -> tuple[Note, ...]:
+        """The warnings of the aggregate, and that of the exclusions of all passes."""
+        notes = [n for n in fit.aggregate.notes if n.category is not ExclusionWarning]
+        if fit.aggregate.method == "coat":  # it takes one estimate by definition
+            return tuple(notes)
+        note = describe_exclusions(
+            report,
+            fit.aggregate.decision,
+            fit.reasons,
+            by_source=self.source is not None,
+            is_explained=fit.estimates is not None,
+        )
+        return tuple(notes if note is None else [*notes, note])
+
     def _report(self, fit: Fit) -> None:
         """Log and print the decision, issue the warnings, and raise an error about failed partitions if asked to."""
         report, decision = self.partition_report_, fit.aggregate.decision
@@ -617,18 +661,16 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         logger.info(sentence)
         if self.verbose:
             print(sentence)
-        for note in fit.aggregate.notes:
-            warnings.warn(note.message, note.category, stacklevel=3)
+        warn_of(self.aggregate_.notes, self.warn_excluded)
         for note in fit.notes:
             logger.warning(note.message)
-            warnings.warn(note.message, note.category, stacklevel=3)
+        warn_of(fit.notes)
         is_unconverged = decision.kept & (report["outcome"] == Outcome.NOT_CONVERGED.value)
         if is_unconverged.any():
-            warnings.warn(
+            warn(
                 f"{is_unconverged.sum()} of {decision.kept.sum()} kept local fits did not converge in "
                 f"{self.max_iter} passes; raise max_iter or loosen tol.",
                 ConvergenceWarning,
-                stacklevel=3,
             )
         if not len(failures(report)):
             return
@@ -640,7 +682,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             )
         if self.on_failed == "warn":
             remedy = "See partition_report_; on_failed='ignore' silences this."
-            warnings.warn(f"{text}. {remedy}", PartitionWarning, stacklevel=3)
+            warn(f"{text}. {remedy}", PartitionWarning)
 
     # -- predictions ------------------------------------------------------------------------------
 
@@ -709,54 +751,65 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         """
         return self._map(X, "score_samples")
 
-    def score(self, X: Any, y: Any = None) -> float:
-        """Mean log-likelihood of the rows of X, in nats per row; eager.
+    def score(self, X: Any, y: Any = None, *, rows: Rows = "auto") -> float:
+        """Mean log-likelihood of the rows of X that count, in nats per row; eager.
 
         Parameters
         ----------
         X : as for :meth:`predict`
+            With ``rows="kept"``, and if X is the data of the fit: as for :meth:`fit`.
         y : ignored
+        rows : {"auto", "kept", "all"}, default "auto"
+            Which rows count. "all": all of X. "kept": those of the partitions that the mixture is made of
+            (``support_``); X must have the partitions of the fit, and no others are read. "auto": the kept ones if X is
+            the data of the fit, otherwise all. Data are recognized by Dask's token: the same collection, or equal data
+            in memory. A frame that was persisted since, and rows that were computed, are other data.
 
         Raises
         ------
         TypeError, ValueError, NotFittedError
-            As :meth:`predict`, and if X has no rows to score. Rows that ``nan_policy="omit"`` omits do not count; their
-            number is in the log.
+            As :meth:`predict`; if X has no rows to score; and if a kept partition cannot be read. Rows that
+            ``nan_policy="omit"`` omits do not count; their number is in the log.
         """
-        total, n_samples = self._total(X)
-        return total / n_samples
+        found = self._scored(X, rows)
+        return found.log_likelihood / found.n_samples
 
-    def bic(self, X: Any) -> float:
+    def bic(self, X: Any, *, rows: Rows = "auto") -> float:
         """Bayesian information criterion on X, lower is better; eager.
 
+        If only the rows of kept partitions count, it is their criterion, times the number of all rows that the fit read
+        over the number of theirs. So fits that kept different partitions compare per row. They are not measured on the
+        same rows, as by :func:`select_components`, which reads the data twice for all candidates.
+
         Parameters
         ----------
-        X : as for :meth:`predict`
+        X, rows : as for :meth:`score`
 
         Raises
         ------
         TypeError, ValueError, NotFittedError
-            As :meth:`predict`, and if X has no rows to score. Rows that ``nan_policy="omit"`` omits do not count; their
-            number is in the log.
+            As :meth:`score`.
         """
-        total, n_samples = self._total(X)
-        return -2 * total + self.mixture_.n_parameters * float(np.log(n_samples))
+        found = self._scored(X, rows)
+        penalty = self.mixture_.n_parameters * float(np.log(found.n_samples))
+        return found.factor * (penalty - 2 * found.log_likelihood)
 
-    def aic(self, X: Any) -> float:
+    def aic(self, X: Any, *, rows: Rows = "auto") -> float:
         """Akaike information criterion on X, lower is better; eager.
 
+        If only the rows of kept partitions count, it is scaled as :meth:`bic` is.
+
         Parameters
         ----------
-        X : as for :meth:`predict`
+        X, rows : as for :meth:`score`
 
         Raises
         ------
         TypeError, ValueError, NotFittedError
-            As :meth:`predict`, and if X has no rows to score. Rows that ``nan_policy="omit"`` omits do not count; their
-            number is in the log.
+            As :meth:`score`.
         """
-        total, _ = self._total(X)
-        return -2 * total + 2 * self.mixture_.n_parameters
+        found = self._scored(X, rows)
+        return found.factor * 2 * (self.mixture_.n_parameters - found.log_likelihood)
 
     def sample(self, n_samples: int = 1) -> tuple[Array, Any]:
         """Draw rows from the mixture, with ``random_state``.
@@ -780,6 +833,32 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         """
         check_is_fitted(self, "mixture_")
         return self.mixture_.sample(n_samples, self.random_state)
+
+    def _scored(self, X: Any, rows: Rows) -> _Scored:
+        """The log-likelihood of the rows of X that count."""
+        check_is_fitted(self, "mixture_")
+        checks.one_of("rows", rows, ("auto", "kept", "all"))
+        if rows == "auto":
+            token = getattr(self, "_token", None)
+            rows = "kept" if token is not None and token == token_of(X) else "all"
+        if rows == "all":
+            return _Scored(*self._total(X))
+        # A score draws nothing, and shows no progress.
+        own = GaussianMixture(**self.get_params(deep=False) | {"random_state": 0, "verbose": 0})
+        plan = _starting_at(self.mixture_, plan_of(own, X))
+        self._check_partitions(plan)
+        kept = np.flatnonzero(self.support_).tolist()
+        total, n_samples = log_likelihood(plan, self.mixture_, kept)
+        logger.info("scored the rows of %d of %d partitions", len(kept), self.n_partitions_)
+        n_read = float(self.partition_report_["n_samples"].sum())
+        return _Scored(total, n_samples, n_read / self.partition_report_["n_samples"][kept].sum())
+
+    def _check_partitions(self, plan: FitPlan) -> None:
+        if len(plan.partitions) != self.n_partitions_:
+            raise ValueError(
+                f"X must be the data of the fit, in {self.n_partitions_} partitions; "
+                f"got {len(plan.partitions)}."
+            )
 
     def _total(self, X: Any) -> tuple[float, int]:
         """Total log-likelihood of the rows of X, and their number, in one pass; omitted rows do not count."""
@@ -886,10 +965,11 @@ def _explained_report(fit: Fit) -> pd.DataFrame:
     return report.assign(reason=reasons)
 
 
-def as_fitted(parameters: Mapping[str, Any], fit: Fit) -> GaussianMixture:
-    """An estimator with these parameters and what it would have learned from this fit."""
+def as_fitted(parameters: Mapping[str, Any], fit: Fit, X: Any) -> GaussianMixture:
+    """An estimator with these parameters and what it would have learned from this fit of X."""
     estimator = GaussianMixture(**parameters)
     estimator._learn(fit)
+    estimator._remember(X)
     return estimator
 
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import warnings
+from pathlib import Path
 from typing import Any
+
+_PACKAGE = f"{Path(__file__).parent}{os.sep}"
 
 
 class AggregationError(ValueError):
@@ -61,6 +67,10 @@ class PartitionWarning(UserWarning):
     """Partitions were excluded because they could not be read, fitted or used."""
 
 
+class ExclusionWarning(UserWarning):
+    """Partitions that have an estimate were excluded, because they are inconsistent with the majority."""
+
+
 class HeterogeneityWarning(UserWarning):
     """Partitions differ by more than sampling explains, so they are no samples of one population."""
 
@@ -75,3 +85,11 @@ class FilterWarning(UserWarning):
 
 class OptimumWarning(UserWarning):
     """The common optimum is not the best one: fits from new starts give the rows of the partitions a higher density."""
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Issue a warning at the line that called the package, however deep inside of the package this is called."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)

@@ -15,6 +15,8 @@ from typing import Any
 from dask.delayed import Delayed
 
 from dask_dfmr import checks
+from dask_dfmr.aggregation.exclusions import with_exclusion_note
+from dask_dfmr.aggregation.result import AggregationResult
 from dask_dfmr.on_dask.first_read import as_delayed
 from dask_dfmr.parameters import parameters_of, plan_of, warn_if_nothing_can_be_filtered
 from dask_dfmr.results import Aggregate
@@ -36,7 +38,7 @@ def dfmr(estimator: Any, X: Any, *, n_starts: int = 1, block_size: int | None = 
         parameters of a GaussianMixture will do. Three parameters must have their defaults: ``refine``,
         ``warm_start`` and ``trusted_workers``; the errors give the reasons. ``refit_excluded`` and ``check_optimum``
         have no effect, because no task reads the data again after the aggregation. Neither have ``keep_estimates``,
-        ``on_failed`` and ``verbose``.
+        ``on_failed``, ``warn_excluded`` and ``verbose``.
     X : dask DataFrame, dask Array, list, frame or array-like
         As for :meth:`GaussianMixture.fit`. If ``source`` names a column, its values are read at once, on the active
         scheduler. The rows are regrouped when the graph is computed, and stay in memory then, whereas
@@ -75,7 +77,11 @@ def dfmr(estimator: Any, X: Any, *, n_starts: int = 1, block_size: int | None = 
     plan = replace(plan, options=replace(plan.options, n_starts=n_starts))
     if block_size is not None:
         plan = replace(plan, block_size=int(block_size))
-    return as_delayed(plan, Aggregate.of)
+    return as_delayed(plan, _with_notes)
+
+
+def _with_notes(result: AggregationResult) -> Aggregate:
+    return Aggregate.of(with_exclusion_note(result))
 
 
 def _check_lazy(values: Mapping[str, Any]) -> None:

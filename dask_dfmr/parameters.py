@@ -7,7 +7,6 @@ estimator and checks them, first each by itself and then together. :func:`plan_o
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,7 @@ from dask.utils import parse_timedelta
 
 from dask_dfmr import checks
 from dask_dfmr.aggregation.options import FALSE_EXCLUSION_RATE, AggregationOptions
-from dask_dfmr.exceptions import FilterWarning
+from dask_dfmr.exceptions import FilterWarning, warn
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.penalty import check_penalty
 from dask_dfmr.local.starts import NAMED_STARTS, GivenStart
@@ -179,9 +178,7 @@ _TABLE = (
     Parameter(
         "max_iter", 1000, _integer(1), "Largest number of passes of a local fit over its partition."
     ),
-    Parameter(
-        "n_init", 1, _integer(1), "Number of starts of a local fit that makes its own starts."
-    ),
+    Parameter("n_init", 1, _integer(1), "How many starts are tried."),
     Parameter("init_params", "pilot", _start, "Where the local fits start."),
     Parameter("weights_init", None, _with_data, "Weights to start from."),
     Parameter("means_init", None, _with_data, "Means to start from."),
@@ -250,6 +247,12 @@ _TABLE = (
         "warn",
         _one_of("warn", "raise", "ignore"),
         "What happens if partitions could not be read or fitted.",
+    ),
+    Parameter(
+        "warn_excluded",
+        True,
+        _one_of(True, False),
+        "Whether to warn if partitions that have an estimate are excluded.",
     ),
     Parameter(
         "partition_timeout",
@@ -380,7 +383,7 @@ def plan_of(estimator: Any, X: Any, *, lazy: bool = False) -> FitPlan:
 
 
 def warn_if_nothing_can_be_filtered(plan: FitPlan) -> None:
-    """Warn, at the line of the caller's caller, of a single partition where a filter was to be expected.
+    """Warn of a single partition where a filter was to be expected.
 
     It is expected if the rows are enough for as many partitions as a filter needs, or if their number is not known.
     """
@@ -391,11 +394,10 @@ def warn_if_nothing_can_be_filtered(plan: FitPlan) -> None:
     least = LEAST_TO_FILTER * ROWS_PER_PARAMETER * n_parameters
     if partitions.n_rows is not None and partitions.n_rows < least:
         return
-    warnings.warn(
+    warn(
         f"X is one partition, and there is nothing to compare it with: no rows can be excluded. {partitions.remedy}. "
         "method='mr' fits without a filter, and without this warning.",
         FilterWarning,
-        stacklevel=3,
     )
 
 

@@ -6,19 +6,21 @@ The computations are in the modules below this one, on :class:`~dask_dfmr.aggreg
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, Self
 
 import pandas as pd
 
+from dask_dfmr import checks
 from dask_dfmr.aggregation import rerun
 from dask_dfmr.aggregation.archive import load_result, save_result
+from dask_dfmr.aggregation.exclusions import with_exclusion_note
 from dask_dfmr.aggregation.options import FALSE_EXCLUSION_RATE, AggregationOptions
 from dask_dfmr.aggregation.plan import aggregate_now
 from dask_dfmr.aggregation.reduction import MAX_ROUNDS
-from dask_dfmr.aggregation.result import AggregationResult, Origin
+from dask_dfmr.aggregation.result import AggregationResult, Note, Origin
+from dask_dfmr.exceptions import ExclusionWarning, warn
 from dask_dfmr.explanation.table import explanation_table
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.mixtures.family import Family
@@ -163,16 +165,9 @@ class Aggregate(AggregationResult):
         """
         return cls.of(load_result(path))
 
-    def warn(self, stacklevel: int = 2) -> None:
-        """Issue the notes as warnings.
-
-        Parameters
-        ----------
-        stacklevel : int, default 2
-            As for :func:`warnings.warn`: 2 is the caller of this method.
-        """
-        for note in self.notes:
-            warnings.warn(note.message, note.category, stacklevel=stacklevel + 1)
+    def warn(self) -> None:
+        """Issue the notes as warnings, at the line that called the package."""
+        warn_of(self.notes)
 
     def __repr__(self) -> str:
         how = (
@@ -193,6 +188,7 @@ def aggregate(
     max_rounds: int = MAX_ROUNDS,
     n_references: int | Literal["auto"] | None = "auto",
     random_state: SeedLike = None,
+    warn_excluded: bool = True,
 ) -> Aggregate:
     """Combine local estimates into one global mixture, without those that are inconsistent with the majority.
 
@@ -241,6 +237,9 @@ def aggregate(
     random_state : int, RandomState, Generator, SeedSequence or None, default None
         Seed of that draw, and of nothing else. With None it is fresh every time, so that no source can foresee the
         references.
+    warn_excluded : bool, default True
+        Whether to issue an :class:`ExclusionWarning` if estimates are excluded or refused. It is among the ``notes`` of
+        the result in any case.
 
     Returns
     -------
@@ -258,6 +257,8 @@ def aggregate(
 
     Warns
     -----
+    ExclusionWarning
+        If estimates are excluded or refused (``warn_excluded``).
     PartitionWarning
         If estimates were refused and fewer than half are usable.
     HeterogeneityWarning
@@ -293,15 +294,23 @@ def aggregate(
         n_references,
         false_exclusion_rate,
     )
+    checks.one_of("warn_excluded", warn_excluded, (True, False))
     seed = seed_sequence(random_state)
     if not estimates:
         raise ValueError("estimates must hold at least one LocalEstimate; got none.")
     family = _family_of(estimates)
     found = aggregate_now([_as_message(e) for e in estimates], options, seed, family)
     origin = Origin(list(estimates), options, seed, family=family)
-    result = Aggregate.of(replace(found, origin=origin))
-    result.warn()
+    result = Aggregate.of(with_exclusion_note(replace(found, origin=origin)))
+    warn_of(result.notes, warn_excluded)
     return result
+
+
+def warn_of(notes: Sequence[Note], warn_excluded: bool = True) -> None:
+    """Issue notes as warnings, that of the exclusions only if ``warn_excluded``."""
+    for note in notes:
+        if warn_excluded or note.category is not ExclusionWarning:
+            warn(note.message, note.category)
 
 
 def _as_message(estimate: Any) -> Mapping[str, Any]:

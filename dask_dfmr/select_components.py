@@ -7,7 +7,6 @@ Candidates are fitted in one read and compared in a second one, on partitions th
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
@@ -25,7 +24,7 @@ from dask_dfmr.aggregation.reasons import (
 )
 from dask_dfmr.aggregation.result import AggregationResult
 from dask_dfmr.estimator import GaussianMixture, as_fitted
-from dask_dfmr.exceptions import AggregationError, PartitionError, PartitionWarning
+from dask_dfmr.exceptions import AggregationError, PartitionError, PartitionWarning, warn
 from dask_dfmr.explanation.report import describe_failures, failures, partition_report
 from dask_dfmr.local.estimate import Outcome
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian, Mixture
@@ -39,7 +38,7 @@ from dask_dfmr.parameters import (
     plan_of,
     warn_if_nothing_can_be_filtered,
 )
-from dask_dfmr.results import Aggregate
+from dask_dfmr.results import Aggregate, warn_of
 from dask_dfmr.selection.common_set import CommonSet, Judged, find_common_set
 from dask_dfmr.selection.criteria import CRITERIA, pick
 
@@ -220,7 +219,7 @@ def select_components(
 
     Warns
     -----
-    PartitionWarning, HeterogeneityWarning, FilterWarning
+    ExclusionWarning, PartitionWarning, HeterogeneityWarning, FilterWarning
         As :meth:`GaussianMixture.fit`, for the selected candidate.
 
     Notes
@@ -256,8 +255,8 @@ def select_components(
     warn_if_nothing_can_be_filtered(plan)
     with plan.scheduler.session():
         comparison = _compare(plan, candidates, float(test_share), int(values["refine"]), last)
-        selection = _select(comparison, criterion, values)
-        _report(selection, comparison.scored.lost, values["on_failed"])
+        selection = _select(comparison, criterion, values, X)
+        _report(selection, comparison.scored.lost, values)
     return selection
 
 
@@ -434,7 +433,9 @@ def _refusals(
 # -- the choice ------------------------------------------------------------------------------------
 
 
-def _select(comparison: _Comparison, criterion: str, values: Mapping[str, Any]) -> Selection:
+def _select(
+    comparison: _Comparison, criterion: str, values: Mapping[str, Any], X: Any
+) -> Selection:
     """The candidate that the criterion selects, with what is known of all."""
     scored, common = comparison.scored, comparison.common
     if scored.scores is None:
@@ -446,7 +447,7 @@ def _select(comparison: _Comparison, criterion: str, values: Mapping[str, Any]) 
     table = _table_of(comparison)
     best = _best_of(table, criterion)
     fit = _fit_of(comparison, best)
-    estimator = as_fitted({**values, **comparison.candidates[best]._asdict()}, fit)
+    estimator = as_fitted({**values, **comparison.candidates[best]._asdict()}, fit, X)
     used = np.zeros(len(common.kept), dtype=bool)
     used[scored.used] = True
     return Selection(
@@ -533,9 +534,10 @@ def _best_of(table: pd.DataFrame, criterion: str) -> int:
 # -- messages --------------------------------------------------------------------------------------
 
 
-def _report(selection: Selection, lost: Mapping[int, Reason], on_failed: str) -> None:
+def _report(selection: Selection, lost: Mapping[int, Reason], values: Mapping[str, Any]) -> None:
     """Issue the warnings, and raise an error about failed partitions if asked to."""
-    selection.aggregate.warn(stacklevel=3)
+    on_failed = values["on_failed"]
+    warn_of(selection.aggregate.notes, values["warn_excluded"])
     report = selection.partition_report
     texts = [describe_failures(report)] if len(failures(report)) else []
     if lost:
@@ -545,7 +547,7 @@ def _report(selection: Selection, lost: Mapping[int, Reason], on_failed: str) ->
     text = ". ".join(texts)
     if on_failed == "raise":
         raise PartitionError(f"{text}. on_failed='warn' compares candidates on the others.")
-    warnings.warn(f"{text}. See partition_report.", PartitionWarning, stacklevel=3)
+    warn(f"{text}. See partition_report.", PartitionWarning)
 
 
 def _examples(lost: Mapping[int, Reason]) -> str:

@@ -23,7 +23,13 @@ SECTIONS = {
     "Results": ["Aggregate", "FilterDecision", "Mixture", "mixing_distance", "pairwise_l2"],
     "Errors": ["AggregationError", "ClusterError", "PartitionError", "RefinementError"],
     "Warnings": [
-        *("ClusterWarning", "FilterWarning", "HeterogeneityWarning", "NoMajorityWarning"),
+        *(
+            "ClusterWarning",
+            "ExclusionWarning",
+            "FilterWarning",
+            "HeterogeneityWarning",
+            "NoMajorityWarning",
+        ),
         *("OptimumWarning", "PartitionWarning"),
     ],
 }

@@ -17,7 +17,7 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 
-from dask_dfmr import Mixture
+from dask_dfmr import ExclusionWarning, Mixture
 
 COLUMNS = ["x", "y"]
 TRUTH = Mixture(
@@ -196,3 +196,8 @@ class WaitingReader:
                 return int(path.name.split("-")[1])
             time.sleep(0.05)
         raise TimeoutError("nobody read the partition")
+
+
+def other_notes(aggregate):
+    """The notes without that of the exclusions, which names estimates by their numbers."""
+    return [note for note in aggregate.notes if note.category is not ExclusionWarning]

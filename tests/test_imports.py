@@ -48,7 +48,8 @@ KERNELS = {
 """Arithmetic of the aggregation: arrays in, arrays out."""
 
 PUBLIC = {
-    *("Aggregate", "AggregationError", "ClusterError", "ClusterWarning", "FilterDecision"),
+    *("Aggregate", "AggregationError", "ClusterError", "ClusterWarning", "ExclusionWarning"),
+    *("FilterDecision",),
     *("FilterWarning", "GaussianMixture", "HeterogeneityWarning", "LocalEstimate", "Mixture"),
     *("NoMajorityWarning", "OptimumWarning", "Outcome", "PartitionError", "PartitionWarning"),
     *("RefinementError", "Selection", "aggregate", "attacks", "dfmr", "fit_local", "metrics"),

@@ -12,6 +12,7 @@ from dask_dfmr.local.pilots import (
     PilotFit,
     Shortlist,
     as_mixture,
+    best_of_starts,
     choose_start,
     draw_pilots,
     fit_pilot,
@@ -59,6 +60,26 @@ class TestDraw:
 
     def test_all_where_there_are_fewer(self):
         assert draw_pilots(5, SEED) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.smoke
+class TestNumberOfStarts:
+    """Rows of sixteen small clusters, on which the starts of ``n_init=1`` do not find the best optimum."""
+
+    @staticmethod
+    def best(n_init):
+        rng = np.random.default_rng(3)
+        rows = np.concatenate(
+            [rng.normal(mean, 0.6, (40, 2)) for mean in rng.normal(0, 4, (16, 2))]
+        )
+        problem = LocalProblem(family=FAMILY, n_components=16, n_init=n_init)
+        return best_of_starts(problem, rows, Scale.of(rows), np.random.default_rng(0))
+
+    def test_more_of_them_find_a_better_optimum(self):
+        assert self.best(3).objective > self.best(1).objective + 1.0
+
+    def test_the_first_ones_are_among_them(self):
+        assert min(self.best(n).objective for n in (2, 3)) >= self.best(1).objective
 
 
 @pytest.mark.smoke

@@ -492,7 +492,7 @@ def _barycenters(
     if not family.is_proper(components):
         raise AggregationError(
             "the kept components have no proper mean: some lie too far from the others for floating point. "
-            "Give a finite rho, or look at the distances in the decision."
+            "Give a finite rho, or rho='auto'."
         )
     objective = 0.0
     for k in range(len(reference[0])):

@@ -50,7 +50,7 @@ class Reason(ABC):
         return replace(self, **changed)
 
 
-def listed(indices: Sequence[int], most: int = MOST_LISTED) -> str:
+def listed(indices: Sequence[object], most: int = MOST_LISTED) -> str:
     """Indices separated by commas; an ellipsis stands for those after the first ``most``."""
     return ", ".join(map(str, indices[:most])) + (", ..." if len(indices) > most else "")
 
@@ -410,6 +410,14 @@ class NotCompared(Reason):
 
     def __str__(self) -> str:
         return f"candidates were not compared on it: {self.reason}"
+
+
+def is_lost(reason: Reason) -> bool:
+    """Whether a partition could not be read again, or has other rows now."""
+    inner = getattr(reason, "reason", None)
+    return isinstance(reason, (Unreadable, OtherRows)) or (
+        isinstance(inner, Reason) and is_lost(inner)
+    )
 
 
 # -- to and from files ---------------------------------------------------------------------------------

@@ -140,8 +140,9 @@ def move_centers(
         moved = _reseed(family, moved, empty, farthest)
     if not family.is_proper(moved.components):
         raise AggregationError(
-            "the reduction of the kept estimates is no proper mixture: some lie too far from the others for floating "
-            "point. Exclude them (method='dfmr' with a finite rho), or look at the distances in the decision."
+            "the reduction of the kept estimates is no proper mixture. Either covariances are nearly singular: fit "
+            "with penalty='auto' or reg_covar > 0. Or some estimates lie too far from the others for floating point: "
+            "method='dfmr' with rho='auto' excludes them."
         )
     return moved
 

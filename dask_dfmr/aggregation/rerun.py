@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from dask_dfmr.aggregation.exclusions import with_exclusion_note
 from dask_dfmr.aggregation.options import AggregationOptions
 from dask_dfmr.aggregation.order import in_order_of
 from dask_dfmr.aggregation.plan import (
@@ -114,7 +115,8 @@ def again(last: AggregationResult, origin: Origin) -> AggregationResult:
         result = plan_result(CallNow(), blocks, participants, setting, layout)
     else:
         result = _decide_again(blocks, participants, origin, setting, layout)
-    return replace(in_order_of(result, last.mixture), origin=origin)
+    ordered = with_exclusion_note(in_order_of(result, last.mixture))
+    return replace(ordered, origin=origin)
 
 
 def _with_removed(admitted: Participants, origin: Origin) -> Participants:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dask_dfmr.aggregation.reasons import Malformed, OtherColumns, OtherSchema, Reason
-from dask_dfmr.aggregation.result import FilterDecision
+from dask_dfmr.aggregation.exclusions import Exclusion, exclusion_note, main_reason
+from dask_dfmr.aggregation.reasons import Malformed, OtherColumns, OtherSchema, Reason, is_lost
+from dask_dfmr.aggregation.result import FilterDecision, Note
 from dask_dfmr.local.estimate import Outcome
 
 REPORT_COLUMNS = (
@@ -108,8 +109,9 @@ def _joined(outcome: Outcome, of_fit: str, of_decision: str) -> str:
 
 
 def failures(report: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a report whose partitions have no estimate."""
-    return report[[not Outcome(outcome).is_usable for outcome in report["outcome"]]]
+    """The rows of a report whose partitions have no estimate, and did not join a refinement either."""
+    has_none = np.array([not Outcome(outcome).is_usable for outcome in report["outcome"]], bool)
+    return report[has_none & ~report["kept"].to_numpy(bool)]
 
 
 def describe_failures(report: pd.DataFrame, most: int = 3) -> str:
@@ -124,6 +126,45 @@ def describe_failures(report: pd.DataFrame, most: int = 3) -> str:
     more = f"; and {len(failed) - most} more" if len(failed) > most else ""
     rows = failed["n_samples"].sum()
     return f"{len(failed)} of {len(report)} partitions ({rows} rows read) could not be used: {examples}{more}"
+
+
+def describe_exclusions(
+    report: pd.DataFrame,
+    decision: FilterDecision,
+    later: Mapping[int, Reason],
+    by_source: bool,
+    is_explained: bool,
+) -> Note | None:
+    """A warning of the partitions that have an estimate and were excluded; None if there are none.
+
+    Parameters
+    ----------
+    report : pandas.DataFrame
+        The final one.
+    decision : FilterDecision
+    later : mapping of int to Reason
+        Why partitions were excluded after the decision. Those that could not be read again have a warning of their own.
+    by_source : bool
+        Whether the names of sources stand in the list; otherwise numbers.
+    is_explained : bool
+        Whether the estimates were kept, so that ``explain()`` has more.
+    """
+    failed, excluded = set(failures(report).index), []
+    columns = (report["source"], report["kept"], report["reason"])
+    for i, (source, is_kept, text) in enumerate(zip(*columns, strict=True)):
+        reason = main_reason(decision, i)
+        if not is_kept:
+            reason = later.get(i) or reason
+        elif not decision.kept[i]:
+            continue  # it joined a refinement
+        if reason is None or i in failed or is_lost(reason):
+            continue
+        name = str(source) if by_source else str(i)
+        example = name if by_source else f"{i}{_named(source)}"
+        excluded.append(Exclusion(name, example, type(reason), text or str(reason), is_kept))
+        is_explained = is_explained and not decision.kept[i]
+    where = f"see partition_report_{' and explain()' if is_explained else ''}; warn_excluded=False silences this"
+    return exclusion_note(excluded, len(report), "partitions", where)
 
 
 def _named(source: Any) -> str:

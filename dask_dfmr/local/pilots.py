@@ -38,7 +38,8 @@ MAX_SHORTLIST = 4
 """Largest number of candidates on the short list."""
 
 N_SHORT_RUNS, SHORT_PASSES, N_LONG_RUNS = 5, 5, 1
-"""A pilot is fitted from N_SHORT_RUNS starts for SHORT_PASSES passes; the best N_LONG_RUNS of them are continued."""
+"""A pilot is fitted from N_SHORT_RUNS starts for SHORT_PASSES passes; the best N_LONG_RUNS of them are continued.
+``n_init`` multiplies both numbers of runs."""
 
 N_CONTENDERS = 3
 """Largest number of fits of a group that are continued over the rows of the group."""
@@ -131,17 +132,19 @@ def best_of_starts(
 ) -> EmResult | None:
     """The best EM run on rows from ``n_short`` k-means++ starts, of which the best ``n_long`` are continued.
 
-    The result is None if a component collapsed in all runs.
+    Both numbers are multiplied by the ``n_init`` of the problem. The first starts are those of ``n_init=1``. The result
+    is None if a component collapsed in all runs.
     """
     penalty = problem.penalty_for(rows)
     shorts = []
-    for _ in range(n_short):
+    for _ in range(problem.n_init * n_short):
         start = make_start(
             problem.family, rows, problem.n_components, "k-means++", penalty, rng, scale=scale
         )
         shorts.append(run_on(problem, rows, start, penalty, SHORT_PASSES))
     promising = sorted((r for r in shorts if r is not None), key=lambda r: -r.objective)
-    longs = [run_on(problem, rows, (r.weights, r.components), penalty) for r in promising[:n_long]]
+    best = promising[: problem.n_init * n_long]
+    longs = [run_on(problem, rows, (r.weights, r.components), penalty) for r in best]
     return max((r for r in longs if r is not None), key=lambda r: r.objective, default=None)
 
 

@@ -76,10 +76,13 @@ CHANCE_LEVEL = 0.02
 
 REMEDIES = (
     "Rows of partitions may be sorted: shuffle or sample them across partitions (mix_partitions). Or one mixture may "
-    "not fit: try another n_components, or more starts (n_init). If only proportions differ, method='componentwise' "
-    "keeps such partitions"
+    "not fit: try another n_components{starts}. If only proportions differ, method='componentwise' keeps such "
+    "partitions"
 )
 """What to do about estimates that do not come from one population; the end of a warning."""
+
+MORE_STARTS = " or more starts (n_init, if none is given)"
+"""What may help too if there are several components: one has one optimum only."""
 
 Groups = tuple[tuple[int, ...], ...]
 """Indices of the estimates of each group."""
@@ -426,7 +429,7 @@ def judge(
     judged = select(decision, participants, options, near.near)
     notes = [
         *heterogeneity_notes(judged, consensus, participants, is_agreed),
-        *_margin_notes(kept, settled, options),
+        *_margin_notes(kept, settled, options, participants.schema.n_components),
         *_canary_notes(settled.law, consensus, participants, options),
         *_copy_notes(consensus.copies, participants),
     ]
@@ -471,6 +474,7 @@ def _canary_notes(
     if not kept:
         return []
     names, texts = participants.schema.feature_names, []
+    fewer = " or fewer components" if participants.schema.n_components > 1 else ""
     for change in dict.fromkeys(c.change for c, _ in kept):
         worst, p = max(
             (pair for pair in kept if pair[0].change == change), key=lambda pair: pair[1]
@@ -478,7 +482,7 @@ def _canary_notes(
         texts.append(f"{_words_on_change(worst, names)} (p = {p:.2g})")
     text = (
         f"partitions differ so much, or have so few rows, that the filter would keep one with {' or '.join(texts)}. "
-        "Use larger partitions or fewer components, or examine the partitions with explain()."
+        f"Use larger partitions{fewer}, or examine the partitions with explain()."
     )
     return [Note(FilterWarning, text)]
 
@@ -497,7 +501,7 @@ def _words_on_change(canary: Canary, names: Sequence[str] | None) -> str:
 
 
 def _margin_notes(
-    kept: NDArray[np.bool_], settled: Settled, options: AggregationOptions
+    kept: NDArray[np.bool_], settled: Settled, options: AggregationOptions, n_components: int
 ) -> list[Note]:
     """A warning if more estimates are excluded than chance explains, and they do not stand clearly apart."""
     n_excluded = int((~kept).sum())
@@ -509,11 +513,12 @@ def _margin_notes(
     if gap >= CLEAR_GAP:
         return []
     rate, p_values = options.false_exclusion_rate, settled.p_values
+    remedy = f", or use fewer components{MORE_STARTS}" if n_components > 1 else ""
     text = (
         f"{n_excluded} of {len(kept)} estimates are excluded, where chance excludes {rate:.2g} of all, and they do not "
         f"stand clearly apart: p-values of the excluded ones go up to {p_values[~kept].max():.2g}, those of the kept "
         f"ones down to {p_values[kept].min():.2g}. The excluded ones may be consistent, and their local fits in other "
-        "optima. Compare them with explain(), or use fewer components or more starts (n_init)."
+        f"optima. Compare them with explain(){remedy}."
     )
     return [Note(HeterogeneityWarning, text)]
 
@@ -575,7 +580,8 @@ def heterogeneity_notes(
         message += (
             ", and the result may be that of inconsistent estimates: examine the groups first"
         )
-    return [Note(category, f"{message}. {REMEDIES}.")]
+    starts = f",{MORE_STARTS}" if participants.schema.n_components > 1 else ""
+    return [Note(category, f"{message}. {REMEDIES.format(starts=starts)}.")]
 
 
 def _words_on_groups(groups: Groups, n_usable: int) -> tuple[str, bool]:

@@ -116,7 +116,8 @@ def finish(
     )
     notes = list(selected.notes)
     if not converged:
-        text = f"the mixture reduction did not settle in {best.n_iter} rounds; raise max_rounds."
+        remedy = "raise max_rounds: aggregate(estimates, max_rounds=100)"
+        text = f"the mixture reduction did not settle in {best.n_iter} rounds; {remedy}."
         notes.append(Note(ConvergenceWarning, text))
     schema = selected.schema
     ordered = in_canonical_order(schema.family, best)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import time
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -21,7 +20,7 @@ import dask
 import distributed
 from dask.utils import format_time, key_split
 
-from dask_dfmr.exceptions import ClusterError, ClusterWarning
+from dask_dfmr.exceptions import ClusterError, ClusterWarning, warn
 from dask_dfmr.on_dask.scheduling.trusted_workers import TrustedWorkers
 
 logger = logging.getLogger("dask_dfmr")
@@ -290,7 +289,7 @@ class _Watch:
         )
         logger.warning(text)
         if trouble != self.warned:
-            warnings.warn(text, ClusterWarning, stacklevel=2)
+            warn(text, ClusterWarning)
         self.warned = trouble
 
 
