@@ -301,7 +301,7 @@ def as_plain(message: Any, partition: int | None = None) -> dict[str, Any]:
     return without_estimate(Outcome.FAILED, reason, partition=partition).to_arrays()
 
 
-def estimate_of(message: Any, family: Family, partition: int | None = None) -> LocalEstimate:
+def estimate_of(message: Any, family: Family | None, partition: int | None = None) -> LocalEstimate:
     """The local estimate of a message; for a malformed message one without mixture, and with the reason."""
     plain = as_plain(message, partition)
     try:
