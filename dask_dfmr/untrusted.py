@@ -65,8 +65,9 @@ def not_plain(value: Any, name: str = "message") -> str | None:
     if value is None or _is_one_of(kind, (bool, int, float, *NUMPY_SCALARS)):
         return None
     if _is_one_of(kind, (str, np.str_)):
-        too_long = len(value) > MAX_TEXT
-        return f"{name} is a text of {len(value)} characters" if too_long else None
+        if len(value) > MAX_TEXT:
+            return f"{name} is a text of {len(value)} characters"
+        return None if is_unicode(value) else f"{name} is a text with half a character"
     if kind is np.ndarray:
         is_numeric = value.dtype.kind in NUMERIC_KINDS and not value.dtype.hasobject
         return None if is_numeric else f"{name} is an array of kind {value.dtype.kind!r}"
@@ -82,6 +83,15 @@ def not_plain(value: Any, name: str = "message") -> str | None:
     if name.count("[") > MAX_DEPTH:
         return f"{name} is nested too deeply"
     return next((text for key, item in items if (text := not_plain(item, key))), None)
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written: Python's texts may have halves of characters, which pandas and files refuse."""
+    try:
+        str.encode(text, "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_one_of(kind: type, kinds: Sequence[type]) -> bool:

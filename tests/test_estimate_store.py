@@ -113,9 +113,11 @@ GOOD = LocalEstimate(random_mixture(0), 100).to_arrays()
         {"n_iter": 10**5000},
         {"n_samples": -1},
         {"outcome": "failed"},
+        {"reason": "\ud800"},
+        {"source": "\udcff.csv"},
         None,
     ],
-    ids=range(14),
+    ids=range(16),
 )
 def test_a_malformed_message_costs_its_own_partition_alone(tmp_path, field):
     odd = None if field is None else GOOD | field

@@ -11,6 +11,7 @@ import numpy as np
 
 from dask_dfmr.mixtures.family import Family
 from dask_dfmr.mixtures.gaussian import Gaussian, Mixture
+from dask_dfmr.untrusted import is_unicode
 
 MAX_ROWS = 2**62
 """Upper bound of a row count; a larger number in a message is malformed."""
@@ -120,6 +121,10 @@ class LocalEstimate:
             value = getattr(self, name)
             if not isinstance(value, str) and not (value is None and name == "source"):
                 raise ValueError(f"{name} must be a string; got {value!r:.100}.")
+            if value is not None and not is_unicode(value):
+                # As in the name of a file that is no UTF-8, which reports cannot hold.
+                value = value.encode("utf-8", "backslashreplace").decode("utf-8")
+                object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
         where = "" if self.partition is None else f", partition={self.partition}"
