@@ -27,11 +27,11 @@ def integer(name: str, value: Any, least: int, *, alternative: str = "") -> None
         )
 
 
-def number(name: str, value: Any, *, or_auto: bool = False) -> None:
-    """Raise ValueError unless ``value`` is a finite non-negative number (or "auto")."""
-    if or_auto and isinstance(value, str) and value == "auto":
+def number(name: str, value: Any, *, alternatives: Sequence[str] = ()) -> None:
+    """Raise ValueError unless ``value`` is a finite non-negative number, or one of the alternatives."""
+    if isinstance(value, str) and value in alternatives:
         return
     is_number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
     if not is_number or isinstance(value, np.complexfloating) or not 0 <= value < float("inf"):
-        expected = "'auto' or a non-negative number" if or_auto else "a non-negative number"
+        expected = " or ".join([*map(repr, alternatives), "a non-negative number"])
         raise ValueError(f"{name} must be {expected}; got {value!r}.")

@@ -92,7 +92,10 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         partition is below ``0.005 * p / n_partitions``, where p is the number of free parameters. A float has
         scikit-learn's meaning: the change of the mean log-likelihood per row.
     reg_covar : float, default 0.0
-        Added to the diagonal of every covariance matrix. As in scikit-learn; ``penalty`` makes it unnecessary.
+        Added to the diagonal of every covariance matrix. As in scikit-learn, it lets constant, one-hot and dependent
+        columns be fitted. It is in squared units of the data, so the default of scikit-learn, 1e-6, is too much for
+        columns of a standard deviation below 0.01. ``penalty`` makes it unnecessary for other columns. EM is not
+        accelerated with it.
     max_iter : int, default 1000
         Largest number of passes of a local fit over its partition. The partition is in memory then.
     n_init : int, default 1
@@ -143,7 +146,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         paper uses 1.3. It is not a significance level: 0 to 35 % of clean partitions lie outside, most of them if the
         mixture has few parameters.
     false_exclusion_rate : float, default 0.001
-        Share of consistent partitions that are excluded by mistake. With ``rho="auto"``, and in each pass of a
+        Share of consistent partitions that are excluded by mistake. With ``rho="auto"``, and in each test of a
         refinement.
     machine_weights : {"rows", "equal"}, default "rows"
         Weights of the kept partitions in the reduction. "rows": their numbers of rows, but at most ten times that of
@@ -153,11 +156,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         for the center; everything after that is exact. None compares all pairs. "auto" compares all pairs of up to
         2,000 partitions, and uses 512 references beyond that. See :func:`aggregate`.
     refit_excluded : bool, default True
-        Whether to fit some excluded partitions again, from the global mixture. A fit of correct rows that ended in a
-        wrong optimum looks like a fit of wrong rows. So the excluded partitions that are least distant are read once
-        more, at most a tenth of all (or two, if that is more). A new fit that is no worse, and that the filter keeps,
-        replaces the first one. Needs ``rho="auto"``, estimates in memory (``keep_estimates``) and rows that need not
-        be regrouped by ``source`` again.
+        Whether to hold the rows of excluded partitions against the global mixture. A fit of correct rows that ended in
+        another optimum looks like a fit of wrong rows. So the excluded partitions that are least distant are read once
+        more, a tenth of all (or two, if that is more) at a time, and further ones only if one of these is kept. If the
+        rows do not contradict those of the kept partitions (a p-value of at least ``false_exclusion_rate``), half an EM
+        step from the global mixture replaces the first fit. Needs ``rho="auto"``, estimates in memory
+        (``keep_estimates``) and rows that need not be regrouped by ``source`` again.
     check_optimum : int, "auto" or None, default "auto"
         Whether to look for a better optimum, and how often to adopt one. Partitions that share a start share its
         optimum, whether it is the best one or not. The check reads up to 18 of the kept partitions once more (three
@@ -172,15 +176,22 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         rows together would give. "auto": until the remaining gain is negligible, at most 100. This is worth its reads
         if partitions have few rows. Every pass reads the kept partitions again, so persist the data if memory allows,
         without merging parquet files (see the user guide).
-        In every pass, partitions whose rows contradict the others' by more than sampling explains are excluded, one
-        consistent partition in a thousand by mistake (``false_exclusion_rate``). Partitions that are too small for an
-        estimate join if their rows do not contradict the others'. Must be 0 with "componentwise" and "coat".
-    penalty : "auto" or float, default "auto"
-        Weight of the penalty on the covariances in the local fits. "auto" is ``n ** -0.5`` for a partition of n rows;
-        0 is plain maximum likelihood.
+        In passes 1, 2, 4, 8, ..., partitions whose rows contradict the others' by more than sampling explains are
+        excluded, one consistent partition in a thousand by mistake (``false_exclusion_rate``). Partitions that are too
+        small for an estimate join if their rows do not contradict the others'. Must be 0 with "componentwise" and
+        "coat".
+    penalty : "auto", "paper" or float, default "auto"
+        Weight and target of the penalty on the covariances. It shrinks each of them towards a target, which keeps the
+        likelihood bounded. The target of "auto" is the covariance *within* the component, as the start of the fit
+        divides the rows, and the weight is ``1 / n`` for n rows. "paper" takes the covariance of all rows and the
+        weight ``n ** -0.5``, as in [1]_; it widens tight clusters that lie far apart. A float is a weight with the
+        target of "auto"; 0 is plain maximum likelihood.
     min_partition_rows : "auto" or int, default "auto"
         Number of rows below which a partition is not fitted. Such a partition takes no part in the aggregation. "auto"
-        is the number of free parameters.
+        is the number of free parameters for ``covariance_type="full"``. With the other structures a row informs more
+        than one parameter: it is ten times the number of weights, means and variances that one column determines, and
+        at most the number of free parameters. The reason in ``partition_report_`` says what fewer rows can be fitted
+        with.
     nan_policy : {"raise", "omit"}, default "raise"
         What happens to rows with NaN or infinite values. "raise": their partition is not fitted (see ``on_failed``).
         "omit": they are omitted and counted, and predictions have missing values in their places. Masked cells of an
@@ -324,7 +335,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         refit_excluded: bool = True,
         check_optimum: int | Literal["auto"] | None = "auto",
         refine: int | Literal["auto"] = 0,
-        penalty: float | Literal["auto"] = "auto",
+        penalty: float | Literal["auto", "paper"] = "auto",
         min_partition_rows: int | Literal["auto"] = "auto",
         nan_policy: str = "raise",
         on_failed: str = "warn",

@@ -19,6 +19,7 @@ from dask_dfmr import checks
 from dask_dfmr.aggregation.options import FALSE_EXCLUSION_RATE, AggregationOptions
 from dask_dfmr.exceptions import FilterWarning
 from dask_dfmr.local.fit import LocalProblem
+from dask_dfmr.local.penalty import check_penalty
 from dask_dfmr.local.starts import NAMED_STARTS, GivenStart
 from dask_dfmr.mixtures.distances import block_size_for
 from dask_dfmr.mixtures.family import Array
@@ -100,7 +101,7 @@ def _number(name: str, value: Any) -> None:
 
 
 def _number_or_auto(name: str, value: Any) -> None:
-    checks.number(name, value, or_auto=True)
+    checks.number(name, value, alternatives=("auto",))
 
 
 def _in_options(name: str, value: Any) -> None:
@@ -215,7 +216,7 @@ _TABLE = (
         "refit_excluded",
         True,
         _one_of(True, False),
-        "Whether to fit some excluded partitions again, from the global mixture.",
+        "Whether to hold the rows of excluded partitions against the global mixture.",
     ),
     Parameter(
         "check_optimum",
@@ -229,8 +230,8 @@ _TABLE = (
     Parameter(
         "penalty",
         "auto",
-        _number_or_auto,
-        "Weight of the penalty on the covariances in the local fits.",
+        check_penalty,
+        "Weight and target of the penalty on the covariances.",
     ),
     Parameter(
         "min_partition_rows",

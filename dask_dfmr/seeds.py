@@ -25,7 +25,9 @@ from sklearn.utils import check_random_state
     ATTACKED,
     ATTACK_SHARED,
     ATTACK_OWN,
-) = range(17)
+    SAMPLED_ROWS,
+    SECOND_LOOK,
+) = range(19)
 """First number of the spawn key of each stream. The second number, if there is one, is the partition."""
 
 SeedLike = int | np.random.RandomState | np.random.Generator | np.random.SeedSequence | None

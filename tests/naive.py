@@ -69,33 +69,53 @@ def in_structure(covariance_type, matrices, weights):
     }[covariance_type]()
 
 
-def em_step(mixture, X, penalty=0.0):
-    """One EM step of the penalised likelihood as METHOD.md writes it: weights, means, covariances.
-
-    full: (S_k + 2 a S_x) / (n_k + 2 a); tied: (sum_k S_k + 2 a K S_x) / (n + 2 a K).
-    """
+def scatter(mixture, X):
+    """Rows n_k, means and scatter matrices S_k of the components, by the responsibilities of the mixture."""
     r = responsibilities(mixture, X)
     n_k = r.sum(axis=0)
     means = (r.T @ X) / n_k[:, None]
-    S_x = np.atleast_2d(np.cov(X.T))
+    return n_k, means, np.array([((X - m) * r[:, [i]]).T @ (X - m) for i, m in enumerate(means)])
+
+
+def all_rows_targets(mixture, X):
+    """The target of the paper's penalty: S_x, for every component."""
+    return np.repeat(np.atleast_2d(np.cov(X.T))[None], mixture.n_components, axis=0)
+
+
+def within_targets(mixture, X, share=1e-6):
+    """The targets that a fit from this start has: (S_k + W) / (n_k + 1), for tied W, where W is within."""
+    n_k, means, S = scatter(mixture, X)
+    shift = means - X.mean(axis=0)
+    W = (S.sum(axis=0) + share * (n_k[:, None] * shift).T @ shift) / len(X)
+    if mixture.covariance_type == "tied":
+        return np.repeat(W[None], len(n_k), axis=0)
+    return (S + W) / (n_k + 1)[:, None, None]
+
+
+def em_step(mixture, X, penalty=0.0, targets=None):
+    """One EM step of the penalised likelihood as the page on local fits writes it: weights, means, covariances.
+
+    full: (S_k + 2 a T_k) / (n_k + 2 a); tied: sum_k (S_k + 2 a T_k) / (n + 2 a K). None: S_x for every T_k.
+    """
+    n_k, means, S = scatter(mixture, X)
     a, k, d = penalty, mixture.n_components, mixture.n_features
-    S = np.array([((X - m) * r[:, [i]]).T @ (X - m) for i, m in enumerate(means)])
+    S = S + 2 * a * (all_rows_targets(mixture, X) if targets is None else targets)
     diagonals = np.array([np.diag(s) for s in S])
     covariances = {
-        "full": lambda: (S + 2 * a * S_x) / (n_k + 2 * a)[:, None, None],
-        "diag": lambda: (diagonals + 2 * a * np.diag(S_x)) / (n_k + 2 * a)[:, None],
-        "spherical": lambda: (diagonals.sum(1) + 2 * a * np.trace(S_x)) / (d * (n_k + 2 * a)),
-        "tied": lambda: (S.sum(axis=0) + 2 * a * k * S_x) / (len(X) + 2 * a * k),
+        "full": lambda: S / (n_k + 2 * a)[:, None, None],
+        "diag": lambda: diagonals / (n_k + 2 * a)[:, None],
+        "spherical": lambda: diagonals.sum(1) / (d * (n_k + 2 * a)),
+        "tied": lambda: S.sum(axis=0) / (len(X) + 2 * a * k),
     }[mixture.covariance_type]()
     return n_k / len(X), means, covariances
 
 
-def penalised_log_likelihood(mixture, X, penalty):
-    """l(G) - a sum_k { tr(S_x Sigma_k^-1) + log det Sigma_k }."""
-    S_x = np.atleast_2d(np.cov(X.T))
+def penalised_log_likelihood(mixture, X, penalty, targets=None):
+    """l(G) - a sum_k { tr(T_k Sigma_k^-1) + log det Sigma_k }; None: S_x for every T_k."""
+    targets = all_rows_targets(mixture, X) if targets is None else targets
     penalties = [
-        np.trace(S_x @ np.linalg.inv(c)) + np.log(np.linalg.det(c))
-        for c in full_components(mixture)[1]
+        np.trace(t @ np.linalg.inv(c)) + np.log(np.linalg.det(c))
+        for t, c in zip(targets, full_components(mixture)[1], strict=True)
     ]
     return np.log(density(mixture, X)).sum() - penalty * sum(penalties)
 

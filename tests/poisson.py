@@ -22,6 +22,9 @@ class Poisson:
     def n_parameters(self, n_components, n_features):
         return n_components - 1 + n_components * n_features
 
+    def least_rows(self, n_components, n_features):
+        return max(self.n_parameters(n_components, n_features), 2)
+
     def n_features(self, components):
         return components[0].shape[-1]
 
@@ -86,14 +89,12 @@ class Poisson:
     def prior_target(self, X):
         return (as_block(X).mean(axis=0),)
 
-    def pooled_target(self, counts, targets):
-        return (np.average(targets[0], axis=0, weights=counts),)
+    def total_target(self, moments, reference):
+        return (moments[1].sum(axis=0) / moments[0].sum(),)
 
-    def target_of_moments(self, moments, reference):
-        mass, first = moments
-        return (first.sum(axis=0) / mass.sum(),)
+    within_target = total_target
 
-    def degeneracy(self, target):
+    def degeneracy(self, X, target, floor=0.0):
         empty = np.flatnonzero(target[0] <= 0)
         return f"{{column {empty[0]}}} has no counts" if empty.size else None
 
@@ -135,6 +136,9 @@ class Poisson:
         r = softmax(self.log_density(X, components) + np.log(weights), axis=1) / np.sqrt(weights)
         white = (X[:, None] - rates) / np.sqrt(rates)
         return np.hstack([r - np.sqrt(weights), (r[:, :, None] * white).reshape(len(X), -1)])
+
+    def score_lengths(self, X, weights, components):
+        return np.linalg.norm(self.scores(X, weights, components), axis=1)
 
     def score_of_moments(self, moments, weights, components):
         mass, first = moments

@@ -142,9 +142,6 @@ HOSTILE = {
     ("measure_partition", "the number of another partition"): lambda reading: replace(
         reading, partition=0
     ),
-    ("measure_partition", "a target of its own"): lambda reading: replace(
-        reading, target=(np.full((2, 2), 1e12), np.zeros(2))
-    ),
     ("measure_partition", "an outcome in a text"): lambda reading: replace(
         reading, outcome="failed"
     ),
@@ -256,14 +253,11 @@ class TestStatistics:
         found = PartitionStatistics(0, len(rows), measurements=measure(rows, [TRUTH], wanted))
         return answers.statistics(replace(found, **changes), 5, [TRUTH], wanted, 200)
 
-    @pytest.mark.parametrize(
-        "wanted", [Wanted(), Wanted(moments=False), Wanted(entropy=True), Wanted(target=True)]
-    )
+    @pytest.mark.parametrize("wanted", [Wanted(), Wanted(moments=False), Wanted(entropy=True)])
     def test_consistent_ones_pass(self, wanted):
         found = self.statistics(wanted)
         assert found.is_measured
         assert found.partition == 5
-        assert (found.target is not None) == wanted.target
 
     def test_one_that_has_other_rows_now(self):
         rows = make_rows(n=150)
@@ -275,7 +269,7 @@ class TestStatistics:
         )
 
     def test_a_partition_without_rows(self):
-        found = answers.statistics(PartitionStatistics(0), 0, [TRUTH], Wanted(target=True))
+        found = answers.statistics(PartitionStatistics(0), 0, [TRUTH], Wanted())
         assert found == PartitionStatistics(0)
 
     def test_one_that_could_not_be_measured(self):
@@ -298,11 +292,13 @@ class TestStatistics:
 @pytest.mark.parametrize("offset", [0.0, 1e6])
 def test_the_target_follows_from_the_moments(covariance_type, offset):
     family, rows = Gaussian(covariance_type), make_rows() + offset
-    mixture = make(covariance_type=covariance_type, n_partitions=1, init_params="k-means++")
+    mixture = make(
+        covariance_type=covariance_type, n_partitions=1, init_params="k-means++", method="mr"
+    )
     mixture = mixture.fit(make_frame(n=2000)).mixture_
     components = (mixture.means + offset, mixture.components[1])
     _, found = family.em_pass(rows, mixture.weights, components)
-    target = family.target_of_moments(found, components)
+    target = family.total_target(found, components)
     for mine, direct in zip(target, family.prior_target(rows), strict=True):
         np.testing.assert_allclose(mine, direct, rtol=1e-8, atol=1e-9)
 
@@ -313,14 +309,16 @@ def test_the_target_of_another_family():
     components = (np.array([[3.0, 4.0], [5.0, 4.0]]),)
     _, found = family.em_pass(rows, np.array([0.5, 0.5]), components)
     np.testing.assert_allclose(
-        family.target_of_moments(found, components)[0], family.prior_target(rows)[0]
+        family.total_target(found, components)[0], family.prior_target(rows)[0]
     )
 
 
 @pytest.mark.parametrize("covariance_type", TYPES)
 def test_no_density_exceeds_the_peaks(covariance_type):
     family = Gaussian(covariance_type)
-    mixture = make(covariance_type=covariance_type, n_partitions=1, init_params="k-means++")
+    mixture = make(
+        covariance_type=covariance_type, n_partitions=1, init_params="k-means++", method="mr"
+    )
     mixture = mixture.fit(make_frame(n=2000)).mixture_
     peaks = family.log_peaks(mixture.components)
     at_means = np.diag(family.log_density(mixture.means, mixture.components))

@@ -66,8 +66,8 @@ class TestOutcomes:
     @pytest.mark.parametrize(
         ("bad", "outcome", "reason"),
         [
-            (empty, "too few rows", "0 rows, fewer than the 11 free parameters"),
-            (short, "too few rows", "5 rows, fewer than the 11 free parameters"),
+            (empty, "too few rows", "0 rows, fewer than the 11 that 2 components in 2 columns"),
+            (short, "too few rows", "5 rows, fewer than the 11 that 2 components in 2 columns"),
             (broken, "failed", "OSError: the disk is gone"),
             (constant, "degenerate", "'y'"),
             (renamed, "other columns", r"\['x', 'z'\], expected \['x', 'y'\]"),

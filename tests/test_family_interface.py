@@ -104,11 +104,11 @@ def test_local_fits_recover_the_rates(estimates):
 @pytest.mark.parametrize("accelerate", [True, False])
 def test_the_penalised_objective_never_falls(accelerate):
     X, start = rows_of(500, 0), jiggled(2, 0.5)
-    prior = PROBLEM.prior(X)
+    penalty = PROBLEM.penalty_for(X)
     climb = []
     for i in range(1, 20):
         local = LocalProblem(Poisson(), 3, tol=0.0, max_iter=i, accelerate=accelerate)
-        climb.append(local.maximise(X, (start.weights, start.components), prior).objective)
+        climb.append(local.maximise(X, (start.weights, start.components), penalty).objective)
     assert (np.diff(climb) > -1e-8).all()
 
 

@@ -268,46 +268,132 @@ class TestEm:
         )
 
 
+class TestPriorTargets:
+    @staticmethod
+    def moments_of(mixture, X):
+        return mixture.family.em_pass(X, mixture.weights, mixture.components)[1]
+
+    @every_type
+    @pytest.mark.parametrize("far", [0.0, 1e6])
+    def test_moments_have_the_target_of_all_rows(self, covariance_type, far):
+        m, X = random_mixture(1, 3, 2, covariance_type), rows()
+        m = Mixture(m.weights, m.means + far, m.covariances, covariance_type)
+        found = m.family.total_target(self.moments_of(m, X + far), m.components)
+        for mine, direct in zip(found, m.family.prior_target(X + far), strict=True):
+            assert_allclose(mine, direct, rtol=1e-8, atol=1e-8)
+
+    @every_type
+    def test_within_components_is_the_naive_target(self, covariance_type):
+        m, X = random_mixture(1, 3, 2, covariance_type), rows()
+        (found,) = m.family.within_target(self.moments_of(m, X), m.components)
+        naive_ones = naive.within_targets(m, X)
+        expected = naive.in_structure(covariance_type, naive_ones, np.ones(3))
+        assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+    @every_type
+    def test_they_ignore_the_covariances_of_a_start_that_divides_the_rows(self, covariance_type):
+        means = np.array([[0.0, 0.0], [500.0, 0.0]])
+        X = np.concatenate([means[0] + rows(), means[1] + rows(seed=1)])
+        targets = []
+        for unit in (1e-6, 1.0, 100.0):
+            one = naive.in_structure(covariance_type, np.array([np.eye(2)] * 2) * unit, np.ones(2))
+            m = Mixture([0.5, 0.5], means, one, covariance_type)
+            targets.append(m.family.within_target(self.moments_of(m, X), m.components)[0])
+        assert_allclose(targets[0], targets[1], rtol=1e-9)
+        assert_allclose(targets[2], targets[1], rtol=1e-9)
+
+    @pytest.mark.parametrize("covariance_type", ["full", "diag", "spherical"])
+    def test_a_component_without_rows_has_the_pooled_target(self, covariance_type):
+        X, means = rows(), np.array([[0.0, 0.0], [1e4, 0.0]])
+        family = Gaussian(covariance_type)
+        reference = family.start_components(X, means)
+        moments = family.hard_moments(X, np.zeros(len(X), dtype=np.intp), reference)
+        (found,) = family.within_target(moments, reference)
+        assert_allclose(found[1], family.prior_target(X)[0] * (1 - 1 / len(X)), rtol=1e-9)
+
+    def test_a_column_that_is_constant_within_components_keeps_a_proper_target(self):
+        X = rows(d=3)
+        X[:, 2] = X[:, 0] > 0
+        reference = Gaussian().start_components(X, np.zeros((2, 3)))
+        moments = Gaussian().hard_moments(X, (X[:, 2] > 0).astype(np.intp), reference)
+        assert Gaussian().is_proper((reference[0], Gaussian().within_target(moments, reference)[0]))
+
+
 class TestDegeneracy:
     @staticmethod
-    def degeneracy(covariance_type, X):
+    def degeneracy(covariance_type, X, floor=0.0):
         family = Gaussian(covariance_type)
-        return family.degeneracy(family.prior_target(X))
+        return family.degeneracy(X, family.prior_target(X), floor)
 
     @every_type
     def test_ordinary_rows_are_fine(self, covariance_type):
         assert self.degeneracy(covariance_type, rows()) is None
 
     @every_type
-    @pytest.mark.parametrize("unit", [1e-6, 1e6])
+    @pytest.mark.parametrize("unit", [1e-6, 1e6, 1e-130])
     def test_the_unit_of_a_column_does_not_matter(self, covariance_type, unit):
         assert self.degeneracy(covariance_type, rows() * [1.0, unit]) is None
 
+    @every_type
+    @pytest.mark.parametrize("mean", [1e14, -1e15])
+    def test_a_column_far_from_zero_is_not_constant(self, covariance_type, mean):
+        assert self.degeneracy(covariance_type, rows() + np.array([mean, 0.0])) is None
+        assert self.degeneracy(covariance_type, rows() / 3 + mean) is None
+
     @pytest.mark.parametrize("covariance_type", ["full", "diag", "tied"])
-    @pytest.mark.parametrize("value", [0.0, 0.1, 1e9])
+    @pytest.mark.parametrize("value", [0.0, 0.1, 1e9, 1e-200])
     def test_a_constant_column_is_named(self, covariance_type, value):
         X = rows(d=3)
         X[:, 1] = value
-        assert self.degeneracy(covariance_type, X) == "{column 1} is constant"
+        reason = self.degeneracy(covariance_type, X)
+        assert reason.startswith("{column 1} is constant; remove it, or set reg_covar=")
+        assert self.degeneracy(covariance_type, X, floor=1e-6) is None
+
+    def test_a_constant_that_was_computed_in_different_ways_is_constant(self):
+        X = rows()
+        X[:, 1] = np.where(X[:, 0] > 0, 0.1 + 0.2, 0.3) * 1e7
+        assert "{column 1} is constant" in self.degeneracy("full", X)
 
     def test_several_constant_columns_are_named(self):
         X = rows(d=3)
         X[:, 1:] = 5.0
-        assert self.degeneracy("full", X) == "{column 1}, {column 2} are constant"
+        assert "{column 1}, {column 2} are constant; remove them" in self.degeneracy("full", X)
 
     def test_spherical_rows_degenerate_only_where_all_columns_are_constant(self):
         X = rows()
         X[:, 1] = 5.0
         assert self.degeneracy("spherical", X) is None
-        assert self.degeneracy("spherical", np.full((9, 2), 0.1)) == "all columns are constant"
+        constant = np.full((9, 2), 0.1)
+        assert self.degeneracy("spherical", constant).startswith("all columns are constant")
+        assert self.degeneracy("spherical", constant, floor=1e-6) is None
+
+    @every_type
+    @pytest.mark.parametrize("unit", [1e-146, 1e-170])
+    def test_a_column_beyond_the_range_of_floats_is_not_called_constant(
+        self, covariance_type, unit
+    ):
+        X = rows(d=2) * unit
+        reason = self.degeneracy(covariance_type, X)
+        assert "beyond the range of floats" in reason
+        assert "constant" not in reason
+        assert self.degeneracy(covariance_type, X, floor=1e-6) is None
 
     @pytest.mark.parametrize("covariance_type", ["full", "tied"])
     def test_linearly_dependent_columns_are_named(self, covariance_type):
         X = rows(d=4)
         X[:, 3] = 2 * X[:, 0] - 7
-        assert (
-            self.degeneracy(covariance_type, X) == "{column 0}, {column 3} are linearly dependent"
-        )
+        reason = self.degeneracy(covariance_type, X)
+        assert reason.startswith("{column 0}, {column 3} are linearly dependent; remove one")
+        assert self.degeneracy(covariance_type, X, floor=1e-6) is None
+
+    @pytest.mark.parametrize("constant", [True, False])
+    @pytest.mark.parametrize("unit", [1e-8, 1.0, 1e8])
+    def test_the_advised_reg_covar_is_enough(self, constant, unit):
+        X = rows(d=3) * unit
+        X[:, 2] = 7.0 if constant else X[:, 0] - X[:, 1]
+        advised = float(self.degeneracy("full", X).rpartition("reg_covar=")[2])
+        assert self.degeneracy("full", X, floor=advised) is None
+        assert advised < 1e-2 * X[:, 0].var()
 
     @pytest.mark.parametrize("covariance_type", ["diag", "spherical"])
     def test_other_structures_bear_dependent_columns(self, covariance_type):

@@ -555,6 +555,7 @@ class TestInvariants:
 
 
 class TestBounds:
+    @pytest.mark.filterwarnings("ignore:partitions differ so much:dask_dfmr.FilterWarning")
     def test_too_few_rows_are_said(self):
         with pytest.warns(
             FilterWarning, match="13 rows per component are fewer than 2 times its 9"

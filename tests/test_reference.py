@@ -146,21 +146,23 @@ class TestLocalFit:
         assert_allclose(mixture.covariances, expected.covariances, atol=tolerance)
 
     def test_one_step_of_the_penalised_em(self):
-        result = fit_local(self.ROWS, 5, start=self.fitted("true"), max_iter=1)
+        result = fit_local(self.ROWS, 5, start=self.fitted("true"), max_iter=1, penalty="paper")
         self.assert_same(result.mixture, "maxiter1_truth", 1e-12)
 
     @pytest.mark.parametrize("accelerate", [True, False])
     def test_the_converged_penalised_estimate(self, accelerate):
         start = self.fitted("true")
-        result = fit_local(self.ROWS, 5, start=start, tol=1e-10, accelerate=accelerate)
+        result = fit_local(
+            self.ROWS, 5, start=start, tol=1e-10, accelerate=accelerate, penalty="paper"
+        )
         self.assert_same(result.mixture, "truth_tol1e-10", 1e-4)
 
     @pytest.mark.parametrize("accelerate", [True, False])
     @pytest.mark.parametrize("n_sources", [1, 20, 100])
     def test_the_tight_rule_keeps_its_promise(self, accelerate, n_sources):
-        start, options = self.fitted("true"), {"accelerate": accelerate, "n_sources": n_sources}
-        stopped = fit_local(self.ROWS, 5, start=start, **options).mixture
-        exact = fit_local(self.ROWS, 5, start=stopped, tol=1e-13).mixture
+        start, options = self.fitted("true"), {"accelerate": accelerate, "penalty": "paper"}
+        stopped = fit_local(self.ROWS, 5, start=start, n_sources=n_sources, **options).mixture
+        exact = fit_local(self.ROWS, 5, start=stopped, tol=1e-13, penalty="paper").mixture
         X, a = self.ROWS.astype(float), N_ROWS**-0.5
         best, reached = (naive.penalised_log_likelihood(m, X, a) for m in (exact, stopped))
         assert best - reached < TIGHT * start.n_parameters / n_sources

@@ -215,6 +215,33 @@ class TestLeftOut:
         assert gm.support_.sum() >= 59
 
 
+class TestAComponentOfExcludedRows:
+    """Few rows in another unit take a component of their own, and a true one is lost."""
+
+    PLACES = Mixture([0.5, 0.5], [[0.5, -0.5], [2.6, 0.4]], np.repeat(np.eye(2)[None], 2, axis=0))
+
+    def parts(self, share):
+        parts = [self.PLACES.sample(1000, i)[0] for i in range(20)]
+        parts[7] = parts[7][: int(share * 1000)] * 1000.0
+        return parts
+
+    @pytest.mark.parametrize("share", [0.022, 1.0])
+    def test_it_is_replaced(self, share):
+        parts = self.parts(share)
+        start = Mixture([0.97, 0.03], [[1.5, 0.0], [1500.0, 0.0]], [np.eye(2) * 2, np.eye(2) * 1e6])
+        given = {
+            "weights_init": start.weights,
+            "means_init": start.means,
+            "precisions_init": np.linalg.inv(start.covariances),
+        }
+        gm = make(rho=np.inf, refine="auto", check_optimum=None, **given)
+        gm.fit([dask.delayed(p) for p in parts])
+        assert np.flatnonzero(~gm.support_).tolist() == [7]
+        assert gm.converged_
+        good = fit_local(np.concatenate(parts[:7] + parts[8:]), 2, start=self.PLACES).mixture
+        assert mixing_distance(gm.mixture_, good) < 0.2 * mixing_distance(good, self.PLACES)
+
+
 class TestSmallPartitions:
     SMALL = {2: short, 5: far_rows, 7: lone_row}  # noqa: RUF012
 

@@ -1,4 +1,4 @@
-"""Consistent rows whose fit ended in a wrong optimum are gained by a refit; inconsistent rows are not."""
+"""Consistent rows whose fit ended in another optimum are gained by a second look; inconsistent rows are not."""
 
 from dataclasses import replace
 
@@ -6,11 +6,13 @@ import dask
 import numpy as np
 import pytest
 
-from dask_dfmr import GaussianMixture, Mixture
+from dask_dfmr import GaussianMixture, Mixture, fit_local
+from dask_dfmr.local.row_statistics import PartitionStatistics, measure
 from dask_dfmr.on_dask import refit
 from dask_dfmr.on_dask.first_read import read_first
-from dask_dfmr.on_dask.refit import REFIT_START, aggregate_with, fit_partitions, refit_excluded
+from dask_dfmr.on_dask.refit import aggregate_with, fit_partitions, refit_excluded
 from dask_dfmr.parameters import plan_of
+from dask_dfmr.refinement.second_look import FROM_OTHERS, hold_against, wanted_of
 
 TRUTH = Mixture(
     [0.4, 0.3, 0.3], [[0.0, 0.0], [20.0, 0.0], [20.0, 6.0]], np.repeat(np.eye(2)[None], 3, axis=0)
@@ -60,7 +62,7 @@ def test_a_wrong_optimum_is_replaced():
     assert np.flatnonzero(~spoiled.aggregate.decision.kept).tolist() == [3, 11]
     again = refit_excluded(plan, spoiled)
     assert again.aggregate.decision.kept.all()
-    assert [again.rows[i]["start"] for i in (3, 11)] == [REFIT_START] * 2
+    assert [again.rows[i]["start"] for i in (3, 11)] == [FROM_OTHERS] * 2
     assert again.rows[3]["log_likelihood"] > spoiled.rows[3]["log_likelihood"]
     assert again.rows[4] == spoiled.rows[4]
 
@@ -108,3 +110,66 @@ def test_estimates_that_were_not_kept_cannot_be_replaced():
 def test_it_is_yes_or_no():
     with pytest.raises(ValueError, match="refit_excluded must be one of True, False; got 'maybe'"):
         GaussianMixture(3, refit_excluded="maybe").fit(collection(partitions()))
+
+
+class TestRowsAgainstTheGlobalMixture:
+    """Skewed counts in 20 partitions: fits end in several optima, and their rows do not contradict."""
+
+    CHANGES = {  # noqa: RUF012
+        "x1000": lambda X: X * 1000.0,
+        "a column x2": lambda X: X * [2.0, 1.0, 1.0, 1.0],
+        "a column x1.15": lambda X: X * [1.15, 1.0, 1.0, 1.0],
+        "swapped columns": lambda X: X[:, [1, 0, 2, 3]],
+    }
+
+    @staticmethod
+    def rows(i):
+        rng = np.random.default_rng(i)
+        activity = rng.gamma(0.6, 300, size=400)
+        rate = rng.beta(4, 12, size=400) * activity / (activity + 30)
+        means = [activity * rate * 0.5, activity * rate, activity * 0.12]
+        return np.stack([activity.round(), *map(rng.poisson, means)], axis=1).astype(float)
+
+    def p_values(self, parts, others):
+        """Of other partitions, at the global mixture of the parts."""
+        mixture = fit_local(np.concatenate(parts), 3, random_state=0).mixture
+        kept = dict(enumerate(parts))
+        wanted = wanted_of(mixture, kept, [len(X) for X in others])
+        readings = [
+            PartitionStatistics(100 + i, len(X), measurements=measure(X, [mixture], wanted))
+            for i, X in enumerate(others)
+        ]
+        rng = np.random.default_rng(0)
+        return hold_against(mixture, kept, readings, wanted, rng).p_values
+
+    def test_consistent_rows_do_not_contradict_and_others_do(self):
+        parts = [self.rows(i) for i in range(26)]
+        others = [*parts[20:], *(change(parts[20]) for change in self.CHANGES.values())]
+        p = self.p_values(parts[:20], others)
+        assert p[:6].min() > 0.01
+        assert p[6:].max() < 1e-15
+        assert p[[6, 7, 9]].max() < 1e-100
+
+    def test_consistent_partitions_are_gained(self):
+        parts = [self.rows(i) for i in range(20)]
+        plain = GaussianMixture(3, random_state=0, refit_excluded=False).fit(collection(parts))
+        assert not plain.support_.all()
+        gm = GaussianMixture(3, random_state=0).fit(collection(parts))
+        assert gm.support_.all()
+        gained = gm.partition_report_[~plain.support_]
+        assert (gained["start"] == FROM_OTHERS).all()
+        assert (gained["n_iter"] == 1).all()
+
+
+def test_the_new_estimate_is_half_an_em_step_from_the_global_mixture():
+    plan, spoiled = fitted_with_wrong_optima([3])
+    again = refit_excluded(plan, spoiled)
+    start, rows = spoiled.aggregate.mixture, partitions()[3]
+    r = start.predict_proba(rows)
+    weights = 0.5 * (start.weights + r.mean(axis=0))
+    means = [
+        (len(rows) * w * mean + (r_k[:, None] * rows).sum(axis=0)) / (len(rows) * w + r_k.sum())
+        for w, mean, r_k in zip(start.weights, start.means, r.T, strict=True)
+    ]
+    np.testing.assert_allclose(again.estimates[3].mixture.weights, weights)
+    np.testing.assert_allclose(again.estimates[3].mixture.means, means, atol=1e-9)

@@ -15,7 +15,6 @@ from dask_dfmr.local.row_statistics import (
     measure,
     total_of,
 )
-from dask_dfmr.mixtures.gaussian import Gaussian
 from dask_dfmr.on_dask.rereading import Reader
 from tests.conftest import local_cluster
 from tests.data_makers import (
@@ -36,7 +35,7 @@ from tests.data_makers import (
 )
 
 OTHER = Mixture([1.0], [[0.0, 0.0]], [4.0], "spherical", ["x", "y"])
-EVERYTHING = Wanted(entropy=True, target=True)
+EVERYTHING = Wanted(entropy=True)
 
 
 def plan_of(X, **kwargs):
@@ -118,20 +117,6 @@ class TestMeasure:
         assert (Measurement(1, 0.0) + Measurement(2, 1.0, (np.ones(1),))).moments is None
 
 
-@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
-def test_prior_targets_of_parts_pool_to_that_of_all_rows(covariance_type):
-    family = Gaussian(covariance_type)
-    X = make_rows(n=200) + 1e6
-    parts = np.array_split(X, [1, 3, 90])
-    counts = np.array([len(part) for part in parts], dtype=float)
-    targets = [family.prior_target(part) for part in parts]
-    stacked = tuple(np.array(values) for values in zip(*targets, strict=True))
-    for mine, direct in zip(
-        family.pooled_target(counts, stacked), family.prior_target(X), strict=True
-    ):
-        np.testing.assert_allclose(mine, direct, rtol=1e-9, atol=1e-9)
-
-
 class TestReader:
     @pytest.mark.smoke
     def test_measures_the_partitions_asked_for_in_their_order(self):
@@ -143,7 +128,6 @@ class TestReader:
                 statistics.partition, 200, measurements=measure(X, [TRUTH, OTHER], EVERYTHING)
             )
             assert same(statistics, expected)
-            np.testing.assert_allclose(statistics.target[1], X.mean(axis=0))
 
     @pytest.mark.parametrize("make", [make_ddf, make_array, make_delayed])
     def test_same_bits_on_every_scheduler(self, make):

@@ -2,39 +2,69 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 
-from dask_dfmr import Mixture
+from dask_dfmr import Mixture, fit_local
 from dask_dfmr.local.row_statistics import PartitionStatistics, Wanted, measure, total_of
+from dask_dfmr.mixtures.capped_scores import cap_for, capped_scores
 from dask_dfmr.mixtures.gaussian import Gaussian
-from dask_dfmr.refinement.score_test import RowScores, score_statistics, score_test
+from dask_dfmr.mixtures.information import information
+from dask_dfmr.refinement.score_test import RowScores, ScoreSample, score_statistics
 from tests.data_makers import TRUTH, make_rows
 from tests.poisson import Poisson
 
 LINE = Mixture([1.0], [[0.0]], [[[1.0]]])
 
 
-def made_at(mixture, seed=0):
+def sample_at(mixture, parts=(), cap=np.inf, seed=0):
     point = (mixture.weights, mixture.components)
-    return score_test(mixture.family, point, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    return ScoreSample(mixture.family, point, dict(enumerate(parts)), cap, rng)
 
 
-def readings_of(parts, mixture):
+def made_at(mixture, seed=0):
+    """The test by the law of the mixture."""
+    return sample_at(mixture, seed=seed).test(())
+
+
+def readings_of(parts, mixture, cap=np.inf):
+    wanted = Wanted(score_cap=cap)
     return [
-        PartitionStatistics(i, len(X), measurements=measure(X, [mixture], Wanted()))
+        PartitionStatistics(i, len(X), measurements=measure(X, [mixture], wanted))
         for i, X in enumerate(parts)
     ]
 
 
 def settle(parts, mixture, used=None, seed=0):
-    """P-values and z-scores of partitions, held against those in ``used``."""
+    """P-values and z-scores of partitions under the law of the mixture, held against those in ``used``."""
     test, readings = made_at(mixture, seed), readings_of(parts, mixture)
     used = frozenset(range(len(parts)) if used is None else used)
     (total,) = total_of([readings[i] for i in sorted(used)])
     statistics = np.array(score_statistics(readings, test, total, used))
     counts = np.array([float(len(X)) for X in parts])
     return test.settle(statistics, counts, np.array([i in used for i in range(len(parts))]))
+
+
+def settle_by_rows(parts, mixture, used=None):
+    """The same, under the law of the rows of partitions, as a refinement and a second look have it."""
+    used = frozenset(range(len(parts)) if used is None else used)
+    mine = [parts[i] for i in sorted(used)]
+    counts = np.array([float(len(X)) for X in parts])
+    usual = float(np.median([len(X) for X in mine]))
+    point = (mixture.weights, mixture.components)
+    cap = cap_for(mixture.family, point, mine, usual, mixture.n_parameters)
+    readings = readings_of(parts, mixture, cap)
+    (total,) = total_of([readings[i] for i in sorted(used)])
+
+    def statistics(test):
+        return np.array(score_statistics(readings, test, total, used))
+
+    is_used = np.array([i in used for i in range(len(parts))])
+    order = list(range(len(parts)))
+    return sample_at(mixture, parts, cap).settle(statistics, order, counts, is_used)[1]
 
 
 class TestLaw:
@@ -120,21 +150,29 @@ class TestVerdicts:
         (total,) = total_of(readings)
         assert score_statistics(readings, test, total, frozenset([0])) == [0.0]
 
-    def test_components_that_hardly_any_row_has_are_not_tested(self):
-        """A component on a single row must not condemn the partition that row lies in."""
-        family = TRUTH.family
-        stray = np.array([40.0, 40.0])
-        weights = np.array([*(TRUTH.weights * (1 - 1e-4)), 1e-4])
-        means = np.vstack([TRUTH.means, stray])
-        mixture = Mixture(
-            weights, means, np.concatenate([TRUTH.covariances, 0.01 * np.eye(2)[None]])
-        )
+    def test_a_component_on_one_row_does_not_condemn_the_partition_it_lies_in(self):
+        mixture, stray = self.with_stray(1e-4)
         parts = self.parts()
         parts[3] = np.vstack([parts[3], stray])
-        settled = settle(parts, mixture)
-        assert settled.p_values[3] > 1e-3
-        owners = family.coordinate_owners(mixture.components)
-        np.testing.assert_array_equal(made_at(mixture).is_tested, owners < 2)
+        assert settle_by_rows(parts, mixture).p_values[3] > 1e-3
+
+    @pytest.mark.parametrize("n_rows", [12, 200])
+    def test_a_component_on_the_rows_of_one_partition_does(self, n_rows):
+        """Its rows are the only ones that it has, and they agree with it."""
+        parts = self.parts()
+        rng = np.random.default_rng(1)
+        mixture, stray = self.with_stray(12 / 5800)
+        parts[3] = np.vstack([parts[3][: n_rows - 12], stray + 0.1 * rng.normal(size=(12, 2))])
+        settled = settle_by_rows(parts, mixture)
+        assert settled.p_values[3] < 1e-9
+        assert np.delete(settled.p_values, 3).min() > 1e-3
+
+    @staticmethod
+    def with_stray(weight):
+        stray = np.array([40.0, 40.0])
+        weights = np.array([*(TRUTH.weights * (1 - weight)), weight])
+        covariances = np.concatenate([TRUTH.covariances, 0.01 * np.eye(2)[None]])
+        return Mixture(weights, np.vstack([TRUTH.means, stray]), covariances), stray
 
     def test_the_test_moves_with_the_mixture(self):
         nearby = Mixture(TRUTH.weights, TRUTH.means + 0.02, TRUTH.covariances)
@@ -145,6 +183,79 @@ class TestVerdicts:
         fresh = made_at(nearby)
         mine = score_statistics(readings, moved, total, used)
         np.testing.assert_allclose(mine, score_statistics(readings, fresh, total, used), rtol=0.15)
+
+
+LAWS = {
+    "t(3)": lambda r, n: r.standard_t(3, size=(n, 3)),
+    "lognormal": lambda r, n: np.exp(r.standard_normal((n, 3))),
+    "zeros": lambda r, n: np.exp(r.standard_normal((n, 3))) * (r.random((n, 3)) > 0.4),
+    "counts": lambda r, n: r.poisson(r.gamma(0.6, 30, size=(n, 1)) * [0.3, 1.0, 2.0]) * 1.0,
+}
+
+
+def parts_of(law, n_parts=40, n=400):
+    return [LAWS[law](np.random.default_rng([7, i]), n) for i in range(n_parts)]
+
+
+class TestRowsThatAreNoMixture:
+    """The law of the mixture excludes consistent partitions of such rows. That of the rows does not."""
+
+    @staticmethod
+    @cache
+    def mixture(law):
+        return fit_local(np.concatenate(parts_of(law)), 3, random_state=0).mixture
+
+    def fitted(self, law):
+        return parts_of(law), self.mixture(law)
+
+    @pytest.mark.parametrize("law", LAWS)
+    def test_level(self, law):
+        parts, mixture = self.fitted(law)
+        assert settle_by_rows(parts, mixture).p_values.min() > 1e-3
+        assert (settle(parts, mixture).p_values < 1e-3).any()
+
+    CHANGES = {  # noqa: RUF012
+        "shifted": lambda X: X + 0.6 * X[:, 0].std() * (np.arange(3) == 0),
+        "4 % of the rows x10": lambda X: X * np.where(np.arange(len(X)) < 16, 10.0, 1.0)[:, None],
+        "a column x10": lambda X: X * [10.0, 1.0, 1.0],
+    }
+
+    @pytest.mark.parametrize("law", LAWS)
+    @pytest.mark.parametrize("change", CHANGES)
+    def test_power(self, law, change):
+        parts, mixture = self.fitted(law)
+        parts[1] = self.CHANGES[change](parts[1])
+        p = settle_by_rows(parts, mixture).p_values
+        assert p[1] < 1e-6
+        assert np.delete(p, 1).min() > 1e-3
+
+    @pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
+    def test_capped_sums_are_those_of_a_loop(self, covariance_type):
+        rows = np.random.default_rng(0).standard_t(3, size=(300, 3))
+        family = Gaussian(covariance_type)
+        components = family.start_components(rows, rows[:3])
+        point = (np.array([0.2, 0.3, 0.5]), components)
+        scores, bounds = family.scores(rows, *point), family.score_lengths(rows, *point)
+        lengths = np.linalg.norm(scores, axis=1)
+        assert (bounds >= lengths * (1 - 1e-12)).all()
+        if covariance_type == "full":
+            np.testing.assert_allclose(bounds, lengths)
+        naive = sum(s * min(1.0, 5.0 / bound) for s, bound in zip(scores, bounds, strict=True))
+        (found,) = measure(rows, [family.mixture(*point)], Wanted(score_cap=5.0))
+        np.testing.assert_allclose(found.scores, naive, atol=1e-10)
+        np.testing.assert_allclose(found.moments[0], family.em_pass(rows, *point)[1][0])
+
+    def test_the_covariance_of_rows_is_white_where_it_is_larger(self):
+        parts, mixture = self.fitted("t(3)")
+        point = (mixture.weights, mixture.components)
+        about = information(mixture.family, *point, np.random.default_rng(0))
+        scores = capped_scores(mixture.family, np.concatenate(parts), point, 50.0)
+        scores = scores - scores.mean(axis=0)
+        covariance = np.cov(about.whiten(scores).T, ddof=0)
+        values = np.linalg.eigvalsh(covariance)
+        found = np.linalg.eigvalsh(np.cov(about.widened(covariance).whiten(scores).T, ddof=0))
+        np.testing.assert_allclose(found, np.minimum(values, 1.0), atol=1e-8)
+        assert values[-1] > 2
 
 
 @pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
@@ -170,5 +281,5 @@ def test_owners_are_those_whose_parameters_move_a_coordinate(covariance_type):
 def test_another_family_has_the_test_too():
     family = Poisson()
     point = (np.array([0.4, 0.6]), (np.array([[1.0, 5.0], [8.0, 2.0]]),))
-    test = score_test(family, point, np.random.default_rng(0))
+    test = ScoreSample(family, point, {}, np.inf, np.random.default_rng(0)).test(())
     assert test.row_scores.mean == pytest.approx(5.0, rel=0.1)

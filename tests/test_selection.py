@@ -403,7 +403,7 @@ class TestCandidates:
     def test_without_enough_rows_are_in_the_table(self):
         found = choose(make_ddf(M, Reader({}, n=40)), [1, 2, 12])
         row = found.table.iloc[2]
-        assert "fewer than the 71 free parameters" in row["reason"]
+        assert "fewer than the 71 that 12 components in 2 columns need" in row["reason"]
         assert np.isnan(row["bic"])
         assert found.mixtures[2] is None
         assert found.table["reason"][:2].tolist() == ["", ""]

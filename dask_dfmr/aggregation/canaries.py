@@ -24,14 +24,14 @@ FAR = 1e3
 MOST_COLUMNS = 16
 """Columns that get a canary of their own, at most; they are spread evenly."""
 
-VISIBLE, N_DRAWN = 0.1, 2**12
+VISIBLE, N_DRAWN = 0.25, 2**12
 """An exchange of columns is visible if it changes the Gaussian density with the moments of all rows by more nats a row
-than this. The moments are those of so many rows drawn from the consensus. They do not depend on which of several
-optima a fit ended in: of two columns alike, the components of a fit may differ."""
-
+than this, after a transformation that bounds the influence of tails: if columns differ by half a standard deviation in
+their means, or by a factor of 1.6 in their spread. The moments are those of so many rows drawn from the consensus. They
+hardly depend on which of several optima a fit ended in: of two columns alike, the components of a fit may differ."""
 
 RIDGE = 1e-9
-"""Added to all variances, in units of the largest: columns of far smaller spread count as alike."""
+"""Added to all variances: columns whose spread is far below the largest count as alike."""
 
 
 class Canary(NamedTuple):
@@ -92,8 +92,11 @@ def _changes(rows: Array) -> Iterator[tuple[str, tuple[int, ...], Labels, Array,
 
 
 def _is_visible(rows: Array, order: Labels) -> bool:
-    """Whether the Gaussian with the moments of the rows differs visibly from that of the rows ``x[order]``."""
-    rows = rows / max(float(rows.std(axis=0).max()), np.finfo(float).tiny)
+    """Whether the Gaussian with the moments of the rows, tails bounded, differs visibly from that of ``x[order]``."""
+    quartiles = np.quantile(rows, (0.25, 0.5, 0.75), axis=0)
+    width = max(float((quartiles[2] - quartiles[0]).max()), np.finfo(float).tiny)
+    # One transformation of all columns, so that it does not itself tell them apart.
+    rows = np.arcsinh((rows - np.median(quartiles[1])) / width)
     mean = rows.mean(axis=0)
     covariance = np.atleast_2d(np.cov(rows, rowvar=False)) + RIDGE * np.eye(len(mean))
     apart = mean[order] - mean

@@ -74,8 +74,10 @@ def partition_report(
         _outcome_of(refused[i], own) if i in refused else own
         for i, own in enumerate(table["outcome"])
     ]
-    # The reason of the local fit is more detailed than that of the refusal that follows from it.
-    table["reason"] = [own or reason for own, reason in zip(table["reason"], reasons, strict=True)]
+    table["reason"] = [
+        _joined(Outcome(outcome), own, reason)
+        for outcome, own, reason in zip(table["outcome"], table["reason"], reasons, strict=True)
+    ]
     table = table[list(REPORT_COLUMNS)]
     if decision is not None and decision.groups:
         # If there are many partitions, only some were compared. The others have no group.
@@ -93,6 +95,16 @@ def _outcome_of(refusal: Reason, own: str) -> str:
     if isinstance(refusal, (OtherColumns, OtherSchema)):
         return Outcome.BAD_COLUMNS.value
     return Outcome.FAILED.value if isinstance(refusal, Malformed) else own
+
+
+def _joined(outcome: Outcome, of_fit: str, of_decision: str) -> str:
+    """The reasons of a local fit and of the decision.
+
+    A refusal follows from the reason of the local fit, which is more detailed. An estimate has both.
+    """
+    if not outcome.is_usable:
+        return of_fit or of_decision
+    return "; ".join(reason for reason in (of_fit, of_decision) if reason)
 
 
 def failures(report: pd.DataFrame) -> pd.DataFrame:

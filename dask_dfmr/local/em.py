@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dask_dfmr.local.anderson import Anderson
+from dask_dfmr.local.penalty import Penalty
 from dask_dfmr.mixtures.family import Array, Components, Family, Moments, Prior
 
 TIGHT = 0.005
@@ -94,7 +95,8 @@ class Ascent:
     ----------
     family : Family
     start : (weights, components)
-    prior : Prior
+    penalty : Penalty
+        Its target is fixed by the moments of the first pass.
     n_samples : int
         Number of all rows.
     has_converged : RemainingGain or MeanChange
@@ -120,13 +122,14 @@ class Ascent:
         self,
         family: Family,
         start: Point,
-        prior: Prior,
+        penalty: Penalty,
         n_samples: int,
         has_converged: RemainingGain | MeanChange,
         accelerate: bool = True,
     ) -> None:
         self.family = family
-        self.prior = prior
+        self.penalty = penalty
+        self.prior: Prior | None = None
         self.n_samples = n_samples
         self.accelerate = accelerate
         self.point, self.mapped = start, start
@@ -138,7 +141,9 @@ class Ascent:
 
     def accepts(self, log_likelihood: float) -> bool:
         """Whether the objective at ``point`` did not fall; it may fall after an extrapolation."""
-        return self._is_no_fall(self._objective_at_point(log_likelihood))
+        return self.prior is None or self._is_no_fall(
+            self._objective_at_point(log_likelihood, self.prior)
+        )
 
     def take(self, log_likelihood: float, moments: Moments) -> float:
         """Advance by one pass.
@@ -161,7 +166,9 @@ class Ascent:
             If the M step gives no proper components.
         """
         self.n_iter += 1
-        at_point = self._objective_at_point(log_likelihood)
+        if self.prior is None:
+            self.prior = self.penalty.prior(moments, self.point[1])
+        at_point = self._objective_at_point(log_likelihood, self.prior)
         if not self._is_no_fall(at_point):
             self._trajectory.restart()
             # The objective cannot fall in the plain step from the last accepted point.
@@ -169,7 +176,7 @@ class Ascent:
             return 0.0
         gain = at_point - self.objective
         self.objective, self.log_likelihood = at_point, log_likelihood
-        self.mapped = self._m_step(moments)
+        self.mapped = self._m_step(moments, self.prior)
         extrapolated, remaining = self._trajectory.look_ahead(self.point, self.mapped)
         # A gain below the rounding of the sum cannot be told from none.
         is_rounding = abs(gain) <= NOISE * abs(self.objective)
@@ -177,8 +184,8 @@ class Ascent:
         self.point = extrapolated if self.accelerate else self.mapped
         return gain
 
-    def _objective_at_point(self, log_likelihood: float) -> float:
-        return log_likelihood + self.family.log_prior(self.point[1], self.prior)
+    def _objective_at_point(self, log_likelihood: float, prior: Prior) -> float:
+        return log_likelihood + self.family.log_prior(self.point[1], prior)
 
     def _is_no_fall(self, at_point: float) -> bool:
         return not self.accelerate or at_point >= self.objective - NOISE * abs(self.objective)
@@ -189,13 +196,11 @@ class Ascent:
             *self.mapped, self.objective, self.log_likelihood, self.n_iter, self.converged
         )
 
-    def _m_step(self, moments: Moments) -> Point:
-        components = self.family.from_moments(moments, self.point[1], self.prior)
+    def _m_step(self, moments: Moments, prior: Prior) -> Point:
+        components = self.family.from_moments(moments, self.point[1], prior)
         if not self.family.is_proper(components):
             cure = (
-                "reg_covar > 0 or more rows"
-                if self.prior.weight
-                else "penalty='auto' or reg_covar > 0"
+                "reg_covar > 0 or more rows" if prior.weight else "penalty='auto' or reg_covar > 0"
             )
             raise ComponentCollapsedError(
                 f"a component collapsed onto too few rows after {self.n_iter} passes; use fewer components, {cure}"

@@ -24,13 +24,14 @@ from dask_dfmr.local.em import (
     RemainingGain,
 )
 from dask_dfmr.local.estimate import LocalEstimate, Outcome, without_estimate
+from dask_dfmr.local.least_rows import describe_least_rows, remedies
+from dask_dfmr.local.penalty import Penalty, check_penalty, weight_of
 from dask_dfmr.local.starts import MAX_START_ROWS, NAMED_STARTS, GivenStart, make_start, subsample
 from dask_dfmr.mixtures.family import (
     BLOCK_FLOATS,
     Array,
     Components,
     Family,
-    Prior,
     Rows,
     as_block,
     batches,
@@ -40,6 +41,9 @@ from dask_dfmr.mixtures.family import (
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian, Mixture
 from dask_dfmr.seeds import SeedLike, seed_sequence
 from dask_dfmr.tables import as_frame, check_names, refuse_others, rows_and_names, unmasked
+
+FITTED_BY_FLOOR = "in these rows, and fitted by reg_covar alone"
+"""Part of the reason of a fit to rows with constant or dependent columns, which only ``reg_covar`` made possible."""
 
 MAX_MAGNITUDE = 1e140
 """Larger values cannot be squared and summed in floating point."""
@@ -58,7 +62,7 @@ def fit_local(
     tol: float | Literal["auto"] = "auto",
     max_iter: int = 1000,
     accelerate: bool = True,
-    penalty: float | Literal["auto"] = "auto",
+    penalty: float | Literal["auto", "paper"] = "auto",
     reg_covar: float = 0.0,
     min_rows: int | Literal["auto"] = "auto",
     nan_policy: Literal["raise", "omit"] = "raise",
@@ -68,9 +72,9 @@ def fit_local(
 ) -> LocalEstimate:
     """Fit a Gaussian mixture to the rows of one partition or source by penalised maximum likelihood.
 
-    The fit maximises l(G) - a sum_k { tr(S_x Sigma_k^-1) + log det Sigma_k }, where l is the log-likelihood and S_x the
-    sample covariance (Chen & Tan 2009; the local estimator of Zhang, Tan & Chen 2026). With ``reg_covar=0`` the
-    objective never falls from one accepted pass to the next.
+    The fit maximises l(G) - a sum_k { tr(T_k Sigma_k^-1) + log det Sigma_k }, where l is the log-likelihood and T_k the
+    target of component k (Chen & Tan 2009). With ``reg_covar=0`` the objective never falls from one accepted pass to
+    the next.
 
     Parameters
     ----------
@@ -92,12 +96,17 @@ def fit_local(
         Largest number of passes over all rows; passes at rejected extrapolations count.
     accelerate : bool, default True
         Anderson acceleration with a monotone safeguard. False is plain EM, and so is ``reg_covar`` > 0.
-    penalty : "auto" or float, default "auto"
-        The factor a. "auto" is n_samples ** -0.5, and 0 is plain maximum likelihood.
+    penalty : "auto", "paper" or float, default "auto"
+        "auto": a = 1 / n_samples, and T_k is the covariance within component k, as the start divides the rows. "paper":
+        a = n_samples ** -0.5, and T_k is the sample covariance of all rows (the local estimator of Zhang, Tan & Chen
+        2026). A float: that a, with the targets of "auto"; 0 is plain maximum likelihood.
     reg_covar : float, default 0.0
-        Added to the diagonal of every covariance, as in scikit-learn.
+        Added to the diagonal of every covariance, as in scikit-learn. With it constant and dependent columns can be
+        fitted; ``reason`` then names them.
     min_rows : "auto" or int, default "auto"
-        Fewer rows give the outcome "too few rows". "auto" is the number of free parameters of the mixture.
+        Fewer rows give the outcome "too few rows". "auto" is the number of free parameters of the mixture for
+        "full". With the other structures a row informs more than one parameter: "auto" is then ten times the number of
+        weights, means and variances that one column determines, and at most the number of free parameters.
     nan_policy : {"raise", "omit"}, default "raise"
         "raise": rows with NaN or infinity give the outcome "not finite". "omit": such rows are omitted and counted in
         ``n_omitted``.
@@ -181,6 +190,13 @@ def _check_start(start: str | Mixture, problem: LocalProblem, n_features: int) -
 # -- the fit ---------------------------------------------------------------------------------------
 
 
+def column_labels(feature_names: Sequence[Any] | None, n_features: int) -> list[str]:
+    """The columns as reasons name them: in quotes, or by position if they have no names."""
+    if feature_names is None:
+        return [f"column {j}" for j in range(n_features)]
+    return [repr(str(name)) for name in feature_names]
+
+
 @dataclass(frozen=True)
 class LocalProblem:
     """The parameters of a local fit, apart from rows, start and seed.
@@ -203,8 +219,8 @@ class LocalProblem:
     def __post_init__(self) -> None:
         for name in ("n_components", "max_iter", "n_sources", "n_init"):
             checks.integer(name, getattr(self, name), 1)
-        checks.number("tol", self.tol, or_auto=True)
-        checks.number("penalty", self.penalty, or_auto=True)
+        checks.number("tol", self.tol, alternatives=("auto",))
+        check_penalty("penalty", self.penalty)
         checks.number("reg_covar", self.reg_covar)
         if self.min_rows != "auto":
             checks.integer("min_rows", self.min_rows, 1, alternative="'auto' or ")
@@ -236,19 +252,17 @@ class LocalProblem:
         LocalEstimate
             As of :func:`fit_local`.
         """
-        names = [f"column {j}" for j in range(X.shape[1])]
-        if feature_names is not None:
-            names = [repr(str(name)) for name in feature_names]
+        names = column_labels(feature_names, X.shape[1])
         X, n_omitted, refusal = self.check_rows(X, names)
         if refusal is not None:
             return refusal
-        prior = self.prior(X)
-        reason = self._degeneracy(prior, names)
+        all_rows = self.family.prior_target(X)
+        reason = self._degeneracy(X, all_rows, names, self.reg_covar)
         if reason is not None:
             return without_estimate(Outcome.DEGENERATE, reason, len(X), n_omitted=n_omitted)
         rng = np.random.default_rng(seed_sequence(random_state))
         try:
-            best = self._best_of_starts(X, start, given, prior, rng)
+            best = self._best_of_starts(X, start, given, self._penalty(len(X), all_rows), rng)
         except ComponentCollapsedError as error:
             return without_estimate(Outcome.COLLAPSED, str(error), len(X), n_omitted=n_omitted)
         if isinstance(start, str) and (given is None or given.means is None):
@@ -256,12 +270,16 @@ class LocalProblem:
             best = replace(
                 best, weights=best.weights[order], components=take(best.components, order)
             )
-        unconverged = f"not converged after {best.n_iter} passes; raise max_iter or loosen tol"
+        reasons = [self._flatness(X, all_rows, names)]
+        if not best.converged:
+            reasons.append(
+                f"not converged after {best.n_iter} passes; raise max_iter or loosen tol"
+            )
         return LocalEstimate(
             self.family.mixture(best.weights, best.components, feature_names),
             len(X),
             Outcome.FITTED if best.converged else Outcome.NOT_CONVERGED,
-            "" if best.converged else unconverged,
+            "; ".join(filter(None, reasons)),
             n_omitted=n_omitted,
             n_iter=best.n_iter,
             log_likelihood=best.log_likelihood / len(X),
@@ -288,7 +306,8 @@ class LocalProblem:
         if len(X) >= least:
             return X, n_omitted, None
         omitted = f" ({n_omitted} more hold {_find_bad_values(given).kind})" if n_omitted else ""
-        reason = f"{len(X)} rows{omitted}, fewer than {what}"
+        advice = self._remedies(X.shape[1], len(X))
+        reason = f"{len(X)} rows{omitted}, fewer than {what}; use {advice}"
         refusal = without_estimate(Outcome.TOO_FEW_ROWS, reason, len(X), n_omitted=n_omitted)
         return X, n_omitted, refusal
 
@@ -308,56 +327,80 @@ class LocalProblem:
         reason = f"{bad.kind} in {where}; nan_policy='omit' omits such rows"
         return X, 0, without_estimate(Outcome.NOT_FINITE, reason, len(X))
 
+    def _remedies(self, n_features: int, n_rows: int) -> str:
+        """What would let so many rows be fitted."""
+        if self.min_rows == "auto":
+            return remedies(self.family, self.n_components, n_features, n_rows)
+        lower = f"min_partition_rows={n_rows} or " if n_rows >= max(self.n_components, 2) else ""
+        return f"{lower}larger partitions"
+
+    def least_rows(self, n_features: int) -> int:
+        """The number of rows below which rows of so many columns are not fitted."""
+        return self._least_rows(n_features)[0]
+
     def _least_rows(self, n_features: int) -> tuple[int, str]:
         """The smallest number of rows, and its description in words."""
         if self.min_rows == "auto":
-            n_parameters = self.family.n_parameters(self.n_components, n_features)
-            return max(n_parameters, 2), f"the {n_parameters} free parameters of the mixture"
+            words = describe_least_rows(self.family, self.n_components, n_features)
+            return self.family.least_rows(self.n_components, n_features), words
         least = max(int(self.min_rows), self.n_components, 2)
         return least, f"the {least} required by min_rows"
 
-    def _degeneracy(self, prior: Prior, names: Sequence[str]) -> str | None:
+    def can_fit(self, X: Rows) -> bool:
+        """Whether a component can be fitted to finite rows (n_samples, n_features)."""
+        return self.family.degeneracy(X, self.family.prior_target(X), self.reg_covar) is None
+
+    def _degeneracy(
+        self, X: Rows, all_rows: Components, names: Sequence[str], floor: float
+    ) -> str | None:
         """The reason why no component can be fitted, with the names of the columns; None if one can be fitted."""
-        reason = self.family.degeneracy(prior.target)
+        reason = self.family.degeneracy(X, all_rows, floor)
         if reason is None:
             return None
         return re.sub(r"\{column (\d+)\}", lambda match: names[int(match[1])], reason)
+
+    def _flatness(self, X: Rows, all_rows: Components, names: Sequence[str]) -> str:
+        """Which columns only ``reg_covar`` gives a spread; empty if none."""
+        reason = self._degeneracy(X, all_rows, names, 0.0) if self.reg_covar else None
+        return "" if reason is None else f"{reason.partition(';')[0]} {FITTED_BY_FLOOR}"
 
     @property
     def is_accelerated(self) -> bool:
         """Whether EM is accelerated. With ``reg_covar`` a step may lower the objective, which its safeguard checks."""
         return self.accelerate and self.reg_covar == 0
 
-    def prior(self, X: Rows) -> Prior:
-        """The penalty for rows (n_samples, n_features)."""
-        return self._prior_of(len(X), self.family.prior_target(X))
+    def penalty_for(self, X: Rows) -> Penalty:
+        """The penalty of fits to rows (n_samples, n_features)."""
+        is_needed = self.penalty == "paper"
+        return self._penalty(len(X), self.family.prior_target(X) if is_needed else None)
 
-    def pooled_prior(self, counts: Sequence[int], targets: Sequence[Components]) -> Prior:
-        """The penalty for the rows of several partitions together, from the rows and the prior target of each."""
-        stacked = tuple(np.array(parts) for parts in zip(*targets, strict=True))
-        target = self.family.pooled_target(np.array(counts, dtype=np.float64), stacked)
-        return self._prior_of(sum(counts), target)
+    def penalty_of_moments(self, n_samples: int) -> Penalty:
+        """The penalty of a fit to rows of several partitions together, of which the moments are all that is known."""
+        return self._penalty(n_samples, None)
 
-    def _prior_of(self, n_samples: int, target: Components) -> Prior:
-        weight = n_samples**-0.5 if self.penalty == "auto" else float(self.penalty)
-        return Prior(weight, target, self.reg_covar)
+    def _penalty(self, n_samples: int, all_rows: Components | None) -> Penalty:
+        weight = weight_of(self.penalty, n_samples)
+        is_paper = self.penalty == "paper"
+        return Penalty(self.family, weight, self.reg_covar, is_paper, all_rows)
 
     def _best_of_starts(
         self,
         X: Rows,
         start: str | Mixture,
         given: GivenStart | None,
-        prior: Prior,
+        penalty: Penalty,
         rng: np.random.Generator,
     ) -> EmResult:
         if not isinstance(start, str):
-            return self.maximise(X, (start.weights, start.components), prior)
+            return self.maximise(X, (start.weights, start.components), penalty)
         results: list[EmResult] = []
         for i in range(self.n_init):
             rows = subsample(X, MAX_START_ROWS, rng)
-            first = make_start(self.family, rows, self.n_components, start, prior, rng, given=given)
+            first = make_start(
+                self.family, rows, self.n_components, start, penalty, rng, given=given
+            )
             try:
-                results.append(self.maximise(X, first, prior))
+                results.append(self.maximise(X, first, penalty))
             except ComponentCollapsedError:
                 if i == self.n_init - 1 and not results:
                     raise
@@ -367,7 +410,7 @@ class LocalProblem:
         self,
         X: Rows,
         start: tuple[Array, Components],
-        prior: Prior,
+        penalty: Penalty,
         tol: float | str | None = None,
         max_iter: int | None = None,
     ) -> EmResult:
@@ -377,7 +420,7 @@ class LocalProblem:
         ----------
         X : ndarray of shape (n_samples, n_features)
         start : (weights, components)
-        prior : Prior
+        penalty : Penalty
         tol, max_iter : optional
             In place of those of the problem, for pilots.
 
@@ -393,7 +436,7 @@ class LocalProblem:
             if tol == "auto"
             else MeanChange(float(tol) * len(X))
         )
-        ascent = Ascent(self.family, start, prior, len(X), rule, self.is_accelerated)
+        ascent = Ascent(self.family, start, penalty, len(X), rule, self.is_accelerated)
         while not ascent.converged and ascent.n_iter < (max_iter or self.max_iter):
             deadlines.check()
             ascent.take(*self.family.em_pass(X, *ascent.point))

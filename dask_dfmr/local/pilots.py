@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from dask_dfmr.local.em import ComponentCollapsedError, EmResult
 from dask_dfmr.local.fit import MAX_MAGNITUDE, LocalProblem
+from dask_dfmr.local.penalty import Penalty
 from dask_dfmr.local.starts import MAX_START_ROWS, Scale, make_start, subsample
-from dask_dfmr.mixtures.family import Array, Components, Family, Prior, Rows
+from dask_dfmr.mixtures.family import Array, Components, Family, Rows
 from dask_dfmr.mixtures.gaussian import Mixture
 
 Start = tuple[Array, Components]
@@ -85,7 +86,7 @@ def draw_pilots(n_partitions: int, seed: np.random.SeedSequence) -> list[int]:
 def read_pilot(problem: LocalProblem, X: Rows, seed: np.random.SeedSequence) -> PilotRows | None:
     """A subsample of the rows of a pilot; None if its rows cannot be fitted (too few rows, NaN, degenerate)."""
     X, _, refusal = problem.check_rows(X)
-    if refusal is not None or problem.family.degeneracy(problem.family.prior_target(X)) is not None:
+    if refusal is not None or not problem.can_fit(X):
         return None
     rows = subsample(X, MAX_START_ROWS, np.random.default_rng(seed))
     return PilotRows(rows, Scale.of(rows))
@@ -132,15 +133,15 @@ def best_of_starts(
 
     The result is None if a component collapsed in all runs.
     """
-    prior = problem.prior(rows)
+    penalty = problem.penalty_for(rows)
     shorts = []
     for _ in range(n_short):
         start = make_start(
-            problem.family, rows, problem.n_components, "k-means++", prior, rng, scale=scale
+            problem.family, rows, problem.n_components, "k-means++", penalty, rng, scale=scale
         )
-        shorts.append(run_on(problem, rows, start, prior, SHORT_PASSES))
+        shorts.append(run_on(problem, rows, start, penalty, SHORT_PASSES))
     promising = sorted((r for r in shorts if r is not None), key=lambda r: -r.objective)
-    longs = [run_on(problem, rows, (r.weights, r.components), prior) for r in promising[:n_long]]
+    longs = [run_on(problem, rows, (r.weights, r.components), penalty) for r in promising[:n_long]]
     return max((r for r in longs if r is not None), key=lambda r: r.objective, default=None)
 
 
@@ -202,18 +203,18 @@ def _settle(
     others = np.where(np.eye(len(members), dtype=bool), 0.0, own).sum(axis=1)
     ranked = members[np.argsort(-others, kind="stable")][:N_CONTENDERS]
     rows = np.concatenate([pilots[i].check_rows for i in members])
-    prior = problem.prior(rows)
-    runs = [run_on(problem, rows, pilots[i].start, prior) for i in ranked]
+    penalty = problem.penalty_for(rows)
+    runs = [run_on(problem, rows, pilots[i].start, penalty) for i in ranked]
     best = max((run for run in runs if run is not None), key=lambda r: r.objective, default=None)
     return pilots[ranked[0]].start if best is None else (best.weights, best.components)
 
 
 def run_on(
-    problem: LocalProblem, rows: Rows, start: Start, prior: Prior, max_iter: int | None = None
+    problem: LocalProblem, rows: Rows, start: Start, penalty: Penalty, max_iter: int | None = None
 ) -> EmResult | None:
     """An EM run with a loose stopping rule; None if a component collapsed."""
     try:
-        return problem.maximise(rows, start, prior, tol=LOOSE_TOL, max_iter=max_iter)
+        return problem.maximise(rows, start, penalty, tol=LOOSE_TOL, max_iter=max_iter)
     except ComponentCollapsedError:
         return None
 

@@ -15,8 +15,19 @@ from scipy.special import logsumexp, xlogy
 
 from dask_dfmr import deadlines
 from dask_dfmr.local.estimate import Outcome
-from dask_dfmr.mixtures.family import BLOCK_FLOATS, Components, Moments, Rows, as_block, batches
+from dask_dfmr.mixtures.capped_scores import capped_scores, score_lengths
+from dask_dfmr.mixtures.family import (
+    BLOCK_FLOATS,
+    Array,
+    Moments,
+    Rows,
+    as_block,
+    batches,
+)
 from dask_dfmr.mixtures.gaussian import Mixture
+
+SCORED_ROWS = 2**16
+"""Rows that are divided at the cap at a time, so that no copy of a partition is made."""
 
 
 @dataclass(frozen=True)
@@ -29,17 +40,17 @@ class Wanted:
         Moments of the rows about the components, for an M step and for :meth:`Family.score_of_moments`.
     entropy : bool, default False
         The sum of the entropies of the responsibilities. It takes one more pass over the rows in memory.
-    target : bool, default False
-        The target of the penalty for these rows (for Gaussians sample covariance and mean). It follows from the moments
-        under the first mixture, which must be wanted too.
-    targets : bool, default False
-        The target of the penalty for the family of each mixture, from the moments under it.
+    score_cap : float or None, default None
+        The sum of the scores of all rows, none longer than this (:mod:`~dask_dfmr.mixtures.capped_scores`). It takes
+        one more evaluation of the densities.
+    log_floor : float or None, default None
+        Log-densities below this count as this in the log-likelihood.
     """
 
     moments: bool = True
     entropy: bool = False
-    target: bool = False
-    targets: bool = False
+    score_cap: float | None = None
+    log_floor: float | None = None
 
 
 @dataclass(frozen=True)
@@ -55,22 +66,26 @@ class Measurement:
         About the components of the mixture; None unless wanted.
     entropy : float
         Sum over rows of -sum_k r_k log r_k in nats, where r_k are the responsibilities; NaN unless wanted.
+    scores : ndarray of shape (n_coordinates,), or None
+        Sum of the capped scores; None unless wanted.
     """
 
     n_samples: int
     log_likelihood: float
     moments: Moments | None = None
     entropy: float = float("nan")
+    scores: Array | None = None
 
     def __add__(self, other: Measurement) -> Measurement:
         moments = None
         if self.moments is not None and other.moments is not None:
-            moments = tuple(a + b for a, b in zip(self.moments, other.moments, strict=True))
+            moments = _sum(self.moments, other.moments)
         return Measurement(
             self.n_samples + other.n_samples,
             self.log_likelihood + other.log_likelihood,
             moments,
             self.entropy + other.entropy,
+            None if self.scores is None or other.scores is None else self.scores + other.scores,
         )
 
 
@@ -90,15 +105,11 @@ class PartitionStatistics:
         Why the partition could not be measured; None if it was measured.
     reason : str
         The same in words.
-    target : tuple of ndarray, or None
-        Prior target of the rows; None unless wanted.
     measurements : tuple of Measurement
         One per mixture; empty if the partition could not be measured.
     held_out : tuple of Measurement
-        Log-likelihoods of the held-out rows, one per mixture; empty if none are held out. ``n_samples``, ``target`` and
+        Log-likelihoods of the held-out rows, one per mixture; empty if none are held out. ``n_samples`` and
         ``measurements`` do not include these rows.
-    targets : tuple of tuple of ndarray
-        Prior targets of the rows, one per mixture; empty unless wanted.
     """
 
     partition: int
@@ -106,10 +117,8 @@ class PartitionStatistics:
     n_omitted: int = 0
     outcome: Outcome | None = None
     reason: str = ""
-    target: Components | None = None
     measurements: tuple[Measurement, ...] = ()
     held_out: tuple[Measurement, ...] = ()
-    targets: tuple[Components, ...] = ()
 
     @property
     def is_measured(self) -> bool:
@@ -117,8 +126,8 @@ class PartitionStatistics:
         return self.outcome is None and self.n_samples > 0
 
     def without_moments(self) -> PartitionStatistics:
-        """The same statistics without moments, which are their largest part."""
-        light = tuple(replace(m, moments=None) for m in self.measurements)
+        """The same statistics without moments and scores, which are their largest part."""
+        light = tuple(replace(m, moments=None, scores=None) for m in self.measurements)
         return replace(self, measurements=light)
 
 
@@ -129,9 +138,49 @@ def measure(X: Rows, mixtures: Sequence[Mixture], wanted: Wanted) -> tuple[Measu
 
 def _measure_one(X: Rows, mixture: Mixture, wanted: Wanted) -> Measurement:
     deadlines.check()
-    log_likelihood, moments = mixture.family.em_pass(X, mixture.weights, mixture.components)
+    if wanted.score_cap is None:
+        sums = mixture.family.em_pass(X, mixture.weights, mixture.components)
+        found = Measurement(len(X), *sums)
+    else:
+        found = _measure_scores(X, mixture, wanted.score_cap)
+    if wanted.log_floor is not None:
+        floored = np.maximum(log_densities(mixture, X), wanted.log_floor)
+        found = replace(found, log_likelihood=float(floored.sum()))
     entropy = _entropy_of(X, mixture) if wanted.entropy else float("nan")
-    return Measurement(len(X), log_likelihood, moments if wanted.moments else None, entropy)
+    return replace(found, moments=found.moments if wanted.moments else None, entropy=entropy)
+
+
+def _measure_scores(X: Rows, mixture: Mixture, cap: float) -> Measurement:
+    """Log-likelihood, moments and capped scores. Scores of rows below the cap are linear in their moments.
+
+    The few rows beyond it have moments of their own, so that nothing cancels if they lie far away.
+    """
+    family, point = mixture.family, (mixture.weights, mixture.components)
+    log_likelihood, moments = family.em_pass(X[:0], *point)
+    scores = family.score_of_moments(moments, *point)
+    for batch in batches(len(X), SCORED_ROWS):
+        rows = X[batch]
+        is_far = score_lengths(family, rows, point) > cap
+        near, of_near = family.em_pass(rows[~is_far] if is_far.any() else rows, *point)
+        scores = scores + family.score_of_moments(of_near, *point)
+        log_likelihood, moments = log_likelihood + near, _sum(moments, of_near)
+        if is_far.any():
+            far, of_far = family.em_pass(rows[is_far], *point)
+            scores = scores + capped_scores(family, rows[is_far], point, cap).sum(axis=0)
+            log_likelihood, moments = log_likelihood + far, _sum(moments, of_far)
+    return Measurement(len(X), log_likelihood, moments, scores=scores)
+
+
+def log_densities(mixture: Mixture, X: Rows) -> Array:
+    """Log-density of each row in nats, (n_samples,)."""
+    found = np.empty(len(X))
+    with np.errstate(divide="ignore"):
+        log_weights = np.log(mixture.weights)
+    step = max(256, BLOCK_FLOATS // (mixture.n_components * mixture.n_features))
+    for batch in batches(len(X), step):
+        joint = mixture.family.log_density(as_block(X[batch]), mixture.components)
+        found[batch] = logsumexp(joint + log_weights, axis=1)
+    return found
 
 
 def _entropy_of(X: Rows, mixture: Mixture) -> float:
@@ -156,6 +205,10 @@ def total_of(parts: Sequence[PartitionStatistics | Total]) -> Total:
     """The sum of statistics of partitions, or of totals of them, in their order."""
     sums = [part.measurements if isinstance(part, PartitionStatistics) else part for part in parts]
     return reduce(_add, (s for s in sums if s), ())
+
+
+def _sum(a: Moments, b: Moments) -> Moments:
+    return tuple(x + y for x, y in zip(a, b, strict=True))
 
 
 def _add(a: Total, b: Total) -> Total:

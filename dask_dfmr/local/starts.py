@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.cluster import KMeans, kmeans_plusplus
 
-from dask_dfmr.mixtures.family import Array, Components, Family, Labels, Prior, Rows, as_block
+from dask_dfmr.local.penalty import Penalty
+from dask_dfmr.mixtures.family import Array, Components, Family, Labels, Rows, as_block
 
 MAX_SPREADS = 1e8
 """Bound of distances from the median in a clustering, in spreads, so that their squares do not overflow."""
@@ -110,7 +111,7 @@ def make_start(
     X: Array,
     n_components: int,
     name: str,
-    prior: Prior,
+    penalty: Penalty,
     rng: np.random.Generator,
     scale: Scale | None = None,
     given: GivenStart | None = None,
@@ -125,7 +126,7 @@ def make_start(
     n_components : int
     name : str
         A key of :data:`NAMED_STARTS`.
-    prior : Prior
+    penalty : Penalty
     rng : Generator
     scale : Scale, optional
         None: that of X.
@@ -147,6 +148,7 @@ def make_start(
         locations = given.means
     reference = family.start_components(X, locations)
     moments = family.hard_moments(X, labels, reference)
+    prior = penalty.prior(moments, reference)
     # A stronger penalty than in the fit keeps a component with few rows from starting as a point.
     strong = prior._replace(weight=max(prior.weight, family.n_features(reference)))
     components = family.from_moments(moments, reference, strong)

@@ -49,8 +49,9 @@ class Prior(NamedTuple):
     weight : float
         The factor a_n of the penalty; 0 is plain maximum likelihood.
     target : tuple of ndarray
-        Statistics of the rows towards which the penalty shrinks every component (:meth:`Family.prior_target`). For
-        Gaussians the first one is the sample covariance, in the structure of the family.
+        What the penalty shrinks the components towards. For Gaussians the first array holds covariances in the
+        structure of the family: one for each component (:meth:`Family.within_target`), or that of all rows for all
+        (:meth:`Family.prior_target`).
     floor : float, default 0
         Added to the diagonal of every covariance after the update, as scikit-learn's ``reg_covar``.
     """
@@ -75,6 +76,10 @@ class Family(Protocol, Hashable):
 
     def n_parameters(self, n_components: int, n_features: int) -> int:
         """Number of free parameters of a mixture, its weights included."""
+        ...
+
+    def least_rows(self, n_components: int, n_features: int) -> int:
+        """Number of rows below which a fit is of no use: at least 2, and at least ``n_components``."""
         ...
 
     def n_features(self, components: Components) -> int:
@@ -145,24 +150,24 @@ class Family(Protocol, Hashable):
         ...
 
     def prior_target(self, X: Rows) -> Components:
-        """Statistics of all rows: the target of the penalty, and the input of :meth:`degeneracy`."""
+        """Statistics of all rows: the target of the paper's penalty, and an input of :meth:`degeneracy`."""
         ...
 
-    def pooled_target(self, counts: Array, targets: Components) -> Components:
-        """The prior target of all rows, from those of disjoint sets of ``counts`` (n_sets,) rows.
+    def total_target(self, moments: Moments, reference: Components) -> Components:
+        """The :meth:`prior_target` of all rows, up to rounding, from their moments about ``reference``."""
+        ...
 
-        Every array of ``targets`` has the axis of the sets first.
+    def within_target(self, moments: Moments, reference: Components) -> Components:
+        """A target of the penalty that describes rows within components, from moments of all rows.
+
+        It is proper wherever :meth:`total_target` is.
         """
         ...
 
-    def target_of_moments(self, moments: Moments, reference: Components) -> Components:
-        """The prior target of all rows, from the moments about ``reference`` that :meth:`em_pass` returns for them."""
-        ...
+    def degeneracy(self, X: Rows, target: Components, floor: float = 0.0) -> str | None:
+        """Why no component can be fitted to rows with this prior target, and what to do; None if one can be fitted.
 
-    def degeneracy(self, target: Components) -> str | None:
-        """Why no component can be fitted to rows with this target; None if one can be fitted.
-
-        The text has a placeholder ``{column i}`` for every column that it names.
+        ``floor`` is that of the prior. The text has a placeholder ``{column i}`` for every column that it names.
         """
         ...
 
@@ -219,6 +224,10 @@ class Family(Protocol, Hashable):
 
         The part for the weights is orthogonal to the direction in which their sum changes.
         """
+        ...
+
+    def score_lengths(self, X: Array, weights: Array, components: Components) -> Array:
+        """Euclidean length of each row's :meth:`scores`, or an upper bound of it that costs less, (n_samples,)."""
         ...
 
     def score_of_moments(self, moments: Moments, weights: Array, components: Components) -> Array:

@@ -58,6 +58,28 @@ class Information(NamedTuple):
         scores = scores - np.multiply.outer(scores @ self.normal, self.normal)
         return scores if self.root is None else _solve(self.root, scores, transposed=False)
 
+    def widened(self, covariance: Array) -> Information:
+        """Whitening by the covariance of the scores that real rows have, with this information as its lower bound.
+
+        Parameters
+        ----------
+        covariance : ndarray of shape (n_coordinates, n_coordinates)
+            Of the rows' scores in white coordinates, as :meth:`whiten` gives them. Rows of the mixture have the
+            identity.
+
+        Returns
+        -------
+        Information
+            Its ``whiten`` gives such rows the variance 1 in every direction in which they vary more than rows of the
+            mixture do, and does not change the other directions. Without a matrix (``root`` is None) nothing changes.
+        """
+        if self.root is None:
+            return self
+        values, vectors = np.linalg.eigh(covariance)
+        root = self.root @ (vectors * np.sqrt(np.maximum(values, 1.0)))
+        upper: Array = np.linalg.qr(root.T)[1]
+        return self._replace(root=upper.T)
+
     def residual(self, v: Array) -> Array:
         """White coordinates of differences v (..., n_coordinates); the sum of their squares is v' I v."""
         v = v - np.multiply.outer(v @ self.normal, self.normal)

@@ -22,7 +22,7 @@ from dask_dfmr.local.fit import MAX_MAGNITUDE, LocalProblem
 from dask_dfmr.local.pilots import PilotFit, PilotRows
 from dask_dfmr.local.row_statistics import Measurement, PartitionStatistics, Wanted
 from dask_dfmr.local.starts import Scale
-from dask_dfmr.mixtures.family import Array, Components, Moments
+from dask_dfmr.mixtures.family import Array, Moments
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.untrusted import MAX_TEXT
 
@@ -104,7 +104,7 @@ def statistics(
     wanted: Wanted,
     n_before: int | None = None,
 ) -> PartitionStatistics:
-    """The statistics of a partition under some mixtures, with the prior targets if these are wanted.
+    """The statistics of a partition under some mixtures.
 
     Parameters
     ----------
@@ -152,17 +152,12 @@ def _statistics(
         given.held_out, min(n_held_out, len(mixtures)), mixtures, Wanted(moments=False)
     )
     _require(n_held_out in (0, len(mixtures)), "another number of held-out sums")
-    targets: tuple[Components, ...] = ()
-    if measured and (wanted.target or wanted.targets):
-        targets = _targets(measured, mixtures)
     return PartitionStatistics(
         partition,
         n_samples,
         n_omitted,
-        target=targets[0] if targets and wanted.target else None,
         measurements=measured,
         held_out=held_out,
-        targets=targets if wanted.targets else (),
     )
 
 
@@ -191,7 +186,25 @@ def _measurement(value: Any, mixture: Mixture, wanted: Wanted) -> Measurement:
         slack = ROUNDING * (1.0 + n_samples)
         _require(-slack <= entropy <= most + slack, "an entropy that no responsibilities have")
     moments = _moments(given.moments, n_samples, mixture) if wanted.moments else None
-    return Measurement(n_samples, log_likelihood, moments, entropy)
+    return Measurement(
+        n_samples,
+        log_likelihood,
+        moments,
+        entropy,
+        _scores(given.scores, n_samples, mixture, wanted),
+    )
+
+
+def _scores(value: Any, n_samples: int, mixture: Mixture, wanted: Wanted) -> Array | None:
+    """The sum of the scores of the rows, each of which is no longer than the cap."""
+    if wanted.score_cap is None:
+        return None
+    family, weights, components = mixture.family, mixture.weights, mixture.components
+    none = family.coordinates(weights, components, (weights, components))
+    scores = _numbers(value, none.shape)
+    most = n_samples * wanted.score_cap * (1.0 + ROUNDING)
+    _require(float(np.linalg.norm(scores)) <= most, "scores beyond their cap")
+    return scores
 
 
 def _moments(value: Any, n_samples: int, mixture: Mixture) -> Moments:
@@ -211,17 +224,6 @@ def _moments(value: Any, n_samples: int, mixture: Mixture) -> Moments:
         score = np.abs(family.score_of_moments(moments, weights, components))
     _require(bool((score <= MAX_SCORE).all()), "moments that no rows have")
     return moments
-
-
-def _targets(
-    measured: Sequence[Measurement], mixtures: Sequence[Mixture]
-) -> tuple[Components, ...]:
-    """The prior target of the rows for each mixture."""
-    targets = []
-    for measurement, mixture in zip(measured, mixtures, strict=True):
-        assert measurement.moments is not None
-        targets.append(mixture.family.target_of_moments(measurement.moments, mixture.components))
-    return tuple(targets)
 
 
 # -- values ------------------------------------------------------------------------------------------

@@ -488,9 +488,8 @@ def _climb(
     """The mixtures after EM passes; partitions that are lost on the way leave ``rows_before`` for ``lost``."""
     climbs: list[Climb] = []
     for _ in range(n_passes):
-        wanted = Wanted(targets=not climbs)
         points = [climb.point for climb in climbs] or mixtures
-        held = reader.hold(list(rows_before), points, wanted)
+        held = reader.hold(list(rows_before), points, Wanted())
         readings = held.numbers()
         gone = _forget_lost(readings, rows_before, lost)
         if not rows_before:
@@ -501,10 +500,10 @@ def _climb(
             continue
         left = [k for k, r in enumerate(readings) if r.partition in rows_before]
         if not climbs:
-            present = [readings[k] for k in left]
+            n_samples = sum(readings[k].n_samples for k in left)
             climbs = [
-                Climb(settings.problem, mixture, present, c)
-                for c, (settings, mixture) in enumerate(zip(candidates, mixtures, strict=True))
+                Climb(settings.problem, mixture, n_samples)
+                for settings, mixture in zip(candidates, mixtures, strict=True)
             ]
         for climb, total in zip(climbs, held.total(left), strict=True):
             climb.take(total)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from dask.delayed import Delayed
@@ -17,7 +18,8 @@ from dask.task_spec import TaskRef
 from dask_dfmr.aggregation.result import AggregationResult
 from dask_dfmr.exceptions import AggregationError
 from dask_dfmr.explanation.report import partition_report
-from dask_dfmr.local.estimate import LocalEstimate
+from dask_dfmr.local.estimate import LocalEstimate, Outcome
+from dask_dfmr.local.least_rows import describe_larger_partitions
 from dask_dfmr.mixtures.distances import tile_blocks
 from dask_dfmr.on_dask.estimate_store import MEMORY_LIMIT, StoredEstimates, write_block
 from dask_dfmr.on_dask.fit_plan import Fit, FitPlan
@@ -38,9 +40,19 @@ from dask_dfmr.on_dask.scheduling.scheduler import (
     Steps,
     raise_if_all_failed,
 )
-from dask_dfmr.on_dask.tasks import FitSettings, as_plain, estimate_of, lost_partition
+from dask_dfmr.on_dask.tasks import (
+    FitSettings,
+    as_plain,
+    estimate_of,
+    lost_partition,
+    sampled_rows,
+)
 
 logger = logging.getLogger("dask_dfmr")
+
+N_SAMPLED = 16_000
+"""Rows of all partitions together that come along with the estimates, about. The relative error of a covariance of the
+scores of p parameters is sqrt(p / N_SAMPLED), 14 % for 330."""
 
 
 def read_first(plan: FitPlan) -> Fit:
@@ -54,9 +66,22 @@ def read_first(plan: FitPlan) -> Fit:
     logger.info("fitting %d partitions on %s", len(plan.partitions), plan.scheduler)
     found = _fit_and_aggregate(plan)
     if isinstance(found, AggregationError):
-        found.report = partition_report(found.report or [], None)
-        raise found
+        rows = found.report or []
+        advice = _advise_larger_partitions(plan, rows)
+        raise AggregationError(
+            f"{found}{advice}", found.reasons, partition_report(rows, None)
+        ) from None
     return found
+
+
+def _advise_larger_partitions(plan: FitPlan, rows: Sequence[dict[str, Any]]) -> str:
+    """How to make the partitions large enough, if rows are too few in all of them."""
+    n_features, problem = plan.partitions.n_features, plan.settings.problem
+    if n_features is None or any(row["outcome"] != Outcome.TOO_FEW_ROWS for row in rows):
+        return ""
+    least = problem.least_rows(n_features)
+    advice = describe_larger_partitions([row["n_samples"] for row in rows], least)
+    return f" {advice}" if advice else ""
 
 
 def as_delayed(plan: FitPlan, wrap: Callable[[AggregationResult], Any]) -> Delayed:
@@ -69,6 +94,8 @@ def as_delayed(plan: FitPlan, wrap: Callable[[AggregationResult], Any]) -> Delay
 def _fit_and_aggregate(plan: FitPlan) -> Fit | AggregationError:
     """The fit; or the error, returned so that its traceback does not keep the frame that holds the local fits."""
     partitions, data = place(plan.scheduler, plan.partitions)
+    n_sampled = -(-N_SAMPLED // len(partitions))
+    plan = replace(plan, settings=replace(plan.settings, n_sampled=n_sampled))
     fits = _LocalFits(plan.scheduler.in_steps(), partitions, plan)
     kept = _KeptEstimates(plan)
     n_reports = len(tile_blocks(len(partitions), plan.block_size))
@@ -77,13 +104,22 @@ def _fit_and_aggregate(plan: FitPlan) -> Fit | AggregationError:
     except AggregationError as error:
         error.__traceback__ = None
         return error
-    rows = [row for block in found[:n_reports] for row in block]
+    rows, samples = (
+        [of_one for block in blocks for of_one in block]
+        for blocks in (found[:n_reports], found[n_reports : 2 * n_reports])
+    )
     if plan.scheduler.n_workers is None:
-        kept.messages = found[n_reports:]
+        kept.messages = found[2 * n_reports :]
     else:
         kept.bring(fits)
     data.clear()
-    return Fit.of(aggregate, rows, kept.estimates)
+    n_features = aggregate.mixture.n_features
+    sample = {
+        i: drawn
+        for i, drawn in enumerate(samples)
+        if drawn is not None and drawn.shape[1] == n_features
+    }
+    return Fit.of(aggregate, rows, kept.estimates, sample)
 
 
 class _LocalFits:
@@ -119,12 +155,18 @@ class _LocalFits:
         return g, [result, *reports]
 
     def conclude(self, kept: _KeptEstimates) -> list[Any]:
-        """The aggregate, the report's rows by blocks, and what a local scheduler can keep in the same graph."""
+        """The aggregate, report's rows by blocks, sampled rows by blocks, and what a local scheduler can keep."""
 
         def build() -> Graph:
             g, refs = self.aggregation()
             is_local = self.plan.scheduler.n_workers is None
-            return g, [*refs, *(kept.add(g, self._messages(g)) if is_local else [])]
+            messages = self._messages(g)
+            n_sampled = self.plan.settings.n_sampled
+            samples = [
+                g.add("sampled_rows", b, sampled_rows, messages[block], n_sampled)
+                for b, block in enumerate(tile_blocks(len(messages), self.plan.block_size))
+            ]
+            return g, [*refs, *samples, *(kept.add(g, messages) if is_local else [])]
 
         return self.steps.conclude(build, self.held)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dask_dfmr.aggregation.result import Origin
+from dask_dfmr.explanation.flat_columns import note_on_flat_columns
 from dask_dfmr.on_dask.check_optimum import check_optimum
 from dask_dfmr.on_dask.first_read import read_first
 from dask_dfmr.on_dask.fit_plan import Fit, FitPlan
@@ -31,7 +32,8 @@ def run_fit(plan: FitPlan) -> Fit:
         plan = replace(plan, settings=replace(plan.settings, feature_names=names))
         for later_pass in (match_columns, check_optimum, refit_excluded, with_origin, refine):
             fit = later_pass(plan, fit)
-        return fit
+        note = note_on_flat_columns(fit.rows, fit.kept, fit.aggregate.mixture)
+        return fit if note is None else replace(fit, notes=(*fit.notes, note))
 
 
 def with_origin(plan: FitPlan, fit: Fit) -> Fit:

@@ -18,6 +18,7 @@ from dask_dfmr.aggregation.result import AggregationResult, Note
 from dask_dfmr.explanation.report import partition_report
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.mixtures.distances import BLOCK_SIZE
+from dask_dfmr.mixtures.family import Array
 from dask_dfmr.on_dask.partitions import Partitions
 from dask_dfmr.on_dask.scheduling.builder import SPLIT_EVERY
 from dask_dfmr.on_dask.scheduling.scheduler import Scheduler
@@ -85,6 +86,9 @@ class Fit:
         The local estimates in the order of the partitions; None if they were not kept.
     kept : ndarray of bool, shape (n_partitions,)
         Partitions whose rows are in the mixture.
+    row_sample : mapping of int to ndarray
+        Some rows (n_rows, n_features) of each partition that was fitted, about 16,000 in all. They give the laws of
+        later passes.
     reasons : mapping of int to Reason
         What later passes add to the report's reason of a partition.
     refinement : Refinement or None
@@ -98,6 +102,7 @@ class Fit:
     rows: list[dict[str, Any]]
     estimates: Sequence[LocalEstimate] | None
     kept: NDArray[Any]
+    row_sample: Mapping[int, Array] = field(default_factory=dict)
     reasons: Mapping[int, Reason] = field(default_factory=dict)
     refinement: Refinement | None = None
     notes: tuple[Note, ...] = ()
@@ -109,9 +114,10 @@ class Fit:
         aggregate: AggregationResult,
         rows: list[dict[str, Any]],
         estimates: Sequence[LocalEstimate] | None,
+        row_sample: Mapping[int, Array] | None = None,
     ) -> Fit:
         """A fit whose mixture holds the partitions that the filter kept."""
-        return cls(aggregate, rows, estimates, aggregate.decision.kept)
+        return cls(aggregate, rows, estimates, aggregate.decision.kept, row_sample or {})
 
     @property
     def unrefined(self) -> AggregationResult:

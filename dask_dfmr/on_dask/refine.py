@@ -17,7 +17,7 @@ from dask_dfmr.aggregation.reasons import NeedsRegrouping, NotTested, Reason, Un
 from dask_dfmr.aggregation.result import Note
 from dask_dfmr.exceptions import HeterogeneityWarning, PartitionWarning
 from dask_dfmr.local.estimate import Outcome
-from dask_dfmr.local.row_statistics import PartitionStatistics, Wanted
+from dask_dfmr.local.row_statistics import Wanted
 from dask_dfmr.on_dask.fit_plan import Fit, FitPlan
 from dask_dfmr.on_dask.rereading import Reader
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
@@ -27,6 +27,7 @@ from dask_dfmr.refinement.likelihood_test import (
     as_likelihoods,
     compare_likelihoods,
     likelihood_reason,
+    row_likelihoods,
 )
 from dask_dfmr.seeds import REFINEMENT, stream
 
@@ -55,35 +56,24 @@ def _test_small(plan: FitPlan, fit: Fit, small: Sequence[int]) -> Fit:
     """Read the small partitions once more and test the likelihood of their rows."""
     if plan.partitions.held:
         return replace(fit, reasons=dict.fromkeys(small, NotTested(NeedsRegrouping())))
-    readings = Reader(plan, small, _counts(fit, small)).measure(
-        small, [fit.aggregate.mixture], Wanted(moments=False)
-    )
+    mixture, level = fit.aggregate.mixture, plan.refinement.level
+    kept = fit.aggregate.decision.kept
+    samples = [rows for i, rows in fit.row_sample.items() if kept[i]]
+    rng = np.random.default_rng(stream(plan.settings.seed, REFINEMENT))
+    with single_threaded_blas():
+        law = row_likelihoods(mixture, samples, level, rng)
+    wanted = Wanted(moments=False, log_floor=law.floor)
+    readings = Reader(plan, small, _counts(fit, small)).measure(small, [mixture], wanted)
     reasons: dict[int, Reason] = {
         r.partition: NotTested(Unreadable(r.reason)) for r in readings if not r.is_measured
     }
     measured = [r for r in readings if r.is_measured]
-    return replace(fit, reasons=reasons | _tested_by_likelihood(plan, fit, measured))
-
-
-def _tested_by_likelihood(
-    plan: FitPlan, fit: Fit, measured: Sequence[PartitionStatistics]
-) -> dict[int, Reason]:
-    """What the likelihood of the rows of each small partition shows."""
-    if not measured:
-        return {}
-    kept = np.flatnonzero(fit.aggregate.decision.kept)
-    own = [(fit.rows[i]["log_likelihood"], fit.rows[i]["n_samples"]) for i in kept]
     theirs = [(r.measurements[0].log_likelihood / r.n_samples, r.n_samples) for r in measured]
-    rng = np.random.default_rng(stream(plan.settings.seed, REFINEMENT))
     with single_threaded_blas():
-        compared = compare_likelihoods(
-            fit.aggregate.mixture, as_likelihoods(own), as_likelihoods(theirs), rng
-        )
-    level = plan.refinement.level
-    return {
-        r.partition: likelihood_reason(float(p), float(z), level)
-        for r, p, z in zip(measured, compared.p_values, compared.z_scores, strict=True)
-    }
+        compared = compare_likelihoods(law, as_likelihoods(theirs), rng)
+    for r, p, z in zip(measured, compared.p_values, compared.z_scores, strict=True):
+        reasons[r.partition] = likelihood_reason(float(p), float(z), level)
+    return replace(fit, reasons=reasons)
 
 
 # -- refinement -------------------------------------------------------------------------------------
@@ -92,11 +82,13 @@ def _tested_by_likelihood(
 def _refine_mixture(plan: FitPlan, fit: Fit, small: Sequence[int]) -> Fit:
     """EM passes over the rows of the kept partitions; small partitions may join."""
     aggregate, options = fit.aggregate, plan.refinement
-    kept = [int(i) for i in np.flatnonzero(aggregate.decision.kept)]
+    kept = {int(i): fit.rows[i]["n_samples"] for i in np.flatnonzero(aggregate.decision.kept)}
     problem, seed = plan.settings.problem, stream(plan.settings.seed, REFINEMENT)
     reader = Reader(plan, [*kept, *small], _counts(fit, [*kept, *small]))
     with single_threaded_blas():
-        found = em_passes.refine(reader, problem, aggregate.mixture, kept, small, options, seed)
+        found = em_passes.refine(
+            reader, problem, aggregate.mixture, kept, small, options, seed, fit.row_sample
+        )
     logger.info(
         "refined in %d passes over the rows of %d partitions, %d excluded, %d joined",
         len(found.passes),

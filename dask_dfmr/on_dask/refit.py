@@ -1,15 +1,15 @@
-"""The pass that fits excluded partitions once more, and fits of some partitions from a given mixture.
+"""The second look at excluded partitions, and fits of some partitions from a given mixture.
 
-The local fit of consistent rows can end in a wrong optimum, and then looks inconsistent. So the excluded partitions
-nearest to the consensus are fitted once more, from the global mixture. If the new fit is no worse than the first one
-and is kept by the filter, it takes the place of the first one, and all estimates are aggregated again. Inconsistent
-rows reach an inconsistent optimum from that start, too.
+The local fit of consistent rows can end in another optimum, and then looks inconsistent. So the rows of the excluded
+partitions nearest to the consensus are read once more and held against the global mixture. A partition whose rows do
+not contradict it gets an estimate that is one EM step from the global mixture, in place of the first one, and all
+estimates are aggregated again. The mathematics is in :mod:`dask_dfmr.refinement.second_look`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -23,42 +23,48 @@ from dask_dfmr.on_dask import tasks
 from dask_dfmr.on_dask.fit_plan import Fit, FitPlan
 from dask_dfmr.on_dask.graph import add_fits
 from dask_dfmr.on_dask.placed import place
+from dask_dfmr.on_dask.rereading import Reader
 from dask_dfmr.on_dask.scheduling.builder import GraphBuilder
 from dask_dfmr.on_dask.scheduling.scheduler import Graph
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
+from dask_dfmr.refinement.second_look import FROM_OTHERS, hold_against, one_step, wanted_of
+from dask_dfmr.seeds import SECOND_LOOK, stream
 
 logger = logging.getLogger("dask_dfmr")
 
 MOST_SHARE, LEAST = 0.1, 2
-"""At most this share of the partitions is refitted, or this number if the share is less: it reads them again."""
-
-REFIT_START = "mixture of the others"
-"""Start of a fit that replaced the first one, as the report shows it."""
+"""At most this share of the partitions is read again at a time, or this number if the share is less."""
 
 
 def refit_excluded(plan: FitPlan, fit: Fit) -> Fit:
-    """Replace estimates of excluded partitions whose first fit ended in a wrong optimum.
+    """Replace the estimates of excluded partitions whose rows do not contradict the global mixture.
 
-    The fit is returned as it is if the plan does not ask for the pass, if the estimates were not kept in memory, if the
-    rows would have to be regrouped again, if the rule is not ``rho="auto"``, or if no partition is gained.
+    Some are read at a time, the nearest first, and further ones only if one of them is gained. The fit is returned as
+    it is if the plan does not ask for the pass, if the estimates were not kept in memory, if the rows would have to be
+    regrouped again, if the rule is not ``rho="auto"``, or if no partition is gained.
     """
-    wanted = _excluded_nearest(plan, fit) if plan.refit_excluded else []
-    if not wanted or not isinstance(fit.estimates, list) or plan.partitions.held:
+    if not (plan.refit_excluded and isinstance(fit.estimates, list)) or plan.partitions.held:
         return fit
-    again = _fit_again(plan, wanted, fit)
-    better = {i: e for i, e in again.items() if _is_no_worse(e, fit.estimates[i])}
-    if not better:
-        return fit
-    found = aggregate_with(plan, fit, better)
+    examined: set[int] = set()
+    while wanted := _excluded_nearest(plan, fit, examined):
+        fit, n_gained = _second_look(plan, fit, wanted)
+        logger.info("second look: %d of %d partitions do not contradict", n_gained, len(wanted))
+        examined |= set(wanted)
+        if not n_gained:
+            break
+    return fit
+
+
+def _second_look(plan: FitPlan, fit: Fit, indices: Sequence[int]) -> tuple[Fit, int]:
+    """The fit with new estimates of some excluded partitions, and how many of these it gains."""
+    agreeing = _estimates_of_agreeing(plan, fit, indices)
+    found = aggregate_with(plan, fit, agreeing) if agreeing else None
     if found is None:
-        return fit
-    gained = {i: e for i, e in better.items() if found.aggregate.decision.kept[i]}
-    if len(gained) < len(better):  # the other partitions keep their first estimates
+        return fit, 0
+    gained = {i: e for i, e in agreeing.items() if found.aggregate.decision.kept[i]}
+    if len(gained) < len(agreeing):  # the other partitions keep their first estimates
         found = aggregate_with(plan, fit, gained) if gained else None
-    if found is None:
-        return fit
-    logger.info("refit: %d of %d partitions were in another optimum", len(gained), len(wanted))
-    return found
+    return (fit, 0) if found is None else (found, len(gained))
 
 
 def match_columns(plan: FitPlan, fit: Fit) -> Fit:
@@ -76,8 +82,17 @@ def match_columns(plan: FitPlan, fit: Fit) -> Fit:
     ]
     if not wanted or not isinstance(fit.estimates, list):
         return fit
-    again = _fit_again(plan, wanted, fit)
-    return (aggregate_with(plan, fit, again) if again else None) or fit
+    by_name = replace(plan.settings, start=fit.aggregate.mixture, given=None)
+    found = fit_partitions(replace(plan, settings=by_name), wanted)
+    again = {
+        i: replace(e, start=FROM_OTHERS) for i, e in zip(wanted, found, strict=True) if e.is_usable
+    }
+    matched = aggregate_with(plan, fit, again) if again else None
+    if matched is None:
+        return fit
+    # The columns of their sampled rows are in the other order still.
+    sample = {i: rows for i, rows in fit.row_sample.items() if i not in again}
+    return replace(matched, row_sample=sample)
 
 
 def fit_partitions(plan: FitPlan, indices: Sequence[int] | None = None) -> list[LocalEstimate]:
@@ -125,30 +140,43 @@ def aggregate_with(plan: FitPlan, fit: Fit, replaced: Mapping[int, LocalEstimate
     return replace(fit, aggregate=aggregate, rows=rows, estimates=estimates, kept=kept)
 
 
-def _excluded_nearest(plan: FitPlan, fit: Fit) -> list[int]:
-    """Excluded partitions with the smallest z-scores, ascending in number."""
+def _excluded_nearest(plan: FitPlan, fit: Fit, examined: Set[int]) -> list[int]:
+    """Excluded partitions with the smallest z-scores that were not examined yet, ascending in number."""
     decision = fit.aggregate.decision
     if not plan.options.is_calibrated or decision.z_scores is None:
         return []
-    far = np.flatnonzero(~decision.kept & np.isfinite(decision.z_scores))
+    is_new = ~np.isin(np.arange(decision.n_estimates), list(examined))
+    far = np.flatnonzero(~decision.kept & np.isfinite(decision.z_scores) & is_new)
     most = max(LEAST, int(MOST_SHARE * decision.n_estimates))
     nearest = far[np.argsort(decision.z_scores[far], kind="stable")][:most]
     return sorted(int(i) for i in nearest)
 
 
-def _fit_again(plan: FitPlan, indices: Sequence[int], fit: Fit) -> dict[int, LocalEstimate]:
-    """Usable fits of some partitions that start at the global mixture."""
-    settings = replace(plan.settings, start=fit.aggregate.mixture, given=None)
-    found = fit_partitions(replace(plan, settings=settings), indices)
-    estimates = dict(zip(indices, found, strict=True))
-    return {i: replace(e, start=REFIT_START) for i, e in estimates.items() if e.is_usable}
-
-
-def _is_no_worse(again: LocalEstimate, first: LocalEstimate) -> bool:
-    """Whether a fit describes its rows as well as the first one did, up to what chance explains.
-
-    A wrong optimum of few rows can exceed a better one by about one nat per parameter by chance.
-    """
-    assert again.mixture is not None
-    gain = again.n_samples * (again.log_likelihood - first.log_likelihood)
-    return again.n_samples == first.n_samples and gain >= -again.mixture.n_parameters
+def _estimates_of_agreeing(
+    plan: FitPlan, fit: Fit, indices: Sequence[int]
+) -> dict[int, LocalEstimate]:
+    """New estimates of those partitions whose rows do not contradict the global mixture."""
+    assert fit.estimates is not None
+    mixture, settings = fit.aggregate.mixture, plan.settings
+    kept = fit.aggregate.decision.kept
+    rows = {i: sampled for i, sampled in fit.row_sample.items() if kept[i]}
+    if not rows:
+        return {}
+    with single_threaded_blas():
+        wanted = wanted_of(mixture, rows, [fit.rows[i]["n_samples"] for i in indices])
+    readings = [
+        reading
+        for reading in Reader(plan, indices).measure(indices, [mixture], wanted)
+        if reading.is_measured and reading.n_samples == fit.rows[reading.partition]["n_samples"]
+    ]
+    if not readings:
+        return {}
+    rng = np.random.default_rng(stream(settings.seed, SECOND_LOOK))
+    with single_threaded_blas():
+        p_values = hold_against(mixture, rows, readings, wanted, rng).p_values
+        found = {
+            r.partition: one_step(settings.problem, mixture, r, fit.estimates[r.partition])
+            for r, p_value in zip(readings, p_values, strict=True)
+            if p_value >= plan.options.false_exclusion_rate
+        }
+    return {i: estimate for i, estimate in found.items() if estimate is not None}

@@ -5,7 +5,7 @@ Plain arrays and numbers travel between tasks (:meth:`LocalEstimate.to_arrays`),
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from dask_dfmr import deadlines
 from dask_dfmr.exceptions import OutOfTimeError
 from dask_dfmr.local import pilots as pilot
 from dask_dfmr.local.estimate import LocalEstimate, Outcome, without_estimate, wrong_types
-from dask_dfmr.local.fit import LocalProblem
+from dask_dfmr.local.fit import MAX_MAGNITUDE, LocalProblem
 from dask_dfmr.local.row_statistics import (
     PartitionStatistics,
     Wanted,
@@ -31,10 +31,21 @@ from dask_dfmr.on_dask import answers
 from dask_dfmr.on_dask.partitions import ColumnsError, Loader, rows_of
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.on_dask.scheduling.timeouts import within
-from dask_dfmr.seeds import HELD_OUT, LOCAL_FIT, PILOT_FIT, PILOT_ROWS, START_ROWS, stream
+from dask_dfmr.seeds import (
+    HELD_OUT,
+    LOCAL_FIT,
+    PILOT_FIT,
+    PILOT_ROWS,
+    SAMPLED_ROWS,
+    START_ROWS,
+    stream,
+)
 from dask_dfmr.untrusted import plain_mapping
 
 _T = TypeVar("_T")
+
+ROW_SAMPLE = "row_sample"
+"""Key of the sampled rows in a message. They are no part of the estimate."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,8 @@ class FitSettings:
         Seconds after which reading and fitting one partition is given up.
     test_share : float
         Share of every partition's rows that is held out of all fits, for the comparison of candidates.
+    n_sampled : int
+        Rows of every partition that come along with its estimate.
     """
 
     problem: LocalProblem
@@ -68,6 +81,7 @@ class FitSettings:
     feature_names: tuple[str, ...] | None = None
     timeout: float | None = None
     test_share: float = 0.0
+    n_sampled: int = 0
 
     @property
     def needs_pilots(self) -> bool:
@@ -91,15 +105,33 @@ def fit_partition(
     shortlist: pilot.Shortlist | None,
     *values: Any,
 ) -> dict[str, Any]:
-    """Load and fit one partition; the message of its :class:`LocalEstimate`, whose outcome names any error."""
+    """Load and fit one partition; the message of its :class:`LocalEstimate`, whose outcome names any error.
 
-    def fit(data: Any) -> LocalEstimate:
+    Some of its rows are in the message too, see :func:`sampled_rows`.
+    """
+
+    def fit(data: Any) -> tuple[LocalEstimate, dict[str, Array]]:
         X, names = rows_of(data, settings.feature_names)
         with single_threaded_blas():
-            return fit_rows(X, names, partition, settings, shortlist)
+            estimate = fit_rows(X, names, partition, settings, shortlist)
+        return estimate, _sample_of(X, partition, settings) if estimate.is_usable else {}
 
-    estimate = guarded(settings.timeout, partial(loader, *values), fit, without_estimate)
-    return replace(estimate, partition=partition, source=source).to_arrays()
+    estimate, sample = guarded(
+        settings.timeout,
+        partial(loader, *values),
+        fit,
+        lambda outcome, reason, n_rows: (without_estimate(outcome, reason, n_rows), {}),
+    )
+    return replace(estimate, partition=partition, source=source).to_arrays() | sample
+
+
+def _sample_of(X: Rows, partition: int, settings: FitSettings) -> dict[str, Array]:
+    """Some finite rows of a partition, drawn at random, as a part of its message; nothing if none are wanted."""
+    if not settings.n_sampled:
+        return {}
+    finite, _, _ = settings.problem.finite_rows(X)
+    rng = np.random.default_rng(stream(settings.seed, SAMPLED_ROWS, partition))
+    return {ROW_SAMPLE: subsample(finite, settings.n_sampled, rng)}
 
 
 def guarded(
@@ -190,7 +222,7 @@ def fit_pilot(
     if rows is None:
         return None
     _, _, refusal = problem.check_rows(rows.rows)
-    if refusal is not None or problem.family.degeneracy(problem.family.prior_target(rows.rows)):
+    if refusal is not None or not problem.can_fit(rows.rows):
         return None
     with single_threaded_blas():
         return pilot.fit_pilot(problem, rows, scale, stream(settings.seed, PILOT_FIT, partition))
@@ -294,11 +326,28 @@ def as_plain(message: Any, partition: int | None = None) -> dict[str, Any]:
     found = plain_mapping(message)
     if not isinstance(found, str):
         known = {} if partition is None else {"partition": partition}
-        found = wrong_types(found) or dict(found) | known
+        own = {name: value for name, value in found.items() if name != ROW_SAMPLE}
+        found = wrong_types(own) or own | known
     if not isinstance(found, str):
         return found
     reason = f"malformed estimate: {found}"
     return without_estimate(Outcome.FAILED, reason, partition=partition).to_arrays()
+
+
+def sampled_rows(messages: Sequence[Any], n_most: int) -> list[Array | None]:
+    """The sampled rows (n_rows, n_features) of each message; None where there are none, or no such rows.
+
+    What a worker sent is checked: finite numbers, and ``n_most`` rows at most.
+    """
+    return [_checked_sample(plain_mapping(message), n_most) for message in messages]
+
+
+def _checked_sample(message: Mapping[str, Any] | str, n_most: int) -> Array | None:
+    rows = None if isinstance(message, str) else message.get(ROW_SAMPLE)
+    if not isinstance(rows, np.ndarray) or rows.ndim != 2 or not 0 < len(rows) <= n_most:
+        return None
+    rows = rows.astype(np.float64)
+    return rows if (np.abs(rows) <= MAX_MAGNITUDE).all() else None
 
 
 def estimate_of(message: Any, family: Family | None, partition: int | None = None) -> LocalEstimate:

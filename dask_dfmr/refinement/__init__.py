@@ -1,6 +1,6 @@
 """The mathematics of further passes over the rows, after an aggregation.
 
-:mod:`~dask_dfmr.refinement.em_passes` runs EM over the rows of all kept partitions. In every pass
+:mod:`~dask_dfmr.refinement.em_passes` runs EM over the rows of all kept partitions. In some passes
 :mod:`~dask_dfmr.refinement.score_test` finds partitions whose rows contradict those of the others.
 :mod:`~dask_dfmr.refinement.likelihood_test` tests partitions with too few rows for an estimate, if there are no further
 passes, and :mod:`~dask_dfmr.refinement.optima` whether fresh starts find a better optimum::

@@ -4,9 +4,10 @@ The reduction averages local estimates, and with them their biases of order 1/n.
 the joint penalised likelihood of all rows used. Moments are summed over partitions; the M-step takes the sum as a local
 fit takes the moments of its rows (:mod:`dask_dfmr.local.em`).
 
-With all rows at hand, rows can be tested and not estimates alone. Every accepted pass tests whether the rows of a
-partition contradict those of the others (:mod:`dask_dfmr.refinement.score_test`). Partitions with too few rows for an
-estimate are tested too, and join if their rows do not.
+With all rows at hand, rows can be tested and not estimates alone. The passes 1, 2, 4, 8 and so on test whether the rows
+of a partition contradict those of the others (:mod:`dask_dfmr.refinement.score_test`). If an extrapolation is taken
+back there, the next accepted pass does. The mixture moves less and less, and a test may exclude consistent ones.
+Partitions with too few rows for an estimate are tested too, and join if their rows do not.
 """
 
 from __future__ import annotations
@@ -34,8 +35,11 @@ from dask_dfmr.exceptions import RefinementError
 from dask_dfmr.local.em import Ascent, ComponentCollapsedError, MeanChange, Point, RemainingGain
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.row_statistics import Measurement, PartitionStatistics, Total, Wanted
+from dask_dfmr.mixtures.capped_scores import cap_for
+from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
-from dask_dfmr.refinement.score_test import ScoreTest, score_statistics, score_test
+from dask_dfmr.refinement.optima import fresh_start, log_density
+from dask_dfmr.refinement.score_test import ScoreSample, ScoreTest, score_statistics
 
 FEWEST_TESTED = 4
 """With fewer partitions it cannot be determined which one contradicts the others."""
@@ -46,6 +50,9 @@ MOST_PASSES = 100
 NEGLIGIBLE_GAIN = 0.001
 """Nats of total log-likelihood per free parameter. Sampling costs half a nat each: what remains is a twentieth of a
 standard error."""
+
+LOST_SHARE = 0.5
+"""A component that loses more than this share of its rows to excluded partitions described those, not the others."""
 
 MOST_TEST_ROUNDS = 5
 """Tests in one pass. Without an excluded partition the total changes, and others may stand out."""
@@ -170,10 +177,11 @@ def refine(
     reader: PartitionReader,
     problem: LocalProblem,
     start: Mixture,
-    kept: Sequence[int],
+    kept: Mapping[int, int],
     small: Sequence[int],
     options: RefinementOptions,
     seed: np.random.SeedSequence,
+    sample: Mapping[int, Array],
 ) -> Refinement:
     """Refine a mixture on the rows of partitions.
 
@@ -181,23 +189,26 @@ def refine(
     ----------
     reader : PartitionReader
     problem : LocalProblem
-        Of the local fits. The weight of the penalty follows from the rows of all partitions together.
+        Of the local fits. Weight and target of the penalty follow from the rows of all partitions together.
     start : Mixture
         The result of the aggregation.
-    kept : sequence of int
-        Partitions whose estimates were aggregated.
+    kept : mapping of int to int
+        Partitions whose estimates were aggregated, and their numbers of rows.
     small : sequence of int
         Partitions with too few rows for an estimate, which join if their rows do not contradict the others'.
     options : RefinementOptions
     seed : SeedSequence
         Of the rows drawn for the law of the scores.
+    sample : mapping of int to ndarray
+        Some rows (n_rows, n_features) of each kept partition. They give the law of the scores, and another start if a
+        component turns out to be that of excluded partitions.
 
     Raises
     ------
     RefinementError
         If none of the kept partitions could be read again.
     """
-    run = _Run(reader, problem, start, kept, small, options, seed)
+    run = _Run(reader, problem, start, kept, small, options, seed, sample)
     while not run.is_over:
         run.make_pass()
     return run.result()
@@ -206,13 +217,15 @@ def refine(
 class _Pass(NamedTuple):
     """What one pass measured.
 
-    ``places`` are the positions of partitions in ``held``, ``numbers`` are their statistics without moments.
+    ``places`` are the positions of partitions in ``held``, ``numbers`` are their statistics without moments, and no
+    score in ``held`` is longer than ``score_cap``.
     """
 
     point: Point
     held: HeldStatistics
     places: Mapping[int, int]
     numbers: Mapping[int, PartitionStatistics]
+    score_cap: float | None
 
     def total(self, used: Sequence[int]) -> Measurement:
         """Sum over the partitions that are used."""
@@ -224,7 +237,8 @@ class _Run:
     """State of a refinement between passes.
 
     ``used`` are the partitions whose rows are used now, ``untested`` the small ones until the first accepted pass.
-    ``targets`` has the rows and the prior target of each partition, as first read.
+    ``n_rows`` has the number of rows of each partition, as first read.
+    ``next_test`` is the first pass that tests again.
     """
 
     def __init__(
@@ -232,20 +246,23 @@ class _Run:
         reader: PartitionReader,
         problem: LocalProblem,
         start: Mixture,
-        kept: Sequence[int],
+        kept: Mapping[int, int],
         small: Sequence[int],
         options: RefinementOptions,
         seed: np.random.SeedSequence,
+        sample: Mapping[int, Array],
     ) -> None:
-        self.reader, self.problem, self.options = reader, problem, options
+        self.reader, self.problem, self.options, self.sample = reader, problem, options, sample
         self.start = start
         self.point: Point = (start.weights, start.components)
         self.used, self.untested = list(kept), list(small)
         self.fewest = len(self.used) // 2 + 1
+        self.usual_rows = float(np.median(list(kept.values())))
         self.ascent: Ascent | None = None
         self.test: ScoreTest | None = None
+        self.next_test = 1
         self.rng = np.random.default_rng(seed)
-        self.targets: dict[int, tuple[int, Any]] = {}
+        self.n_rows: dict[int, int] = {}
         self.excluded: dict[int, Reason] = {}
         self.joined: dict[int, Reason] = {}
         self.refused: dict[int, Reason] = {}
@@ -281,6 +298,9 @@ class _Run:
     def make_pass(self) -> None:
         made = self._measure()
         lost = self._remove_lost(made.numbers)
+        if len(self.used) < FEWEST_TESTED:
+            self.refused |= {i: NotTested(TooFewPartitions()) for i in self.untested}
+            self.untested = []
         if lost and self.ascent is not None:
             # The earlier objective of the remaining rows is not known. EM starts again from the best mixture.
             self.point, self.ascent = self.ascent.mapped, None
@@ -290,10 +310,15 @@ class _Run:
         accepted = self.ascent is None or self.ascent.accepts(total.log_likelihood)
         excluded: list[int] = []
         joined: list[int] = []
-        if accepted:
+        if accepted and made.score_cap is not None and len(self.used) >= FEWEST_TESTED:
+            self.next_test = 2 * self.number
             excluded, joined = self._test(made, total)
         if excluded or joined:
-            total = made.total(self.used)
+            before, total = total, made.total(self.used)
+            if excluded and _is_component_lost(before, total):
+                self._start_again(made.point)
+                self._record(np.nan, accepted=False, excluded=[*lost, *excluded], joined=joined)
+                return
         if self.ascent is None or excluded or joined:
             self.ascent = self._ascent_from(made.point)
         gain = self._ascend(total)
@@ -302,10 +327,22 @@ class _Run:
     def _measure(self) -> _Pass:
         point = self.point if self.ascent is None else self.ascent.point
         wanted = [*self.used, *self.untested]
-        is_first = not self.targets
-        held = self.reader.hold(wanted, [self._mixture_at(point)], Wanted(target=is_first))
+        what = Wanted(score_cap=self._score_cap(point))
+        held = self.reader.hold(wanted, [self._mixture_at(point)], what)
         places = {i: k for k, i in enumerate(wanted)}
-        return _Pass(point, held, places, dict(zip(wanted, held.numbers(), strict=True)))
+        numbers = dict(zip(wanted, held.numbers(), strict=True))
+        return _Pass(point, held, places, numbers, what.score_cap)
+
+    def _score_cap(self, point: Point) -> float | None:
+        """The cap of the scores; None if no partition will be tested in this pass."""
+        if self.number < self.next_test or len(self.used) < FEWEST_TESTED:
+            return None
+        family, n_parameters = self.problem.family, self.start.n_parameters
+        return cap_for(family, point, self._rows(), self.usual_rows, n_parameters)
+
+    def _rows(self) -> list[Array]:
+        """The sampled rows of the partitions that are used."""
+        return [self.sample[i] for i in self.used if i in self.sample]
 
     def _mixture_at(self, point: Point) -> Mixture:
         return self.problem.family.mixture(*point, self.start.feature_names)
@@ -329,15 +366,15 @@ class _Run:
                 f"none of the {len(lost)} kept partitions could be read again ({examples})."
             )
         for i, statistics in numbers.items():
-            if statistics.is_measured and statistics.target is not None:
-                self.targets[i] = (statistics.n_samples, statistics.target)
+            if statistics.is_measured:
+                self.n_rows.setdefault(i, statistics.n_samples)
         return lost
 
     def _problem_of(self, statistics: PartitionStatistics) -> Reason | None:
         if not statistics.is_measured:
             return Unreadable(statistics.reason)
         n_samples = statistics.n_samples
-        before = self.targets.get(statistics.partition, (n_samples,))[0]
+        before = self.n_rows.get(statistics.partition, n_samples)
         return None if before == n_samples else OtherRows(n_samples, before)
 
     # -- EM --
@@ -345,14 +382,14 @@ class _Run:
     def _ascent_from(self, point: Point) -> Ascent:
         """EM on the rows of the partitions that are used now."""
         problem = self.problem
-        counts, targets = zip(*(self.targets[i] for i in self.used), strict=True)
-        n_samples, prior = sum(counts), problem.pooled_prior(counts, targets)
+        n_samples = sum(self.n_rows[i] for i in self.used)
+        penalty = problem.penalty_of_moments(n_samples)
         rule = (
             RemainingGain(NEGLIGIBLE_GAIN * self.start.n_parameters)
             if problem.tol == "auto"
             else MeanChange(float(problem.tol) * n_samples)
         )
-        return Ascent(problem.family, point, prior, n_samples, rule, problem.is_accelerated)
+        return Ascent(problem.family, point, penalty, n_samples, rule, problem.is_accelerated)
 
     def _ascend(self, total: Measurement) -> float:
         """One step of EM from the sums over all rows; returns the gain, NaN if the rows were others before."""
@@ -369,19 +406,16 @@ class _Run:
 
     def _test(self, made: _Pass, total: Measurement) -> tuple[list[int], list[int]]:
         """Exclude partitions whose rows contradict the others', and let small ones join; returns both."""
-        if len(self.used) < FEWEST_TESTED:
-            self.refused |= {i: NotTested(TooFewPartitions()) for i in self.untested}
-            self.untested = []
-            return [], []
-        if self.test is None:
-            self.test = score_test(self.problem.family, made.point, self.rng)
-        test = self.test.at(made.point)
         excluded: list[int] = []
+        settled = self._p_values(made, total, is_new=self.test is None)
         for round_ in range(MOST_TEST_ROUNDS):
             if round_:
-                total = made.total(self.used)
-            settled = self._p_values(test, made, total)
+                settled = self._p_values(made, made.total(self.used))
             found = self._contradicting(made.places, settled)
+            if found and not round_:
+                # The law was that of a mixture nearby. No partition is excluded by a law that is not exact.
+                settled = self._p_values(made, total, is_new=True)
+                found = self._contradicting(made.places, settled)
             if not found:
                 break
             for i in found:
@@ -391,14 +425,41 @@ class _Run:
             excluded += found
         return excluded, self._let_join(made.places, settled)
 
-    def _p_values(self, test: ScoreTest, made: _Pass, total: Measurement) -> Settled:
-        """The score test of every partition against those that are used, by position."""
+    def _p_values(self, made: _Pass, total: Measurement, is_new: bool = False) -> Settled:
+        """The score test of every partition against those that are used, by position.
+
+        The test is that of the last mixture at which it was made, or a new one.
+        """
         used = frozenset(self.used)
-        statistics = np.array(made.held.map(score_statistics, test, total, used))
         is_used = np.array([i in used for i in made.places])
-        counts = [max(made.numbers[i].n_samples, 1) for i in made.places]
-        # The statistic of an excluded partition may be NaN. It does not count, so that any number will do.
-        return test.settle(np.nan_to_num(statistics), np.array(counts, dtype=np.float64), is_used)
+        counts = np.array([max(made.numbers[i].n_samples, 1) for i in made.places], dtype=float)
+
+        def statistics(test: ScoreTest) -> Array:
+            # The statistic of an excluded partition may be NaN. It does not count, so that any number will do.
+            return np.nan_to_num(made.held.map(score_statistics, test, total, used))
+
+        if self.test is not None and not is_new:
+            test = self.test.at(made.point)
+            return test.settle(statistics(test), counts, is_used)
+        assert made.score_cap is not None
+        rows = {i: self.sample[i] for i in self.used if i in self.sample}
+        sample = ScoreSample(self.problem.family, made.point, rows, made.score_cap, self.rng)
+        self.test, settled = sample.settle(statistics, list(made.places), counts, is_used)
+        return settled
+
+    def _start_again(self, point: Point) -> None:
+        """Go on from a fit of the sampled rows of the partitions that are used, if it describes them better."""
+        family, rows = self.problem.family, self._rows()
+        self.point, self.ascent, self.test, self.next_test = point, None, None, self.number + 1
+        if not rows:
+            return
+        pooled = np.concatenate(rows)
+        fresh = fresh_start(self.problem, pooled, self.rng)
+        if fresh is None:
+            return
+        if log_density(family, fresh, pooled).mean() > log_density(family, point, pooled).mean():
+            aligned = family.mixture(*fresh).align_to(self._mixture_at(point))
+            self.point = (aligned.weights, aligned.components)
 
     def _contradicting(self, places: Mapping[int, int], settled: Settled) -> frozenset[int]:
         """Used partitions with p-values below the level, the worst first, as long as a majority of the kept remains."""
@@ -428,7 +489,7 @@ class _Run:
         excluded: Sequence[int] = (),
         joined: Sequence[int] = (),
     ) -> None:
-        n_samples = sum(self.targets[i][0] for i in self.used)
+        n_samples = sum(self.n_rows[i] for i in self.used)
         known = self.ascent is not None
         objective = self.ascent.objective if self.ascent is not None else float("nan")
         log_likelihood = self.ascent.log_likelihood if self.ascent is not None else float("nan")
@@ -445,6 +506,14 @@ class _Run:
                 tuple(sorted(joined)),
             )
         )
+
+
+def _is_component_lost(before: Measurement, after: Measurement) -> bool:
+    """Whether the excluded partitions had most rows of a component, beyond their share of all rows."""
+    assert before.moments is not None
+    assert after.moments is not None
+    expected = before.moments[0] * (after.n_samples / before.n_samples)
+    return bool((after.moments[0] < (1.0 - LOST_SHARE) * expected).any())
 
 
 def _contradiction(settled: Settled, place: int) -> ContradictsOthers:

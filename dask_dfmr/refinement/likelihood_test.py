@@ -1,8 +1,8 @@
 """Tests of small partitions: whether their rows are as likely under the global mixture as those of the kept ones.
 
-A partition with too few rows for an estimate is tested by the mean log-likelihood of its rows. The log-likelihoods that
-the kept partitions report for their own rows give location and spread of its law. Rows drawn from the mixture give its
-shape for few rows.
+A partition with too few rows for an estimate is tested by the mean log-density of its rows. Real rows are no mixture:
+the law of that mean is that of rows of the kept partitions, which came along with their estimates. A single row of a
+heavy tail would decide a mean. So no log-density counts for less than a floor, which is below nearly all those rows.
 """
 
 from __future__ import annotations
@@ -12,16 +12,26 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 from scipy.stats import norm, pearson3
 
 from dask_dfmr.aggregation.null_law import Law, settle
 from dask_dfmr.aggregation.reasons import AsLikely, Reason, Unlikely
+from dask_dfmr.local.row_statistics import log_densities
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
 
 N_DENSITY_DRAWS = 2**14
-"""Rows drawn for the law of the log-density of one row."""
+"""Sums of rows that are drawn for the law of the mean of few rows."""
+
+FEWEST_IN_LAW = 2**12
+"""If the kept partitions have fewer rows in the sample, rows drawn from the mixture are added."""
+
+FLOOR_SHARE = 0.5
+"""The share of rows below the floor, as a part of the level: one row alone can still be unlikely.
+
+Measured on six laws of rows (normal mixture, t(3), lognormal, counts, zero-inflated, small integers), for 3,000
+consistent partitions of 1, 3, 10 and 28 rows each: 0 to .2 % have p < .001, up to 2 % with the law of the mixture. Of
+600 partitions of 28 rows with one column 10 times too large, 1 is not unlikely; without a floor 98 are not."""
 
 FEW_ROWS, DRAWN_TAIL = 64, 1e-3
 """Up to so many rows the law of their mean is drawn, down to this probability."""
@@ -45,41 +55,64 @@ class LikelihoodComparison(NamedTuple):
     z_scores: Array
 
 
-def compare_likelihoods(
-    mixture: Mixture, kept: Likelihoods, small: Likelihoods, rng: np.random.Generator
-) -> LikelihoodComparison:
-    """Compare the mean log-likelihoods of small partitions with those of the kept ones.
+class RowLikelihoods(NamedTuple):
+    """Log-densities of rows of the kept partitions under the global mixture, none below ``floor``.
+
+    ``kept`` has the means of the partitions, ``rows`` (n_rows,) those of all rows, standardised by ``mean`` and ``sd``.
+    """
+
+    kept: Likelihoods
+    rows: Array
+    mean: float
+    sd: float
+    floor: float
+
+
+def row_likelihoods(
+    mixture: Mixture, samples: Sequence[Array], level: float, rng: np.random.Generator
+) -> RowLikelihoods:
+    """The law of the log-density of a row.
 
     Parameters
     ----------
     mixture : Mixture
         The global mixture.
-    kept : Likelihoods
-        Under each partition's own estimate. In total each is larger by about half a nat per free parameter than under
-        the true mixture; the comparison subtracts that.
-    small : Likelihoods
-        Under the global mixture.
+    samples : sequence of ndarray, each (n_rows, n_features)
+        Rows of the kept partitions.
+    level : float
+        P-value below which rows will be called unlikely.
     rng : Generator
-        Of the rows drawn for the law.
+        Of the rows that are drawn if there are too few.
     """
-    drawn = _drawn_log_densities(mixture, rng)
-    variance = float(drawn.var())
-    means = kept.means - mixture.n_parameters / (2.0 * kept.counts)
-    usual = float(np.average(means, weights=kept.counts))
-    spread = settle(kept.counts * (means - usual) ** 2 / variance, Law(1.0, 1.0)).scale
-    errors = np.sqrt(spread * variance * (1.0 / small.counts + 1.0 / kept.counts.sum()))
-    z = (small.means - usual) / errors
-    return _p_values(z, small.counts.astype(int), (drawn - drawn.mean()) / drawn.std(), rng)
+    found = [log_densities(mixture, rows) for rows in samples]
+    n_missing = max(FEWEST_IN_LAW - sum(map(len, found)), 0)
+    drawn, _ = mixture.family.sample(n_missing, mixture.weights, mixture.components, rng)
+    pooled = np.concatenate([*found, log_densities(mixture, drawn)])
+    floor = float(np.quantile(pooled, FLOOR_SHARE * level, method="lower"))
+    pooled = np.maximum(pooled, floor)
+    kept = as_likelihoods([(float(np.maximum(one, floor).mean()), len(one)) for one in found])
+    mean, sd = float(pooled.mean()), float(pooled.std())
+    return RowLikelihoods(kept, (pooled - mean) / sd, mean, sd, floor)
 
 
-def _drawn_log_densities(mixture: Mixture, rng: np.random.Generator) -> Array:
-    """Log-densities of rows drawn from the mixture, (N_DENSITY_DRAWS,)."""
-    family, components = mixture.family, mixture.components
-    rows, _ = family.sample(N_DENSITY_DRAWS, mixture.weights, components, rng)
-    with np.errstate(divide="ignore"):
-        joint = family.log_density(rows, components) + np.log(mixture.weights)
-    drawn: Array = logsumexp(joint, axis=1)
-    return drawn
+def compare_likelihoods(
+    law: RowLikelihoods, small: Likelihoods, rng: np.random.Generator
+) -> LikelihoodComparison:
+    """Compare the mean log-likelihoods of small partitions with those of the kept ones.
+
+    Parameters
+    ----------
+    law : RowLikelihoods
+    small : Likelihoods
+        Under the global mixture, no row below the floor.
+    rng : Generator
+        Of the sums that are drawn for the law of few rows.
+    """
+    kept, variance = law.kept, law.sd**2
+    spread = settle(kept.counts * (kept.means - law.mean) ** 2 / variance, Law(1.0, 1.0)).scale
+    errors = np.sqrt(spread * variance * (1.0 / small.counts + 1.0 / len(law.rows)))
+    z = (small.means - law.mean) / errors
+    return _p_values(z, small.counts.astype(int), law.rows, rng)
 
 
 def _p_values(
@@ -110,5 +143,5 @@ def likelihood_reason(p_value: float, z_score: float, level: float) -> Reason:
 
 def as_likelihoods(pairs: Sequence[tuple[float, int]]) -> Likelihoods:
     """Likelihoods from pairs (mean log-likelihood, number of rows), one per partition."""
-    means, counts = zip(*pairs, strict=True)
+    means, counts = zip(*pairs, strict=True) if pairs else ((), ())
     return Likelihoods(np.array(means, dtype=float), np.array(counts, dtype=float))

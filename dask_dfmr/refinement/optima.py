@@ -108,8 +108,8 @@ def fit_group(
     rng: np.random.Generator,
 ) -> GroupFits:
     """Run EM on the rows of one group, from the shared optimum and from all candidates."""
-    prior = problem.prior(rows)
-    runs = [None if s is None else run_on(problem, rows, s, prior) for s in (shared, *candidates)]
+    penalty = problem.penalty_for(rows)
+    runs = [None if s is None else run_on(problem, rows, s, penalty) for s in (shared, *candidates)]
     fits = [None if run is None else _point_of(run) for run in runs]
     return GroupFits(fits[0], fits[1:], subsample(rows, MAX_CHECK_ROWS, rng))
 
@@ -150,7 +150,7 @@ def _compare_one(family: Family, fits: Sequence[GroupFits], c: int) -> Compariso
 def settle_candidate(problem: LocalProblem, groups: Sequence[Array], candidate: Start) -> Start:
     """The candidate after EM on the rows of all groups together: a start for all partitions."""
     rows = np.concatenate(groups)
-    run = run_on(problem, rows, candidate, problem.prior(rows))
+    run = run_on(problem, rows, candidate, problem.penalty_for(rows))
     return candidate if run is None else _point_of(run)
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from dask_dfmr.local.em import Ascent, ComponentCollapsedError, Point, RemainingGain
 from dask_dfmr.local.fit import LocalProblem
-from dask_dfmr.local.row_statistics import Measurement, PartitionStatistics
+from dask_dfmr.local.row_statistics import Measurement
 from dask_dfmr.mixtures.gaussian import Mixture
 
 
@@ -18,27 +16,18 @@ class Climb:
     Parameters
     ----------
     problem : LocalProblem
-        Of the candidate's local fits. The weight of the penalty follows from the rows of all partitions together.
+        Of the candidate's local fits. Weight and target of the penalty follow from the rows of all partitions together.
     start : Mixture
         The candidate's reduction from the common set.
-    partitions : sequence of PartitionStatistics
-        With prior targets, of the common set.
-    c : int
-        Position of the candidate among the targets.
+    n_samples : int
+        Training rows of the common set.
     """
 
-    def __init__(
-        self,
-        problem: LocalProblem,
-        start: Mixture,
-        partitions: Sequence[PartitionStatistics],
-        c: int,
-    ) -> None:
-        counts = [r.n_samples for r in partitions]
-        prior = problem.pooled_prior(counts, [r.targets[c] for r in partitions])
+    def __init__(self, problem: LocalProblem, start: Mixture, n_samples: int) -> None:
+        penalty = problem.penalty_of_moments(n_samples)
         point, rule = (start.weights, start.components), RemainingGain(0.0)
         accelerate = problem.is_accelerated
-        self._ascent = Ascent(problem.family, point, prior, sum(counts), rule, accelerate)
+        self._ascent = Ascent(problem.family, point, penalty, n_samples, rule, accelerate)
         self._problem, self._names, self._has_ended = problem, start.feature_names, False
 
     def take(self, total: Measurement) -> None:

@@ -12,15 +12,24 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial.distance import pdist, squareform
+from scipy.stats import norm
 
-from dask_dfmr.aggregation.null_law import LEAST_SCALE, chi_square_law, settle
+from dask_dfmr.aggregation.groups import family_level
+from dask_dfmr.aggregation.null_law import LEAST_SCALE, Law, chi_square_law, settle
 from dask_dfmr.mixtures.family import Array, Labels
 
-FAMILY_LEVEL = 0.01
-"""Share of consistent sets of estimates in which a family of tests raises any alarm, as far as its law is exact."""
-
 SLACK = 1.1
-"""Limits of squared lengths are higher by this factor: the common point has an error of its own."""
+"""Limits of squared lengths are higher by this factor at least, because the information has an error."""
+
+MEDIAN_VARIANCE = np.pi / 2
+"""Variance of the median of n normal values, times n / variance of one."""
+
+OUTLYING = 5.0
+"""Where the mixture does not describe the rows, an estimate is excluded alone only beyond this many times the scatter
+of the majority. Rows with heavy tails give estimates whose errors have heavy tails."""
+
+DENSE = 0.8
+"""Pairs are near if their scale is below this share of the least one that colluding estimates can bring about."""
 
 NESTED = (8, 32)
 """Numbers of the weakest axes that are tested by themselves, before all: there overlap makes errors large."""
@@ -65,27 +74,46 @@ def pair_squares(white: Array, n_samples: Array) -> Array:
 def typical_pair(squares: Array) -> float:
     """Scale of squared distances: median, over the estimates, of the distance within which half of the others lie."""
     halves = np.sort(squares, axis=1)[:, len(squares) // 2]
-    return max(float(np.median(halves)), LEAST_SCALE)
+    return float(np.median(halves))
 
 
-def copy_limit(n_estimates: int, n_axes: int, scale: float, widening: Widening) -> float:
+def least_scale(n_axes: int) -> float:
+    """A scale of pairs that is not below the law of the consistent ones, even if four tenths are not consistent.
+
+    These may be near to all others. Half of all distances from a consistent estimate then are the nearest sixth of its
+    distances to consistent ones.
+    """
+    return DENSE * float(chi_square_law(n_axes).ppf(np.array(1 / 6))) / n_axes
+
+
+def copy_limit(n_estimates: int, df: float, scale: float, widening: Widening) -> float:
     """Squared distance below which pairs are copies: consistent pairs are nearer in one of 100 sets of estimates."""
     n_pairs = n_estimates * (n_estimates - 1) / 2
-    law = chi_square_law(n_axes).scaled(scale, widening.pairs)
-    return float(law.ppf(np.array(FAMILY_LEVEL / n_pairs))) / n_axes
+    law = Law(scale, df).scaled(1.0, widening.pairs)
+    return float(law.ppf(np.array(family_level(n_estimates) / n_pairs)))
 
 
 # -- lengths -----------------------------------------------------------------------------------------
 
 
 def far_limit(
-    squares: Array, n_free: int, n_tests: int, widening: tuple[float, float]
+    squares: Array,
+    n_free: int,
+    n_tests: int,
+    widening: tuple[float, float],
+    is_observed: bool = False,
 ) -> tuple[float, float]:
-    """The squared length above which a vector is too far, and the usual one; both are scaled by the median."""
+    """The squared length above which a vector is too far, and the usual one; both are scaled by the median.
+
+    With ``is_observed`` the limit is that of an outlier among the vectors, whatever their law, if that is higher.
+    """
     law = chi_square_law(n_free).scaled(*widening)
     scale = max(float(np.median(squares)) / float(law.ppf(np.array(0.5))), LEAST_SCALE)
-    limit = float(law.ppf(np.array(1.0 - FAMILY_LEVEL / n_tests)))
-    return SLACK * scale * limit, scale * law.mean
+    n = len(squares)
+    limit = float(law.ppf(np.array(1.0 - family_level(n) / n_tests)))
+    slack = max(SLACK, 1.0 + MEDIAN_VARIANCE / max(n - 1, 1))
+    least = OUTLYING**2 * law.mean if is_observed else 0.0
+    return scale * max(slack * limit, least), scale * law.mean
 
 
 # -- directions ------------------------------------------------------------------------------------
@@ -103,12 +131,26 @@ class Direction(NamedTuple):
         Distance of the minority from the others, in standard errors.
     direction : ndarray of shape (n_axes,)
         In white coordinates.
+    usual, spread : float
+        How far the majority scatters along the direction, and all: standard deviations, in standard errors.
     """
 
     minority: Labels
     is_group: bool
     separation: float
     direction: Array
+    usual: float
+    spread: float
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether a single estimate is no outlier by the scatter of the majority along the direction."""
+        return self.separation < OUTLYING * self.usual
+
+    def narrowed(self, white: Array) -> Array:
+        """White vectors whose scatter along the direction is reduced to what sampling explains."""
+        along = np.multiply.outer(white @ self.direction, self.direction)
+        return white - (1.0 - 1.0 / self.spread) * along
 
 
 def alarm(
@@ -177,13 +219,15 @@ def _split(scores: Array, scale: float, direction: Array) -> Direction:
     cut = int(between.argmax()) + 1
     low, high = order[:cut], order[cut:]
     gap = (scores[high].mean() - scores[low].mean()) / np.sqrt(scale)
+    distances = np.abs(scores - np.median(scores))
+    usual = float(np.median(distances) / norm.ppf(0.75) / np.sqrt(scale))
+    spread = float(np.sqrt(np.mean(scores**2) / scale))
     if between.max() > SPLIT * (scores**2).sum() and min(len(low), len(high)) >= 2:
         minority = low if len(low) <= len(high) else high
-        return Direction(np.sort(minority), True, float(gap), direction)
-    distances = np.abs(scores - np.median(scores))
+        return Direction(np.sort(minority), True, float(gap), direction, usual, spread)
     far = int(distances.argmax())
     separation = float(distances[far] / np.sqrt(scale))
-    return Direction(np.array([far]), False, separation, direction)
+    return Direction(np.array([far]), False, separation, direction, usual, spread)
 
 
 # -- few rows --------------------------------------------------------------------------------------

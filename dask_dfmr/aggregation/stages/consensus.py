@@ -117,6 +117,8 @@ class Consensus(NamedTuple):
         Groups and copies among the estimates that were compared pair by pair.
     canaries : tuple of Canary
         Changes that the filter should exclude.
+    lightest : float
+        Rows of the lightest component of a typical estimate.
     """
 
     weights: Array
@@ -129,6 +131,7 @@ class Consensus(NamedTuple):
     groups: Groups = ()
     copies: Groups = ()
     canaries: tuple[Canary, ...] = ()
+    lightest: float = np.inf
 
     @property
     def stack(self) -> Stack:
@@ -228,12 +231,20 @@ def _with_groups(
 ) -> Consensus:
     """The consensus with the groups and copies among the sampled estimates."""
     indices, distances = _pairs(sample, found, participants, rng)
+    assert sample.stack is not None
+    lightest = rows_of(sample, participants) * sample.stack.weights.min(axis=1)
     # Far away, where densities are wide, small distances do not mean that estimates agree.
     close = np.isin(indices, np.array(sample.summary.indices)[near])
-    copies = copies_of(distances[np.ix_(close, close)], found.law) if distances.any() else []
+    copies = copies_of(
+        distances[np.ix_(close, close)],
+        found.law,
+        sample.parameters[np.isin(sample.summary.indices, indices[close])],
+        float(np.median(participants.n_samples)),
+    )
     return found._replace(
         groups=_groups(indices, distances, found.law, participants),
         copies=_as_indices(copies, indices[close]),
+        lightest=float(np.median(lightest)),
     )
 
 
@@ -414,7 +425,7 @@ def judge(
     )
     judged = select(decision, participants, options, near.near)
     notes = [
-        *heterogeneity_notes(judged, participants, is_agreed),
+        *heterogeneity_notes(judged, consensus, participants, is_agreed),
         *_margin_notes(kept, settled, options),
         *_canary_notes(settled.law, consensus, participants, options),
         *_copy_notes(consensus.copies, participants),
@@ -523,11 +534,12 @@ def _copy_notes(copies: Groups, participants: Participants) -> list[Note]:
 
 
 def heterogeneity_notes(
-    selected: Selected, participants: Participants, is_agreed: bool
+    selected: Selected, consensus: Consensus, participants: Participants, is_agreed: bool
 ) -> list[Note]:
     """A warning if most estimates do not come from one population.
 
-    It is a ``NoMajorityWarning`` if it is not even clear which estimates are the majority.
+    It is a ``NoMajorityWarning`` if it is not even clear which estimates are the majority. It is none if estimates
+    differ because they have more components than their rows show.
     """
     decision, n_usable = selected.decision, len(participants.indices)
     if n_usable < FEWEST_COMPARABLE:
@@ -551,7 +563,15 @@ def heterogeneity_notes(
     if not texts:
         return []
     message = f"{'; '.join(texts)}. {excluded:.0%} of the rows are excluded"
-    if category is NoMajorityWarning:
+    schema = participants.schema
+    n_parameters = schema.family.n_parameters(1, schema.n_features)
+    if consensus.lightest < n_parameters and not decision.groups:
+        message += (
+            f". The lightest component of a typical estimate has {consensus.lightest:.0f} rows for its {n_parameters} "
+            "parameters: the rows show fewer components. Use a smaller n_components, or larger partitions"
+        )
+        category = HeterogeneityWarning
+    elif category is NoMajorityWarning:
         message += (
             ", and the result may be that of inconsistent estimates: examine the groups first"
         )

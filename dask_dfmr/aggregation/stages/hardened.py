@@ -66,9 +66,10 @@ def harden_selection(
     if participants.by_precision:
         distances = distances * participants.l2_errors(rows, rows)
     distances = distances / pair_errors(rows, rows)
+    law = consensus.law.scaled(np.exp(consensus.log_norm - participants.log_scale))
     found = harden(
         Estimates(family, indices, block.stack, rows, block.parameters, distances),
-        consensus.law,
+        law,
         None if isinstance(options.rho, str) else float(options.rho),
         options.false_exclusion_rate,
         _refits(problem),
@@ -78,11 +79,17 @@ def harden_selection(
         return selected._replace(notes=(*selected.notes, Note(FilterWarning, text)))
     # The reasons number components as the center of the filter does, until the result is there.
     numbered = block.stack.one(found.center)[1]
-    return _as_hardened(selected, found, participants, options)._replace(numbered=numbered)
+    return _as_hardened(selected, found, consensus, participants, options)._replace(
+        numbered=numbered
+    )
 
 
 def _as_hardened(
-    selected: Selected, found: Hardened, participants: Participants, options: AggregationOptions
+    selected: Selected,
+    found: Hardened,
+    consensus: Consensus,
+    participants: Participants,
+    options: AggregationOptions,
 ) -> Selected:
     """The selection with the decision of the filter, and with its warnings."""
     kept = spread(found.kept, participants, False)
@@ -95,7 +102,7 @@ def _as_hardened(
         center = int(participants.indices[found.center])
         others = [i for i in hardened.starts if i != center]
         hardened = hardened._replace(starts=[center, *others][: options.n_starts])
-    return hardened._replace(notes=_notes(hardened, found, participants, options))
+    return hardened._replace(notes=_notes(hardened, found, consensus, participants, options))
 
 
 def _whole(tiles: Sequence[Array], n_blocks: int) -> Array:
@@ -126,15 +133,22 @@ def _refits(problem: LocalProblem) -> Refit:
 
 
 def _notes(
-    selected: Selected, found: Hardened, participants: Participants, options: AggregationOptions
+    selected: Selected,
+    found: Hardened,
+    consensus: Consensus,
+    participants: Participants,
+    options: AggregationOptions,
 ) -> tuple[Note, ...]:
     p_values = selected.decision.p_values
     assert p_values is not None
     explained = (p_values[participants.indices] >= options.false_exclusion_rate).sum()
     is_agreed = not options.is_calibrated or 2 * explained > len(participants.indices)
-    notes = [*selected.notes, *heterogeneity_notes(selected, participants, is_agreed)]
+    notes = [*selected.notes, *heterogeneity_notes(selected, consensus, participants, is_agreed)]
     if found.misfit:
-        text = f"{found.misfit}: consistent estimates may be excluded. See the reasons, and what method='dfmr' keeps."
+        text = (
+            f"{found.misfit}: consistent estimates may be excluded, and inconsistent ones kept. See the reasons, and "
+            "what method='dfmr' keeps."
+        )
         notes.append(Note(HeterogeneityWarning, text))
     if found.no_majority:
         text = (

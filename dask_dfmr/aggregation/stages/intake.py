@@ -310,26 +310,27 @@ def admit(
 
 
 def _way_out(refused: dict[int, Reason], report: Sequence[list[dict[str, Any]]]) -> str:
-    """What to do if no source has enough rows; empty if the reasons are others."""
+    """What to do if no source has a row; else the reasons say it."""
     too_few = Outcome.TOO_FEW_ROWS.value
     if not all(isinstance(r, NoEstimate) and r.outcome == too_few for r in refused.values()):
         return ""
     counts = [row["n_samples"] for block in report for row in block]
-    if counts and not any(counts):
-        return " X has no rows: check the files, or the filter before the fit."
-    return (
-        " Use fewer and larger partitions, fewer components, or covariance_type='diag'. "
-        "min_partition_rows sets another limit."
-    )
+    if not counts or any(counts):
+        return ""
+    return " X has no rows: check the files, or the filter before the fit."
 
 
 def _nothing_to_aggregate(
     n_estimates: int, refused: dict[int, Reason], report: Sequence[list[dict[str, Any]]]
 ) -> AggregationError:
-    examples = "; ".join(f"{i}: {reason}" for i, reason in list(refused.items())[:3])
+    # Reasons are often the same everywhere: each is given once, with the first estimate that has it.
+    first: dict[str, int] = {}
+    for i, reason in refused.items():
+        first.setdefault(str(reason), i)
+    examples = "; ".join(f"{i}: {reason}" for reason, i in list(first.items())[:3])
     return AggregationError(
         f"none of the {n_estimates} local estimates is usable, so there is nothing to aggregate ({examples}"
-        f"{'; ...' if len(refused) > 3 else ''}).{_way_out(refused, report)}",
+        f"{'; ...' if len(refused) > min(len(first), 3) else ''}).{_way_out(refused, report)}",
         {i: str(reason) for i, reason in refused.items()},
         [row for block in report for row in block],
     )
