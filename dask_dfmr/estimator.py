@@ -35,6 +35,7 @@ from dask_dfmr.local.estimate import LocalEstimate, Outcome
 from dask_dfmr.local.fit import MAX_MAGNITUDE
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
+from dask_dfmr.on_dask.continued import Progress
 from dask_dfmr.on_dask.explain_rows import explain_with_rows
 from dask_dfmr.on_dask.fit import run_fit
 from dask_dfmr.on_dask.fit_plan import Fit, FitPlan
@@ -55,7 +56,7 @@ from dask_dfmr.on_dask.refit import fit_partitions
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.on_dask.score import log_likelihood, token_of
 from dask_dfmr.on_dask.tasks import report_rows
-from dask_dfmr.parameters import expected_names, plan_of, warn_if_nothing_can_be_filtered
+from dask_dfmr.parameters import expected_names, plan_of, warn_of_partitions
 from dask_dfmr.results import Aggregate, warn_of
 from dask_dfmr.seeds import SeedLike
 from dask_dfmr.tables import as_frame, check_names, rows_for, unmasked
@@ -130,10 +131,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         Precision matrices to start from. Their shape is that of ``precisions_``. Weights, means and precision matrices
         together are a complete start.
     random_state : int, RandomState, Generator, SeedSequence or None, default None
-        Seed of everything that is drawn at random. The same data, partitions and seed give the same bits on every
-        scheduler. None draws a new seed.
+        Seed of everything that is drawn at random. The same rows in the same order, partitions and seed give the same
+        bits on every scheduler, in whatever memory layout the rows lie. Dask's disk shuffle gives rows another order
+        every time, and so other last digits. None draws a new seed.
     warm_start : bool, default False
         Whether to start from the mixture of the last fit. Components keep their order, so labels keep their meaning.
+        Repeated fits with ``max_iter=1`` are one iteration each, and end with ``converged_``.
     verbose : int, default 0
         Whether to show progress and the result of the filter. 1 prints Dask's progress bar and what was excluded.
     source : column name or None, default None
@@ -188,7 +191,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     refine : int or "auto", default 0
         Number of EM passes over the kept rows after the aggregation. They lead to the mixture that a fit of all these
         rows together would give. "auto": until the remaining gain is negligible, at most 100. This is worth its reads
-        if partitions have few rows. Every pass reads the kept partitions again, so persist the data if memory allows.
+        if partitions have few rows. Every pass reads the kept partitions again, so persist the data if memory allows,
+        without merging parquet files (see the user guide).
         In passes 1, 2, 4, 8, ..., partitions whose rows contradict the others' by more than sampling explains are
         excluded, one consistent partition in a thousand by mistake (``false_exclusion_rate``). Partitions that are too
         small for an estimate join if their rows do not contradict the others'. Must be 0 with "componentwise" and
@@ -247,7 +251,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     precisions_, precisions_cholesky_ : ndarray
         The inverses of the covariance matrices, and their Cholesky factors. Shapes are those of ``covariances_``.
     converged_ : bool
-        Whether every kept local fit, the reduction and the refinement, if there was one, converged.
+        Whether every kept local fit, the reduction and the refinement, if there was one, converged. With
+        ``warm_start`` local fits that ``max_iter`` ended count as converged, if the fit of the same rows before had
+        nearly the same total log-likelihood: ``tol`` says how nearly.
     n_iter_ : int
         Largest number of passes that a kept local fit made over its partition.
     lower_bound_ : float
@@ -430,8 +436,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         HeterogeneityWarning
             If partitions differ by several times what sampling explains, or form groups.
         FilterWarning
-            If there is one partition, or too few to filter, one has a large share of the kept rows or claims
-            implausibly many, or some are copies.
+            If there is one partition, or too few to filter, Dask may have merged partitions of parquet files, one has
+            a large share of the kept rows or claims implausibly many, or some are copies.
         OptimumWarning
             If the optimum that the partitions share is not the best one (``check_optimum``).
         ClusterWarning
@@ -445,9 +451,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         plan = plan_of(self, X)
         if is_continued:
             plan = self._continued(plan)
-        warn_if_nothing_can_be_filtered(plan)
+        warn_of_partitions(plan)
         fit = run_fit(plan)
-        self._learn(fit)
+        self._learn(fit, self._progress if is_continued else None)
         self._remember(X)
         self._report(fit)
         return self
@@ -604,7 +610,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             self.mixture_, replace(plan, settings=replace(plan.settings, problem=problem))
         )
 
-    def _learn(self, fit: Fit) -> None:
+    def _learn(self, fit: Fit, last: Progress | None = None) -> None:
         """Set the learned attributes: the mixture and its parameters, the decision, the report and the estimates."""
         decision, mixture = fit.aggregate.decision, fit.aggregate.mixture
         report = _explained_report(fit)
@@ -626,15 +632,20 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.refinement_: pd.DataFrame = fit.passes
         self.n_passes_ = len(fit.passes)
         kept, refinement = report[decision.kept & fit.kept], fit.refinement
-        self.converged_ = bool(
-            fit.aggregate.converged
-            and (kept["outcome"] == Outcome.FITTED.value).all()
-            and (refinement is None or refinement.converged)
-        )
         self.n_iter_ = int(kept["n_iter"].max())
         self.lower_bound_ = float(np.average(kept["log_likelihood"], weights=kept["n_samples"]))
         if refinement is not None:
             self.lower_bound_ = refinement.mean_log_likelihood
+        progress = Progress(self.support_, report["n_samples"].to_numpy(), self.lower_bound_)
+        self._progress = progress.after(last)
+        self.converged_ = bool(
+            fit.aggregate.converged
+            and (refinement is None or refinement.converged)
+            and (
+                (kept["outcome"] == Outcome.FITTED.value).all()
+                or self._progress.has_converged(last, self.tol, mixture.n_parameters)
+            )
+        )
 
     def _remember(self, X: Any) -> None:
         """Keep what X is recognized by, if some of its rows are not in the mixture."""
@@ -666,7 +677,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             logger.warning(note.message)
         warn_of(fit.notes)
         is_unconverged = decision.kept & (report["outcome"] == Outcome.NOT_CONVERGED.value)
-        if is_unconverged.any():
+        if is_unconverged.any() and not self.converged_:
             warn(
                 f"{is_unconverged.sum()} of {decision.kept.sum()} kept local fits did not converge in "
                 f"{self.max_iter} passes; raise max_iter or loosen tol.",
@@ -956,8 +967,14 @@ def _explained_report(fit: Fit) -> pd.DataFrame:
     # Estimates are in files if they are many; their findings would take long.
     if fit.aggregate.decision.components is not None or not isinstance(fit.estimates, list):
         return report
-    with single_threaded_blas():
-        findings = short_findings(fit.unrefined, MOST_EXPLAINED)
+    try:
+        with single_threaded_blas():
+            findings = short_findings(fit.unrefined, MOST_EXPLAINED)
+    except Exception:  # the fit is finished, and an explanation that fails must not lose it
+        logger.exception(
+            "The excluded partitions could not be explained; the report has no findings."
+        )
+        return report
     reasons = [
         f"{reason}: {findings[i]}" if i in findings else reason
         for i, reason in enumerate(report["reason"])

@@ -18,7 +18,7 @@ from dask_dfmr import checks
 from dask_dfmr.aggregation.exclusions import with_exclusion_note
 from dask_dfmr.aggregation.result import AggregationResult
 from dask_dfmr.on_dask.first_read import as_delayed
-from dask_dfmr.parameters import parameters_of, plan_of, warn_if_nothing_can_be_filtered
+from dask_dfmr.parameters import parameters_of, plan_of, warn_of_partitions
 from dask_dfmr.results import Aggregate
 
 
@@ -73,7 +73,7 @@ def dfmr(estimator: Any, X: Any, *, n_starts: int = 1, block_size: int | None = 
         checks.integer("block_size", block_size, 1, alternative="None or ")
     _check_lazy(parameters_of(estimator, call="dfmr(GaussianMixture(), X)"))
     plan = plan_of(estimator, X, lazy=True)
-    warn_if_nothing_can_be_filtered(plan)
+    warn_of_partitions(plan)
     plan = replace(plan, options=replace(plan.options, n_starts=n_starts))
     if block_size is not None:
         plan = replace(plan, block_size=int(block_size))

@@ -26,7 +26,7 @@ from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian, Mixture
 from dask_dfmr.mixtures.mixture import as_floats
 from dask_dfmr.on_dask.by_column import sources_of
 from dask_dfmr.on_dask.fit_plan import FitPlan
-from dask_dfmr.on_dask.partitions import Partitions
+from dask_dfmr.on_dask.partitions import TUNE, Partitions
 from dask_dfmr.on_dask.scheduling.builder import SPLIT_EVERY
 from dask_dfmr.on_dask.scheduling.scheduler import LocalScheduler, active_scheduler
 from dask_dfmr.on_dask.scheduling.trusted_workers import TrustedWorkers
@@ -382,22 +382,41 @@ def plan_of(estimator: Any, X: Any, *, lazy: bool = False) -> FitPlan:
     )
 
 
-def warn_if_nothing_can_be_filtered(plan: FitPlan) -> None:
-    """Warn of a single partition where a filter was to be expected.
+def warn_of_partitions(plan: FitPlan) -> None:
+    """Warn of partitions with which the filter cannot do what it usually does."""
+    if plan.options.method in WITHOUT_FILTER:
+        return
+    for message in (_one_partition(plan), _merged_partitions(plan.partitions)):
+        if message is not None:
+            warn(message, FilterWarning)
+
+
+def _one_partition(plan: FitPlan) -> str | None:
+    """What is wrong with a single partition where a filter was to be expected.
 
     It is expected if the rows are enough for as many partitions as a filter needs, or if their number is not known.
     """
     partitions, problem = plan.partitions, plan.settings.problem
-    if len(partitions) > 1 or plan.options.method in WITHOUT_FILTER:
-        return
+    if len(partitions) > 1:
+        return None
     n_parameters = problem.family.n_parameters(problem.n_components, partitions.n_features or 1)
     least = LEAST_TO_FILTER * ROWS_PER_PARAMETER * n_parameters
     if partitions.n_rows is not None and partitions.n_rows < least:
-        return
-    warn(
+        return None
+    return (
         f"X is one partition, and there is nothing to compare it with: no rows can be excluded. {partitions.remedy}. "
-        "method='mr' fits without a filter, and without this warning.",
-        FilterWarning,
+        "method='mr' fits without a filter, and without this warning."
+    )
+
+
+def _merged_partitions(partitions: Partitions) -> str | None:
+    """What is wrong if Dask may have made one partition of several parquet files."""
+    if not partitions.may_be_merged:
+        return None
+    return (
+        f"Dask may have merged parquet files: X has {len(partitions)} partitions, and each is kept or excluded as a "
+        "whole. persist(), to_delayed() and to_dask_array() merge small files of which only some columns are used. "
+        f"If X had more partitions, call dask.config.set({{{TUNE!r}: False}}) before that; it silences this, too."
     )
 
 

@@ -54,14 +54,36 @@ def seed_sequence(random_state: Any) -> np.random.SeedSequence:
         return np.random.SeedSequence(random_state.integers(2**32, size=4).tolist())
     if random_state is None:
         return np.random.SeedSequence()
+    rng = _random_state(random_state)
+    return np.random.SeedSequence(rng.randint(0, 2**31, size=4).tolist())
+
+
+def generator(random_state: Any) -> np.random.RandomState | np.random.Generator:
+    """A generator of random numbers from the parameter ``random_state``, of any type that a fit takes.
+
+    A RandomState or Generator is returned itself.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these types.
+    """
+    if isinstance(random_state, np.random.Generator):
+        return random_state
+    if isinstance(random_state, np.random.SeedSequence):
+        return np.random.default_rng(random_state)
+    return _random_state(random_state)
+
+
+def _random_state(random_state: Any) -> np.random.RandomState:
     try:
-        rng = check_random_state(random_state)
+        rng: np.random.RandomState = check_random_state(random_state)
     except ValueError as error:
         raise ValueError(
             "random_state must be None, an integer from 0 to 2**32 - 1, a RandomState, a Generator or "
             f"a SeedSequence; got {random_state!r}."
         ) from error
-    return np.random.SeedSequence(rng.randint(0, 2**31, size=4).tolist())
+    return rng
 
 
 def stream(seed: np.random.SeedSequence, *key: int) -> np.random.SeedSequence:

@@ -36,7 +36,7 @@ from dask_dfmr.parameters import (
     START_NAMES,
     parameters_of,
     plan_of,
-    warn_if_nothing_can_be_filtered,
+    warn_of_partitions,
 )
 from dask_dfmr.results import Aggregate, warn_of
 from dask_dfmr.selection.common_set import CommonSet, Judged, find_common_set
@@ -252,7 +252,7 @@ def select_components(
     _check(values, criterion, test_share)
     last = getattr(estimator, "mixture_", None) if values["warm_start"] else None
     plan = plan_of(estimator, X)
-    warn_if_nothing_can_be_filtered(plan)
+    warn_of_partitions(plan)
     with plan.scheduler.session():
         comparison = _compare(plan, candidates, float(test_share), int(values["refine"]), last)
         selection = _select(comparison, criterion, values, X)

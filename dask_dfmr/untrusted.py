@@ -11,11 +11,14 @@ import json
 import math
 import os
 import re
+import secrets
+import shutil
 import stat
 import struct
 import zipfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -62,8 +65,9 @@ def not_plain(value: Any, name: str = "message") -> str | None:
     if value is None or _is_one_of(kind, (bool, int, float, *NUMPY_SCALARS)):
         return None
     if _is_one_of(kind, (str, np.str_)):
-        too_long = len(value) > MAX_TEXT
-        return f"{name} is a text of {len(value)} characters" if too_long else None
+        if len(value) > MAX_TEXT:
+            return f"{name} is a text of {len(value)} characters"
+        return None if is_unicode(value) else f"{name} is a text with half a character"
     if kind is np.ndarray:
         is_numeric = value.dtype.kind in NUMERIC_KINDS and not value.dtype.hasobject
         return None if is_numeric else f"{name} is an array of kind {value.dtype.kind!r}"
@@ -79,6 +83,15 @@ def not_plain(value: Any, name: str = "message") -> str | None:
     if name.count("[") > MAX_DEPTH:
         return f"{name} is nested too deeply"
     return next((text for key, item in items if (text := not_plain(item, key))), None)
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written: Python's texts may have halves of characters, which pandas and files refuse."""
+    try:
+        str.encode(text, "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_one_of(kind: type, kinds: Sequence[type]) -> bool:
@@ -189,6 +202,38 @@ def as_json(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return {"number": repr(value)}
     return value
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file for writing that takes the place of ``path`` when it is complete; after an error nothing changes.
+
+    It is written beside ``path``. It has the permissions of the file that it replaces. A new one has those that the
+    umask of the process allows. A link goes on pointing to the same place.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
+    target = os.path.realpath(os.fsdecode(path))
+    beside = os.path.join(os.path.dirname(target), f".dask-dfmr-{secrets.token_hex(8)}")
+    # The operating system applies the umask here; tempfile makes files that only their owner can read.
+    handle = os.open(
+        beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666
+    )
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if os.path.exists(target):
+            shutil.copymode(target, beside)
+        os.replace(beside, target)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(beside)
+        raise
 
 
 def write_members(

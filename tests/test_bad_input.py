@@ -9,7 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dask_dfmr import AggregationError, GaussianMixture, PartitionError, PartitionWarning
+from dask_dfmr import (
+    AggregationError,
+    GaussianMixture,
+    LocalEstimate,
+    PartitionError,
+    PartitionWarning,
+)
 from tests.data_makers import (
     COLUMNS,
     META,
@@ -512,3 +518,18 @@ class TestTimeout:
         gm = fit(make_ddf(6, Reader({1: broken, 2: renamed})), partition_timeout=60)
         outcomes = gm.partition_report_["outcome"].tolist()
         assert outcomes[1:3] == ["failed", "other columns"]
+
+
+@pytest.mark.filterwarnings("ignore::dask_dfmr.PartitionWarning")
+def test_a_text_that_is_no_unicode_costs_no_fit():
+    # The names of files are bytes, and Python decodes those that are no UTF-8 to halves of characters.
+    def read(i):
+        if i == 3:
+            raise OSError("no such file: \udcff.csv")
+        return make_frame(i)
+
+    with dask.config.set(scheduler="synchronous"):
+        gm = GaussianMixture(2, random_state=0).fit([dask.delayed(read)(i) for i in range(6)])
+    assert gm.partition_report_["reason"][3] == "OSError: no such file: \\udcff.csv"
+    estimate = LocalEstimate(gm.mixture_, 10, source="\udcff.csv")
+    assert estimate.source == "\\udcff.csv"

@@ -319,6 +319,7 @@ class TestTooManyComponents:
         assert not [w for w in caught if issubclass(w.category, NoMajorityWarning)]
         assert not [w for w in caught if "inconsistent" in str(w.message)]
 
+    @pytest.mark.filterwarnings("ignore:method='hardened' does not apply:dask_dfmr.FilterWarning")
     def test_so_it_is_by_the_hardened_filter(self):
         with pytest.warns(UserWarning, match="fewer components") as caught:
             aggregate(self.estimates(), method="hardened", random_state=0)

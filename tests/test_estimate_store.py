@@ -1,7 +1,10 @@
 """Local estimates on disk: the same values, no pickle, gone with the object."""
 
+import copy
 import gc
 import json
+import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ from dask_dfmr import LocalEstimate, Outcome
 from dask_dfmr.local.estimate import without_estimate
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian
 from dask_dfmr.on_dask.estimate_store import PLAIN, StoredEstimates, read_block, write_block
+from dask_dfmr.on_dask.tasks import estimate_of, report_rows
 from tests.strategies import random_mixture
 
 pytestmark = pytest.mark.smoke
@@ -29,7 +33,8 @@ def some(n=7):
         )
         for i in range(n)
     ]
-    fitted[2] = without_estimate(Outcome.NOT_FINITE, "NaN in 'ä'", 5, log_likelihood=0.0)
+    reason = "NaN in 'ä'"
+    fitted[2] = without_estimate(Outcome.NOT_FINITE, reason, 5, partition=2, log_likelihood=0.0)
     return fitted
 
 
@@ -85,5 +90,61 @@ def test_the_files_go_with_the_object():
     assert first.is_usable
     assert str(folder) in text
     del on_disk
+    gc.collect()
+    assert not folder.exists()
+
+
+GOOD = LocalEstimate(random_mixture(0), 100).to_arrays()
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"../../x": np.ones(2)},
+        {"": np.ones(2)},
+        {"a" * 60: np.ones(2)},
+        {"\ud800": np.ones(2)},
+        {"extra": np.complex128(1j)},
+        {"extra": 10**5000},
+        {"extra": np.longdouble(1)},
+        {"weights": np.ones(3, dtype=complex)},
+        {"means": "text"},
+        {"log_likelihood": 10**5000},
+        {"n_iter": 10**5000},
+        {"n_samples": -1},
+        {"outcome": "failed"},
+        {"reason": "\ud800"},
+        {"source": "\udcff.csv"},
+        None,
+    ],
+    ids=range(16),
+)
+def test_a_malformed_message_costs_its_own_partition_alone(tmp_path, field):
+    odd = None if field is None else GOOD | field
+    path = write_block([GOOD, odd, GOOD], str(tmp_path / "b.npz"))
+    found = [estimate_of(message, None, i) for i, message in enumerate(read_block(path))]
+    in_memory = [estimate_of(message, None, i) for i, message in enumerate([GOOD, odd, GOOD])]
+    assert [e.is_usable for e in found] == [True, False, True]
+    assert [e.reason for e in found] == [e.reason for e in in_memory]
+    assert all(isinstance(row["reason"], str) for row in report_rows([GOOD, odd, GOOD]))
+    assert report_rows([odd])[0]["n_samples"] < 2**62
+
+
+def test_the_partition_is_that_of_the_place_and_not_of_the_message():
+    estimates = [replace(e, partition=99) for e in some()]
+    assert [e.partition for e in stored(estimates, 3)] == list(range(7))
+
+
+@pytest.mark.parametrize(
+    "twin", [copy.copy, copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e))]
+)
+def test_a_copy_survives_the_original(twin):
+    on_disk = stored(some(), 3)
+    other = twin(on_disk)
+    del on_disk
+    gc.collect()
+    assert list(other) == some()
+    folder = Path(other.path(0)).parent
+    del other
     gc.collect()
     assert not folder.exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import itertools
 import logging
 import pickle
@@ -10,6 +12,7 @@ import warnings
 
 import dask
 import dask.dataframe as dd
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -410,6 +413,36 @@ class TestEstimates:
         with pytest.raises(IndexError):
             stored[60]
 
+    @pytest.mark.parametrize("keep_estimates", ["on disk", "auto", True, False])
+    @pytest.mark.parametrize("way", ["pickle", "deepcopy", "joblib"])
+    def test_a_fitted_estimator_survives(self, keep_estimates, way, tmp_path, monkeypatch):
+        if keep_estimates == "on disk":
+            monkeypatch.setattr(first_read, "MEMORY_LIMIT", 0)
+            keep_estimates = "auto"
+        gm = make(keep_estimates=keep_estimates).fit(make_ddf(9, Reader({2: other_unit})))
+        right = None if gm.estimates_ is None else list(gm.estimates_)
+        if way == "pickle":
+            twin = pickle.loads(pickle.dumps(gm))
+        elif way == "deepcopy":
+            twin = copy.deepcopy(gm)
+        else:
+            joblib.dump(gm, tmp_path / "gm.joblib")
+            twin = joblib.load(tmp_path / "gm.joblib")
+        mixture = gm.mixture_
+        del gm
+        gc.collect()
+        assert same_bits(twin.mixture_, mixture)
+        if right is None:
+            assert twin.estimates_ is None
+            return
+        assert list(twin.estimates_) == right
+        assert twin.explain()["partition"].tolist() == [2]
+        assert same_bits(twin.aggregate_.without([2]).mixture, mixture)
+        twin.aggregate_.save(tmp_path / "aggregate.zip")
+        assert Aggregate.load(tmp_path / "aggregate.zip").mixture == mixture
+        twin.update([make_frame(20), make_frame(21)])
+        assert twin.n_partitions_ == 11
+
     def test_stored_estimates_of_unknown_columns(self, monkeypatch):
         monkeypatch.setattr(first_read, "MEMORY_LIMIT", 0)
         self.check(make().fit(make_delayed()))
@@ -627,6 +660,38 @@ class TestWarmStart:
             with pytest.warns(ConvergenceWarning, match="did not converge in 1 passes"):
                 gm.fit(ddf)
         np.testing.assert_allclose(gm.means_, make().fit(ddf).means_, atol=0.001)
+
+    @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+    @pytest.mark.parametrize("tol", ["auto", 1e-4])
+    def test_one_pass_at_a_time_converges(self, tol, ddf):
+        gm = make(warm_start=True, max_iter=1, tol=tol)
+        converged = [gm.fit(ddf).converged_ for _ in range(12)]
+        assert not converged[0]
+        assert converged[-1]
+        assert converged == sorted(converged)
+        assert (gm.partition_report_["outcome"] == "not converged").all()
+        np.testing.assert_allclose(gm.means_, make().fit(ddf).means_, atol=0.001)
+
+    def test_a_fit_that_has_converged_does_not_warn_of_its_passes(self, ddf):
+        gm = make(warm_start=True, max_iter=1)
+        with pytest.warns(ConvergenceWarning):
+            gm.fit(ddf)
+        while not gm.converged_:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                gm.fit(ddf)
+        assert not [w for w in caught if issubclass(w.category, ConvergenceWarning)]
+
+    @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+    def test_a_fit_of_other_rows_is_not_compared_with_the_last_one(self, ddf):
+        gm = make(warm_start=True, max_iter=1)
+        for _ in range(12):
+            gm.fit(ddf)
+        assert gm.converged_
+        assert not gm.fit(make_ddf(7)).converged_
+        gm.set_params(warm_start=False)
+        assert not gm.fit(ddf).converged_
+        assert not gm.fit(ddf).converged_
 
     def test_off_starts_afresh(self, ddf):
         gm = make().fit(ddf)

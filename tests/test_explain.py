@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
 
-from dask_dfmr import GaussianMixture, LocalEstimate, Mixture, aggregate, fit_local
+from dask_dfmr import GaussianMixture, LocalEstimate, Mixture, aggregate, estimator, fit_local
 from dask_dfmr.explanation.causes import compare_refit, explain_estimate
 from dask_dfmr.explanation.column_changes import ColumnChange, round_factor
 from dask_dfmr.explanation.standard_errors import make_standard_errors
@@ -364,3 +364,62 @@ class TestTable:
             bare = GaussianMixture(2, random_state=0, keep_estimates=False).fit(make_ddf(6))
         with pytest.raises(ValueError, match="does not hold the local estimates"):
             bare.explain()
+
+
+EXTREMES = {
+    "large": (1e130, lambda rows: rows * 1.5),
+    "small": (1e-130, lambda rows: rows * 1.5),
+    "small, and one large": (1e-100, lambda rows: rows * 1e230),
+    "large, and one small": (1e139, lambda rows: rows * 1e-270),
+    "one large column": (1.0, lambda rows: rows * [1e139, 1.0]),
+    "one small column": (1.0, lambda rows: rows * [1e-139, 1.0]),
+    "columns of all sizes": (np.array([1e-130, 1e130]), lambda rows: rows * 1.5),
+    "such columns swapped": (np.array([1e-130, 1e130]), lambda rows: rows[:, ::-1]),
+}
+
+
+class TestExtremeNumbers:
+    """Numbers of any size that a fit accepts, up to 1e140, are explained."""
+
+    @pytest.mark.parametrize("name", EXTREMES)
+    @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+    def test_an_explanation_costs_no_fit(self, name, covariance_type):
+        scale, change = EXTREMES[name]
+        draw = np.random.default_rng(0).normal
+        parts = [
+            draw(rows % 2 * 4.0, 1.0, (400, 2)) * scale for rows in [np.arange(400)[:, None]] * 8
+        ]
+        parts[2] = change(parts[2])
+        options = {"check_optimum": None, "refit_excluded": False, "random_state": 0}
+        with dask.config.set(scheduler="synchronous"):
+            gm = GaussianMixture(2, covariance_type=covariance_type, **options).fit(parts)
+        assert gm.support_.tolist() == [i != 2 for i in range(8)]
+        assert ": " in gm.partition_report_["reason"][2]
+        table = gm.explain(which="all")
+        assert len(table) == 8
+        assert table["finding"].str.len().min() > 10
+        assert np.isfinite(table["z"]).all()
+        assert (table["w1_with"][[2]] > 0).all()
+
+    @pytest.mark.parametrize("scale", [1.0, 1e78, 1e130])
+    def test_the_finding_does_not_depend_on_the_unit(self, scale):
+        draw = np.random.default_rng(0).normal
+        parts = [
+            draw(rows % 2 * 4.0, 1.0, (400, 2)) * scale for rows in [np.arange(400)[:, None]] * 8
+        ]
+        parts[2] *= [1000.0, 1.0]
+        with dask.config.set(scheduler="synchronous"):
+            gm = GaussianMixture(2, check_optimum=None, random_state=0).fit(parts)
+        assert gm.explain()["finding"].tolist() == [
+            "column 0 is 1000 times as large: another unit?"
+        ]
+
+    def test_an_error_in_an_explanation_leaves_the_fit(self, monkeypatch, caplog):
+        def fail(*args, **kwargs):
+            raise np.linalg.LinAlgError("singular")
+
+        monkeypatch.setattr(estimator, "short_findings", fail)
+        parts = [make_frame(i) * (1000.0 if i == 2 else 1.0) for i in range(8)]
+        gm = GaussianMixture(2, check_optimum=None, random_state=0).fit(parts)
+        assert gm.support_.tolist() == [i != 2 for i in range(8)]
+        assert "could not be explained" in caplog.text

@@ -151,7 +151,9 @@ def test_estimates_are_stored_and_read(estimates):
     stored = StoredEstimates(len(estimates), 4, Poisson())
     for block in range(3):
         write_block(
-            [e.to_arrays() for e in estimates[4 * block : 4 * block + 4]], stored.path(block)
+            [e.to_arrays() for e in estimates[4 * block : 4 * block + 4]],
+            stored.path(block),
+            Poisson(),
         )
     assert_array_equal(stored[9].mixture.rates, estimates[9].mixture.rates)
 

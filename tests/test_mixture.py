@@ -1,7 +1,9 @@
 """The value ``Mixture``: checks, density, sampling, views, files."""
 
 import json
+import os
 import pickle
+import stat
 
 import numpy as np
 import pytest
@@ -399,3 +401,130 @@ def test_responsibilities_sum_to_one_however_far_the_row():
     rows = [[1e6], [1e100], [-1e139]]
     np.testing.assert_allclose(mixture.predict_proba(rows).sum(axis=1), 1.0, rtol=1e-12)
     assert np.isfinite(mixture.score_samples(rows)).all()
+
+
+class TestFilesAreReplacedAsAWhole:
+    """A save that fails leaves the file as it was, and nothing beside it."""
+
+    @pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+    def test_a_new_file_has_the_permissions_of_the_umask(self, tmp_path, umask):
+        before = os.umask(umask)
+        try:
+            random_mixture(0).save(tmp_path / "m.json")
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE((tmp_path / "m.json").stat().st_mode) == 0o666 & ~umask
+
+    def test_a_replaced_file_keeps_its_permissions(self, tmp_path):
+        path = tmp_path / "m.json"
+        random_mixture(0).save(path)
+        path.chmod(0o640)
+        random_mixture(1).save(path)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+        assert Mixture.load(path) == random_mixture(1)
+
+    def test_after_an_error_the_old_file_is_there(self, tmp_path, monkeypatch):
+        path = tmp_path / "m.json"
+        random_mixture(0).save(path)
+
+        def fail(handle):
+            raise OSError("disk full")
+
+        monkeypatch.setattr("os.fsync", fail)
+        with pytest.raises(OSError, match="disk full"):
+            random_mixture(1).save(path)
+        assert Mixture.load(path) == random_mixture(0)
+        assert [p.name for p in tmp_path.iterdir()] == ["m.json"]
+
+    def test_a_link_stays_a_link(self, tmp_path):
+        (tmp_path / "there").mkdir()
+        link = tmp_path / "m.json"
+        link.symlink_to(tmp_path / "there" / "m.json")
+        random_mixture(0).save(link)
+        assert link.is_symlink()
+        assert Mixture.load(tmp_path / "there" / "m.json") == random_mixture(0)
+
+    def test_the_name_may_be_as_long_as_the_file_system_allows(self, tmp_path):
+        path = tmp_path / ("m" * 250)
+        random_mixture(0).save(path)
+        random_mixture(0).save(os.fsencode(path))
+        assert Mixture.load(path) == random_mixture(0)
+
+    def test_a_folder_that_is_not_there_is_an_error(self, tmp_path):
+        with pytest.raises(FileNotFoundError):
+            random_mixture(0).save(tmp_path / "nowhere" / "m.json")
+
+
+class TestNumbersFarApart:
+    """A component far away does not spoil the density of another."""
+
+    @pytest.mark.parametrize("far", [1e3, 1e7, 1e15, 1e30, 1e140])
+    @every_type
+    def test_the_density_is_right(self, covariance_type, far):
+        shape = Gaussian(covariance_type)._shape
+        eye = shape.project(np.eye(2))
+        covariances = eye if covariance_type == "tied" else [eye, eye]
+        m = Mixture([0.5, 0.5], [[0, 0], [far, -far]], covariances, covariance_type)
+        X = np.random.default_rng(0).normal(size=(500, 2))
+        right = multivariate_normal(np.zeros(2)).logpdf(X) + np.log(0.5)
+        assert_allclose(m.score_samples(X), right, rtol=1e-10)
+        peak = multivariate_normal(np.zeros(2)).logpdf(np.zeros(2)) + np.log(0.5)
+        assert_allclose(m.score_samples([[0.0, 0.0], [far, -far]]), peak, rtol=1e-10)
+        assert (m.predict(X) == 0).all()
+        log_likelihood, (mass, first, _) = m.family.em_pass(X, m.weights, m.components)
+        assert_allclose(log_likelihood, right.sum(), rtol=1e-10)
+        assert_array_equal(mass, [500.0, 0.0])
+        assert_allclose(first[0], X.sum(axis=0), rtol=1e-8)
+
+    def test_the_divergence_and_the_order_are_right(self):
+        a = Mixture([0.5, 0.5], [[0.0], [1e15]], [1.0, 1.0], "spherical")
+        b = Mixture([0.5, 0.5], [[1e15], [0.5]], [1.0, 1.0], "spherical")
+        assert_allclose(a.family.divergence(a.components, b.components)[0, 1], 0.125)
+        assert_array_equal(b.align_to(a).means[:, 0], [0.5, 1e15])
+
+
+class TestOneValue:
+    """Equal mixtures are one value: their hashes and results agree."""
+
+    def test_zero_has_one_hash_whatever_its_sign(self):
+        a = Mixture([1.0, 0.0], [[0.0, 1.0], [2.0, 0.0]], [EYE, EYE])
+        b = Mixture([1.0, -0.0], [[-0.0, 1.0], [2.0, -0.0]], np.array([EYE, EYE]) - 0.0)
+        assert a == b
+        assert hash(a) == hash(b)
+
+    @every_type
+    def test_the_memory_layout_of_the_parameters_does_not_show(self, covariance_type):
+        m = random_mixture(0, covariance_type=covariance_type)
+        fields = (m.weights, m.means, m.covariances)
+        other = Mixture(*map(np.asfortranarray, fields), covariance_type)
+        assert other == m
+        assert hash(other) == hash(m)
+        assert all(a.flags.c_contiguous for a in (other.weights, other.means, other.covariances))
+        assert_array_equal(other.score_samples(rows_near(m)), m.score_samples(rows_near(m)))
+
+
+class TestRandomState:
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda: 3,
+            lambda: np.int64(3),
+            lambda: np.random.RandomState(3),
+            lambda: np.random.default_rng(3),
+            lambda: np.random.SeedSequence(3),
+        ],
+    )
+    def test_every_kind_that_a_fit_takes(self, make):
+        m = random_mixture(0)
+        assert_array_equal(m.sample(20, make())[0], m.sample(20, make())[0])
+
+    def test_a_generator_is_advanced_and_a_seed_is_not(self):
+        m, rng, seed = random_mixture(0), np.random.default_rng(3), np.random.SeedSequence(3)
+        assert (m.sample(20, rng)[0] != m.sample(20, rng)[0]).any()
+        assert_array_equal(m.sample(20, seed)[0], m.sample(20, seed)[0])
+        assert (m.sample(20)[0] != m.sample(20, None)[0]).any()
+
+    @pytest.mark.parametrize("wrong", [-1, 2**32, "seed", 1.5])
+    def test_another_kind_is_named(self, wrong):
+        with pytest.raises(ValueError, match="random_state must be None, an integer"):
+            random_mixture(0).sample(2, wrong)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import dask
 import dask.array as da
 import dask.bag
@@ -12,7 +14,7 @@ import pytest
 import scipy.sparse
 from dask.delayed import Delayed
 
-from dask_dfmr import GaussianMixture, dfmr
+from dask_dfmr import FilterWarning, GaussianMixture, dfmr
 from dask_dfmr.on_dask.partitions import ColumnsError, as_partitions, rows_of
 from tests.data_makers import (
     COLUMNS,
@@ -357,3 +359,56 @@ def test_as_partitions_leaves_the_input_alone():
     as_partitions(parts)
     assert [dict(part.dask) for part in parts] == before
     assert all(isinstance(part, Delayed) for part in parts)
+
+
+class TestMergedPartitions:
+    """Dask merges parquet partitions when it persists or converts a frame of few of the columns."""
+
+    @pytest.fixture
+    def few_columns(self, tmp_path):
+        return dd.read_parquet(write_parquet(tmp_path, 12, n_more_columns=28))[["x", "y"]] * 1.0
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda X: X.persist(),
+            lambda X: X.persist() + 1.0,
+            lambda X: X.optimize(),
+            lambda X: X.to_delayed(),
+            lambda X: X.to_dask_array(),
+            lambda X: X.values.persist(),
+        ],
+    )
+    @pytest.mark.filterwarnings("ignore:3 usable estimates")
+    def test_a_fit_says_so_and_the_remedy_works(self, few_columns, change):
+        gm = GaussianMixture(1, random_state=0, check_optimum=None)
+        with pytest.warns(
+            FilterWarning, match="Dask may have merged parquet files: X has"
+        ) as caught:
+            gm.fit(change(few_columns))
+        assert gm.n_partitions_ < 12
+        setting = next(str(w.message) for w in caught if "merged" in str(w.message))
+        with dask.config.set(eval(re.search(r"dask\.config\.set\((.*?)\)", setting)[1])):
+            gm.fit(change(few_columns))
+        assert gm.n_partitions_ == 12
+
+    def test_a_frame_that_is_read_by_the_fit_is_not_merged(self, few_columns):
+        assert GaussianMixture(1, random_state=0).fit(few_columns).n_partitions_ == 12
+
+    @pytest.mark.parametrize(
+        "make",
+        [make_ddf(6).persist, make_array(6).persist, lambda: make_ddf(6).to_delayed()],
+    )
+    def test_other_data_are_not_suspected(self, make):
+        with dask.config.set(scheduler="synchronous"):
+            assert not as_partitions(make()).may_be_merged
+
+    def test_reading_alone_merges_nothing(self, tmp_path):
+        X = dd.read_parquet(write_parquet(tmp_path, 6, n_more_columns=28))
+        assert not as_partitions(X.persist()).may_be_merged
+        assert len(as_partitions(X.persist())) == 6
+
+    def test_without_a_filter_nothing_is_said(self, few_columns):
+        GaussianMixture(1, method="mr", random_state=0, check_optimum=None).fit(
+            few_columns.persist()
+        )

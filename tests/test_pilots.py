@@ -1,10 +1,11 @@
 """Pilots: drawn by seed, fitted from many starts, with a short list for which one consistent pilot is enough."""
 
+import dask
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from dask_dfmr import Mixture
+from dask_dfmr import GaussianMixture, Mixture
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.pilots import (
     MAX_SHORTLIST,
@@ -261,3 +262,16 @@ class TestChoice:
         assert start == Mixture(
             self.M.weights, self.M.means, self.M.covariances, "full", ["a", "b", "c"]
         )
+
+
+@pytest.mark.parametrize("options", [{}, {"init_params": "kmeans"}, {"check_optimum": 1}], ids=str)
+def test_a_column_that_is_stuck_but_for_one_row_costs_its_partition_alone(options):
+    # Of so many rows a pilot is fitted on a sample, in which the column is constant.
+    n = MAX_START_ROWS + 2000
+    rng = np.random.default_rng(0)
+    parts = [rng.normal(size=(n, 2)) + 4.0 * rng.integers(0, 2, (n, 1)) for _ in range(6)]
+    parts[3][:, 1] = 7.5
+    parts[3][11, 1] = 7.6
+    with dask.config.set(scheduler="synchronous"):
+        gm = GaussianMixture(2, random_state=0, **options).fit(parts)
+    assert gm.support_.tolist() == [i != 3 for i in range(6)]

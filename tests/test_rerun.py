@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
+import stat
 import zipfile
 from functools import cache
 
@@ -272,6 +274,15 @@ class TestFiles:
             aggregate(some(6)).save(path)
         assert path.read_bytes() == before
         assert list(path.parent.iterdir()) == [path]
+
+    @pytest.mark.parametrize("umask", [0o022, 0o077])
+    def test_the_permissions_are_those_of_the_umask(self, tmp_path, umask):
+        before = os.umask(umask)
+        try:
+            aggregate(some(6)).save(tmp_path / "a.zip")
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE((tmp_path / "a.zip").stat().st_mode) == 0o666 & ~umask
 
     def test_no_such_file(self, tmp_path):
         with pytest.raises(FileNotFoundError):

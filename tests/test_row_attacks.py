@@ -15,7 +15,14 @@ from numpy.testing import assert_allclose, assert_array_equal
 from dask_dfmr.attacks import ATTACKS, corrupt_partitions, corrupt_rows
 from dask_dfmr.attacks.on_rows import PLACEHOLDER
 from dask_dfmr.seeds import seed_sequence
-from tests.data_makers import make_array, make_ddf, make_delayed, make_frame, make_rows
+from tests.data_makers import (
+    make_array,
+    make_ddf,
+    make_delayed,
+    make_frame,
+    make_rows,
+    write_parquet,
+)
 
 NAMES = [a.name for a in ATTACKS.values() if a.kind == "rows"]
 ROWS = make_rows(0, 500)
@@ -242,3 +249,13 @@ def test_an_attack_that_needs_columns_says_so():
         corrupt_rows(ROWS[:, :1], "swapped_columns")
     with pytest.raises(ValueError, match="'wrong_unit' needs at least 1 numerical columns; got 0"):
         corrupt_rows(pd.DataFrame({"a": ["x"]}), "wrong_unit")
+
+
+def test_partitions_of_a_projected_parquet_frame_are_not_merged(tmp_path):
+    paths = write_parquet(tmp_path, 12, n_more_columns=28, n=20)
+    X = dd.read_parquet(paths)[["x", "y"]] * 1.0
+    with dask.config.set(scheduler="synchronous"):
+        spoiled, is_bad = corrupt_partitions(X, "wrong_unit", 0.25, random_state=0)
+        frames = dask.compute(*spoiled.to_delayed())
+    assert is_bad.sum() == 3
+    assert [bool((frame.abs() > 100).to_numpy().any()) for frame in frames] == is_bad.tolist()

@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.exceptions import NotFittedError
 
-from dask_dfmr import LocalEstimate, aggregate, mixing_distance
+from dask_dfmr import GaussianMixture, LocalEstimate, aggregate, mixing_distance
 from dask_dfmr.aggregation.options import METHODS
 from dask_dfmr.attacks import ATTACKS, corrupt, default_methods, stress_test
 from dask_dfmr.attacks.stress import STRESS_COLUMNS
 from dask_dfmr.seeds import seed_sequence, stream
-from tests.data_makers import TRUTH, make_ddf
+from tests.data_makers import TRUTH, make_ddf, make_frame
 from tests.strategies import jiggled, random_mixture
 
 pytestmark = pytest.mark.usefixtures("coarse_laws")
@@ -121,9 +122,11 @@ def test_warnings_are_named_and_not_issued():
 
 
 def test_an_aggregation_that_raises_is_a_row():
-    # One bad source so far off that the center next to it is a line to rounding.
+    # One bad source so far off that the one center is a line to rounding.
+    one = random_mixture(5, 1, 2)
+    estimates = [LocalEstimate(jiggled(one, [5, i]), 1000) for i in range(15)]
     tested = stress_test(
-        ESTIMATES, "mean", (0.0, 0.1), methods=SOME, strength=1e100, random_state=0
+        estimates, "mean", (0.0, 0.1), methods=SOME, strength=1e100, random_state=0
     )
     raised = tested.table.set_index(["rate", "method"])["raised"]
     assert raised[0.1, "mr"].startswith("AggregationError: the reduction of the kept estimates")
@@ -162,6 +165,61 @@ def test_a_collection_is_fitted_once_for_attacks_on_estimates():
             make_ddf(8), "mean", (0.25,), methods=SOME, n_components=2, random_state=0
         )
     assert tested.table["bad_kept"].tolist() == [0.0, 1.0]
+
+
+# -- sources that are wrong already ----------------------------------------------------------------
+
+
+def with_one_bad():
+    return [make_frame(8000 if i == 3 else i) * (50.0 if i == 3 else 1.0) for i in range(8)]
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    with dask.config.set(scheduler="synchronous"):
+        return GaussianMixture(2, random_state=0).fit(with_one_bad())
+
+
+@pytest.mark.parametrize("data", ["estimator", "estimates", "collection"])
+def test_a_source_that_is_wrong_already_is_not_called_honest(fitted, data):
+    assert fitted.support_.tolist() == [i != 3 for i in range(8)]
+    options = {"methods": ["dfmr", "mr"], "random_state": 0}
+    with dask.config.set(scheduler="synchronous"):
+        tested = {
+            "estimator": lambda: stress_test(fitted, "mean", (0.0,), **options),
+            "estimates": lambda: stress_test(fitted.estimates_, "mean", (0.0,), **options),
+            "collection": lambda: stress_test(
+                with_one_bad(), "mean", (0.0,), n_components=2, **options
+            ),
+        }[data]()
+    assert tested.table["honest_kept"].tolist() == [1.0, 1.0]
+    assert (tested.table["w1_to_oracle"] < 0.1).all()
+
+
+def test_every_source_counts_if_that_is_asked_for(fitted):
+    everything = stress_test(fitted, "mean", (0.0,), which="all", methods=["dfmr"], random_state=0)
+    assert everything.table["honest_kept"].tolist() == [7 / 8]
+    assert everything.table["w1_to_oracle"][0] > 1
+
+
+def test_rows_of_a_source_that_is_wrong_already_are_not_in_the_test():
+    with dask.config.set(scheduler="synchronous"):
+        tested = stress_test(
+            with_one_bad(), "wrong_unit", (0.0, 0.3), methods=["mr"], n_components=2, random_state=0
+        )
+    table = tested.table.set_index("rate")
+    assert table["honest_kept"].tolist() == [1.0, 1.0]
+    assert table["w1_to_oracle"][0.0] < 0.1
+    assert table["bad_kept"][0.3] == 1.0
+
+
+def test_an_estimator_must_be_fitted_and_have_its_estimates():
+    with pytest.raises(NotFittedError):
+        stress_test(GaussianMixture(2), "mean")
+    forgetful = GaussianMixture(1, keep_estimates=False, n_partitions=4, random_state=0)
+    forgetful.fit(np.random.default_rng(0).normal(size=(400, 1)))
+    with pytest.raises(ValueError, match="keep_estimates=True"):
+        stress_test(forgetful, "mean")
 
 
 # -- the picture ---------------------------------------------------------------------------------
@@ -214,6 +272,7 @@ def test_without_matplotlib_the_plot_says_what_to_install(tested, monkeypatch):
         ({"breakdown_at": -1}, "breakdown_at must be"),
         ({"strength": -1}, "strength must be"),
         ({"search": True, "strength": 1.0}, "strength must not be given with search=True"),
+        ({"which": "honest"}, "which must be one of"),
         ({"search": "yes"}, "search must be one of"),
         ({"n_components": 3}, "parameters of a fit need data to fit"),
         ({"attack": "wrong_unit"}, "'wrong_unit' is one on rows; got estimates"),

@@ -7,9 +7,7 @@ larger in memory than it is on disk.
 from __future__ import annotations
 
 import os
-import tempfile
 import zipfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +27,7 @@ from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.mixtures.family import Array, Family
 from dask_dfmr.mixtures.gaussian import Gaussian, Mixture
-from dask_dfmr.untrusted import as_json, portable, read_members, write_members
+from dask_dfmr.untrusted import as_json, portable, read_members, replacing, write_members
 
 FORMAT, FORMAT_VERSION = "dask_dfmr.aggregate", 1
 """The first two entries of the document."""
@@ -94,20 +92,9 @@ def save_result(result: AggregationResult, path: str | os.PathLike[str], estimat
     }
     if estimates and result.origin is not None:
         document["origin"] = _put_origin(result.origin, arrays)
-    _write(Path(path), document, arrays)
-
-
-def _write(path: Path, document: dict[str, Any], arrays: dict[str, Any]) -> None:
-    """Write to a file beside the target, and rename it when it is complete."""
-    handle, beside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w") as archive:
-            plain = {name: portable(array) for name, array in arrays.items()}
-            write_members(archive, DOCUMENT, as_json(document), plain)
-        os.replace(beside, path)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
+    plain = {name: portable(array) for name, array in arrays.items()}
+    with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
+        write_members(archive, DOCUMENT, as_json(document), plain)
 
 
 def _put_mixture(mixture: Mixture, name: str, arrays: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dask_dfmr.attacks.adversary import check_rate, n_bad
 from dask_dfmr.attacks.catalogue import Attack, find
 from dask_dfmr.attacks.on_rows import corrupt_rows
+from dask_dfmr.on_dask.partitions import delayed_parts
 from dask_dfmr.seeds import ATTACKED, SeedLike, seed_sequence, stream
 
 
@@ -63,7 +64,8 @@ def corrupt_partitions(
     found = find(attack, ("rows",))
     check_rate(rate)
     seed = seed_sequence(random_state)
-    n = _n_partitions(X)
+    parts = partitions_of(X)
+    n = len(parts)
     is_bad = np.zeros(n, dtype=bool)
     order = np.random.default_rng(stream(seed, ATTACKED)).permutation(n)
     is_bad[order[: n_bad(rate, n)]] = True
@@ -76,38 +78,59 @@ def corrupt_partitions(
         return corrupt_rows(*arguments, partition=i, **options)
 
     if isinstance(X, dd.DataFrame):
-        parts = [corrupted(p, i) if is_bad[i] else p for i, p in enumerate(X.to_delayed())]
+        parts = [corrupted(p, i) if is_bad[i] else p for i, p in enumerate(parts)]
         # Corrupted rows keep their index, or the first part of it, so that the divisions hold.
         return CorruptedPartitions(
             dd.from_delayed(parts, meta=X._meta, divisions=X.divisions, verify_meta=False), is_bad
         )
     if isinstance(X, da.Array):
-        return CorruptedPartitions(_array(X, corrupted, is_bad), is_bad)
+        return CorruptedPartitions(_array(X, parts, corrupted, is_bad), is_bad)
     return CorruptedPartitions(
-        [corrupted(p, i) if is_bad[i] else p for i, p in enumerate(X)], is_bad
+        [corrupted(p, i) if is_bad[i] else p for i, p in enumerate(parts)], is_bad
     )
 
 
-def _n_partitions(X: Any) -> int:
+def some_partitions(X: Any, chosen: NDArray[np.bool_]) -> Any:
+    """Some partitions of a collection that :func:`corrupt_partitions` takes, as a collection of the same type."""
+    if chosen.all():
+        return X
+    index = np.flatnonzero(chosen).tolist()
+    if isinstance(X, da.Array):
+        return da.concatenate([X.blocks[i] for i in index], axis=0, allow_unknown_chunksizes=True)
+    parts = partitions_of(X)
     if isinstance(X, dd.DataFrame):
-        return int(X.npartitions)
+        return dd.from_delayed([parts[i] for i in index], meta=X._meta, verify_meta=False)
+    return [parts[i] for i in index]
+
+
+def partitions_of(X: Any) -> Sequence[Any]:
+    """The partitions of a collection, in the number that the user chose: lazy ones as Delayed objects.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for :func:`corrupt_partitions`.
+    """
+    if isinstance(X, dd.DataFrame):
+        return delayed_parts(X)
     if isinstance(X, da.Array):
         if X.ndim != 2 or X.numblocks[1] != 1:
             raise ValueError(
                 f"X must have two axes and one chunk of columns; got {X.numblocks} chunks. Use X.rechunk({{1: -1}})."
             )
-        return int(X.numblocks[0])
+        return delayed_parts(X)
     if isinstance(X, Sequence) and not isinstance(X, (str, bytes)) and len(X):
-        return len(X)
+        return X
     raise TypeError(
         "X must be a dask DataFrame, a dask Array, or a list of Delayed, frames or arrays, one per source; "
         f"got {type(X).__name__}."
     )
 
 
-def _array(X: da.Array, corrupted: Any, is_bad: NDArray[np.bool_]) -> da.Array:
+def _array(
+    X: da.Array, blocks: Sequence[Any], corrupted: Any, is_bad: NDArray[np.bool_]
+) -> da.Array:
     """The array with bad chunks of unknown length, since an attack may remove rows."""
-    blocks = X.to_delayed().ravel()
     pieces = []
     for i, bad in enumerate(is_bad):
         if not bad:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
 
 from dask_dfmr import checks
 from dask_dfmr.aggregation.options import METHODS, PAPER_RHO
 from dask_dfmr.attacks.adversary import Adversary, check_rate, mixture_of, recruit
 from dask_dfmr.attacks.catalogue import Attack, find
-from dask_dfmr.attacks.on_partitions import corrupt_partitions
+from dask_dfmr.attacks.on_partitions import corrupt_partitions, some_partitions
 from dask_dfmr.estimator import GaussianMixture
 from dask_dfmr.exceptions import AggregationError
 from dask_dfmr.local.estimate import LocalEstimate
@@ -156,6 +157,7 @@ def stress_test(
     strength: float | None = None,
     search: bool = False,
     truth: Mixture | None = None,
+    which: Literal["kept", "all"] = "kept",
     n_repeats: int = 1,
     breakdown_at: float = BREAKDOWN_AT,
     random_state: SeedLike = None,
@@ -165,10 +167,11 @@ def stress_test(
 
     Parameters
     ----------
-    data : sequence of LocalEstimate, or a collection
-        Estimates that are taken for honest (``GaussianMixture(...).fit(X).estimates_``), or a collection as
-        :meth:`GaussianMixture.fit` takes it. Attacks on rows need a collection as :func:`corrupt_partitions` takes it,
-        which is fitted again at every rate. For other attacks it is fitted once.
+    data : fitted GaussianMixture, sequence of LocalEstimate, or a collection
+        Sources that are taken for honest. Those of a fitted estimator, of which it must have kept the estimates, or
+        these estimates themselves. Or a collection as :meth:`GaussianMixture.fit` takes it. Attacks on rows need a
+        collection as :func:`corrupt_partitions` takes it, which is fitted again at every rate. For other attacks it is
+        fitted once.
     attack : str or Attack
     rates : sequence of float, or one, default (0, .1, .2, .3, .4)
         Shares of bad sources.
@@ -181,6 +184,10 @@ def stress_test(
         Try all strengths of the attack's grid against each method, and report the one with the largest error.
     truth : Mixture, optional
         The true mixture, if it is known. Errors are then relative to it.
+    which : {"kept", "all"}, default "kept"
+        Which sources are taken for honest, and are in the test at all. "kept": those that the fitted estimator kept, or
+        of estimates and of a collection those that :func:`aggregate` or the fit keeps. A source that is already wrong
+        would otherwise count as honest. "all": every one.
     n_repeats : int, default 1
         How often bad sources are drawn.
     breakdown_at : float, default 2
@@ -200,7 +207,10 @@ def stress_test(
     Raises
     ------
     ValueError
-        If an argument is out of range, there is no such attack or method, or the attack does not fit the data.
+        If an argument is out of range, there is no such attack or method, the attack does not fit the data, or the
+        estimator did not keep its estimates.
+    NotFittedError
+        If an estimator is not fitted.
     AggregationError
         If no honest source has a usable estimate.
     """
@@ -214,7 +224,8 @@ def stress_test(
     checks.number("breakdown_at", breakdown_at)
     chosen = _methods(methods)
     seed = seed_sequence(random_state)
-    make_case = _case_maker(data, found, fit, seed)
+    checks.one_of("which", which, ("kept", "all"))
+    make_case = _case_maker(_sources_of(data, found, fit, seed, which), found, fit, seed)
     strengths = _strengths(found, strength, search)
     rows = []
     for repeat in range(n_repeats):
@@ -287,35 +298,77 @@ CaseMaker = Callable[[float, np.random.SeedSequence, Sequence[float]], Case]
 """(rate, seed of the draw, strengths) -> case."""
 
 
-def _case_maker(data: Any, attack: Attack, fit: Mapping[str, Any], seed: Any) -> CaseMaker:
+class Sources(NamedTuple):
+    """The sources that are taken for honest: their estimates, and for an attack on rows the collection of their rows.
+
+    ``X`` is None if the rows are not needed, or not known.
+    """
+
+    estimates: list[LocalEstimate]
+    X: Any = None
+
+
+def _sources_of(
+    data: Any, attack: Attack, fit: Mapping[str, Any], seed: np.random.SeedSequence, which: str
+) -> Sources:
+    is_fitted = isinstance(data, GaussianMixture)
     is_estimates = isinstance(data, Sequence) and all(isinstance(e, LocalEstimate) for e in data)
-    if is_estimates and fit:
+    if not is_fitted and not is_estimates:
+        estimates, kept = _fit(data, fit, seed)
+        kept = kept | (which == "all")
+        X = some_partitions(data, kept) if attack.kind == "rows" else None
+        return Sources(_chosen(estimates, kept), X)
+    if fit:
         raise ValueError(
             f"parameters of a fit need data to fit; got estimates, and {', '.join(sorted(fit))}."
         )
+    if is_fitted:
+        check_is_fitted(data, "mixture_")
+        if data.estimates_ is None:
+            raise ValueError(
+                "data must have its estimates; this fit did not keep them. Fit with keep_estimates=True."
+            )
+        estimates, kept = list(data.estimates_), data.support_
+    else:
+        estimates, kept = list(data), np.ones(len(data), dtype=bool)
+        if which == "kept":
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # they are in the notes of every method
+                kept = aggregate(estimates, random_state=seed).decision.kept
+    return Sources(_chosen(estimates, kept | (which == "all")))
+
+
+def _chosen(estimates: Sequence[LocalEstimate], kept: NDArray[np.bool_]) -> list[LocalEstimate]:
+    return [estimate for estimate, is_kept in zip(estimates, kept, strict=True) if is_kept]
+
+
+def _case_maker(
+    sources: Sources, attack: Attack, fit: Mapping[str, Any], seed: np.random.SeedSequence
+) -> CaseMaker:
     if attack.kind != "rows":
-        estimates = list(data) if is_estimates else _fit(data, fit, seed)
-        return _cases_of_estimates(estimates, attack)
-    if is_estimates:
+        return _cases_of_estimates(sources.estimates, attack)
+    if sources.X is None:
         raise ValueError(
             f"attack {attack.name!r} is one on rows; got estimates. Give the collection that they were fitted to, and "
             "n_components."
         )
-    return _cases_of_rows(data, attack, fit, seed)
+    return _cases_of_rows(sources, attack, fit, seed)
 
 
-def _fit(X: Any, fit: Mapping[str, Any], seed: np.random.SeedSequence) -> list[LocalEstimate]:
+def _fit(
+    X: Any, fit: Mapping[str, Any], seed: np.random.SeedSequence
+) -> tuple[list[LocalEstimate], NDArray[np.bool_]]:
+    """The local estimates of a fit, and which of them it kept."""
     if "n_components" not in fit:
         raise ValueError("n_components must be given where data are a collection to fit.")
     usual = {"refine": 0, "check_optimum": None, "refit_excluded": False, "on_failed": "ignore"}
     state = int(np.random.default_rng(seed).integers(2**31))
     options: dict[str, Any] = {"random_state": state, **usual, **fit, "keep_estimates": True}
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # they are about this fit's filter; the methods are compared later
+        # They are about this fit's filter; the methods are compared later.
+        warnings.simplefilter("ignore")
         fitted = GaussianMixture(**options).fit(X)
-    return list(fitted.estimates_ or ())
+    return list(fitted.estimates_ or ()), fitted.support_
 
 
 def _cases_of_estimates(estimates: Sequence[LocalEstimate], attack: Attack) -> CaseMaker:
@@ -328,9 +381,9 @@ def _cases_of_estimates(estimates: Sequence[LocalEstimate], attack: Attack) -> C
 
 
 def _cases_of_rows(
-    X: Any, attack: Attack, fit: Mapping[str, Any], seed: np.random.SeedSequence
+    sources: Sources, attack: Attack, fit: Mapping[str, Any], seed: np.random.SeedSequence
 ) -> CaseMaker:
-    clean = _fit(X, fit, seed)
+    clean, X = sources
 
     def make_case(rate: float, seed_: np.random.SeedSequence, strengths: Sequence[float]) -> Case:
         sent: Sent = []
@@ -338,7 +391,7 @@ def _cases_of_rows(
         for s in strengths:
             corrupted, is_bad = corrupt_partitions(X, attack, rate, seed_, strength=s)
             try:
-                sent.append((s, _fit(corrupted, fit, seed) if is_bad.any() else clean))
+                sent.append((s, _fit(corrupted, fit, seed)[0] if is_bad.any() else clean))
             except AggregationError as error:
                 sent.append((s, error))
         honest = [i for i, e in enumerate(clean) if e.is_usable and not is_bad[i]]

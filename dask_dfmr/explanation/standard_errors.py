@@ -79,9 +79,10 @@ class WholeColumns:
     def difference(self, mean: Array, covariance: Array) -> Array:
         """Difference of means and of covariances, (n_free,), in coordinates in which the covariance is the identity."""
         with np.errstate(over="ignore", invalid="ignore"):
-            white = solve_triangular(self.root, covariance, lower=True)
-            white = solve_triangular(self.root, white.T, lower=True)
-            shift = solve_triangular(self.root, mean - self.mean, lower=True)
+            # What overflows is infinitely far off, so that it is not refused.
+            white = solve_triangular(self.root, covariance, lower=True, check_finite=False)
+            white = solve_triangular(self.root, white.T, lower=True, check_finite=False)
+            shift = solve_triangular(self.root, mean - self.mean, lower=True, check_finite=False)
             return np.concatenate([shift, self._compared(white - np.eye(len(mean)))])
 
     def _compared(self, white: Array) -> Array:
@@ -412,7 +413,11 @@ class StandardErrors:
         """Weights, and means and covariances of all columns but one: the marginal mixture of these columns."""
         k, d = self.mixture.n_components, self.mixture.n_features
         n, rest = self.n_coordinates, np.delete(np.arange(d), j)
+        # In units of the columns: squares of covariances could overflow.
+        sd = column_moments(self.mixture)[1]
         means, variances, covariances = self._gradients
+        means, variances = means / sd, variances / sd / sd
+        covariances = covariances / sd / sd[:, None] if covariances.size else covariances
         shaped = range(1) if self.mixture.covariance_type == "tied" else range(k)
         functions = [np.eye(n)[: k - 1], means[:, :, rest].reshape(n, -1).T]
         if covariances.size:

@@ -12,6 +12,7 @@ from dask_dfmr import checks
 from dask_dfmr.aggregation.reduction import Centers, reduce_pooled
 from dask_dfmr.aggregation.rerun import counted_rows, origin_of, read_estimates
 from dask_dfmr.aggregation.result import AggregationResult
+from dask_dfmr.exceptions import AggregationError
 from dask_dfmr.explanation.causes import explain_estimate
 from dask_dfmr.explanation.findings import Finding
 from dask_dfmr.explanation.standard_errors import StandardErrors, make_standard_errors
@@ -81,8 +82,8 @@ def explained_estimates(
     return found
 
 
-def with_estimate(aggregate: AggregationResult, estimate: LocalEstimate) -> Mixture:
-    """The global mixture with one more estimate in it.
+def with_estimate(aggregate: AggregationResult, estimate: LocalEstimate) -> Mixture | None:
+    """The global mixture with one more estimate in it; None if its numbers would overflow.
 
     Moments of components add up, so that the reduction of the global mixture and the estimate is that of all estimates.
     It is exact if no component of the other estimates would be assigned to another center.
@@ -100,7 +101,10 @@ def with_estimate(aggregate: AggregationResult, estimate: LocalEstimate) -> Mixt
         np.concatenate(pair) for pair in zip(mixture.components, m.components, strict=True)
     )
     start = Centers(mixture.weights, mixture.components)
-    reduced = reduce_pooled(mixture.family, weights, pooled, start)
+    try:
+        reduced = reduce_pooled(mixture.family, weights, pooled, start)
+    except AggregationError:
+        return None
     return mixture.family.mixture(reduced.weights, reduced.components, mixture.feature_names)
 
 
@@ -130,7 +134,8 @@ def _row(
     decision, mixture = aggregate.decision, aggregate.mixture
     w1 = 0.0
     if not decision.kept[i]:
-        w1 = mixing_distance(mixture, with_estimate(aggregate, estimate))
+        changed = with_estimate(aggregate, estimate)
+        w1 = np.inf if changed is None else mixing_distance(mixture, changed)
     return {
         "partition": i,
         "source": estimate.source,

@@ -11,6 +11,7 @@ import numpy as np
 
 from dask_dfmr.mixtures.family import Family
 from dask_dfmr.mixtures.gaussian import Gaussian, Mixture
+from dask_dfmr.untrusted import is_unicode
 
 MAX_ROWS = 2**62
 """Upper bound of a row count; a larger number in a message is malformed."""
@@ -93,7 +94,7 @@ class LocalEstimate:
         count = self.n_samples
         is_count = isinstance(count, (int, np.integer, float, np.floating))
         if not is_count or not 0 <= count < MAX_ROWS or count != int(count):
-            raise ValueError(f"n_samples must be a number of rows; got {count!r}.")
+            raise ValueError(f"n_samples must be a number of rows; got {_shown(count)}.")
         object.__setattr__(self, "n_samples", int(count))
         if self.outcome.is_usable != (self.mixture is not None):
             raise ValueError(
@@ -111,14 +112,19 @@ class LocalEstimate:
             if value is None and name == "partition":
                 continue
             if not isinstance(value, (int, np.integer)) or not 0 <= value < MAX_ROWS:
-                raise ValueError(f"{name} must be a non-negative integer; got {value!r:.100}.")
+                raise ValueError(f"{name} must be a non-negative integer; got {_shown(value)}.")
             object.__setattr__(self, name, int(value))
-        if not isinstance(self.log_likelihood, (int, float, np.integer, np.floating)):
-            raise ValueError(f"log_likelihood must be a number; got {self.log_likelihood!r:.100}.")
+        if not _is_double(self.log_likelihood):
+            raise ValueError(f"log_likelihood must be a number; got {_shown(self.log_likelihood)}.")
+        object.__setattr__(self, "log_likelihood", float(self.log_likelihood))
         for name in ("reason", "source", "start"):
             value = getattr(self, name)
             if not isinstance(value, str) and not (value is None and name == "source"):
                 raise ValueError(f"{name} must be a string; got {value!r:.100}.")
+            if value is not None and not is_unicode(value):
+                # As in the name of a file that is no UTF-8, which reports cannot hold.
+                value = value.encode("utf-8", "backslashreplace").decode("utf-8")
+                object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
         where = "" if self.partition is None else f", partition={self.partition}"
@@ -208,6 +214,31 @@ def wrong_types(message: Mapping[str, Any]) -> str | None:
     for name, types in _MESSAGE_TYPES.items():
         if name in message and not isinstance(message[name], types):
             return f"{name} is of type {type(message[name]).__name__}"
+        is_right = _is_double if types is _NUMBER else _is_count if int in types else None
+        if name in message and is_right is not None and not is_right(message[name]):
+            return f"{name} is {_shown(message[name])}"
     if message.get("outcome", Outcome.FITTED) not in list(Outcome):
         return f"outcome is {message['outcome']!r:.100}"
     return None if "n_samples" in message else "it has no n_samples"
+
+
+def _is_double(value: Any) -> bool:
+    """Whether a value is a number that a double can hold; an int can be too large for it."""
+    if not isinstance(value, _NUMBER):
+        return False
+    try:
+        float(value)
+    except OverflowError:
+        return False
+    return True
+
+
+def _is_count(value: Any) -> bool:
+    return value is None or 0 <= value < MAX_ROWS
+
+
+def _shown(value: Any) -> str:
+    """A value for a message; Python refuses to write an int of more than some thousand digits."""
+    if isinstance(value, int) and abs(value) >= MAX_ROWS:
+        return f"an integer of {value.bit_length()} bits"
+    return f"{value!r:.100}"

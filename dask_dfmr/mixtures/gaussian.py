@@ -57,6 +57,10 @@ PAIR_FLOATS = 2**18
 MAX_MEAN = 1e145
 """Larger means overflow when they are squared."""
 
+MAX_FROM_CENTER = 2.0**20
+"""Distance of a mean from the center of all means, in standard deviations, up to which residuals are computed about
+that center. Their error is the rounding of this distance, 2e-10 standard deviations."""
+
 LEAST_WEIGHT = 1e-12
 """Smallest weight in coordinates, which divide by the weights."""
 
@@ -155,10 +159,29 @@ class Gaussian:
         self, X: Rows, means: Array, inverse_root: Array, out: Array | None = None
     ) -> Array:
         """White residuals (K, d, n). The rows are last, so that the inner loops of NumPy are long."""
+        if self._are_far(means, inverse_root):
+            return self._residuals_of_each(X, means, inverse_root, out)
         # W (x - mu) is computed as W x - W mu. About the center both terms are as small as the residuals.
         center = means.mean(axis=0)
         columns = np.subtract(X.T, center[:, None], order="C")
         return self._shape.whiten(columns, means - center, inverse_root, out)
+
+    def _are_far(self, means: Array, inverse_root: Array) -> bool:
+        """Whether a component lies so far from the center of all that rounding there would spoil its residuals."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            white = self._shape.multiply(inverse_root, means - means.mean(axis=0))
+            return not bool((np.abs(white) <= MAX_FROM_CENTER).all())
+
+    def _residuals_of_each(
+        self, X: Rows, means: Array, inverse_root: Array, out: Array | None
+    ) -> Array:
+        """The white residuals, about each mean itself: nothing cancels, and it takes longer."""
+        y = np.empty((*means.shape, len(X))) if out is None else out
+        origin = np.zeros_like(means[:1])
+        for k, mean in enumerate(means):
+            columns = np.subtract(X.T, mean[:, None], order="C")
+            self._shape.whiten(columns, origin, inverse_root[k : k + 1], y[k : k + 1])
+        return y
 
     def _log_density(self, y: Array, scratch: Array, log_norm: Array) -> Array:
         """Log phi_k(x) of all rows, shape (K, n), from their white residuals."""
@@ -179,12 +202,12 @@ class Gaussian:
     ) -> Array:
         """Log N(mu_i; nu_j, Sigma_i + Omega_j): the product integral of two Gaussian densities."""
         compiled = engine.compiled()
-        if compiled is not None:
+        with np.errstate(over="ignore"):  # infinitely far apart is -inf
+            if compiled is None:
+                return self._log_product_integral(a, b)
             n_features = a[0].shape[-1]
             a, b = ((m, self._shape.by_column(c, n_features)) for m, c in (a, b))
             return compiled.log_product_integral(a, b, floor)
-        with np.errstate(over="ignore"):  # infinitely far apart is -inf
-            return self._log_product_integral(a, b)
 
     def _log_product_integral(self, a: Components, b: Components) -> Array:
         means_a, covariances_a = a
@@ -254,7 +277,7 @@ class Gaussian:
         with np.errstate(divide="ignore"):
             log_weights = np.log(weights)  # -inf for a component of weight 0, which has no rows
         compiled = engine.compiled()
-        if compiled is None:
+        if compiled is None or self._are_far(means, inverse_root):  # it knows one center
             log_likelihood, mass, first, second = self._em_pass(
                 X, log_weights, means, inverse_root, log_norm
             )
@@ -264,7 +287,8 @@ class Gaussian:
                 X, log_weights, means, scale, log_norm
             )
             second = self._shape.from_columns(second)
-        return log_likelihood, (mass, *self._shape.colour(first, second, root))
+        with np.errstate(over="ignore", invalid="ignore"):  # rows far from every component
+            return log_likelihood, (mass, *self._shape.colour(first, second, root))
 
     def _em_pass(
         self, X: Rows, log_weights: Array, means: Array, inverse_root: Array, log_norm: Array
@@ -679,9 +703,11 @@ class Mixture(FiniteMixture):
             (
                 self.covariance_type,
                 self.feature_names,
-                self.weights.tobytes(),
-                self.means.tobytes(),
-                self.covariances.tobytes(),
+                # -0.0 equals 0.0, and has other bytes; their sum with 0.0 is 0.0.
+                *(
+                    (array + 0.0).tobytes()
+                    for array in (self.weights, self.means, self.covariances)
+                ),
             )
         )
 

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.special import logsumexp, softmax
-from sklearn.utils import check_random_state
 
 from dask_dfmr.mixtures.family import (
     BLOCK_FLOATS,
@@ -28,8 +27,9 @@ from dask_dfmr.mixtures.family import (
     batches,
     take,
 )
+from dask_dfmr.seeds import SeedLike, generator
 from dask_dfmr.tables import rows_for, unmasked
-from dask_dfmr.untrusted import open_regular, parse_json
+from dask_dfmr.untrusted import open_regular, parse_json, replacing
 
 MIXTURE_FORMAT, MIXTURE_VERSION = "dask_dfmr.mixture", 1
 """The first two entries of a saved mixture."""
@@ -167,15 +167,15 @@ class FiniteMixture(ABC):
             yield self.family.log_density(block, self.components) + log_weights
 
     def sample(
-        self, n_samples: int = 1, random_state: Any = None
+        self, n_samples: int = 1, random_state: SeedLike = None
     ) -> tuple[Array, NDArray[np.intp]]:
         """Draw rows.
 
         Parameters
         ----------
         n_samples : int, default 1
-        random_state : int, RandomState, Generator or None, default None
-            None draws other rows at every call.
+        random_state : int, RandomState, Generator, SeedSequence or None, default None
+            A RandomState or Generator is advanced. None draws other rows at every call.
 
         Returns
         -------
@@ -187,13 +187,11 @@ class FiniteMixture(ABC):
         Raises
         ------
         ValueError
-            If ``n_samples`` is less than 1.
+            If ``n_samples`` is less than 1, or ``random_state`` is none of these.
         """
         if n_samples < 1:
             raise ValueError(f"n_samples must be at least 1; got {n_samples}.")
-        is_generator = isinstance(random_state, np.random.Generator)
-        rng = random_state if is_generator else check_random_state(random_state)
-        return self.family.sample(n_samples, self.weights, self.components, rng)
+        return self.family.sample(n_samples, self.weights, self.components, generator(random_state))
 
     # -- order of the components ------------------------------------------------------------------
 
@@ -257,7 +255,8 @@ class FiniteMixture(ABC):
         Parameters
         ----------
         path : path-like
-            An existing file is overwritten.
+            The file is written beside it and then renamed, so that there is never half a file. An existing file is
+            replaced.
 
         Raises
         ------
@@ -269,8 +268,9 @@ class FiniteMixture(ABC):
             for name, value in self.to_arrays().items()
         }
         document = {"format": MIXTURE_FORMAT, "version": MIXTURE_VERSION, **parameters}
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump(document, file, allow_nan=False, indent=1)
+        content = json.dumps(document, allow_nan=False, indent=1).encode()
+        with replacing(path) as file:
+            file.write(content)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -310,7 +310,7 @@ class FiniteMixture(ABC):
 
 
 def as_floats(name: str, values: ArrayLike) -> Array:
-    """A finite float64 copy of an array.
+    """A finite float64 copy of an array, in C order, so that results do not depend on its memory layout.
 
     Raises
     ------
@@ -323,7 +323,7 @@ def as_floats(name: str, values: ArrayLike) -> Array:
             raise TypeError("complex numbers")
         if raw.dtype.kind not in "biufO":  # NumPy would convert texts and dates to numbers
             raise TypeError(f"dtype {raw.dtype}")
-        array = np.array(raw, dtype=np.float64)
+        array = np.array(raw, dtype=np.float64, order="C")
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(
             f"{name} must be an array of numbers; got {type(values).__name__} ({error!s:.200})."

@@ -45,8 +45,11 @@ def explain_with_rows(aggregate: AggregationResult, plan: FitPlan, which: str) -
     likelihoods = Wanted(moments=False)
     own = reader.measure(chosen, [aggregate.mixture], likelihoods)
     candidates = [with_estimate(aggregate, estimates[i]) for i in chosen]
-    theirs = reader.measure(sampled, [aggregate.mixture, *candidates], likelihoods)
-    usual, *changed = _means(theirs, 1 + len(candidates))
+    proper = [mixture for mixture in candidates if mixture is not None]
+    theirs = reader.measure(sampled, [aggregate.mixture, *proper], likelihoods)
+    usual, *means = _means(theirs, 1 + len(proper))
+    following = iter(means)
+    changed = [np.nan if mixture is None else next(following) for mixture in candidates]
     again = [i for i in chosen if findings[i].kind != "nothing"]
     if again:
         refits = fit_partitions(plan, again)

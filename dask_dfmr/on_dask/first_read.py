@@ -221,7 +221,7 @@ class _KeptEstimates:
         if self.store is None:
             return messages if self.in_memory else []
         return [
-            g.add("store", b, write_block, messages[block], self.store.path(b))
+            g.add("store", b, write_block, messages[block], self.store.path(b), self.family)
             for b, block in enumerate(self.blocks)
         ]
 
@@ -229,7 +229,7 @@ class _KeptEstimates:
         """Keep the messages that lie on the workers, block by block."""
         for b, block in enumerate(self.blocks):
             if self.store is not None:
-                write_block(fits.bring(block), self.store.path(b))
+                write_block(fits.bring(block), self.store.path(b), self.family)
             elif self.in_memory:
                 self.messages += fits.bring(block)
 

@@ -39,6 +39,11 @@ from dask_dfmr.tables import (
 MAX_SOURCE_PARTS = 3
 """How many files the name of a partition lists."""
 
+TUNE = "optimization.tune.active"
+"""Dask's name of the step of its optimiser that merges partitions, in its configuration."""
+
+_FUSED_READ = re.compile(r"read_?parquet\w*-(?![0-9a-f]{32}$)")
+
 _LIKE_A_PATH = re.compile(
     r"\w+://\S.*|/\w.*|[A-Za-z]:[\\/].*|[^<>|*?\n]*[\\/][^<>|*?\n ]+\.[A-Za-z]\w{1,8}", re.DOTALL
 )
@@ -98,6 +103,8 @@ class Partitions:
         Number of rows, if it is known.
     remedy : str
         What divides the data into more partitions, for messages.
+    may_be_merged : bool
+        Whether Dask may have merged partitions of the user when it optimised the collection, before it came here.
     """
 
     loaders: list[Loader]
@@ -109,6 +116,7 @@ class Partitions:
     scratch: Any = None
     n_rows: int | None = None
     remedy: str = "Give a list with a Delayed, frame or array for each file or source"
+    may_be_merged: bool = False
 
     def __len__(self) -> int:
         return len(self.loaders)
@@ -141,11 +149,11 @@ def as_partitions(X: Any, n_partitions: int = 1) -> Partitions:
     """
     X = as_collection(X)
     if is_frame(X):
-        return _from_dask_dataframe(X)
+        return replace(_from_dask_dataframe(X), may_be_merged=may_be_merged(X))
     if is_array(X):
-        return _from_dask_array(X)
+        return replace(_from_dask_array(X), may_be_merged=may_be_merged(X))
     if is_list_of_lazy(X):
-        return _from_delayed(X)
+        return replace(_from_delayed(X), may_be_merged=may_be_merged(X))
     if is_list_of_tables(X):
         return _from_list(X)
     return _from_memory(X, n_partitions)
@@ -275,6 +283,31 @@ def unmerged(X: Any) -> tuple[list[Any], dict[Any, Any]]:
     return list(optimised.__dask_keys__()), dict(optimised.__dask_graph__())
 
 
+def may_be_merged(X: Any) -> bool:
+    """Whether Dask may have merged partitions of parquet files when it optimised a collection that the user gives.
+
+    ``persist``, ``optimize``, ``to_delayed``, ``to_dask_array`` and ``values`` merge small partitions if only some of
+    the columns are used. What they return has the keys of the reading tasks, and shows no more of it. Without the
+    step of the optimiser that merges there is no doubt.
+    """
+    if not dask.config.get(TUNE, True):
+        return False
+    if not is_frame(X):
+        parts = X if isinstance(X, list) else [X]
+        keys = parts if isinstance(X, list) else parts[0].__dask_graph__()
+        return any(_is_of_fused_read(getattr(key, "key", key)) for key in keys)
+    nodes = [one for node in X.expr.walk() for one in (node, *getattr(node, "exprs", ()))]
+    kinds = {type(node).__name__ for node in nodes}
+    graphs = [node for node in nodes if type(node).__name__ == "FromGraph"]
+    keys = [key for node in graphs for key in node.operand("keys")]
+    return "FusedIO" in kinds or any(map(_is_of_fused_read, keys))
+
+
+def _is_of_fused_read(key: Any) -> bool:
+    """Whether a key is that of reading parquet together with something else; reading alone merges nothing."""
+    return isinstance(key, tuple) and _FUSED_READ.match(str(key[0])) is not None
+
+
 def _from_dask_dataframe(X: Any) -> Partitions:
     names = check_example(X._meta)
     loaders, graph, sources = fold_dataframe(X)
@@ -393,7 +426,7 @@ def _fold(graph: dict[Any, Any], keys: list[Any]) -> tuple[list[Loader], dict[An
     if missing:
         raise ValueError(
             f"X has {len(keys)} partitions, but {missing} are not in its graph. Dask does that when persist() "
-            "merges small parquet partitions: persist under dask.config.set({'optimization.tune.active': False})."
+            f"merges small parquet partitions: call dask.config.set({{{TUNE!r}: False}}) before it."
         )
     # from_delayed leaves aliases under the key of their target instead of their own.
     graph = {

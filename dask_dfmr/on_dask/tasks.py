@@ -350,7 +350,7 @@ def _checked_sample(message: Mapping[str, Any] | str, n_most: int) -> Array | No
     return rows if (np.abs(rows) <= MAX_MAGNITUDE).all() else None
 
 
-def estimate_of(message: Any, family: Family, partition: int | None = None) -> LocalEstimate:
+def estimate_of(message: Any, family: Family | None, partition: int | None = None) -> LocalEstimate:
     """The local estimate of a message; for a malformed message one without mixture, and with the reason."""
     plain = as_plain(message, partition)
     try:
