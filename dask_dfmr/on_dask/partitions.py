@@ -296,7 +296,12 @@ def may_be_merged(X: Any) -> bool:
         parts = X if isinstance(X, list) else [X]
         keys = parts if isinstance(X, list) else parts[0].__dask_graph__()
         return any(_is_of_fused_read(getattr(key, "key", key)) for key in keys)
-    nodes = [one for node in X.expr.walk() for one in (node, *getattr(node, "exprs", ()))]
+    # Other nodes than fused ones may raise where they are asked for what they do not have.
+    nodes = [
+        one
+        for node in X.expr.walk()
+        for one in (node, *(node.operand("exprs") if "exprs" in node._parameters else ()))
+    ]
     kinds = {type(node).__name__ for node in nodes}
     graphs = [node for node in nodes if type(node).__name__ == "FromGraph"]
     keys = [key for node in graphs for key in node.operand("keys")]
