@@ -3,14 +3,16 @@
 :mod:`~dask_dfmr.aggregation.plan` is the method, one line a stage, written against a builder. One builder calls the
 stages at once; the other one, in :mod:`dask_dfmr.on_dask.graph`, adds tasks to a Dask graph::
 
-    stages.intake -> stages.center -> stages.keep -> stages.consensus (-> stages.hardened) -> stages.reduce -> result
-    stages.intake -> stages.componentwise                                                                  -> result
+    stages.intake -> stages.center -> stages.keep -> stages.consensus
+    -> stages.judge (-> stages.hardened) -> stages.reduce -> result
+    stages.intake -> stages.componentwise -> result
 
 The stages work on blocks of estimates. Their arithmetic is in kernels that need arrays only::
 
     medoid, references   the estimate in the middle: by all pairs, or of many estimates by some references
     null_law             the law of the distance that sampling explains
     groups               groups and copies among the estimates
+    canaries             known changes of the consensus, which the filter should exclude
     reduction            many components -> one mixture
     componentwise        center, filter and weights of each component
     hardened             the filter for estimates that may collude

@@ -17,7 +17,15 @@ from dask_dfmr.aggregation.options import AggregationOptions
 from dask_dfmr.aggregation.order import in_order_of
 from dask_dfmr.aggregation.reduction import add_assignments
 from dask_dfmr.aggregation.result import AggregationResult
-from dask_dfmr.aggregation.stages import center, componentwise, consensus, hardened, intake, keep
+from dask_dfmr.aggregation.stages import (
+    center,
+    componentwise,
+    consensus,
+    hardened,
+    intake,
+    judge,
+    keep,
+)
 from dask_dfmr.aggregation.stages import reduce as reducing
 from dask_dfmr.aggregation.stages.intake import Schema
 from dask_dfmr.local.estimate import LocalEstimate
@@ -273,7 +281,7 @@ def plan_decision(
     """Which estimates are kept, and the reduction of these: the :class:`AggregationResult`."""
     add, options = builder.add, setting.options
     _, near, formed, distances, tiles, problem = measured
-    selected = add("judge", 0, consensus.judge, near, formed, distances, participants, options)
+    selected = add("judge", 0, judge.judge, near, formed, distances, participants, options)
     if options.method == "hardened":
         arguments = (selected, formed, blocks, tiles, participants, problem, options)
         selected = add("harden", 0, hardened.harden_selection, *arguments)

@@ -2,7 +2,7 @@
 
     judge -> harden_selection -> offer_start, ...
 
-The task holds all usable estimates and all their distances. The p-values of :mod:`~.stages.consensus` stay in the
+The task holds all usable estimates and all their distances. The p-values of :mod:`~.stages.judge` stay in the
 decision.
 """
 
@@ -17,7 +17,7 @@ from dask_dfmr.aggregation.hardened.filter import Estimates, Hardened, Refit, ha
 from dask_dfmr.aggregation.options import AggregationOptions
 from dask_dfmr.aggregation.result import Note
 from dask_dfmr.aggregation.stages.center import panel
-from dask_dfmr.aggregation.stages.consensus import Consensus, heterogeneity_notes
+from dask_dfmr.aggregation.stages.consensus import Consensus
 from dask_dfmr.aggregation.stages.intake import (
     Block,
     Participants,
@@ -25,6 +25,7 @@ from dask_dfmr.aggregation.stages.intake import (
     pair_errors,
     spread,
 )
+from dask_dfmr.aggregation.stages.judge import heterogeneity_notes
 from dask_dfmr.aggregation.stages.keep import Selected, select
 from dask_dfmr.exceptions import FilterWarning, HeterogeneityWarning, NoMajorityWarning
 from dask_dfmr.local.fit import LocalProblem
