@@ -31,7 +31,7 @@ WRONG = "C07"
 def write_files(folder: Path) -> pd.DataFrame:
     """Write one file an hour, and return the rows that went into none."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = measured_rows("Mixed").reset_index(drop=True)
+    rows = measured_rows("Mixed").sample(frac=1.0, random_state=0, ignore_index=True)
     n = N_INSTRUMENTS * ROWS_PER_INSTRUMENT
     day, held_out = rows[:n], rows[n:]
     day = day.assign(instrument=[f"C{i % N_INSTRUMENTS:02d}" for i in range(n)])

@@ -169,6 +169,7 @@ def hostile(request, monkeypatch):
 
 @pytest.mark.usefixtures("hostile")
 @pytest.mark.filterwarnings("ignore::dask_dfmr.PartitionWarning")
+@pytest.mark.filterwarnings("ignore:the refinement ended early")
 def test_a_fit_is_hardly_moved(undisturbed):
     """Honest partitions are as far from one another as a mixture without one of them."""
     assert mixing_distance(fit(), undisturbed) < 0.1

@@ -341,7 +341,7 @@ class TestPredict:
         pd.testing.assert_series_equal(gm.fit_predict(X).compute(), expected)
         np.testing.assert_array_equal(gm.predict(X.compute()), expected)
         np.testing.assert_array_equal(gm.predict(X.compute()[COLUMNS]), expected)
-        assert gm.score(X) == pytest.approx(gm.score(X[COLUMNS].compute()))
+        assert gm.score(X, rows="all") == pytest.approx(gm.score(X[COLUMNS].compute()))
         assert gm.predict_proba(X).compute().shape == (1600, 2)
 
     def test_other_columns_are_still_refused(self):

@@ -299,7 +299,9 @@ class TestMargin:
         return [*some, LocalEstimate(Mixture([1.0], [[z / np.sqrt(1000)]], [[[1.0]]]), 1000)]
 
     def test_an_exclusion_by_a_narrow_margin_is_said(self):
-        with pytest.warns(HeterogeneityWarning, match="1 of 12 estimates are excluded.*clearly"):
+        with pytest.warns(
+            HeterogeneityWarning, match="1 of 12 estimates are excluded without a clear gap"
+        ):
             decision = aggregate(self.fits_with(4.5)).decision
         assert not decision.kept[-1]
 

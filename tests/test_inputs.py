@@ -652,7 +652,7 @@ class TestColumnsWithoutValues:
 class TestTooFewRows:
     @pytest.mark.parametrize("X", [make_ddf(4), make_frame()])
     def test_too_many_components(self, X):
-        with pytest.raises(AggregationError, match="fewer components, or covariance_type='diag'"):
+        with pytest.raises(AggregationError, match="use n_components=33, or larger partitions"):
             make(1000).fit(X)
 
     def test_no_rows(self):

@@ -143,7 +143,9 @@ def test_the_note_names_the_partitions():
     lack = [i for i in range(M) if not frame["is_3"].iloc[i * N : (i + 1) * N].any()]
     with dask.config.set(scheduler="synchronous"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        gm = GaussianMixture(2, covariance_type="diag", reg_covar=1e-3, random_state=0)
+        gm = GaussianMixture(
+            2, covariance_type="diag", reg_covar=1e-3, refit_excluded=False, random_state=0
+        )
         with pytest.warns(HeterogeneityWarning, match=f"partitions {lack[0]}, {lack[1]} are"):
             gm.fit(dd.from_pandas(frame, npartitions=M))
 

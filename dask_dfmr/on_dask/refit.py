@@ -36,6 +36,11 @@ MOST_SHARE, LEAST = 0.1, 2
 """At most this share of the partitions is read again at a time, or this number if the share is less."""
 
 
+LEAST_ROWS_PER_PARAMETER = 3.0
+"""Rows per free parameter below which the rows of a partition are no evidence: the sums of five equal values one
+standard deviation away, for example, do not differ from those of five rows of a normal law."""
+
+
 def refit_excluded(plan: FitPlan, fit: Fit) -> Fit:
     """Replace the estimates of excluded partitions whose rows do not contradict the global mixture.
 
@@ -146,7 +151,9 @@ def _excluded_nearest(plan: FitPlan, fit: Fit, examined: Set[int]) -> list[int]:
     if not plan.options.is_calibrated or decision.z_scores is None:
         return []
     is_new = ~np.isin(np.arange(decision.n_estimates), list(examined))
-    far = np.flatnonzero(~decision.kept & np.isfinite(decision.z_scores) & is_new)
+    least = LEAST_ROWS_PER_PARAMETER * fit.aggregate.mixture.n_parameters
+    has_rows = np.array([row["n_samples"] >= least for row in fit.rows])
+    far = np.flatnonzero(~decision.kept & np.isfinite(decision.z_scores) & is_new & has_rows)
     most = max(LEAST, int(MOST_SHARE * decision.n_estimates))
     nearest = far[np.argsort(decision.z_scores[far], kind="stable")][:most]
     return sorted(int(i) for i in nearest)

@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from dask_dfmr.aggregation.null_law import Settled
-from dask_dfmr.local.estimate import LocalEstimate, Outcome
+from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.row_statistics import PartitionStatistics, Wanted, measure, total_of
 from dask_dfmr.mixtures.capped_scores import cap_for
@@ -88,7 +88,7 @@ def one_step(
     """The estimate of a partition after a part of an EM step from the global mixture; None if a component collapses.
 
     It is as near to the global mixture as the rows are, whatever other optima they have. The log-likelihood is that at
-    the global mixture.
+    the global mixture. Outcome and reason stay those of the local fit.
     """
     family, n_samples = problem.family, reading.n_samples
     (measured,) = reading.measurements
@@ -107,8 +107,6 @@ def one_step(
     return replace(
         first,
         mixture=family.mixture(moments[0] / n_samples, components, mixture.feature_names),
-        outcome=Outcome.FITTED,
-        reason="",
         n_iter=1,
         log_likelihood=measured.log_likelihood / n_samples,
         start=FROM_OTHERS,

@@ -43,11 +43,11 @@ WIDE = 3.0
 """Distances this many times as large as sampling explains, for most estimates, cause a warning."""
 
 CLEAR_GAP = 3.0
-"""Excluded estimates stand clearly apart if the nearest one is so many standard normal units farther than any kept one.
+"""Excluded estimates stand clearly apart if a gap of so many standard normal units lies between them and the others.
 Where rows are no mixture, the gap was 1.4 to 2.2 for consistent estimates in other optima."""
 
-CHANCE_LEVEL = 0.02
-"""More exclusions than chance explains at this level need a clear gap. One of 21 or more estimates does not."""
+CHANCE_LEVEL = 0.015
+"""More exclusions than chance explains at this level need a clear gap. One of 16 or more estimates does not."""
 
 REMEDIES = (
     "Rows of partitions may be sorted: shuffle or sample them across partitions (mix_partitions). Or one mixture may "
@@ -167,22 +167,22 @@ def _words_on_change(canary: Canary, names: Sequence[str] | None) -> str:
 def _margin_notes(
     kept: NDArray[np.bool_], settled: Settled, options: AggregationOptions, n_components: int
 ) -> list[Note]:
-    """A warning if more estimates are excluded than chance explains, and they do not stand clearly apart."""
-    n_excluded = int((~kept).sum())
-    if not options.is_calibrated or n_excluded == 0 or not kept.any():
+    """A warning if more estimates than chance explains are excluded without a clear gap to the kept ones."""
+    if not options.is_calibrated or kept.all() or not kept.any():
         return []
-    if binom.sf(n_excluded - 1, len(kept), options.false_exclusion_rate) >= CHANCE_LEVEL:
-        return []
-    gap = settled.z_scores[~kept].min() - settled.z_scores[kept].max()
-    if gap >= CLEAR_GAP:
+    z = np.sort(settled.z_scores[~kept])
+    gaps = np.diff(z, prepend=settled.z_scores[kept].max())
+    n_close = int(np.argmax(gaps >= CLEAR_GAP)) if (gaps >= CLEAR_GAP).any() else len(z)
+    expected = options.false_exclusion_rate
+    if n_close == 0 or binom.sf(n_close - 1, len(kept), expected) >= CHANCE_LEVEL:
         return []
     rate, p_values = options.false_exclusion_rate, settled.p_values
     remedy = f", or use fewer components{MORE_STARTS}" if n_components > 1 else ""
     text = (
-        f"{n_excluded} of {len(kept)} estimates are excluded, where chance excludes {rate:.2g} of all, and they do not "
-        f"stand clearly apart: p-values of the excluded ones go up to {p_values[~kept].max():.2g}, those of the kept "
-        f"ones down to {p_values[kept].min():.2g}. The excluded ones may be consistent, and their local fits in other "
-        f"optima. Compare them with explain(){remedy}."
+        f"{n_close} of {len(kept)} estimates are excluded without a clear gap to the kept ones, where chance excludes "
+        f"{rate:.2g} of all: their p-values go up to {p_values[~kept].max():.2g}, those of the kept ones down to "
+        f"{p_values[kept].min():.2g}. They may be consistent, and their local fits in other optima. Compare them with "
+        f"explain(){remedy}."
     )
     return [Note(HeterogeneityWarning, text)]
 
