@@ -140,6 +140,14 @@ class TestDeaths:
         assert caught.value.report["outcome"].tolist() == ["lost"]
 
 
+@pytest.fixture
+def interruptible():
+    """A shell lets what it starts in the background ignore SIGINT, and Python keeps that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class TestLeftovers:
     @pytest.mark.smoke
     def test_nothing_is_left_on_the_scheduler(self, client):
@@ -166,6 +174,7 @@ class TestLeftovers:
         ],
         ids=["fit", "sources", "selection"],
     )
+    @pytest.mark.usefixtures("interruptible")
     def test_nothing_is_left_after_an_interrupt(self, client, tmp_path, work):
         """Interactive sessions keep the traceback, as pytest does here."""
         reader = WaitingReader(tmp_path, waiting=M - 1)
