@@ -135,3 +135,17 @@ def client(cluster: distributed.LocalCluster) -> Iterator[distributed.Client]:
     """A client of the shared cluster, the scheduler of everything computed while it is open."""
     with distributed.Client(cluster) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def narrow_cluster() -> Iterator[distributed.LocalCluster]:
+    """A cluster that can compute one task at a time."""
+    with local_cluster(1, processes=False) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def narrow(narrow_cluster: distributed.LocalCluster) -> Iterator[distributed.Client]:
+    """A client of it."""
+    with distributed.Client(narrow_cluster) as client:
+        yield client

@@ -16,7 +16,6 @@ import pytest
 from sklearn.model_selection import GridSearchCV
 
 from dask_dfmr import GaussianMixture, dfmr, select_components
-from tests.conftest import local_cluster
 from tests.data_makers import make_ddf, make_frame, same_bits
 
 M = 4
@@ -82,19 +81,6 @@ async def fit_on_the_event_loop():
 def alone():
     with dask.config.set(scheduler="synchronous"):
         return fit()
-
-
-@pytest.fixture(scope="module")
-def narrow_cluster():
-    """A cluster that can compute one task at a time."""
-    with local_cluster(1, processes=False) as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def narrow(narrow_cluster):
-    with distributed.Client(narrow_cluster) as client:
-        yield client
 
 
 class TestOnOneThread:

@@ -17,7 +17,6 @@ from dask_dfmr.exceptions import OutOfTimeError
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.mixtures.gaussian import Gaussian
 from dask_dfmr.on_dask.scheduling.timeouts import within
-from tests.conftest import local_cluster
 from tests.data_makers import Reader, make_ddf, make_frame, make_rows, same_bits
 
 M = 4
@@ -26,19 +25,6 @@ LONG = "5 minutes"
 
 def make(**kwargs):
     return GaussianMixture(2, **{"random_state": 0, "partition_timeout": LONG} | kwargs)
-
-
-@pytest.fixture(scope="module")
-def narrow_cluster():
-    """A cluster that can compute one task at a time."""
-    with local_cluster(1, processes=False) as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def narrow(narrow_cluster):
-    with distributed.Client(narrow_cluster) as client:
-        yield client
 
 
 class TestReaders:

@@ -10,6 +10,7 @@ moments do not have.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -25,6 +26,8 @@ from dask_dfmr.local.starts import Scale
 from dask_dfmr.mixtures.family import Array, Moments
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.untrusted import MAX_TEXT
+
+logger = logging.getLogger("dask_dfmr")
 
 MAX_SCORE = 1e100
 """Largest whitened sum over rows: the score test squares it, and no rows of floating-point numbers have more."""
@@ -63,7 +66,8 @@ def sample(value: Any, n_rows: int, n_features: int) -> Array | None:
 def _checked(check: Callable[..., _T], value: Any, *arguments: Any) -> _T | None:
     try:
         return None if value is None else check(value, *arguments)
-    except Exception:  # whatever an object that is none of ours makes of the checks
+    except Exception as error:  # whatever an object that is none of ours makes of the checks
+        logger.warning("The answer of a task is malformed and ignored: %s.", type(error).__name__)
         return None
 
 
