@@ -439,7 +439,8 @@ class LocalProblem:
         ascent = Ascent(self.family, start, penalty, len(X), rule, self.is_accelerated)
         while not ascent.converged and ascent.n_iter < (max_iter or self.max_iter):
             deadlines.check()
-            ascent.take(*self.family.em_pass(X, *ascent.point))
+            sums = self.family.em_pass(X, *ascent.point)
+            ascent.take(sums.log_likelihood, sums.moments)
         return ascent.result()
 
 
