@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp
 
 from dask_dfmr.local.em import EmResult
 from dask_dfmr.local.fit import LocalProblem
@@ -171,8 +170,7 @@ def gain_of(new: Mixture, old: Mixture, groups: Sequence[Array]) -> tuple[float,
 def log_density(family: Family, start: Start, rows: Array) -> Array:
     """Log-density of each row under weights and components, (n_samples,)."""
     weights, components = start
-    with np.errstate(divide="ignore"):
-        return logsumexp(family.log_density(rows, components) + np.log(weights), axis=1)
+    return family.evaluate(rows, weights, components, "log_density")
 
 
 def _point_of(run: EmResult) -> Start:
