@@ -243,8 +243,7 @@ def choose_start(
 
 def mean_log_density(family: Family, start: Start, rows: Rows) -> float:
     """Mean log-density of rows under a start, in nats per row."""
-    log_likelihood, _ = family.em_pass(rows, *start)
-    return log_likelihood / len(rows)
+    return family.em_pass(rows, *start).log_likelihood / len(rows)
 
 
 def as_mixture(problem: LocalProblem, start: Start, feature_names: Any) -> Mixture:

@@ -15,16 +15,19 @@ from scipy.special import logsumexp, xlogy
 
 from dask_dfmr import deadlines
 from dask_dfmr.local.estimate import Outcome
-from dask_dfmr.mixtures.capped_scores import capped_scores, score_lengths
+from dask_dfmr.mixtures.capped_scores import Point, capped_scores, score_lengths
 from dask_dfmr.mixtures.family import (
     BLOCK_FLOATS,
     Array,
+    EmSums,
+    Family,
     Moments,
     Rows,
     as_block,
     batches,
 )
 from dask_dfmr.mixtures.gaussian import Mixture
+from dask_dfmr.mixtures.row_cut import COUNTING, RowCut
 
 SCORED_ROWS = 2**16
 """Rows that are divided at the cap at a time, so that no copy of a partition is made."""
@@ -45,12 +48,15 @@ class Wanted:
         one more evaluation of the densities.
     log_floor : float or None, default None
         Log-densities below this count as this in the log-likelihood.
+    cut : RowCut
+        That of the fit: the moments and scores are those of its family.
     """
 
     moments: bool = True
     entropy: bool = False
     score_cap: float | None = None
     log_floor: float | None = None
+    cut: RowCut = COUNTING
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,8 @@ class Measurement:
         Sum over rows of -sum_k r_k log r_k in nats, where r_k are the responsibilities; NaN unless wanted.
     scores : ndarray of shape (n_coordinates,), or None
         Sum of the capped scores; None unless wanted.
+    n_outside : int
+        Rows beyond the cuts of all components.
     """
 
     n_samples: int
@@ -75,6 +83,7 @@ class Measurement:
     moments: Moments | None = None
     entropy: float = float("nan")
     scores: Array | None = None
+    n_outside: int = 0
 
     def __add__(self, other: Measurement) -> Measurement:
         moments = None
@@ -86,6 +95,7 @@ class Measurement:
             moments,
             self.entropy + other.entropy,
             None if self.scores is None or other.scores is None else self.scores + other.scores,
+            self.n_outside + other.n_outside,
         )
 
 
@@ -138,37 +148,43 @@ def measure(X: Rows, mixtures: Sequence[Mixture], wanted: Wanted) -> tuple[Measu
 
 def _measure_one(X: Rows, mixture: Mixture, wanted: Wanted) -> Measurement:
     deadlines.check()
+    family, point = mixture.family.with_cut(wanted.cut), (mixture.weights, mixture.components)
+    scores = None
     if wanted.score_cap is None:
-        sums = mixture.family.em_pass(X, mixture.weights, mixture.components)
-        found = Measurement(len(X), *sums)
+        sums = family.em_pass(X, *point)
     else:
-        found = _measure_scores(X, mixture, wanted.score_cap)
+        sums, scores = _sums_with_scores(X, family, point, wanted.score_cap)
+    log_likelihood = sums.log_likelihood
     if wanted.log_floor is not None:
         floored = np.maximum(log_densities(mixture, X), wanted.log_floor)
-        found = replace(found, log_likelihood=float(floored.sum()))
-    entropy = _entropy_of(X, mixture) if wanted.entropy else float("nan")
-    return replace(found, moments=found.moments if wanted.moments else None, entropy=entropy)
+        log_likelihood = float(floored.sum())
+    return Measurement(
+        len(X),
+        log_likelihood,
+        sums.moments if wanted.moments else None,
+        _entropy_of(X, mixture) if wanted.entropy else float("nan"),
+        scores,
+        sums.n_outside,
+    )
 
 
-def _measure_scores(X: Rows, mixture: Mixture, cap: float) -> Measurement:
-    """Log-likelihood, moments and capped scores. Scores of rows below the cap are linear in their moments.
+def _sums_with_scores(X: Rows, family: Family, point: Point, cap: float) -> tuple[EmSums, Array]:
+    """The sums over the rows, and those of their capped scores. Scores below the cap are linear in their moments.
 
     The few rows beyond it have moments of their own, so that nothing cancels if they lie far away.
     """
-    family, point = mixture.family, (mixture.weights, mixture.components)
-    log_likelihood, moments = family.em_pass(X[:0], *point)
-    scores = family.score_of_moments(moments, *point)
+    sums = family.em_pass(X[:0], *point)
+    scores = family.score_of_moments(sums.moments, *point)
     for batch in batches(len(X), SCORED_ROWS):
         rows = X[batch]
         is_far = score_lengths(family, rows, point) > cap
-        near, of_near = family.em_pass(rows[~is_far] if is_far.any() else rows, *point)
-        scores = scores + family.score_of_moments(of_near, *point)
-        log_likelihood, moments = log_likelihood + near, _sum(moments, of_near)
+        near = family.em_pass(rows[~is_far] if is_far.any() else rows, *point)
+        scores = scores + family.score_of_moments(near.moments, *point)
+        sums = sums + near
         if is_far.any():
-            far, of_far = family.em_pass(rows[is_far], *point)
             scores = scores + capped_scores(family, rows[is_far], point, cap).sum(axis=0)
-            log_likelihood, moments = log_likelihood + far, _sum(moments, of_far)
-    return Measurement(len(X), log_likelihood, moments, scores=scores)
+            sums = sums + family.em_pass(rows[is_far], *point)
+    return sums, scores
 
 
 def log_densities(mixture: Mixture, X: Rows) -> Array:

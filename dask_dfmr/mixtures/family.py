@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from dask_dfmr.mixtures.row_cut import RowCut
+
 Array = NDArray[np.float64]
 """Numbers in float64."""
 
@@ -39,6 +41,33 @@ MAX_SQUARED_LENGTH = 1e300
 BLOCK_FLOATS = 2**14
 """Size of the temporaries of a kernel over rows, 128 kB. With the settings of Dask's nanny the allocator maps and
 unmaps larger ones at every use, which nearly doubles the cost of a pass."""
+
+
+class EmSums(NamedTuple):
+    """Sums over rows under one mixture, which add up over blocks of rows.
+
+    Attributes
+    ----------
+    log_likelihood : float
+        Sum of the log-densities of all rows, in nats.
+    moments : tuple of ndarray
+        Moments of the rows about the components. If the family truncates, those of the rows inside the cuts, divided
+        by what the cuts leave of them (:mod:`~dask_dfmr.mixtures.row_cut`).
+    n_outside : int
+        Number of rows beyond the cuts of all components; 0 if the family knows no cut.
+    """
+
+    log_likelihood: float
+    moments: Moments
+    n_outside: int = 0
+
+    def __add__(self, other: object) -> EmSums:
+        if not isinstance(other, EmSums):
+            return NotImplemented
+        moments = tuple(a + b for a, b in zip(self.moments, other.moments, strict=True))
+        return EmSums(
+            self.log_likelihood + other.log_likelihood, moments, self.n_outside + other.n_outside
+        )
 
 
 class Prior(NamedTuple):
@@ -72,6 +101,15 @@ class Family(Protocol, Hashable):
     @property
     def name(self) -> str:
         """Unique name, which files and messages hold."""
+        ...
+
+    @property
+    def cut(self) -> RowCut:
+        """How far from a component a row may be, and whether rows beyond that count in it."""
+        ...
+
+    def with_cut(self, cut: RowCut) -> Family:
+        """The same family with another cut: the mixtures are the same, and so is the name."""
         ...
 
     def n_parameters(self, n_components: int, n_features: int) -> int:
@@ -135,8 +173,8 @@ class Family(Protocol, Hashable):
 
     # -- EM ---------------------------------------------------------------------------------------
 
-    def em_pass(self, X: Rows, weights: Array, components: Components) -> tuple[float, Moments]:
-        """One E step over all rows: total log-likelihood in nats, and the moments about ``components``."""
+    def em_pass(self, X: Rows, weights: Array, components: Components) -> EmSums:
+        """One E step over all rows; the moments are those about ``components``."""
         ...
 
     def hard_moments(self, X: Rows, labels: Labels, reference: Components) -> Moments:
@@ -222,7 +260,8 @@ class Family(Protocol, Hashable):
     def scores(self, X: Array, weights: Array, components: Components) -> Array:
         """Gradient of each row's log-density in the coordinates about the mixture, (n_samples, n_coordinates).
 
-        The part for the weights is orthogonal to the direction in which their sum changes.
+        The part for the weights is orthogonal to the direction in which their sum changes. If the family truncates,
+        the estimating function of the row instead, whose mean over rows of the mixture is zero too.
         """
         ...
 

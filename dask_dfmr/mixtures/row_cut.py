@@ -1,0 +1,103 @@
+"""The cut of a component: how far from it a row may be, and sums over the rows inside that stay unbiased.
+
+A row counts in a component only if its squared distance, in standard deviations, is at most a quantile c of the
+chi-square law of d degrees of freedom. At the true mixture the responsibility r of component k is w phi_k / f. So the
+expectation of r h(x) over the rows is w times that of h over the component, cut or not, and however much components
+overlap. Dividing by what the cut leaves of a normal law therefore makes the moments unbiased:
+
+    mass and first moments by P(D_d <= c), second moments by P(D_(d+2) <= c),
+
+where D_d is chi-square with d degrees of freedom, since E[D_d; D_d <= c] = d P(D_(d+2) <= c). The M step of the
+divided moments is Fisher consistent at the mixture, and so are the scores that they give.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from scipy.special import gammainc, gammaincinv
+
+from dask_dfmr import checks
+
+LEVEL = 0.01
+"""Share of the rows of a component that lie beyond its cut."""
+
+ROW_OUTLIERS = (None, "truncate")
+"""The values of the parameter ``row_outliers``."""
+
+
+class CutNumbers(NamedTuple):
+    """The cut in a number of columns.
+
+    Attributes
+    ----------
+    limit : float
+        Largest squared distance inside, in standard deviations.
+    inside : float
+        Share of the rows of a component that are inside.
+    second : float
+        What the cut leaves of the second moments of a component.
+    """
+
+    limit: float
+    inside: float
+    second: float
+
+
+class RowCut(NamedTuple):
+    """The cut of all components of a mixture.
+
+    Attributes
+    ----------
+    level : float
+        Share of the rows of a component that lie beyond its cut.
+    truncates : bool
+        Whether rows beyond the cut of a component do not count in it. If not, rows beyond all cuts are only counted.
+    """
+
+    level: float = LEVEL
+    truncates: bool = False
+
+    def numbers(self, n_features: int) -> CutNumbers:
+        """The cut in ``n_features`` columns."""
+        return _numbers(self.level, n_features)
+
+    def crossing(self, n_features: int) -> float:
+        """Squared length of the part of a score in its component that a row loses beyond the cut; 0 without truncation.
+
+        That is |y|^2 + |y y^T - I|^2 / 2 at |y|^2 = c, in standard deviations; with a weight w divide it by w.
+        """
+        limit = self.numbers(n_features).limit
+        return 0.5 * (limit**2 + n_features) if self.truncates else 0.0
+
+
+COUNTING = RowCut()
+"""The cut that only counts the rows beyond it."""
+
+
+def cut_of(row_outliers: str | None, level: float) -> RowCut:
+    """The cut that the parameters ``row_outliers`` and ``row_outlier_level`` describe.
+
+    Raises
+    ------
+    ValueError
+        If one of them has a wrong value.
+    """
+    checks.one_of("row_outliers", row_outliers, ROW_OUTLIERS)
+    check_level("row_outlier_level", level)
+    return RowCut(float(level), row_outliers is not None)
+
+
+def check_level(name: str, value: Any) -> None:
+    """Raise ValueError unless ``value`` is a number between 0 and 1, both excluded."""
+    checks.number(name, value)
+    if not 0 < value < 1:
+        raise ValueError(f"{name} must be between 0 and 1, both excluded; got {value!r}.")
+
+
+@lru_cache(maxsize=64)
+def _numbers(level: float, n_features: int) -> CutNumbers:
+    inside = 1.0 - level
+    half = float(gammaincinv(0.5 * n_features, inside))
+    return CutNumbers(2.0 * half, inside, float(gammainc(0.5 * n_features + 1.0, half)))
