@@ -32,6 +32,7 @@ from dask_dfmr.mixtures.distances import pairwise_l2
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.mixtures.metrics import mixing_distance
 from dask_dfmr.on_dask.mix_partitions import mix_partitions
+from dask_dfmr.outliers import OutlierDetector
 from dask_dfmr.results import Aggregate, aggregate
 from dask_dfmr.select_components import Selection, select_components
 
@@ -57,6 +58,7 @@ __all__ = [
     "NoMajorityWarning",
     "OptimumWarning",
     "Outcome",
+    "OutlierDetector",
     "PartitionError",
     "PartitionWarning",
     "RefinementError",

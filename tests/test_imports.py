@@ -26,7 +26,7 @@ LAYERS = (
     {"results", "on_dask"},
     {"parameters"},
     {"lazy", "estimator"},
-    {"select_components", "attacks"},
+    {"select_components", "outliers", "attacks"},
     {""},
 )
 """Wings and single modules from the lowest layer to the highest; "" is ``dask_dfmr/__init__.py``.
@@ -51,7 +51,14 @@ PUBLIC = {
     *("Aggregate", "AggregationError", "ClusterError", "ClusterWarning", "ExclusionWarning"),
     *("FilterDecision",),
     *("FilterWarning", "GaussianMixture", "HeterogeneityWarning", "LocalEstimate", "Mixture"),
-    *("NoMajorityWarning", "OptimumWarning", "Outcome", "PartitionError", "PartitionWarning"),
+    *(
+        "NoMajorityWarning",
+        "OptimumWarning",
+        "Outcome",
+        "OutlierDetector",
+        "PartitionError",
+        "PartitionWarning",
+    ),
     *("RefinementError", "Selection", "aggregate", "attacks", "dfmr", "fit_local", "metrics"),
     *("mix_partitions", "mixing_distance", "pairwise_l2", "select_components"),
 }
