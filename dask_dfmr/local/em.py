@@ -53,6 +53,8 @@ class EmResult:
         Passes over the rows.
     converged : bool
         Whether the stopping rule was met.
+    n_outside : int, default 0
+        Rows beyond the cuts of all components in the last pass.
     """
 
     weights: Array
@@ -61,6 +63,7 @@ class EmResult:
     log_likelihood: float
     n_iter: int
     converged: bool
+    n_outside: int = 0
 
 
 class RemainingGain:

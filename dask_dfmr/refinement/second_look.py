@@ -110,4 +110,5 @@ def one_step(
         n_iter=1,
         log_likelihood=measured.log_likelihood / n_samples,
         start=FROM_OTHERS,
+        n_outside=measured.n_outside,
     )
