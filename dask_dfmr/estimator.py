@@ -35,6 +35,7 @@ from dask_dfmr.local.estimate import LocalEstimate, Outcome
 from dask_dfmr.local.fit import MAX_MAGNITUDE
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
+from dask_dfmr.mixtures.row_cut import LEVEL
 from dask_dfmr.on_dask.continued import Progress
 from dask_dfmr.on_dask.explain_rows import explain_with_rows
 from dask_dfmr.on_dask.fit import run_fit
@@ -203,6 +204,14 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         divides the rows, and the weight is ``1 / n`` for n rows. "paper" takes the covariance of all rows and the
         weight ``n ** -0.5``, as in [1]_; it widens tight clusters that lie far apart. A float is a weight with the
         target of "auto"; 0 is plain maximum likelihood.
+    row_outliers : {None, "truncate"}, default None
+        What happens to single rows far from every component. "truncate": a row counts in a component only inside the
+        cut of the component, so that a few bad rows in every partition do not decide the result. The estimates stay
+        unbiased for Gaussian components, and the result is an ordinary mixture. It withstands scattered rows, and not a
+        tight group of several percent of the rows, which is a component. None: every row counts.
+    row_outlier_level : float, default 0.01
+        Share of the rows of a component that lies beyond its cut. Between 0 and 1; the cut is a quantile of
+        the chi-square law of squared distances in standard deviations.
     min_partition_rows : "auto" or int, default "auto"
         Number of rows below which a partition is not fitted. Such a partition takes no part in the aggregation. "auto"
         is the number of free parameters for ``covariance_type="full"``. With the other structures a row informs more
@@ -359,6 +368,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         check_optimum: int | Literal["auto"] | None = "auto",
         refine: int | Literal["auto"] = 0,
         penalty: float | Literal["auto", "paper"] = "auto",
+        row_outliers: Literal["truncate"] | None = None,
+        row_outlier_level: float = LEVEL,
         min_partition_rows: int | Literal["auto"] = "auto",
         nan_policy: str = "raise",
         on_failed: str = "warn",
@@ -387,6 +398,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.check_optimum = check_optimum
         self.refine = refine
         self.penalty = penalty
+        self.row_outliers, self.row_outlier_level = row_outliers, row_outlier_level
         self.min_partition_rows = min_partition_rows
         self.nan_policy = nan_policy
         self.on_failed = on_failed
@@ -603,7 +615,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         if n_features not in (None, self.n_features_in_):
             raise ValueError(f"X must have {self.n_features_in_} columns; got {n_features}.")
         problem = plan.settings.problem
-        if (problem.family, problem.n_components) != (
+        if (problem.mixture_family, problem.n_components) != (
             self.mixture_.family,
             self.mixture_.n_components,
         ):

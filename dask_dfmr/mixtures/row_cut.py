@@ -14,12 +14,17 @@ divided moments is Fisher consistent at the mixture, and so are the scores that 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from scipy.special import gammainc, gammaincinv
 
+from dask_dfmr import checks
+
 LEVEL = 0.01
 """Share of the rows of a component that lie beyond its cut."""
+
+ROW_OUTLIERS = (None, "truncate")
+"""The values of the parameter ``row_outliers``."""
 
 
 class CutNumbers(NamedTuple):
@@ -58,9 +63,37 @@ class RowCut(NamedTuple):
         """The cut in ``n_features`` columns."""
         return _numbers(self.level, n_features)
 
+    def crossing(self, n_features: int) -> float:
+        """Squared length of the part of a score in its component that a row loses beyond the cut; 0 without truncation.
+
+        That is |y|^2 + |y y^T - I|^2 / 2 at |y|^2 = c, in standard deviations; with a weight w divide it by w.
+        """
+        limit = self.numbers(n_features).limit
+        return 0.5 * (limit**2 + n_features) if self.truncates else 0.0
+
 
 COUNTING = RowCut()
 """The cut that only counts the rows beyond it."""
+
+
+def cut_of(row_outliers: str | None, level: float) -> RowCut:
+    """The cut that the parameters ``row_outliers`` and ``row_outlier_level`` describe.
+
+    Raises
+    ------
+    ValueError
+        If one of them has a wrong value.
+    """
+    checks.one_of("row_outliers", row_outliers, ROW_OUTLIERS)
+    check_level("row_outlier_level", level)
+    return RowCut(float(level), row_outliers is not None)
+
+
+def check_level(name: str, value: Any) -> None:
+    """Raise ValueError unless ``value`` is a number between 0 and 1, both excluded."""
+    checks.number(name, value)
+    if not 0 < value < 1:
+        raise ValueError(f"{name} must be between 0 and 1, both excluded; got {value!r}.")
 
 
 @lru_cache(maxsize=64)

@@ -166,7 +166,7 @@ def aggregate_candidate(
     try:
         with single_threaded_blas():
             return aggregate_now(
-                mine, options, settings.seed, problem.family, problem, settings.order
+                mine, options, settings.seed, problem.mixture_family, problem, settings.order
             )
     except AggregationError as error:
         return AggregationError(str(error), error.reasons)

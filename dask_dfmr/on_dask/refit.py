@@ -137,7 +137,12 @@ def aggregate_with(plan: FitPlan, fit: Fit, replaced: Mapping[int, LocalEstimate
     try:
         with single_threaded_blas():
             aggregate = aggregate_now(
-                messages, plan.options, settings.seed, problem.family, problem, settings.order
+                messages,
+                plan.options,
+                settings.seed,
+                problem.mixture_family,
+                problem,
+                settings.order,
             )
     except AggregationError:
         return None

@@ -307,7 +307,8 @@ class _Run:
             self._record(np.nan, accepted=False, excluded=lost)
             return
         total = made.total(self.used)
-        accepted = self.ascent is None or self.ascent.accepts(total.log_likelihood)
+        assert total.moments is not None
+        accepted = self.ascent is None or self.ascent.accepts(total.log_likelihood, total.moments)
         excluded: list[int] = []
         joined: list[int] = []
         if accepted and made.score_cap is not None and len(self.used) >= FEWEST_TESTED:
