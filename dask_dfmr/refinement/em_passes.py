@@ -328,7 +328,7 @@ class _Run:
     def _measure(self) -> _Pass:
         point = self.point if self.ascent is None else self.ascent.point
         wanted = [*self.used, *self.untested]
-        what = Wanted(score_cap=self._score_cap(point))
+        what = Wanted(score_cap=self._score_cap(point), cut=self.problem.family.cut)
         held = self.reader.hold(wanted, [self._mixture_at(point)], what)
         places = {i: k for k, i in enumerate(wanted)}
         numbers = dict(zip(wanted, held.numbers(), strict=True))
