@@ -28,7 +28,7 @@ from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 MOST_READ = 8
 """How many kept partitions are read to measure what a mixture is worth to them."""
 
-MOST_OUTSIDE = 0.5
+MOST_BAD = 0.5
 """Share of the rows outside the global mixture, up to which the rows are bad and not the partition."""
 
 
@@ -86,7 +86,7 @@ def _with_columns(text: str, reading: PartitionStatistics, mixture: Mixture) -> 
     if not text or not reading.is_measured:
         return text
     (found,) = reading.measurements
-    if found.outside_columns is None or not 0 < found.n_outside <= MOST_OUTSIDE * found.n_samples:
+    if found.outside_columns is None or not 0 < found.n_outside <= MOST_BAD * found.n_samples:
         return text
     labels = column_labels(mixture.feature_names, mixture.n_features)
     return f"{text}; {columns_in_words(found.n_outside, found.outside_columns, labels)}"

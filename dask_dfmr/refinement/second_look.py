@@ -21,7 +21,12 @@ from dask_dfmr.mixtures.capped_scores import cap_for
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.mixtures.row_cut import COUNTING, RowCut
-from dask_dfmr.refinement.score_test import ScoreSample, ScoreTest, score_statistics
+from dask_dfmr.refinement.score_test import (
+    ScoreSample,
+    ScoreTest,
+    score_statistics,
+    with_rows_outside,
+)
 
 FROM_OTHERS = "mixture of the others"
 """Start of an estimate that replaced the first one, as the report shows it."""
@@ -81,6 +86,7 @@ def hold_against(
     counts = np.array([one.n_samples for one in everyone], dtype=float)
     is_used = np.arange(len(everyone)) < len(sampled)
     _, settled = sample.settle(statistics, [one.partition for one in everyone], counts, is_used)
+    settled = with_rows_outside(settled, everyone, total, wanted.cut)
     return settled._replace(
         p_values=settled.p_values[len(sampled) :], z_scores=settled.z_scores[len(sampled) :]
     )
