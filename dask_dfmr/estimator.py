@@ -284,6 +284,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         - ``components_kept``: how many of its components are; exists only with ``method="componentwise"``.
         - ``reason``: why it, or which part of it, was excluded; otherwise empty.
         - ``n_omitted``: rows omitted for NaN or infinite values.
+        - ``rows_outside``: share of its rows that belong nowhere: beyond the cut of every component of its own fit.
+        - ``rows_outside_expected``: the same share in the majority of the kept partitions.
+        - ``rows_outside_p_value``: probability that a consistent partition has at least as many.
         - ``start``: where the local fit started.
     aggregate_ : Aggregate
         The mixture with the decision of the filter. ``aggregate_.unrefined`` is the mixture before the refinement.
@@ -545,6 +548,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             - ``worst_component``, ``worst_column``, ``z``: the parameter that deviates most, and by how many standard
               errors.
             - ``w1_with``: W1 distance between the global mixture and the mixture with this partition.
+            - ``rows_outside``: as in ``partition_report_``.
+            - ``outside``: if more rows belong nowhere than in the kept partitions, how many, in words; with X also
+              which columns are out of range in them.
             - ``log_likelihood``: of its rows under the global mixture; only with X.
             - ``kept_log_likelihood``: of the rows of some kept partitions; only with X.
             - ``log_likelihood_with``: the change of that with this partition; only with X.

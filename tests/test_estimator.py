@@ -289,6 +289,9 @@ class TestReport:
             "kept",
             "reason",
             "n_omitted",
+            "rows_outside",
+            "rows_outside_expected",
+            "rows_outside_p_value",
             "start",
         ),
     )
@@ -303,6 +306,9 @@ class TestReport:
         "expected_distance": "f",
         "z_score": "f",
         "p_value": "f",
+        "rows_outside": "f",
+        "rows_outside_expected": "f",
+        "rows_outside_p_value": "f",
         "kept": "b",
     }
 
