@@ -57,6 +57,7 @@ from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.on_dask.score import log_likelihood, token_of
 from dask_dfmr.on_dask.tasks import report_rows
 from dask_dfmr.parameters import expected_names, plan_of, warn_of_partitions
+from dask_dfmr.progress.choice import progress_for
 from dask_dfmr.results import Aggregate, warn_of
 from dask_dfmr.seeds import SeedLike
 from dask_dfmr.tables import as_frame, check_names, rows_for, unmasked
@@ -138,7 +139,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         Whether to start from the mixture of the last fit. Components keep their order, so labels keep their meaning.
         Repeated fits with ``max_iter=1`` are one iteration each, and end with ``converged_``.
     verbose : int, default 0
-        Whether to show progress and the result of the filter. 1 prints Dask's progress bar and what was excluded.
+        Whether to show progress and the result of the filter. 1 writes to stderr: the stages of the fit by name, with
+        the partitions done of how many and times, and then what was excluded. Bars need rich (the extra ``cli``) and a
+        terminal or notebook; there are lines of text otherwise. The logger ``dask_dfmr`` has the same at INFO.
     source : column name or None, default None
         What is kept or excluded as a whole. None: each partition. A column, like a sensor, site, file or day: the rows
         of one value of it, in whatever partitions they lie. A wrong sensor whose rows lie in every partition can only
@@ -670,8 +673,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         report, decision = self.partition_report_, fit.aggregate.decision
         sentence = describe_decision(report, decision)
         logger.info(sentence)
-        if self.verbose:
-            print(sentence)
+        progress_for(int(self.verbose)).say(sentence)
         warn_of(self.aggregate_.notes, self.warn_excluded)
         for note in fit.notes:
             logger.warning(note.message)

@@ -18,7 +18,7 @@ PACKAGE = Path(dask_dfmr.__file__).parent
 ROOT = PACKAGE.parent
 
 LAYERS = (
-    {"exceptions", "checks", "seeds", "tables", "untrusted", "deadlines"},
+    {"exceptions", "checks", "seeds", "tables", "untrusted", "deadlines", "progress"},
     {"mixtures"},
     {"local"},
     {"aggregation"},
@@ -155,11 +155,12 @@ class TestDask:
         if wing_of(module) != "on_dask" and module not in KNOWS_DASK:
             assert not imports_dask(module)
 
-    def test_scheduling_knows_nothing_of_the_package_but_its_errors(self):
+    def test_scheduling_knows_nothing_of_the_package_but_errors_and_progress(self):
         for module in module_files():
             if module.startswith("on_dask.scheduling"):
                 others = own_imports(module)
-                assert all(m == "exceptions" or m.startswith("on_dask.scheduling") for m in others)
+                known = ("exceptions", "progress", "on_dask.scheduling")
+                assert all(m.startswith(known) for m in others)
 
     @pytest.mark.parametrize("module", sorted(module_files()))
     def test_tasks_are_built_in_one_wing(self, module):

@@ -173,7 +173,9 @@ def _estimates_of_agreeing(
         wanted = wanted_of(mixture, rows, [fit.rows[i]["n_samples"] for i in indices])
     readings = [
         reading
-        for reading in Reader(plan, indices).measure(indices, [mixture], wanted)
+        for reading in Reader(plan, indices, purpose="second look at excluded partitions").measure(
+            indices, [mixture], wanted
+        )
         if reading.is_measured and reading.n_samples == fit.rows[reading.partition]["n_samples"]
     ]
     if not readings:
