@@ -26,7 +26,8 @@ LAYERS = (
     {"results", "on_dask"},
     {"parameters"},
     {"lazy", "estimator"},
-    {"select_components", "attacks"},
+    {"component_selection", "attacks"},
+    {"cli"},
     {""},
 )
 """Wings and single modules from the lowest layer to the highest; "" is ``dask_dfmr/__init__.py``.
@@ -36,8 +37,8 @@ ground floor does: its modules build on one another.
 """
 
 KNOWS_DASK = {
-    *("results", "parameters", "lazy", "estimator", "select_components"),
-    "attacks.on_partitions",
+    *("results", "parameters", "lazy", "estimator", "component_selection"),
+    *("attacks.on_partitions", "cli.data", "cli.scheduler"),
 }
 """Modules outside ``on_dask`` that may import Dask."""
 
@@ -183,6 +184,22 @@ class TestNames:
     def test_what_is_public(self):
         assert set(dask_dfmr.__all__) == PUBLIC
         assert all(hasattr(dask_dfmr, name) for name in PUBLIC)
+
+    def test_a_name_has_one_home(self):
+        """Type checkers read imports that never run; what runs is a table of the same."""
+        homes = {
+            (f"dask_dfmr.{module}", name)
+            for module, names in dask_dfmr._HOMES.items()
+            for name in names
+        }
+        for name, module in dask_dfmr._MODULES.items():
+            parent = f"dask_dfmr.{module}".rpartition(".")[0]
+            homes.add((parent, name))
+        assert homes == {(m, n) for m, n in imports_of("") if m.startswith("dask_dfmr")}
+
+    def test_no_module_hides_a_function(self):
+        top = {module for module in module_files() if "." not in module}
+        assert top & PUBLIC == {"attacks"}
 
     @pytest.mark.parametrize("folder", ["dask_dfmr", "tests", "benchmarks", "examples"])
     def test_nothing_private_is_imported(self, folder):
