@@ -27,6 +27,7 @@ from dask_dfmr.exceptions import (
 from dask_dfmr.lazy import dfmr
 from dask_dfmr.local.estimate import LocalEstimate, Outcome
 from dask_dfmr.local.fit import fit_local
+from dask_dfmr.local.shared_start import shared_start
 from dask_dfmr.mixtures import metrics
 from dask_dfmr.mixtures.distances import pairwise_l2
 from dask_dfmr.mixtures.gaussian import Mixture
@@ -70,4 +71,5 @@ __all__ = [
     "mixing_distance",
     "pairwise_l2",
     "select_components",
+    "shared_start",
 ]

@@ -25,6 +25,7 @@ LAYERS = (
     {"refinement", "selection", "explanation"},
     {"results", "on_dask"},
     {"parameters"},
+    {"fitted"},
     {"lazy", "estimator"},
     {"select_components", "attacks"},
     {""},
@@ -54,6 +55,7 @@ PUBLIC = {
     *("NoMajorityWarning", "OptimumWarning", "Outcome", "PartitionError", "PartitionWarning"),
     *("RefinementError", "Selection", "aggregate", "attacks", "dfmr", "fit_local", "metrics"),
     *("mix_partitions", "mixing_distance", "pairwise_l2", "select_components"),
+    *("shared_start",),
 }
 
 
