@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dask_dfmr.lazy import dfmr
     from dask_dfmr.local.estimate import LocalEstimate, Outcome
     from dask_dfmr.local.fit import fit_local
+    from dask_dfmr.local.shared_start import shared_start
     from dask_dfmr.mixtures import metrics
     from dask_dfmr.mixtures.distances import pairwise_l2
     from dask_dfmr.mixtures.gaussian import Mixture
@@ -69,6 +70,7 @@ __all__ = [
     "mixing_distance",
     "pairwise_l2",
     "select_components",
+    "shared_start",
 ]
 
 _HOMES = {
@@ -83,6 +85,7 @@ _HOMES = {
     "lazy": ("dfmr",),
     "local.estimate": ("LocalEstimate", "Outcome"),
     "local.fit": ("fit_local",),
+    "local.shared_start": ("shared_start",),
     "mixtures.distances": ("pairwise_l2",),
     "mixtures.gaussian": ("Mixture",),
     "mixtures.metrics": ("mixing_distance",),

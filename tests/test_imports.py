@@ -25,6 +25,7 @@ LAYERS = (
     {"refinement", "selection", "explanation"},
     {"results", "on_dask"},
     {"parameters"},
+    {"fitted"},
     {"lazy", "estimator"},
     {"component_selection", "attacks"},
     {"cli"},
@@ -55,6 +56,7 @@ PUBLIC = {
     *("NoMajorityWarning", "OptimumWarning", "Outcome", "PartitionError", "PartitionWarning"),
     *("RefinementError", "Selection", "aggregate", "attacks", "dfmr", "fit_local", "metrics"),
     *("mix_partitions", "mixing_distance", "pairwise_l2", "select_components"),
+    *("shared_start",),
 }
 
 
