@@ -7,7 +7,6 @@ from outside.
 
 from __future__ import annotations
 
-import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -29,7 +28,7 @@ from dask_dfmr.mixtures.family import (
 )
 from dask_dfmr.seeds import SeedLike, generator
 from dask_dfmr.tables import rows_for, unmasked
-from dask_dfmr.untrusted import open_regular, parse_json, replacing
+from dask_dfmr.untrusted import read_document, write_document
 
 MIXTURE_FORMAT, MIXTURE_VERSION = "dask_dfmr.mixture", 1
 """The first two entries of a saved mixture."""
@@ -258,14 +257,7 @@ class FiniteMixture(ABC):
         OSError
             If the file cannot be written.
         """
-        parameters = {
-            name: value.tolist() if isinstance(value, np.ndarray) else value
-            for name, value in self.to_arrays().items()
-        }
-        document = {"format": MIXTURE_FORMAT, "version": MIXTURE_VERSION, **parameters}
-        content = json.dumps(document, allow_nan=False, indent=1).encode()
-        with replacing(path) as file:
-            file.write(content)
+        write_document(path, MIXTURE_FORMAT, MIXTURE_VERSION, self.to_arrays())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -278,27 +270,11 @@ class FiniteMixture(ABC):
         ValueError
             If it is no such file, has another version, or holds no valid mixture.
         """
-        with open_regular(path) as file:
-            content = file.read()
-        name = os.fspath(path)
-        try:
-            document = parse_json(content)
-        except ValueError as error:
-            raise ValueError(f"{name} is not a saved mixture: not JSON ({error}).") from error
-        if not isinstance(document, dict) or document.get("format") != MIXTURE_FORMAT:
-            raise ValueError(
-                f'{name} is not a saved mixture: expected a JSON object with "format": "{MIXTURE_FORMAT}".'
-            )
-        if document.get("version") != MIXTURE_VERSION or isinstance(document["version"], bool):
-            raise ValueError(
-                f"{name}: expected format version {MIXTURE_VERSION}, got {document.get('version')!r:.100}; "
-                "a newer dask_dfmr may read it."
-            )
-        parameters = {k: v for k, v in document.items() if k not in ("format", "version")}
+        parameters = read_document(path, MIXTURE_FORMAT, MIXTURE_VERSION, "a saved mixture")
         try:
             return cls.from_arrays(parameters)
         except (ValueError, TypeError, OverflowError) as error:
-            raise ValueError(f"{name}: {error}") from error
+            raise ValueError(f"{os.fspath(path)}: {error}") from error
 
 
 # -- checks of arrays from outside -----------------------------------------------------------------
