@@ -32,6 +32,11 @@ from dask_dfmr.mixtures.distances import pairwise_l2
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.mixtures.metrics import mixing_distance
 from dask_dfmr.on_dask.mix_partitions import mix_partitions
+from dask_dfmr.plotting.breakdown_display import BreakdownDisplay
+from dask_dfmr.plotting.drift_display import DriftDisplay
+from dask_dfmr.plotting.mixture_display import MixtureDisplay
+from dask_dfmr.plotting.partition_display import PartitionDisplay
+from dask_dfmr.plotting.selection_display import SelectionDisplay
 from dask_dfmr.results import Aggregate, aggregate
 from dask_dfmr.select_components import Selection, select_components
 
@@ -45,8 +50,10 @@ except PackageNotFoundError:  # a source tree that was not installed
 __all__ = [
     "Aggregate",
     "AggregationError",
+    "BreakdownDisplay",
     "ClusterError",
     "ClusterWarning",
+    "DriftDisplay",
     "ExclusionWarning",
     "FilterDecision",
     "FilterWarning",
@@ -54,13 +61,16 @@ __all__ = [
     "HeterogeneityWarning",
     "LocalEstimate",
     "Mixture",
+    "MixtureDisplay",
     "NoMajorityWarning",
     "OptimumWarning",
     "Outcome",
+    "PartitionDisplay",
     "PartitionError",
     "PartitionWarning",
     "RefinementError",
     "Selection",
+    "SelectionDisplay",
     "aggregate",
     "attacks",
     "dfmr",

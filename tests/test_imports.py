@@ -23,7 +23,9 @@ LAYERS = (
     {"local"},
     {"aggregation"},
     {"refinement", "selection", "explanation"},
-    {"results", "on_dask"},
+    {"on_dask"},
+    {"plotting"},
+    {"results"},
     {"parameters"},
     {"lazy", "estimator"},
     {"select_components", "attacks"},
@@ -54,6 +56,7 @@ PUBLIC = {
     *("NoMajorityWarning", "OptimumWarning", "Outcome", "PartitionError", "PartitionWarning"),
     *("RefinementError", "Selection", "aggregate", "attacks", "dfmr", "fit_local", "metrics"),
     *("mix_partitions", "mixing_distance", "pairwise_l2", "select_components"),
+    *("BreakdownDisplay", "DriftDisplay", "MixtureDisplay", "PartitionDisplay", "SelectionDisplay"),
 }
 
 
