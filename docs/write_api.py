@@ -24,6 +24,10 @@ SECTIONS = {
     ],
     "Outliers": ["OutlierDetector"],
     "Results": ["Aggregate", "FilterDecision", "Mixture", "mixing_distance", "pairwise_l2"],
+    "Pictures": [
+        *("BreakdownDisplay", "DriftDisplay", "MixtureDisplay", "PartitionDisplay"),
+        *("SelectionDisplay",),
+    ],
     "Errors": ["AggregationError", "ClusterError", "PartitionError", "RefinementError"],
     "Warnings": [
         *(

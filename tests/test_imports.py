@@ -23,7 +23,9 @@ LAYERS = (
     {"local"},
     {"aggregation"},
     {"refinement", "selection", "explanation"},
-    {"results", "on_dask"},
+    {"on_dask"},
+    {"plotting"},
+    {"results"},
     {"parameters"},
     {"fitted"},
     {"lazy", "estimator"},
@@ -64,6 +66,7 @@ PUBLIC = {
     *("RefinementError", "Selection", "aggregate", "attacks", "dfmr", "fit_local", "metrics"),
     *("mix_partitions", "mixing_distance", "pairwise_l2", "select_components"),
     *("shared_start",),
+    *("BreakdownDisplay", "DriftDisplay", "MixtureDisplay", "PartitionDisplay", "SelectionDisplay"),
 }
 
 
