@@ -28,7 +28,7 @@ COMPRESSED = frozenset({".gz", ".bz2", ".xz", ".zst", ".zip"})
 
 FORMATS = ("parquet", "csv", "json", "orc")
 
-MOST_COLUMNS = 12
+MOST_LISTED_COLUMNS = 12
 """Columns that a message lists."""
 
 
@@ -273,8 +273,8 @@ def _split(columns: Sequence[str], there: Sequence[str]) -> list[str]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MOST_COLUMNS} more" if len(names) > MOST_COLUMNS else ""
-    return ", ".join(map(repr, names[:MOST_COLUMNS])) + more
+    more = f" and {len(names) - MOST_LISTED_COLUMNS} more" if len(names) > MOST_LISTED_COLUMNS else ""
+    return ", ".join(map(repr, names[:MOST_LISTED_COLUMNS])) + more
 
 
 def reader_options(texts: Sequence[str]) -> dict[str, Any]:

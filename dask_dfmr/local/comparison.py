@@ -20,7 +20,7 @@ from dask_dfmr.mixtures.row_cut import rare_log_density
 RARITY = 0.01
 """Times the level of the cut: how often rows of a mixture fall below its boundary."""
 
-MOST_OUTSIDE = 1 / 3
+MOST_UNEXPLAINED = 1 / 3
 """A mixture with a larger share of the rows beyond all its cuts does not count for the floor."""
 
 COMPARED_ROWS = 2000
@@ -41,7 +41,7 @@ def log_densities(family: Family, points: Sequence[Point], rows: Rows) -> Array:
     values = np.array([value for value, _ in found])
     if not family.cut.truncates:
         return values
-    least = 1.0 - MOST_OUTSIDE
+    least = 1.0 - MOST_UNEXPLAINED
     floors = [
         boundary(family, point)
         for point, (_, share_inside) in zip(points, found, strict=True)
