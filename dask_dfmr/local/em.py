@@ -64,6 +64,8 @@ class EmResult:
         Whether the stopping rule was met.
     log_prior : float, default 0
         What the penalty adds to the log-likelihood at the parameters, in nats.
+    n_outside : int, default 0
+        Rows beyond the cuts of all components in the last pass.
     """
 
     weights: Array
@@ -73,6 +75,7 @@ class EmResult:
     n_iter: int
     converged: bool
     log_prior: float = 0.0
+    n_outside: int = 0
 
 
 class RemainingGain:

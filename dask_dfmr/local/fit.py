@@ -311,6 +311,7 @@ class LocalProblem:
             n_iter=best.n_iter,
             log_likelihood=self._mean_log_likelihood(X, best),
             start=start if isinstance(start, str) else "given",
+            n_outside=best.n_outside,
         )
 
     def _mean_log_likelihood(self, X: Rows, run: EmResult) -> float:
@@ -486,11 +487,13 @@ class LocalProblem:
             else MeanChange(float(tol) * len(X))
         )
         ascent = Ascent(self.family, start, penalty, len(X), rule, self.is_accelerated)
+        n_outside = 0
         while not ascent.converged and ascent.n_iter < (max_iter or self.max_iter):
             deadlines.check()
             sums = self.family.em_pass(X, *ascent.point)
             ascent.take(sums.log_likelihood, sums.moments)
-        return ascent.result()
+            n_outside = sums.n_outside
+        return replace(ascent.result(), n_outside=n_outside)
 
 
 class _BadValues(NamedTuple):
