@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_array_equal
 
-from dask_dfmr import Aggregate, GaussianMixture, LocalEstimate, Mixture
+from dask_dfmr import Aggregate, GaussianMixture, LocalEstimate, Mixture, fit_local
 from dask_dfmr.aggregation.null_law import Settled, chi_square_law
 from dask_dfmr.aggregation.stages.intake import rows_behind
 from dask_dfmr.local.row_statistics import Measurement, PartitionStatistics, total_of
@@ -131,6 +131,16 @@ class TestRowsWithoutScores:
 
     def test_one_of_very_few_rows_is_no_evidence(self):
         assert self.p_values([1.0, 0, 0, 0], n=2).p_values[0] > 0.01
+
+
+def test_a_fit_whose_rows_are_outside_of_its_start_starts_at_its_own_rows():
+    X = 10.0 * TRUTH.sample(500, random_state=0)[0]
+    found = fit_local(X, 2, start=TRUTH, row_outliers="truncate", random_state=0)
+    assert (found.outcome, found.start) == ("fitted", "k-means++")
+    assert found.n_outside < 25
+    # In the order of the start.
+    assert np.abs(found.mixture.means - 10.0 * TRUTH.means).max() < 2.0
+    assert fit_local(X / 10.0, 2, start=TRUTH, row_outliers="truncate").start == "given"
 
 
 class TestRowsBehind:
