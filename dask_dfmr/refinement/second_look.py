@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from dask_dfmr.aggregation.null_law import Settled
-from dask_dfmr.local.comparison import boundary
+from dask_dfmr.local.comparison import RARITY, boundary
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.row_statistics import PartitionStatistics, Wanted, measure, total_of
@@ -45,7 +45,7 @@ def wanted_of(
     point, family = (mixture.weights, mixture.components), mixture.family.with_cut(cut)
     usual = float(np.median(counts))
     cap = cap_for(family, point, list(kept.values()), usual, mixture.n_parameters)
-    floor = boundary(family, point) if cut.truncates else None
+    floor = boundary(family, point, RARITY * cut.level) if cut.truncates else None
     return Wanted(score_cap=cap, log_floor=floor, cut=cut)
 
 
