@@ -66,6 +66,8 @@ class EmResult:
         Passes over the rows.
     converged : bool
         Whether the stopping rule was met.
+    log_prior : float, default 0
+        What the penalty adds to the log-likelihood at the parameters, in nats.
     """
 
     weights: Array
@@ -74,6 +76,7 @@ class EmResult:
     log_likelihood: float
     n_iter: int
     converged: bool
+    log_prior: float = 0.0
 
 
 class RemainingGain:
@@ -134,50 +137,39 @@ class _Walk:
     crosses a cut changes.
     """
 
-    def __init__(self, family: Family, n_samples: int) -> None:
-        self.family, self.n_samples = family, n_samples
+    def __init__(self, trajectory: _Trajectory) -> None:
+        self._trajectory = trajectory
         self._last: _Visit | None = None
-        self._steps: tuple[Array, Array, Array] | None = None
 
     def accepts(self, visit: _Visit) -> bool:
         """Whether the point is no worse than the last accepted one, or the plain step from there."""
         last = self._last
-        if last is None or visit.mapped is None:
-            return last is None or visit.point is last.mapped
-        self._steps = self._measure(visit.point, visit.mapped, last)
-        step, before, move = self._steps
-        crossing = crossing_of(self.family, visit.point, self.n_samples)
+        if last is None or last.mapped is visit.point:
+            return True
+        if visit.mapped is None:
+            return False
+        step, before, move = self._steps(visit, last)
+        crossing = self._trajectory.crossing(visit.point)
         is_short = step @ step <= MOST_GROWTH**2 * (before @ before) + crossing
-        is_ahead = (step + before) @ move >= -crossing
-        return visit.point is last.mapped or bool(is_short and is_ahead)
+        return bool(is_short and (step + before) @ move >= -crossing)
 
     def gain(self, visit: _Visit) -> float:
         """The line integral in nats since the last accepted visit, which this one becomes."""
-        assert visit.mapped is not None
         last, self._last = self._last, visit
         if last is None:
             return np.inf
-        found, self._steps = self._steps, None
-        step, before, move = found or self._measure(visit.point, visit.mapped, last)
-        return 0.5 * self.n_samples * float((step + before) @ move)
+        step, before, move = self._steps(visit, last)
+        return 0.5 * self._trajectory.n_samples * float((step + before) @ move)
 
     def is_rounding(self, gain: float) -> bool:
         """Whether a gain cannot be told from none."""
-        return abs(gain) <= NOISE * self.n_samples
+        return abs(gain) <= NOISE * self._trajectory.n_samples
 
-    def _measure(self, point: Point, mapped: Point, last: _Visit) -> tuple[Array, Array, Array]:
-        """The EM steps at a point and at the last one, and the move between them, in coordinates about the point."""
-        assert last.mapped is not None
-        coordinates = self.family.coordinates
-        x = coordinates(*last.point, point)  # the point itself has zeros
-        return coordinates(*mapped, point), coordinates(*last.mapped, point) - x, -x
-
-
-def crossing_of(family: Family, point: Point, n_samples: int) -> float:
-    """Squared length of what one row that crosses a cut changes an EM step by; 0 if the family does not truncate."""
-    weights, components = point
-    score = family.cut.crossing(family.n_features(components))
-    return len(weights) * score / n_samples**2
+    def _steps(self, visit: _Visit, last: _Visit) -> tuple[Array, Array, Array]:
+        """The EM steps at a visit and at the last one, and the move between them, in coordinates."""
+        x, g = self._trajectory.locate(visit)
+        x0, g0 = self._trajectory.locate(last)
+        return g - x, g0 - x0, x - x0
 
 
 class Ascent:
@@ -234,8 +226,8 @@ class Ascent:
         self.converged = False
         self.n_iter = 0
         self._has_converged = has_converged
-        self._judge = _Walk(family, n_samples) if family.cut.truncates else _Climb()
         self._trajectory = _Trajectory(family, n_samples)
+        self._judge = _Walk(self._trajectory) if family.cut.truncates else _Climb()
 
     def accepts(self, log_likelihood: float, moments: Moments) -> bool:
         """Whether ``point`` is no worse than the last accepted one; it may be after an extrapolation."""
@@ -279,7 +271,7 @@ class Ascent:
         gain = self._judge.gain(visit)
         self.objective, self.log_likelihood = visit.objective, log_likelihood
         self.mapped = visit.mapped
-        extrapolated, remaining = self._trajectory.look_ahead(self.point, self.mapped)
+        extrapolated, remaining = self._trajectory.look_ahead(visit)
         self.converged = self._has_converged(gain, remaining) or self._judge.is_rounding(gain)
         self.point = extrapolated if self.accelerate else self.mapped
         return gain
@@ -311,9 +303,9 @@ class Ascent:
 
     def result(self) -> EmResult:
         """The plain step from the last accepted point, and how the run ended."""
-        return EmResult(
-            *self.mapped, self.objective, self.log_likelihood, self.n_iter, self.converged
-        )
+        prior = 0.0 if self.prior is None else self.family.log_prior(self.mapped[1], self.prior)
+        sums = (self.objective, self.log_likelihood)
+        return EmResult(*self.mapped, *sums, self.n_iter, self.converged, prior)
 
 
 class _Trajectory:
@@ -326,27 +318,48 @@ class _Trajectory:
         self.curvatures: list[float] = []
         self.wait = PLAIN_STEPS
         self.origin: Point | None = None
+        self._located: dict[int, tuple[_Visit, Array, Array]] = {}
 
     def restart(self) -> None:
         """Discard the steps behind a rejected extrapolation; the next step is a plain one."""
         self.steps.clear()
-        self.origin = None
         self.wait = 1
+        self._move_origin(None)
 
-    def look_ahead(self, point: Point, mapped: Point) -> tuple[Point, float]:
-        """The next point, and the predicted gain from ``point`` to the optimum in nats (inf if it is unknown)."""
+    def locate(self, visit: _Visit) -> tuple[Array, Array]:
+        """Coordinates of a visited point and of its EM step; those of the last two visits are known."""
+        assert visit.mapped is not None
+        if self.origin is None:
+            self._move_origin(visit.point)
+        assert self.origin is not None
+        if id(visit) not in self._located:
+            x = self.family.coordinates(*visit.point, self.origin)
+            g = self.family.coordinates(*visit.mapped, self.origin)
+            kept = list(self._located.items())[-1:]
+            self._located = dict([*kept, (id(visit), (visit, x, g))])
+        _, x, g = self._located[id(visit)]
+        return x, g
+
+    def crossing(self, point: Point) -> float:
+        """Squared length of what a row that crosses a cut changes a step by; 0 if the family does not truncate."""
+        weights, components = point
+        score = self.family.cut.crossing(self.family.n_features(components))
+        return len(weights) * score / self.n_samples**2
+
+    def look_ahead(self, visit: _Visit) -> tuple[Point, float]:
+        """The next point, and the predicted gain from a visit to the optimum in nats (inf if it is unknown)."""
+        assert visit.mapped is not None
         if self.wait > 0:
             self.wait -= 1
-            return mapped, np.inf
-        if self.origin is None:
-            self.origin = point
-        x = self.family.coordinates(*point, self.origin)
-        g = self.family.coordinates(*mapped, self.origin)
+            return visit.mapped, np.inf
+        if not self.steps:
+            self._move_origin(visit.point)
+        x, g = self.locate(visit)
         self.steps.record(x, g)
         target, residual = self.steps.target(), g - x
         towards, squared = float(residual @ (target - x)), float(residual @ residual)
         curvature = self.steps.slowest_curvature()
-        if self.curvatures and squared <= crossing_of(self.family, point, self.n_samples):
+        if self.curvatures and squared <= self.crossing(visit.point):
             # A row that crosses a cut changes the step by as much: steps so short show no curvature.
             curvature = min(self.curvatures)
             target, towards = (g, squared) if towards <= 0 else (target, towards)
@@ -354,10 +367,11 @@ class _Trajectory:
         if not is_concave:
             # The iteration leaves a saddle, and the extrapolation points back to it: follow the ascent instead.
             target = g + 2.0 * residual
+        assert self.origin is not None
         extrapolated = self.family.from_coordinates(target, self.origin)
         if extrapolated is None:
             self.restart()
-            return mapped, np.inf
+            return visit.mapped, np.inf
         if not is_concave or curvature is None or curvature <= 0:
             return extrapolated, np.inf
         # In these coordinates the gain to the fixed point x* is n / 2 (g - x) . (x* - x), and the extrapolation
@@ -365,3 +379,7 @@ class _Trajectory:
         self.curvatures = [*self.curvatures, curvature][-MEMORY:]
         gain = max(towards, squared / min(self.curvatures))
         return extrapolated, 0.5 * self.n_samples * gain
+
+    def _move_origin(self, origin: Point | None) -> None:
+        if self.origin is not origin:
+            self.origin, self._located = origin, {}

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dask_dfmr import checks, deadlines
-from dask_dfmr.local.central_rows import without_gross
+from dask_dfmr.local.central_rows import rows_to_start_from, without_gross
+from dask_dfmr.local.comparison import best_first, floored_mean
 from dask_dfmr.local.em import (
     TIGHT,
     Ascent,
@@ -27,7 +28,14 @@ from dask_dfmr.local.em import (
 from dask_dfmr.local.estimate import LocalEstimate, Outcome, without_estimate
 from dask_dfmr.local.least_rows import describe_least_rows, remedies
 from dask_dfmr.local.penalty import Penalty, check_penalty, weight_of
-from dask_dfmr.local.starts import MAX_START_ROWS, NAMED_STARTS, GivenStart, make_start, subsample
+from dask_dfmr.local.starts import (
+    MAX_START_ROWS,
+    NAMED_STARTS,
+    GivenStart,
+    Scale,
+    make_start,
+    subsample,
+)
 from dask_dfmr.mixtures.family import (
     BLOCK_FLOATS,
     Array,
@@ -301,9 +309,15 @@ class LocalProblem:
             "; ".join(filter(None, reasons)),
             n_omitted=n_omitted,
             n_iter=best.n_iter,
-            log_likelihood=best.log_likelihood / len(X),
+            log_likelihood=self._mean_log_likelihood(X, best),
             start=start if isinstance(start, str) else "given",
         )
+
+    def _mean_log_likelihood(self, X: Rows, run: EmResult) -> float:
+        """In nats per row: at the last accepted point, or if the family truncates, of the result with a floor."""
+        if self.family.cut.truncates:
+            return floored_mean(self.family, (run.weights, run.components), X)
+        return run.log_likelihood / len(X)
 
     def check_rows(
         self, X: Rows, names: Sequence[str] | None = None
@@ -420,7 +434,7 @@ class LocalProblem:
             return self.maximise(X, (start.weights, start.components), penalty)
         results: list[EmResult] = []
         for i in range(self.n_init):
-            rows = subsample(X, MAX_START_ROWS, rng)
+            rows = self.start_rows(X, rng)
             first = make_start(
                 self.family, rows, self.n_components, start, penalty, rng, given=given
             )
@@ -429,7 +443,17 @@ class LocalProblem:
             except ComponentCollapsedError:
                 if i == self.n_init - 1 and not results:
                     raise
-        return max(results, key=lambda result: result.objective)
+        return best_first(self.family, results, X)[0]
+
+    def scale_of(self, X: Array) -> Scale:
+        """Location and spread of the columns (n_samples, n_features), in which rows are clustered."""
+        return Scale.of(as_block(self._central(X)))
+
+    def start_rows(self, X: Rows, rng: np.random.Generator) -> Array:
+        """The rows that are clustered for a start, in float64: not the farthest ones, if the family truncates."""
+        if self.family.cut.truncates:
+            return rows_to_start_from(X, rng)
+        return subsample(X, MAX_START_ROWS, rng)
 
     def maximise(
         self,

@@ -16,7 +16,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from scipy.special import gammainc, gammaincinv
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammainc, gammaincc, gammaincinv
 
 from dask_dfmr import checks
 
@@ -25,6 +27,10 @@ LEVEL = 0.01
 
 ROW_OUTLIERS = (None, "truncate")
 """The values of the parameter ``row_outliers``."""
+
+
+HALVINGS = 30
+"""Bisections for a boundary, which make it exact to a billionth of the first interval."""
 
 
 class CutNumbers(NamedTuple):
@@ -94,6 +100,25 @@ def check_level(name: str, value: Any) -> None:
     checks.number(name, value)
     if not 0 < value < 1:
         raise ValueError(f"{name} must be between 0 and 1, both excluded; got {value!r}.")
+
+
+def rare_log_density(
+    weights: NDArray[np.float64], log_peaks: NDArray[np.float64], n_features: int, rate: float
+) -> float:
+    """A log-density below which rows of a mixture fall with a probability of at most ``rate``.
+
+    A mixture is at least as dense as each of its weighted components, so that a row of component k has a log-density of
+    at least log w_k + peak_k - D / 2 with D chi-square. This bounds the probability; where components do not overlap at
+    their boundaries it is exact.
+    """
+    heavy = weights > 0
+    w, top = weights[heavy], np.log(weights[heavy]) + log_peaks[heavy]
+    low, high = float(top.min() - gammaincinv(0.5 * n_features, 1.0 - rate)), float(top.max())
+    for _ in range(HALVINGS):
+        middle = 0.5 * (low + high)
+        share = w @ gammaincc(0.5 * n_features, np.maximum(top - middle, 0.0))
+        low, high = (low, middle) if share > rate else (middle, high)
+    return low
 
 
 @lru_cache(maxsize=64)

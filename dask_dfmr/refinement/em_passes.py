@@ -32,13 +32,14 @@ from dask_dfmr.aggregation.reasons import (
     Unreadable,
 )
 from dask_dfmr.exceptions import RefinementError
+from dask_dfmr.local.comparison import mean_log_densities
 from dask_dfmr.local.em import Ascent, ComponentCollapsedError, MeanChange, Point, RemainingGain
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.row_statistics import Measurement, PartitionStatistics, Total, Wanted
 from dask_dfmr.mixtures.capped_scores import cap_for
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
-from dask_dfmr.refinement.optima import fresh_start, log_density
+from dask_dfmr.refinement.optima import fresh_start
 from dask_dfmr.refinement.score_test import ScoreSample, ScoreTest, score_statistics
 
 FEWEST_TESTED = 4
@@ -458,7 +459,8 @@ class _Run:
         fresh = fresh_start(self.problem, pooled, self.rng)
         if fresh is None:
             return
-        if log_density(family, fresh, pooled).mean() > log_density(family, point, pooled).mean():
+        of_fresh, of_point = mean_log_densities(family, [fresh, point], pooled)
+        if of_fresh > of_point:
             aligned = family.mixture(*fresh).align_to(self._mixture_at(point))
             self.point = (aligned.weights, aligned.components)
 
