@@ -113,25 +113,43 @@ class Line(NamedTuple):
     same_verdict: bool = True
 
 
+class Reference(NamedTuple):
+    """The plain fit of rows of which none is bad: its errors, and the partitions that it keeps beside bad ones."""
+
+    errors: np.ndarray
+    kept: np.ndarray
+
+    @classmethod
+    def of(cls, truth: Truth, clean: Sequence[np.ndarray], n_bad: int = 0) -> Reference:
+        """Of these partitions, the first ``n_bad`` of which are bad and count for the verdicts only."""
+        k = truth.mixture.n_components
+        oracle = fit(clean[n_bad:], k, None)
+        kept = fit(clean, k, None).kept if n_bad else oracle.kept
+        return cls(truth.errors(oracle.mixture), kept)
+
+
 def compare(
-    truth: Truth, rows: Sequence[np.ndarray], clean: Sequence[np.ndarray], n_bad: int = 0
+    truth: Truth, rows: Sequence[np.ndarray], reference: Reference, n_bad: int = 0
 ) -> dict[str, Line]:
-    """Both methods on ``rows``, whose first ``n_bad`` partitions are bad, over the plain fit of ``clean`` rows."""
+    """Both methods on ``rows``, whose first ``n_bad`` partitions are bad, over the reference."""
     k = truth.mixture.n_components
-    oracle = fit(clean[n_bad:], k, None)
-    usual = oracle.kept if n_bad == 0 else fit(clean, k, None).kept
     found = {name: fit(rows, k, value) for name, value in METHODS.items()}
     return {
         name: Line(
-            truth.errors(one.mixture) / truth.errors(oracle.mixture),
+            truth.errors(one.mixture) / reference.errors,
             one.seconds / found["plain"].seconds,
             int((~one.kept[n_bad:]).sum()),
             len(rows) - n_bad,
             int(one.kept[:n_bad].sum()),
-            bool((one.kept == usual).all()),
+            bool((one.kept == reference.kept).all()),
         )
         for name, one in found.items()
     }
+
+
+def without_last(rows: np.ndarray, share: float) -> np.ndarray:
+    """The rows without the share that is made bad."""
+    return rows[: len(rows) - round(share * len(rows))]
 
 
 # -- bad rows ------------------------------------------------------------------------------------
@@ -211,10 +229,11 @@ def rows_part(options: argparse.Namespace) -> Lines:
     found: Lines = defaultdict(list)
     for setting in settings(options):
         truth, clean, other, rng = setting.draw_rows()
-        for share, kind in product(SHARES, KINDS):
-            good = [rows[: len(rows) - round(share * len(rows))] for rows in clean]
-            bad = [spoil(kind, rows, share, other, rng) for rows in clean]
-            found[setting.overlap, kind, share].append(compare(truth, bad, good))
+        for share in SHARES:
+            reference = Reference.of(truth, [without_last(rows, share) for rows in clean])
+            for kind in KINDS:
+                bad = [spoil(kind, rows, share, other, rng) for rows in clean]
+                found[setting.overlap, kind, share].append(compare(truth, bad, reference))
     return found
 
 
@@ -225,7 +244,7 @@ def clean_part(options: argparse.Namespace) -> Lines:
         for setting in settings(options, n_features):
             truth, clean, _, _ = setting.draw_rows()
             found[setting.overlap, f"{n_features} columns", 0.0].append(
-                compare(truth, clean, clean)
+                compare(truth, clean, Reference.of(truth, clean))
             )
     return found
 
@@ -238,10 +257,13 @@ def partitions_part(options: argparse.Namespace) -> Lines:
         n_bad = round(BAD_PARTITION_SHARE * setting.m)
         for i in range(n_bad):
             clean[i] = damaged(BAD_PARTITIONS[i % len(BAD_PARTITIONS)], clean[i], clean[i])
+        good = [without_last(rows, BAD_ROW_SHARE) for rows in clean]
+        reference = Reference.of(truth, good, n_bad)
         for kind in KINDS:
-            good = [rows[: len(rows) - round(BAD_ROW_SHARE * len(rows))] for rows in clean]
             bad = [spoil(kind, rows, BAD_ROW_SHARE, other, rng) for rows in clean]
-            found[setting.overlap, kind, BAD_ROW_SHARE].append(compare(truth, bad, good, n_bad))
+            found[setting.overlap, kind, BAD_ROW_SHARE].append(
+                compare(truth, bad, reference, n_bad)
+            )
     return found
 
 
