@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from dask_dfmr import attacks
 from dask_dfmr.aggregation.result import FilterDecision
+from dask_dfmr.check_data import check
 from dask_dfmr.estimator import GaussianMixture
 from dask_dfmr.exceptions import (
     AggregationError,
@@ -32,6 +33,8 @@ from dask_dfmr.mixtures import metrics
 from dask_dfmr.mixtures.distances import pairwise_l2
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.mixtures.metrics import mixing_distance
+from dask_dfmr.monitoring.history import read_history
+from dask_dfmr.monitoring.result import CheckResult
 from dask_dfmr.on_dask.mix_partitions import mix_partitions
 from dask_dfmr.results import Aggregate, aggregate
 from dask_dfmr.select_components import Selection, select_components
@@ -46,6 +49,7 @@ except PackageNotFoundError:  # a source tree that was not installed
 __all__ = [
     "Aggregate",
     "AggregationError",
+    "CheckResult",
     "ClusterError",
     "ClusterWarning",
     "ExclusionWarning",
@@ -64,12 +68,14 @@ __all__ = [
     "Selection",
     "aggregate",
     "attacks",
+    "check",
     "dfmr",
     "fit_local",
     "metrics",
     "mix_partitions",
     "mixing_distance",
     "pairwise_l2",
+    "read_history",
     "select_components",
     "shared_start",
 ]

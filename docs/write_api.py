@@ -23,6 +23,7 @@ SECTIONS = {
         *("fit_local", "LocalEstimate", "Outcome", "shared_start", "aggregate")
     ],
     "Results": ["Aggregate", "FilterDecision", "Mixture", "mixing_distance", "pairwise_l2"],
+    "Checks of new data": ["check", "CheckResult", "read_history"],
     "Errors": ["AggregationError", "ClusterError", "PartitionError", "RefinementError"],
     "Warnings": [
         *(

@@ -23,11 +23,12 @@ LAYERS = (
     {"local"},
     {"aggregation"},
     {"refinement", "selection", "explanation"},
+    {"monitoring"},
     {"results", "on_dask"},
     {"parameters"},
     {"fitted"},
     {"lazy", "estimator"},
-    {"select_components", "attacks"},
+    {"select_components", "attacks", "check_data"},
     {""},
 )
 """Wings and single modules from the lowest layer to the highest; "" is ``dask_dfmr/__init__.py``.
@@ -55,7 +56,7 @@ PUBLIC = {
     *("NoMajorityWarning", "OptimumWarning", "Outcome", "PartitionError", "PartitionWarning"),
     *("RefinementError", "Selection", "aggregate", "attacks", "dfmr", "fit_local", "metrics"),
     *("mix_partitions", "mixing_distance", "pairwise_l2", "select_components"),
-    *("shared_start",),
+    *("CheckResult", "check", "read_history", "shared_start"),
 }
 
 
