@@ -273,7 +273,9 @@ def _split(columns: Sequence[str], there: Sequence[str]) -> list[str]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MOST_LISTED_COLUMNS} more" if len(names) > MOST_LISTED_COLUMNS else ""
+    more = (
+        f" and {len(names) - MOST_LISTED_COLUMNS} more" if len(names) > MOST_LISTED_COLUMNS else ""
+    )
     return ", ".join(map(repr, names[:MOST_LISTED_COLUMNS])) + more
 
 
