@@ -36,6 +36,12 @@ if TYPE_CHECKING:
     from dask_dfmr.mixtures.gaussian import Mixture
     from dask_dfmr.mixtures.metrics import mixing_distance
     from dask_dfmr.on_dask.mix_partitions import mix_partitions
+    from dask_dfmr.outliers import OutlierDetector
+    from dask_dfmr.plotting.breakdown_display import BreakdownDisplay
+    from dask_dfmr.plotting.drift_display import DriftDisplay
+    from dask_dfmr.plotting.mixture_display import MixtureDisplay
+    from dask_dfmr.plotting.partition_display import PartitionDisplay
+    from dask_dfmr.plotting.selection_display import SelectionDisplay
     from dask_dfmr.results import Aggregate, aggregate
 
 logging.getLogger("dask_dfmr").addHandler(logging.NullHandler())
@@ -45,8 +51,10 @@ __version__: str
 __all__ = [
     "Aggregate",
     "AggregationError",
+    "BreakdownDisplay",
     "ClusterError",
     "ClusterWarning",
+    "DriftDisplay",
     "ExclusionWarning",
     "FilterDecision",
     "FilterWarning",
@@ -54,13 +62,17 @@ __all__ = [
     "HeterogeneityWarning",
     "LocalEstimate",
     "Mixture",
+    "MixtureDisplay",
     "NoMajorityWarning",
     "OptimumWarning",
     "Outcome",
+    "OutlierDetector",
+    "PartitionDisplay",
     "PartitionError",
     "PartitionWarning",
     "RefinementError",
     "Selection",
+    "SelectionDisplay",
     "aggregate",
     "attacks",
     "dfmr",
@@ -90,6 +102,12 @@ _HOMES = {
     "mixtures.gaussian": ("Mixture",),
     "mixtures.metrics": ("mixing_distance",),
     "on_dask.mix_partitions": ("mix_partitions",),
+    "outliers": ("OutlierDetector",),
+    "plotting.breakdown_display": ("BreakdownDisplay",),
+    "plotting.drift_display": ("DriftDisplay",),
+    "plotting.mixture_display": ("MixtureDisplay",),
+    "plotting.partition_display": ("PartitionDisplay",),
+    "plotting.selection_display": ("SelectionDisplay",),
     "results": ("Aggregate", "aggregate"),
 }
 """The module of every public name. It is imported when the name is first used: the whole package takes two seconds,

@@ -396,7 +396,7 @@ def _compare(
 def _settings_of(
     plan: FitPlan, candidate: Candidate, test_share: float, last: Mixture | None
 ) -> FitSettings:
-    family = Gaussian(candidate.covariance_type)
+    family = Gaussian(candidate.covariance_type, plan.settings.problem.family.cut)
     problem = replace(plan.settings.problem, family=family, n_components=candidate.n_components)
     return replace(plan.settings, problem=problem, test_share=test_share, order=last)
 

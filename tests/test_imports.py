@@ -23,11 +23,13 @@ LAYERS = (
     {"local"},
     {"aggregation"},
     {"refinement", "selection", "explanation"},
-    {"results", "on_dask"},
+    {"on_dask"},
+    {"plotting"},
+    {"results"},
     {"parameters"},
     {"fitted"},
     {"lazy", "estimator"},
-    {"component_selection", "attacks"},
+    {"component_selection", "outliers", "attacks"},
     {"cli"},
     {""},
 )
@@ -53,10 +55,18 @@ PUBLIC = {
     *("Aggregate", "AggregationError", "ClusterError", "ClusterWarning", "ExclusionWarning"),
     *("FilterDecision",),
     *("FilterWarning", "GaussianMixture", "HeterogeneityWarning", "LocalEstimate", "Mixture"),
-    *("NoMajorityWarning", "OptimumWarning", "Outcome", "PartitionError", "PartitionWarning"),
+    *(
+        "NoMajorityWarning",
+        "OptimumWarning",
+        "Outcome",
+        "OutlierDetector",
+        "PartitionError",
+        "PartitionWarning",
+    ),
     *("RefinementError", "Selection", "aggregate", "attacks", "dfmr", "fit_local", "metrics"),
     *("mix_partitions", "mixing_distance", "pairwise_l2", "select_components"),
     *("shared_start",),
+    *("BreakdownDisplay", "DriftDisplay", "MixtureDisplay", "PartitionDisplay", "SelectionDisplay"),
 }
 
 

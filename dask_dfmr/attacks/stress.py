@@ -23,6 +23,7 @@ from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.mixtures.metrics import mixing_distance
 from dask_dfmr.parameters import PARAMETERS
+from dask_dfmr.plotting.breakdown_display import BreakdownDisplay
 from dask_dfmr.progress.choice import progress_for
 from dask_dfmr.results import Aggregate, aggregate
 from dask_dfmr.seeds import SeedLike, seed_sequence, stream
@@ -131,26 +132,7 @@ class StressTest:
         ImportError
             If matplotlib is not installed.
         """
-        try:
-            from matplotlib import pyplot as plt
-        except ImportError as error:
-            raise ImportError(
-                "StressTest.plot needs matplotlib, which is not installed: pip install 'dask-dfmr[plots]'."
-            ) from error
-        if ax is None:
-            ax = plt.subplots(layout="constrained")[1]
-        for method, line in self.curve.items():
-            shown = line.where(np.isfinite(line))
-            ax.plot(shown.index, shown, marker="o", label=str(method))
-        ax.axhline(self.breakdown_at, color="0.6", linestyle="--", zorder=0)
-        ax.set(
-            xlabel="share of bad sources",
-            ylabel=f"error / {self.yardstick}",
-            title=self.attack.name,
-            yscale="log",
-        )
-        ax.legend(frameon=False)
-        return ax
+        return BreakdownDisplay.from_stress_test(self, ax=ax).ax_
 
 
 def stress_test(

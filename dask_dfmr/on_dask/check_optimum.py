@@ -183,7 +183,7 @@ class _Groups:
     def gain_of(self, new: Mixture, old: Mixture) -> float:
         """Mean gain in log-density on the rows of all groups, in nats per row."""
         g = GraphBuilder()
-        gain = g.add("gain", 0, optima.gain_of, new, old, list(self.rows))
+        gain = g.add("gain", 0, optima.gain_of, self.problem.family, new, old, list(self.rows))
         ((mean, _error),) = self.plan.scheduler.fetch(g, [gain])
         return float(mean)
 

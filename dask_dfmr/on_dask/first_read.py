@@ -206,7 +206,7 @@ class _KeptEstimates:
     """Where the local estimates go: into memory, into temporary files, or nowhere."""
 
     def __init__(self, plan: FitPlan) -> None:
-        self.family = plan.settings.problem.family
+        self.family = plan.settings.problem.mixture_family
         self.blocks = tile_blocks(len(plan.partitions), plan.block_size)
         is_small = plan.estimate_bytes <= MEMORY_LIMIT
         is_auto = plan.keep_estimates == "auto"

@@ -61,7 +61,7 @@ def _test_small(plan: FitPlan, fit: Fit, small: Sequence[int]) -> Fit:
     samples = [rows for i, rows in fit.row_sample.items() if kept[i]]
     rng = np.random.default_rng(stream(plan.settings.seed, REFINEMENT))
     with single_threaded_blas():
-        law = row_likelihoods(mixture, samples, level, rng)
+        law = row_likelihoods(mixture, samples, level, rng, plan.settings.problem.family.cut)
     wanted = Wanted(moments=False, log_floor=law.floor)
     readings = Reader(plan, small, _counts(fit, small), "testing small partitions").measure(
         small, [mixture], wanted
