@@ -633,7 +633,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         with single_threaded_blas():
             aggregate = again(self.aggregate_, replace(origin, estimates=estimates, cache={}))
         fit = Fit.of(aggregate, report_rows([e.to_arrays() for e in estimates]), estimates)
-        fit = replace(fit, n_optimum_changes=self.n_optimum_changes_)
+        sample = self._learned.sample
+        fit = replace(fit, n_optimum_changes=self.n_optimum_changes_, row_sample=sample)
         self._learn(fit)
         self._report(fit)
         return self
@@ -769,8 +770,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
     def _become(self, learned: Learned) -> Self:
         """Set the learned attributes: the mixture and its parameters, the decision, the report and the estimates."""
-        self._learned = learned
-        self.aggregate_ = Aggregate.of(learned.aggregate)
+        self._learned: Learned = learned
+        self.aggregate_: Aggregate = Aggregate.of(learned.aggregate)
         mixture = self.aggregate_.mixture
         self.mixture_: Mixture = mixture
         self.weights_, self.means_ = mixture.weights, mixture.means
@@ -785,7 +786,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.support_ = learned.support
         self.partition_report_: pd.DataFrame = learned.report
         self.estimates_: Sequence[LocalEstimate] | None = learned.estimates
-        self.n_optimum_changes_ = learned.n_optimum_changes
+        self.n_optimum_changes_: int = learned.n_optimum_changes
         self.refinement_: pd.DataFrame = learned.passes
         self.n_passes_ = len(learned.passes)
         self.n_iter_, self.lower_bound_ = learned.n_iter, learned.lower_bound
@@ -1051,6 +1052,18 @@ def as_fitted(parameters: Mapping[str, Any], fit: Fit, X: Any) -> GaussianMixtur
     estimator._learn(fit)
     estimator._remember(X)
     return estimator
+
+
+def learned_by(estimator: GaussianMixture) -> Learned:
+    """What a fitted estimator has learned.
+
+    Raises
+    ------
+    NotFittedError
+        Before :meth:`GaussianMixture.fit`.
+    """
+    check_is_fitted(estimator, "mixture_")
+    return estimator._learned
 
 
 # -- tasks of scores ----------------------------------------------------------------------------
