@@ -1,4 +1,4 @@
-"""Checks of new data against a model: false alarms, power, names of what was done, and another tool on the same rows.
+"""Checks of new data against a model: false alarms, power and names of what was done, and another tool on them.
 
     python benchmarks/checks.py                            # about 3 minutes
     python benchmarks/checks.py --evidently DIR/bin/python # with evidently, see checks_evidently.py

@@ -55,7 +55,7 @@ from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.on_dask.score import log_likelihood, token_of
 from dask_dfmr.on_dask.tasks import report_rows
 from dask_dfmr.parameters import expected_names, plan_of, warn_of_partitions
-from dask_dfmr.progress.choice import progress_for
+from dask_dfmr.progress.choice import say_result
 from dask_dfmr.results import Aggregate, warn_of
 from dask_dfmr.seeds import SeedLike
 
@@ -816,8 +816,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         """Log and print the decision, issue the warnings, and raise an error about failed partitions if asked to."""
         report, decision = self.partition_report_, fit.aggregate.decision
         sentence = describe_decision(report, decision)
-        logger.info(sentence)
-        progress_for(int(self.verbose)).say(sentence)
+        say_result(int(self.verbose), sentence)
         warn_of(self.aggregate_.notes, self.warn_excluded)
         for note in fit.notes:
             logger.warning(note.message)
