@@ -12,10 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import logsumexp
 
 from dask_dfmr.local.em import EmResult, Point
-from dask_dfmr.mixtures.family import BLOCK_FLOATS, Array, Family, Rows, as_block, batches
+from dask_dfmr.mixtures.family import Array, Family, Rows
 from dask_dfmr.mixtures.row_cut import rare_log_density
 
 COMMON = 0.05
@@ -26,14 +25,11 @@ component on the bad rows wins by .5 and .06 nats per row, with .03 and .1 it lo
 RARITY = 0.01
 """Times the level of the cut: how often rows of a mixture fall below the boundary of its own mean log-density."""
 
-MOST_OUTSIDE = 1 / 3
+MOST_UNEXPLAINED = 1 / 3
 """A mixture with a larger share of the rows beyond all its cuts does not count for the floor."""
 
 COMPARED_ROWS = 2000
 """Rows on which EM runs over the same rows are compared, at most."""
-
-LEAST_BLOCK = 1024
-"""Rows of a block at least: with few columns the calls for a smaller one cost more than its arithmetic."""
 
 
 def boundary(family: Family, point: Point, rate: float = COMMON) -> float:
@@ -49,11 +45,11 @@ def log_densities(family: Family, points: Sequence[Point], rows: Rows) -> Array:
     values = np.array([value for value, _ in found])
     if not family.cut.truncates:
         return values
-    least = 1.0 - MOST_OUTSIDE
+    least = 1.0 - MOST_UNEXPLAINED
     floors = [
         boundary(family, point)
-        for point, (_, is_inside) in zip(points, found, strict=True)
-        if is_inside.mean() >= least
+        for point, (_, share_inside) in zip(points, found, strict=True)
+        if share_inside >= least
     ]
     return np.maximum(values, max(floors)) if floors else values
 
@@ -92,16 +88,7 @@ def best_first(family: Family, runs: Sequence[EmResult | None], rows: Rows) -> l
     return [present[i] for i in np.argsort(-values, kind="stable")]
 
 
-def _log_density(family: Family, point: Point, rows: Rows) -> tuple[Array, Array]:
-    """Log-density of each row, and whether it lies inside the cut of a component, both (n_rows,)."""
-    weights, components = point
-    n_features = family.n_features(components)
-    lowest = family.log_peaks(components) - 0.5 * family.cut.numbers(n_features).limit
-    values, is_inside = np.empty(len(rows)), np.empty(len(rows), dtype=bool)
-    with np.errstate(divide="ignore"):
-        log_weights = np.log(weights)
-    for batch in batches(len(rows), max(LEAST_BLOCK, BLOCK_FLOATS // (len(weights) * n_features))):
-        joint = family.log_density(as_block(rows[batch]), components)
-        is_inside[batch] = (joint >= lowest).any(axis=1)
-        values[batch] = logsumexp(joint + log_weights, axis=1)
-    return values, is_inside
+def _log_density(family: Family, point: Point, rows: Rows) -> tuple[Array, float]:
+    """Log-density of each row (n_rows,), and the share of the rows inside the cut of a component."""
+    n_outside = family.em_pass(rows, *point).n_outside
+    return family.evaluate(rows, *point, "log_density"), 1.0 - n_outside / len(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,7 +12,10 @@ import numpy as np
 
 from dask_dfmr.mixtures.family import Family
 from dask_dfmr.mixtures.gaussian import Gaussian, Mixture
-from dask_dfmr.untrusted import is_unicode
+from dask_dfmr.untrusted import is_unicode, read_document, write_document
+
+ESTIMATE_FORMAT, ESTIMATE_VERSION = "dask_dfmr.estimate", 1
+"""The first two entries of a saved estimate."""
 
 MAX_ROWS = 2**62
 """Upper bound of a row count; a larger number in a message is malformed."""
@@ -188,6 +192,50 @@ class LocalEstimate:
             mixture=(family or Gaussian()).mixture_from_arrays(parameters) if parameters else None,
             **own,
         )
+
+    # -- files ------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the estimate to a JSON file (``docs/reference/file-format.md``), with its number of rows and source.
+
+        No row is in the file, and nothing in it is executable. :meth:`load` gives back the same bits.
+
+        Parameters
+        ----------
+        path : path-like
+            The file is written beside it and then renamed, so that there is never half a file. An existing file is
+            replaced.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        write_document(path, ESTIMATE_FORMAT, ESTIMATE_VERSION, self.to_arrays())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> LocalEstimate:
+        """Read a file of :meth:`save`.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Raises
+        ------
+        OSError
+            If the file does not exist or cannot be read.
+        ValueError
+            If it is no such file, has another version, or holds no valid estimate.
+        """
+        message = read_document(path, ESTIMATE_FORMAT, ESTIMATE_VERSION, "a saved estimate")
+        wrong = wrong_types(message)
+        if wrong is not None:
+            raise ValueError(f"{os.fspath(path)}: {wrong}.")
+        try:
+            return cls.from_arrays(message)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise ValueError(f"{os.fspath(path)}: {error}") from error
 
 
 def without_estimate(

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dask_dfmr import checks, deadlines
 from dask_dfmr.local.central_rows import rows_to_start_from, without_gross
-from dask_dfmr.local.comparison import MOST_OUTSIDE, best_first, floored_mean
+from dask_dfmr.local.comparison import MOST_UNEXPLAINED, best_first, floored_mean
 from dask_dfmr.local.em import (
     TIGHT,
     Ascent,
@@ -469,7 +469,7 @@ class LocalProblem:
             if not self.family.cut.truncates:
                 raise
         may_stay = not self.family.cut.truncates
-        if found is not None and (may_stay or found.n_outside <= MOST_OUTSIDE * len(X)):
+        if found is not None and (may_stay or found.n_outside <= MOST_UNEXPLAINED * len(X)):
             return found, "given"
         own = make_start(
             self.family, self.start_rows(X, rng), self.n_components, OWN_START, penalty, rng

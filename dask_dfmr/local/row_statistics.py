@@ -12,7 +12,7 @@ from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp, xlogy
+from scipy.special import xlogy
 
 from dask_dfmr import deadlines
 from dask_dfmr.local.estimate import Outcome
@@ -218,26 +218,14 @@ def _are_outside(rows: Array, mixture: Mixture, cut: RowCut) -> NDArray[np.bool_
 
 def log_densities(mixture: Mixture, X: Rows) -> Array:
     """Log-density of each row in nats, (n_samples,)."""
-    found = np.empty(len(X))
-    with np.errstate(divide="ignore"):
-        log_weights = np.log(mixture.weights)
-    step = max(256, BLOCK_FLOATS // (mixture.n_components * mixture.n_features))
-    for batch in batches(len(X), step):
-        joint = mixture.family.log_density(as_block(X[batch]), mixture.components)
-        found[batch] = logsumexp(joint + log_weights, axis=1)
-    return found
+    return mixture.family.evaluate(X, mixture.weights, mixture.components, "log_density")
 
 
 def _entropy_of(X: Rows, mixture: Mixture) -> float:
     """Sum over rows of the entropies of the responsibilities, in nats."""
-    entropy = 0.0
-    with np.errstate(divide="ignore"):
-        log_weights = np.log(mixture.weights)
-    step = max(256, BLOCK_FLOATS // (mixture.n_components * mixture.n_features))
-    for batch in batches(len(X), step):
-        joint = mixture.family.log_density(as_block(X[batch]), mixture.components)
-        joint += log_weights
-        r = np.exp(joint - logsumexp(joint, axis=1)[:, None])
+    entropy, point = 0.0, (mixture.weights, mixture.components)
+    for batch in batches(len(X), SCORED_ROWS):
+        r = mixture.family.evaluate(X[batch], *point, "responsibilities")
         entropy -= float(xlogy(r, r).sum())
     return entropy
 

@@ -48,7 +48,7 @@ def explain_with_rows(aggregate: AggregationResult, plan: FitPlan, which: str) -
     estimates = explained_estimates(aggregate, which)
     chosen, kept = list(estimates), np.flatnonzero(aggregate.decision.kept)
     sampled = [int(i) for i in kept[:: max(1, -(-len(kept) // MOST_READ))]]
-    reader = Reader(plan, sorted({*chosen, *sampled}))
+    reader = Reader(plan, sorted({*chosen, *sampled}), purpose="explaining")
     likelihoods = Wanted(moments=False)
     wanted = replace(likelihoods, outside=True, cut=plan.settings.problem.family.cut)
     own = reader.measure(chosen, [aggregate.mixture], wanted)

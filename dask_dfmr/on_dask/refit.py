@@ -179,7 +179,9 @@ def _estimates_of_agreeing(
         wanted = wanted_of(mixture, rows, counts, settings.problem.family.cut)
     readings = [
         reading
-        for reading in Reader(plan, indices).measure(indices, [mixture], wanted)
+        for reading in Reader(plan, indices, purpose="second look at excluded partitions").measure(
+            indices, [mixture], wanted
+        )
         if reading.is_measured and reading.n_samples == fit.rows[reading.partition]["n_samples"]
     ]
     if not readings:

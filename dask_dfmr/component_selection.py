@@ -368,7 +368,7 @@ def _compare(
 ) -> _Comparison:
     """Fit all candidates, find the common set, and measure them there; ``last`` gives its order to its equals."""
     settings = [_settings_of(plan, candidate, test_share, last) for candidate in candidates]
-    reader = Reader(replace(plan, settings=settings[0]))
+    reader = Reader(replace(plan, settings=settings[0]), purpose="comparing candidates")
     sizes = [_n_parameters(s, plan.partitions.n_features or 1) for s in settings]
     fits = fit_all(replace(plan, partitions=reader.partitions), settings, int(np.argmin(sizes)))
     reasons = {c: str(a) for c, a in enumerate(fits.aggregates) if isinstance(a, AggregationError)}
