@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dask_dfmr import attacks
     from dask_dfmr.aggregation.result import FilterDecision
+    from dask_dfmr.check_data import check
     from dask_dfmr.component_selection import Selection, select_components
     from dask_dfmr.estimator import GaussianMixture
     from dask_dfmr.exceptions import (
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from dask_dfmr.mixtures.distances import pairwise_l2
     from dask_dfmr.mixtures.gaussian import Mixture
     from dask_dfmr.mixtures.metrics import mixing_distance
+    from dask_dfmr.monitoring.history import read_history
+    from dask_dfmr.monitoring.result import CheckResult
     from dask_dfmr.on_dask.mix_partitions import mix_partitions
     from dask_dfmr.outliers import OutlierDetector
     from dask_dfmr.plotting.breakdown_display import BreakdownDisplay
@@ -52,6 +55,7 @@ __all__ = [
     "Aggregate",
     "AggregationError",
     "BreakdownDisplay",
+    "CheckResult",
     "ClusterError",
     "ClusterWarning",
     "DriftDisplay",
@@ -75,18 +79,21 @@ __all__ = [
     "SelectionDisplay",
     "aggregate",
     "attacks",
+    "check",
     "dfmr",
     "fit_local",
     "metrics",
     "mix_partitions",
     "mixing_distance",
     "pairwise_l2",
+    "read_history",
     "select_components",
     "shared_start",
 ]
 
 _HOMES = {
     "aggregation.result": ("FilterDecision",),
+    "check_data": ("check",),
     "component_selection": ("Selection", "select_components"),
     "estimator": ("GaussianMixture",),
     "exceptions": (
@@ -101,6 +108,8 @@ _HOMES = {
     "mixtures.distances": ("pairwise_l2",),
     "mixtures.gaussian": ("Mixture",),
     "mixtures.metrics": ("mixing_distance",),
+    "monitoring.history": ("read_history",),
+    "monitoring.result": ("CheckResult",),
     "on_dask.mix_partitions": ("mix_partitions",),
     "outliers": ("OutlierDetector",),
     "plotting.breakdown_display": ("BreakdownDisplay",),

@@ -55,7 +55,7 @@ from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.on_dask.score import log_likelihood, token_of
 from dask_dfmr.on_dask.tasks import report_rows
 from dask_dfmr.parameters import expected_names, plan_of, warn_of_partitions
-from dask_dfmr.progress.choice import progress_for
+from dask_dfmr.progress.choice import say_result
 from dask_dfmr.results import Aggregate, warn_of
 from dask_dfmr.seeds import SeedLike
 
@@ -633,7 +633,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         with single_threaded_blas():
             aggregate = again(self.aggregate_, replace(origin, estimates=estimates, cache={}))
         fit = Fit.of(aggregate, report_rows([e.to_arrays() for e in estimates]), estimates)
-        fit = replace(fit, n_optimum_changes=self.n_optimum_changes_)
+        sample = self._learned.sample
+        fit = replace(fit, n_optimum_changes=self.n_optimum_changes_, row_sample=sample)
         self._learn(fit)
         self._report(fit)
         return self
@@ -769,8 +770,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
     def _become(self, learned: Learned) -> Self:
         """Set the learned attributes: the mixture and its parameters, the decision, the report and the estimates."""
-        self._learned = learned
-        self.aggregate_ = Aggregate.of(learned.aggregate)
+        self._learned: Learned = learned
+        self.aggregate_: Aggregate = Aggregate.of(learned.aggregate)
         mixture = self.aggregate_.mixture
         self.mixture_: Mixture = mixture
         self.weights_, self.means_ = mixture.weights, mixture.means
@@ -785,7 +786,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.support_ = learned.support
         self.partition_report_: pd.DataFrame = learned.report
         self.estimates_: Sequence[LocalEstimate] | None = learned.estimates
-        self.n_optimum_changes_ = learned.n_optimum_changes
+        self.n_optimum_changes_: int = learned.n_optimum_changes
         self.refinement_: pd.DataFrame = learned.passes
         self.n_passes_ = len(learned.passes)
         self.n_iter_, self.lower_bound_ = learned.n_iter, learned.lower_bound
@@ -815,8 +816,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         """Log and print the decision, issue the warnings, and raise an error about failed partitions if asked to."""
         report, decision = self.partition_report_, fit.aggregate.decision
         sentence = describe_decision(report, decision)
-        logger.info(sentence)
-        progress_for(int(self.verbose)).say(sentence)
+        say_result(int(self.verbose), sentence)
         warn_of(self.aggregate_.notes, self.warn_excluded)
         for note in fit.notes:
             logger.warning(note.message)
@@ -1054,6 +1054,18 @@ def as_fitted(parameters: Mapping[str, Any], fit: Fit, X: Any) -> GaussianMixtur
     estimator._learn(fit)
     estimator._remember(X)
     return estimator
+
+
+def learned_by(estimator: GaussianMixture) -> Learned:
+    """What a fitted estimator has learned.
+
+    Raises
+    ------
+    NotFittedError
+        Before :meth:`GaussianMixture.fit`.
+    """
+    check_is_fitted(estimator, "mixture_")
+    return estimator._learned
 
 
 # -- tasks of scores ----------------------------------------------------------------------------

@@ -28,6 +28,7 @@ SECTIONS = {
         *("BreakdownDisplay", "DriftDisplay", "MixtureDisplay", "PartitionDisplay"),
         *("SelectionDisplay",),
     ],
+    "Checks of new data": ["check", "CheckResult", "read_history"],
     "Errors": ["AggregationError", "ClusterError", "PartitionError", "RefinementError"],
     "Warnings": [
         *(

@@ -113,7 +113,7 @@ class TestFit:
         (line,) = [line for line in found.stdout.splitlines() if "plate 2.parquet" in line]
         assert "100 times as large" in line
         assert "component  weight" in found.stdout
-        assert f"{N_FILES - 1} of {N_FILES} partitions kept" in found.stderr
+        assert "partitions kept" not in found.stderr, "the table says it"
         assert "warning" not in found.stderr
 
     def test_the_model_has_the_usual_parameters(self, fitted):
@@ -455,25 +455,23 @@ class TestProcesses:
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
     def test_a_pipe(self, fitted):
-        """stdout is the object alone, while stderr has the progress."""
+        """stdout is the object alone."""
         process = self.start("fit", "plates [a]", "-k", 2, "--seed", 0, "--json")
         out, err = process.communicate(timeout=120)
         assert process.returncode == Exit.REVIEW, err
         assert json.loads(out)["result"]["means"] == fitted[1]["result"]["means"]
-        assert f"{N_FILES - 1} of {N_FILES} partitions kept" in err
 
-    @pytest.mark.skipif(os.name == "nt", reason="no named pipes")
-    def test_interrupted(self, tmp_path):
-        os.mkfifo(tmp_path / "slow.csv")
+    def test_interrupted(self):
+        """Ctrl-C ends a fit whose tasks take hours."""
         process = self.start(
-            *("fit", tmp_path / "slow.csv"),
+            *("fit", "plates [a]", "-k", 2, "--n-init", 10**7),
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
-        with (tmp_path / "slow.csv").open("w"):  # opened as soon as it is read
-            process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=60)
+        assert process.stderr.readline().startswith("hint: ignored")  # and then it computes
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
         assert process.returncode == Exit.INTERRUPTED
-        assert "Error: interrupted." in err
+        assert err.splitlines()[-1] == "Error: interrupted."
         assert "Traceback" not in err
 
 

@@ -46,11 +46,11 @@ def write_aggregate(path):
 
 
 def write_model(path):
+    """With parameters of all kinds, and with the law of its rows."""
     truth = random_mixture(0, 2)
-    estimates = [LocalEstimate(jiggled(truth, i, 0.01), 100 + i, source=f"{i}") for i in range(6)]
-    found = aggregate(estimates, rho=float("inf"), random_state=0)
-    start = {"init_params": truth, "trusted_workers": {"T": 1}, "source": ("a", 1)}
-    GaussianMixture.from_aggregate(found, **start).save(path)
+    parts = [truth.sample(300, random_state=i)[0] for i in range(4)]
+    gm = GaussianMixture(2, init_params=truth, check_optimum=None, random_state=0).fit(parts)
+    gm.set_params(trusted_workers={"T": 1}, source=("a", 1)).save(path)
 
 
 def write_estimates(path):

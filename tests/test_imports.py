@@ -23,13 +23,14 @@ LAYERS = (
     {"local"},
     {"aggregation"},
     {"refinement", "selection", "explanation"},
+    {"monitoring"},
     {"on_dask"},
     {"plotting"},
     {"results"},
     {"parameters"},
     {"fitted"},
     {"lazy", "estimator"},
-    {"component_selection", "outliers", "attacks"},
+    {"component_selection", "outliers", "attacks", "check_data"},
     {"cli"},
     {""},
 )
@@ -65,7 +66,7 @@ PUBLIC = {
     ),
     *("RefinementError", "Selection", "aggregate", "attacks", "dfmr", "fit_local", "metrics"),
     *("mix_partitions", "mixing_distance", "pairwise_l2", "select_components"),
-    *("shared_start",),
+    *("CheckResult", "check", "read_history", "shared_start"),
     *("BreakdownDisplay", "DriftDisplay", "MixtureDisplay", "PartitionDisplay", "SelectionDisplay"),
 }
 

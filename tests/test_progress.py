@@ -51,8 +51,8 @@ def recorder():
 @pytest.fixture
 def all_shown(monkeypatch):
     """As if every stage took long."""
-    monkeypatch.setattr(lines, "LEAST_SHOWN", 0.0)
-    monkeypatch.setattr(bars, "LEAST_SHOWN", 0.0)
+    monkeypatch.setattr(lines, "LEAST_TIME_SHOWN", 0.0)
+    monkeypatch.setattr(bars, "LEAST_TIME_SHOWN", 0.0)
 
 
 def fits(indices):
@@ -170,7 +170,7 @@ class TestChoice:
         assert err.splitlines()[-1].startswith(f"{N} of {N} partitions kept")
 
     def test_a_quick_fit_says_its_result_only(self, capsys, monkeypatch):
-        monkeypatch.setattr(lines, "LEAST_SHOWN", 1e6)
+        monkeypatch.setattr(lines, "LEAST_TIME_SHOWN", 1e6)
         GaussianMixture(2, random_state=0, verbose=1).fit(make_ddf(N))
         assert len(capsys.readouterr().err.splitlines()) == 1
 

@@ -1,5 +1,6 @@
 """``python -m dask_dfmr.cli`` is ``dask-dfmr``."""
 
-from dask_dfmr.cli.app import app
+from dask_dfmr.cli.app import run
 
-app(prog_name="dask-dfmr")
+if __name__ == "__main__":  # a worker process imports this module again
+    run()

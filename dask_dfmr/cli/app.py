@@ -132,3 +132,18 @@ app = App(
         )
     ],
 )
+
+
+def run() -> None:
+    """The entry point of ``dask-dfmr``.
+
+    After Ctrl-C threads may be computing still. Python would wait for them at its end, so the process ends without.
+    """
+    try:
+        app(prog_name="dask-dfmr")
+    except SystemExit as end:
+        if end.code != Exit.INTERRUPTED:
+            raise
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(Exit.INTERRUPTED)

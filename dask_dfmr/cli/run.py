@@ -17,6 +17,7 @@ import click
 
 from dask_dfmr.cli.exits import CommandError, Exit, exit_for
 from dask_dfmr.cli.schema import envelope, to_json
+from dask_dfmr.progress.choice import results_shown_elsewhere
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,7 +110,7 @@ def command(name: str, about: str) -> Callable[[Body], click.Command]:
         @wraps(body)
         def invoke(as_json: bool, quiet: bool, debug: bool, **arguments: Any) -> Exit:
             run = Run(name, as_json, quiet)
-            with run.caught():
+            with run.caught(), results_shown_elsewhere():
                 return body(run, **arguments)
 
         made: click.Command = click.command(name, help=about)(invoke)

@@ -39,13 +39,19 @@ def load(path: str) -> GaussianMixture:
         raise CommandError(Exit.DATA, f"MODEL {path!r} cannot be used: {error}") from error
 
 
-def rows_of_model(run: Run, gm: GaussianMixture, data: tuple[str, ...], **how: Any) -> Any:
+def rows_of_model(
+    run: Run, gm: GaussianMixture, data: tuple[str, ...], source: str | None = None, **how: Any
+) -> Any:
     """The rows of DATA in the columns of a model, by their names if it has names."""
     names = gm.mixture_.feature_names
     if not how["columns"] and names is not None:
         # One by one: a name may hold commas.
         how["columns"] = tuple(map(str, names))
-    return read_frame(run, data, **how)
+    return read_frame(run, data, source, **how)
+
+
+def _text(source: Any) -> str | None:
+    return None if source is None else str(source)
 
 
 @command(
@@ -162,7 +168,7 @@ def explain(
     if data:
         gm.set_params(verbose=run.verbose)
         with computing_on(scheduler, workers):
-            found = gm.explain(rows_of_model(run, gm, data, **how), which)
+            found = gm.explain(rows_of_model(run, gm, data, _text(gm.source), **how), which)
     else:
         found = gm.explain(which=which)
     if not len(found):

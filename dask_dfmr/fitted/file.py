@@ -18,6 +18,7 @@ from dask_dfmr.explanation.report import REPORT_COLUMNS
 from dask_dfmr.fitted.learned import Learned, estimates_of
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
+from dask_dfmr.monitoring.law_file import get_row_law, put_row_law
 from dask_dfmr.parameters import PARAMETERS
 
 ENTRY = "estimator"
@@ -62,7 +63,8 @@ def save_model(
         If a parameter has a value that no file can hold.
     """
     arrays: dict[str, Any] = {"report/support": learned.support}
-    entry = {
+    entry: dict[str, Any] = {
+        "row_law": None,
         "parameters": {name: _put(name, value, arrays) for name, value in parameters.items()},
         **{name: getattr(learned, name) for name in NUMBERS},
         **{
@@ -70,6 +72,9 @@ def save_model(
             for attribute, name in TABLES.items()
         },
     }
+    if learned.row_law is not None:
+        entry["row_law"], of_law = put_row_law(learned.row_law)
+        arrays |= of_law
     save_result(learned.aggregate, path, estimates, {ENTRY: entry}, arrays)
 
 
@@ -162,11 +167,14 @@ def _get_model(
     tables: dict[str, Any] = {
         a: _get_table(entry[name], name, arrays) for a, name in TABLES.items()
     }
-    support: Any = arrays["report/support"]
+    support = arrays["report/support"]
     n = aggregate.decision.n_estimates
     _check_report(tables["report"], support, n)
     estimates = estimates_of(aggregate)
-    return parameters, Learned(aggregate, support=support, estimates=estimates, **tables, **numbers)
+    law = entry["row_law"]
+    law = None if law is None else get_row_law(law, arrays, aggregate.mixture)
+    own: dict[str, Any] = {"support": support, "estimates": estimates, "saved_law": law}
+    return parameters, Learned(aggregate, **own, **tables, **numbers)
 
 
 def _get(name: str, value: Any, arrays: dict[str, Array]) -> Any:

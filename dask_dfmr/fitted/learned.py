@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,9 @@ from dask_dfmr.aggregation.reasons import NoEstimate
 from dask_dfmr.aggregation.result import AggregationResult, Note, Origin
 from dask_dfmr.explanation.table import short_findings
 from dask_dfmr.local.estimate import LocalEstimate, Outcome
+from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
+from dask_dfmr.monitoring.row_law import RowLaw, law_of_rows
 from dask_dfmr.on_dask.continued import Progress
 from dask_dfmr.on_dask.fit_plan import Fit
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
@@ -56,6 +59,10 @@ class Learned:
         Of :class:`~dask_dfmr.on_dask.continued.Progress`.
     token : str or None
         What the data of the fit are recognized by, if some of their rows are not in the mixture.
+    sample : mapping of int to ndarray
+        Some rows (n_rows, n_features) of each partition in the mixture; no file and no pickle holds them.
+    saved_law : RowLaw or None
+        The law of the rows, if it comes from a file.
     """
 
     aggregate: AggregationResult
@@ -69,6 +76,38 @@ class Learned:
     n_optimum_changes: int = 0
     gain: float | None = None
     token: str | None = None
+    sample: Mapping[int, Array] = field(default_factory=dict)
+    saved_law: RowLaw | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy for a pickle holds the law of the rows, and no row."""
+        return self.__dict__ | {"sample": {}, "saved_law": self.row_law}
+
+    @property
+    def mixture(self) -> Mixture:
+        """The global mixture."""
+        return self.aggregate.mixture
+
+    @property
+    def n_rows(self) -> float:
+        """Rows that the mixture is made of; inf if that is not known."""
+        n = float(self.report["n_samples"].to_numpy()[self.support].sum())
+        return n if n else np.inf
+
+    @cached_property
+    def row_law(self) -> RowLaw | None:
+        """The law of the rows, computed when it is needed first; None if it is not known."""
+        if self.saved_law is not None or not self.sample:
+            return self.saved_law
+        with single_threaded_blas():
+            return law_of_rows(self.mixture, list(self.sample.values()), self._kept_estimates())
+
+    def _kept_estimates(self) -> list[LocalEstimate]:
+        """The estimates of the partitions in the mixture; none if they were not kept or not kept as wholes."""
+        if self.estimates is None or self.aggregate.decision.components is not None:
+            return []
+        kept = np.flatnonzero(self.support & self.aggregate.decision.kept).tolist()
+        return [self.estimates[i] for i in kept if self.estimates[i].mixture is not None]
 
     @property
     def progress(self) -> Progress:
@@ -127,6 +166,7 @@ def learned_from(
         bool(converged),
         fit.n_optimum_changes,
         progress.gain,
+        sample={i: rows for i, rows in fit.row_sample.items() if fit.kept[i]},
     )
 
 

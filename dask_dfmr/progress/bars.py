@@ -15,7 +15,7 @@ from rich.progress import BarColumn, ProgressColumn, Task, TextColumn
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
-from dask_dfmr.progress.lines import LEAST_SHOWN, Lines
+from dask_dfmr.progress.lines import LEAST_TIME_SHOWN, Lines
 from dask_dfmr.progress.stages import Stage, in_words
 
 _terminal = threading.Lock()
@@ -86,7 +86,7 @@ class _Table(RichProgress):
     @property
     def is_worth_it(self) -> bool:
         """Whether the computation has taken long enough to be shown."""
-        return time.monotonic() >= self._since + LEAST_SHOWN
+        return time.monotonic() >= self._since + LEAST_TIME_SHOWN
 
     def get_renderables(self) -> Iterable[RenderableType]:
         if self.is_worth_it:

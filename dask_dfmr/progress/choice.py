@@ -1,11 +1,16 @@
-"""``verbose`` -> the progress of one computation."""
+"""``verbose`` -> what one computation shows: its progress, and a sentence about its result."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from dask_dfmr.progress.lines import Lines
 from dask_dfmr.progress.stages import SILENT, Display, Progress, Unseen, logger
+
+_says_results = ContextVar("dask_dfmr_says_results", default=True)
 
 
 def progress_for(verbose: int) -> Progress:
@@ -20,6 +25,23 @@ def progress_for(verbose: int) -> Progress:
     if verbose:
         return Progress(_display())
     return Progress(Unseen()) if logger.isEnabledFor(logging.INFO) else SILENT
+
+
+def say_result(verbose: int, sentence: str) -> None:
+    """Show a sentence about a result where its progress was shown, and log it."""
+    logger.info(sentence)
+    if verbose and _says_results.get():
+        _display().say(sentence)
+
+
+@contextmanager
+def results_shown_elsewhere() -> Iterator[None]:
+    """Surrounds a program that shows results itself, in more than a sentence; progress is shown as usual."""
+    token = _says_results.set(False)
+    try:
+        yield
+    finally:
+        _says_results.reset(token)
 
 
 def _display() -> Display:

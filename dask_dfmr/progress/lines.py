@@ -6,7 +6,7 @@ import sys
 
 from dask_dfmr.progress.stages import Stage
 
-LEAST_SHOWN = 0.5
+LEAST_TIME_SHOWN = 0.5
 """Seconds that a stage must take to be worth a line, and a computation to be worth a bar. Below it a bar would only
 flicker: people take up to half a second for immediate."""
 
@@ -19,7 +19,7 @@ class Lines:
     def show(self, stage: Stage) -> None: ...
 
     def tell(self, stage: Stage) -> None:
-        if stage.elapsed >= LEAST_SHOWN:
+        if stage.elapsed >= LEAST_TIME_SHOWN:
             self.say(str(stage))
 
     def close(self) -> None: ...

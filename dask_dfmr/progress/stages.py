@@ -169,10 +169,6 @@ class Progress:
             logger.info("%s", stage)
             self._display.tell(stage)
 
-    def say(self, text: str) -> None:
-        """Show a sentence about the result."""
-        self._display.say(text)
-
 
 class _Silent(Progress):
     """Counts nothing and shows nothing."""
