@@ -123,7 +123,9 @@ def fit_local(
         fitted; ``reason`` then names them.
     row_outliers : {None, "truncate"}, default None
         "truncate": a row counts in a component only inside the cut of the component, so that a few bad rows do not
-        decide the fit. The fit then solves estimating equations, and has no objective. None: every row counts.
+        decide the fit. The fit then solves estimating equations, and has no objective. If it leaves more than a third
+        of the rows outside of all cuts, from a start that was given, it starts once more by a clustering of the rows.
+        None: every row counts.
     row_outlier_level : float, default 0.01
         Share of the rows of a component that lie beyond its cut, between 0 and 1. The cut is a quantile of the
         chi-square law of squared distances in standard deviations.
