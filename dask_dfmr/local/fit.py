@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dask_dfmr import checks, deadlines
 from dask_dfmr.local.central_rows import rows_to_start_from, without_gross
-from dask_dfmr.local.comparison import MOST_OUTSIDE, best_first, floored_mean
+from dask_dfmr.local.comparison import MOST_UNEXPLAINED, best_first, floored_mean
 from dask_dfmr.local.em import (
     TIGHT,
     Ascent,
@@ -123,7 +123,9 @@ def fit_local(
         fitted; ``reason`` then names them.
     row_outliers : {None, "truncate"}, default None
         "truncate": a row counts in a component only inside the cut of the component, so that a few bad rows do not
-        decide the fit. The fit then solves estimating equations, and has no objective. None: every row counts.
+        decide the fit. The fit then solves estimating equations, and has no objective. If it leaves more than a third
+        of the rows outside of all cuts, from a start that was given, it starts once more by a clustering of the rows.
+        None: every row counts.
     row_outlier_level : float, default 0.01
         Share of the rows of a component that lie beyond its cut, between 0 and 1. The cut is a quantile of the
         chi-square law of squared distances in standard deviations.
@@ -469,7 +471,7 @@ class LocalProblem:
             if not self.family.cut.truncates:
                 raise
         may_stay = not self.family.cut.truncates
-        if found is not None and (may_stay or found.n_outside <= MOST_OUTSIDE * len(X)):
+        if found is not None and (may_stay or found.n_outside <= MOST_UNEXPLAINED * len(X)):
             return found, "given"
         own = make_start(
             self.family, self.start_rows(X, rng), self.n_components, OWN_START, penalty, rng
