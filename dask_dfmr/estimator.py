@@ -7,6 +7,7 @@ a fit, and :mod:`dask_dfmr.on_dask.fit` computes it.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple, Self
@@ -30,7 +31,15 @@ from dask_dfmr.explanation.report import (
     describe_failures,
     failures,
 )
-from dask_dfmr.explanation.table import short_findings
+from dask_dfmr.fitted.file import load_model, save_model
+from dask_dfmr.fitted.learned import (
+    Learned,
+    aggregate_of_mixture,
+    explained_report,
+    learned_from,
+    learned_of_aggregate,
+    parameters_of_aggregate,
+)
 from dask_dfmr.local.estimate import LocalEstimate, Outcome
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
@@ -46,6 +55,7 @@ from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.on_dask.score import log_likelihood, token_of
 from dask_dfmr.on_dask.tasks import report_rows
 from dask_dfmr.parameters import expected_names, plan_of, warn_of_partitions
+from dask_dfmr.progress.choice import say_result
 from dask_dfmr.results import Aggregate, warn_of
 from dask_dfmr.seeds import SeedLike
 
@@ -53,10 +63,6 @@ logger = logging.getLogger("dask_dfmr")
 
 NO_LABEL = -1
 """Label of a row that was omitted, in an array; a Series has NA."""
-
-MOST_EXPLAINED = 20
-"""Up to so many excluded partitions have a finding in the report of a fit; :meth:`GaussianMixture.explain` has all."""
-
 
 Rows = Literal["auto", "kept", "all"]
 """Which rows of X count in a score."""
@@ -78,8 +84,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     filtered mixture reduction (DFMR) [1]_.
 
     The result is robust against inconsistent *partitions*, as long as more than half of them are consistent: a broken
-    sensor, a wrong unit, a truncated file, a malicious estimate. A few wrong rows in every partition are not detected,
-    as in any Gaussian mixture.
+    sensor, a wrong unit, a truncated file, a malicious estimate. A few wrong rows in every partition move all estimates
+    alike; ``row_outliers="truncate"`` withstands them.
 
     The data are read once, and at most 16 partitions a second time to find starts. Only ``refit_excluded``,
     ``check_optimum``, ``refine`` and partitions that are too small for an estimate cause further reads.
@@ -126,7 +132,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         Whether to start from the mixture of the last fit. Components keep their order, so labels keep their meaning.
         Repeated fits with ``max_iter=1`` are one iteration each, and end with ``converged_``.
     verbose : int, default 0
-        Whether to show progress and the result of the filter. 1 prints Dask's progress bar and what was excluded.
+        Whether to show progress and the result of the filter. 1 writes to stderr: the stages of the fit by name, with
+        the partitions done of how many and times, and then what was excluded. Bars need rich (the extra ``cli``) and a
+        terminal or notebook; there are lines of text otherwise. The logger ``dask_dfmr`` has the same at INFO.
     source : column name or None, default None
         What is kept or excluded as a whole. None: each partition. A column, like a sensor, site, file or day: the rows
         of one value of it, in whatever partitions they lie. A wrong sensor whose rows lie in every partition can only
@@ -284,6 +292,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         - ``components_kept``: how many of its components are; exists only with ``method="componentwise"``.
         - ``reason``: why it, or which part of it, was excluded; otherwise empty.
         - ``n_omitted``: rows omitted for NaN or infinite values.
+        - ``rows_outside``: share of its rows that belong nowhere: beyond the cut of every component of its own fit.
+        - ``rows_outside_expected``: the same share in the majority of the kept partitions.
+        - ``rows_outside_p_value``: probability that a consistent partition has at least as many.
         - ``start``: where the local fit started.
     aggregate_ : Aggregate
         The mixture with the decision of the filter. ``aggregate_.unrefined`` is the mixture before the refinement.
@@ -392,6 +403,118 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.keep_estimates = keep_estimates
         self.split_every, self.n_partitions = split_every, n_partitions
 
+    # -- without a fit: files, mixtures and aggregates ----------------------------------------------
+
+    def save(self, path: str | os.PathLike[str], estimates: bool = True) -> None:
+        """Write the fitted estimator to one file, a zip of JSON and arrays (``docs/reference/file-format.md``).
+
+        Nothing in the file is executable, and no row is in it. :meth:`load` gives back the same bits: parameters,
+        predictions, reports and explanations. The file is also one of its :class:`Aggregate`.
+
+        Parameters
+        ----------
+        path : path-like
+            The file is written beside it and then renamed, so that there is never half a file.
+        estimates : bool, default True
+            Write the local estimates too, if they were kept: :meth:`update`, :meth:`without` and :meth:`explain` then
+            work after :meth:`load`.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        ValueError
+            If a parameter has a value that a file cannot hold: ``source``, if it is neither text nor number. A
+            RandomState or Generator as ``random_state`` is loaded as None.
+        NotFittedError
+            Before :meth:`fit`.
+        """
+        check_is_fitted(self, "mixture_")
+        save_model(path, self.get_params(deep=False), self._learned, estimates)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a file of :meth:`save`; the estimator is fitted.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Returns
+        -------
+        GaussianMixture
+
+        Raises
+        ------
+        OSError
+            If the file is not there, or may not be read.
+        ValueError
+            If it is no such file, has another version, or contradicts itself.
+        """
+        parameters, learned = load_model(path)
+        return cls(**parameters)._become(learned)
+
+    @classmethod
+    def from_aggregate(cls, aggregate: Aggregate, **parameters: Any) -> Self:
+        """A fitted estimator with the mixture and the estimates of an aggregate: of :func:`aggregate`, or of a file.
+
+        Parameters
+        ----------
+        aggregate : Aggregate
+            With its local estimates :meth:`update`, :meth:`without` and :meth:`explain` work too.
+        **parameters
+            Of :class:`GaussianMixture`. Those of the mixture, the filter and the local fits are those of the aggregate
+            unless they are given here.
+
+        Returns
+        -------
+        GaussianMixture
+            Its report has zeros where the aggregate does not know the numbers of rows.
+
+        Raises
+        ------
+        TypeError
+            If it is no Aggregate, or a parameter is unknown.
+        """
+        if not isinstance(aggregate, Aggregate):
+            raise TypeError(
+                f"aggregate must be a dask_dfmr.Aggregate; got a {type(aggregate).__name__}. "
+                "from_mixture takes a Mixture, and dask_dfmr.aggregate a list of local estimates."
+            )
+        estimator = cls(**parameters_of_aggregate(aggregate) | parameters)
+        return estimator._become(learned_of_aggregate(aggregate))
+
+    @classmethod
+    def from_mixture(
+        cls, mixture: Mixture, n_samples: int | None = None, **parameters: Any
+    ) -> Self:
+        """A fitted estimator with a given mixture, for lazy predictions of collections.
+
+        Parameters
+        ----------
+        mixture : Mixture
+            Components keep their order.
+        n_samples : int or None, default None
+            Number of rows that the mixture stands for. With it the mixture counts as the first estimate, and
+            :meth:`update` adds others. None: it cannot be updated.
+        **parameters
+            Of :class:`GaussianMixture`; ``n_components`` and ``covariance_type`` are those of the mixture.
+
+        Returns
+        -------
+        GaussianMixture
+            With one partition, which is the mixture.
+
+        Raises
+        ------
+        TypeError
+            If it is no Mixture, or a parameter is unknown.
+        ValueError
+            If ``n_samples`` is no number of rows.
+        """
+        found = Aggregate.of(aggregate_of_mixture(mixture, n_samples))
+        return cls.from_aggregate(found, **parameters)
+
     # -- fit --------------------------------------------------------------------------------------
 
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -452,7 +575,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             plan = self._continued(plan)
         warn_of_partitions(plan)
         fit = run_fit(plan)
-        self._learn(fit, self._progress if is_continued else None)
+        self._learn(fit, self._learned.progress if is_continued else None)
         self._remember(X)
         self._report(fit)
         return self
@@ -510,11 +633,39 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         with single_threaded_blas():
             aggregate = again(self.aggregate_, replace(origin, estimates=estimates, cache={}))
         fit = Fit.of(aggregate, report_rows([e.to_arrays() for e in estimates]), estimates)
-        fit = replace(fit, n_optimum_changes=self.n_optimum_changes_)
+        sample = self._learned.sample
+        fit = replace(fit, n_optimum_changes=self.n_optimum_changes_, row_sample=sample)
         self._learn(fit)
-        self._token: str | None = None  # X is not all of the data
         self._report(fit)
         return self
+
+    def without(self, partitions: Sequence[int | str] | int | str) -> Self:
+        """The estimator without some of its partitions, from the local estimates of the others alone.
+
+        Parameters
+        ----------
+        partitions : int, str or sequence of these
+            As for :meth:`Aggregate.without`: indices, or names of sources like ``"part-004.parquet"``.
+
+        Returns
+        -------
+        GaussianMixture
+            A new one; this one is not changed. Components and partitions keep their order. It is not refined, even if
+            this one was. The warnings are in the ``notes`` of its ``aggregate_``, whose method ``warn`` issues them.
+
+        Raises
+        ------
+        ValueError
+            If an index or a name is wrong, no estimate would be left, or the estimates were not kept.
+        AggregationError
+            If no usable estimate is left.
+        NotFittedError
+            Before :meth:`fit`.
+        """
+        check_is_fitted(self, "mixture_")
+        with single_threaded_blas():
+            left = self.aggregate_.without(partitions)
+        return type(self).from_aggregate(left, **self.get_params(deep=False))
 
     def explain(
         self, X: Any = None, which: Literal["excluded", "all"] = "excluded"
@@ -545,6 +696,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             - ``worst_component``, ``worst_column``, ``z``: the parameter that deviates most, and by how many standard
               errors.
             - ``w1_with``: W1 distance between the global mixture and the mixture with this partition.
+            - ``rows_outside``: as in ``partition_report_``.
+            - ``outside``: if more rows belong nowhere than in the kept partitions, how many, in words; with X also
+              which columns are out of range in them.
             - ``log_likelihood``: of its rows under the global mixture; only with X.
             - ``kept_log_likelihood``: of the rows of some kept partitions; only with X.
             - ``log_likelihood_with``: the change of that with this partition; only with X.
@@ -610,10 +764,15 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         )
 
     def _learn(self, fit: Fit, last: Progress | None = None) -> None:
+        """Set the learned attributes to those of a fit."""
+        report = explained_report(fit)
+        self._become(learned_from(fit, report, self._notes_of(fit, report), self.tol, last))
+
+    def _become(self, learned: Learned) -> Self:
         """Set the learned attributes: the mixture and its parameters, the decision, the report and the estimates."""
-        decision, mixture = fit.aggregate.decision, fit.aggregate.mixture
-        report = _explained_report(fit)
-        self.aggregate_ = Aggregate.of(replace(fit.aggregate, notes=self._notes_of(fit, report)))
+        self._learned: Learned = learned
+        self.aggregate_: Aggregate = Aggregate.of(learned.aggregate)
+        mixture = self.aggregate_.mixture
         self.mixture_: Mixture = mixture
         self.weights_, self.means_ = mixture.weights, mixture.means
         self.covariances_, self.precisions_ = mixture.covariances, mixture.precisions
@@ -623,32 +782,21 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             self.feature_names_in_ = np.asarray(mixture.feature_names, dtype=object)
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
-        self.n_partitions_ = decision.n_estimates
-        self.support_ = fit.kept
-        self.partition_report_: pd.DataFrame = report
-        self.estimates_: Sequence[LocalEstimate] | None = fit.estimates
-        self.n_optimum_changes_ = fit.n_optimum_changes
-        self.refinement_: pd.DataFrame = fit.passes
-        self.n_passes_ = len(fit.passes)
-        kept, refinement = report[decision.kept & fit.kept], fit.refinement
-        self.n_iter_ = int(kept["n_iter"].max())
-        self.lower_bound_ = float(np.average(kept["log_likelihood"], weights=kept["n_samples"]))
-        if refinement is not None:
-            self.lower_bound_ = refinement.mean_log_likelihood
-        progress = Progress(self.support_, report["n_samples"].to_numpy(), self.lower_bound_)
-        self._progress = progress.after(last)
-        self.converged_ = bool(
-            fit.aggregate.converged
-            and (refinement is None or refinement.converged)
-            and (
-                (kept["outcome"] == Outcome.FITTED.value).all()
-                or self._progress.has_converged(last, self.tol, mixture.n_parameters)
-            )
-        )
+        self.n_partitions_ = len(learned.support)
+        self.support_ = learned.support
+        self.partition_report_: pd.DataFrame = learned.report
+        self.estimates_: Sequence[LocalEstimate] | None = learned.estimates
+        self.n_optimum_changes_: int = learned.n_optimum_changes
+        self.refinement_: pd.DataFrame = learned.passes
+        self.n_passes_ = len(learned.passes)
+        self.n_iter_, self.lower_bound_ = learned.n_iter, learned.lower_bound
+        self.converged_ = learned.converged
+        return self
 
     def _remember(self, X: Any) -> None:
         """Keep what X is recognized by, if some of its rows are not in the mixture."""
-        self._token = None if self.support_.all() else token_of(X)
+        if not self.support_.all():
+            self._learned = replace(self._learned, token=token_of(X))
 
     def _notes_of(self, fit: Fit, report: pd.DataFrame) -> tuple[Note, ...]:
         """The warnings of the aggregate, and that of the exclusions of all passes."""
@@ -668,9 +816,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         """Log and print the decision, issue the warnings, and raise an error about failed partitions if asked to."""
         report, decision = self.partition_report_, fit.aggregate.decision
         sentence = describe_decision(report, decision)
-        logger.info(sentence)
-        if self.verbose:
-            print(sentence)
+        say_result(int(self.verbose), sentence)
         warn_of(self.aggregate_.notes, self.warn_excluded)
         for note in fit.notes:
             logger.warning(note.message)
@@ -764,6 +910,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     def score(self, X: Any, y: Any = None, *, rows: Rows = "auto") -> float:
         """Mean log-likelihood of the rows of X that count, in nats per row; eager.
 
+        Every row counts as it is, also one that a fit with ``row_outliers="truncate"`` cut off.
+
         Parameters
         ----------
         X : as for :meth:`predict`
@@ -849,7 +997,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         check_is_fitted(self, "mixture_")
         checks.one_of("rows", rows, ("auto", "kept", "all"))
         if rows == "auto":
-            token = getattr(self, "_token", None)
+            token = self._learned.token
             rows = "kept" if token is not None and token == token_of(X) else "all"
         if rows == "all":
             return _Scored(*self._total(X))
@@ -900,33 +1048,24 @@ def _starting_at(mixture: Mixture, plan: FitPlan) -> FitPlan:
     return replace(plan, settings=settings)
 
 
-def _explained_report(fit: Fit) -> pd.DataFrame:
-    """The report of a fit; a few excluded partitions have a finding in their reasons, if that takes little time."""
-    report = fit.report
-    # Estimates are in files if they are many; their findings would take long.
-    if fit.aggregate.decision.components is not None or not isinstance(fit.estimates, list):
-        return report
-    try:
-        with single_threaded_blas():
-            findings = short_findings(fit.unrefined, MOST_EXPLAINED)
-    except Exception:  # the fit is finished, and an explanation that fails must not lose it
-        logger.exception(
-            "The excluded partitions could not be explained; the report has no findings."
-        )
-        return report
-    reasons = [
-        f"{reason}: {findings[i]}" if i in findings else reason
-        for i, reason in enumerate(report["reason"])
-    ]
-    return report.assign(reason=reasons)
-
-
 def as_fitted(parameters: Mapping[str, Any], fit: Fit, X: Any) -> GaussianMixture:
     """An estimator with these parameters and what it would have learned from this fit of X."""
     estimator = GaussianMixture(**parameters)
     estimator._learn(fit)
     estimator._remember(X)
     return estimator
+
+
+def learned_by(estimator: GaussianMixture) -> Learned:
+    """What a fitted estimator has learned.
+
+    Raises
+    ------
+    NotFittedError
+        Before :meth:`GaussianMixture.fit`.
+    """
+    check_is_fitted(estimator, "mixture_")
+    return estimator._learned
 
 
 # -- tasks of scores ----------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import gammaln, logsumexp, softmax, xlogy
 
-from dask_dfmr.mixtures.family import EmSums, as_block
+from dask_dfmr.mixtures.family import EmSums, as_block, quantity_of
 from dask_dfmr.mixtures.mixture import FiniteMixture, as_floats, check_weights
 from dask_dfmr.mixtures.row_cut import RowCut
 
@@ -42,6 +42,11 @@ class Poisson:
     def log_density(self, X, components):
         (rates,) = components
         return X @ np.log(rates).T - rates.sum(axis=1) - gammaln(X + 1).sum(axis=1)[:, None]
+
+    def evaluate(self, X, weights, components, quantity):
+        with np.errstate(divide="ignore"):
+            log_weights = np.log(weights)
+        return quantity_of(self.log_density(as_block(X), components) + log_weights, quantity)
 
     def log_peaks(self, components):
         return np.zeros(len(components[0]))

@@ -190,6 +190,44 @@ class TestEmPass:
         assert_allclose(there[1][2], here[1][2], rtol=1e-6, atol=1e-4)
 
 
+class TestEvaluate:
+    @given(covariance_types, seeds, st.integers(1, 700), st.integers(1, 7), st.integers(1, 6))
+    def test_twins(self, covariance_type, seed, n, d, k):
+        mixture = random_mixture(seed, k, d, covariance_type, 2.0)
+        X = mixture.sample(n, random_state=seed)[0]
+        for quantity in ("log_density", "label", "responsibilities"):
+            numpy_values, found = both_engines(
+                mixture.family.evaluate, X, mixture.weights, mixture.components, quantity
+            )
+            assert found.shape == numpy_values.shape
+            assert_allclose(found, numpy_values, rtol=1e-9, atol=1e-10)
+
+    @every_type
+    def test_a_row_has_the_same_value_in_any_block(self, covariance_type):
+        mixture = random_mixture(6, 3, 3, covariance_type, 1.0)
+        X = mixture.sample(1_000, random_state=0)[0]
+        with engine.use("numba"):
+            whole = mixture.predict_proba(X)
+            assert_array_equal(mixture.predict_proba(X[777:]), whole[777:])
+            assert_array_equal(mixture.predict_proba(np.asfortranarray(X)), whole)
+
+    @every_type
+    def test_rows_beyond_all_components(self, covariance_type):
+        mixture = random_mixture(2, 3, 2, covariance_type, 1.0)
+        X = np.array([[1e130, -1e130], [-1e140, 1e140]])
+        with engine.use("numba"):
+            assert np.isfinite(mixture.score_samples(X)).all()
+            assert_allclose(mixture.predict_proba(X).sum(axis=1), 1.0)
+
+    def test_a_component_of_weight_zero_has_no_rows(self):
+        mixture = random_mixture(3, 3, 2)
+        weights = np.array([0.4, 0.0, 0.6])
+        X = mixture.sample(300, random_state=0)[0]
+        with engine.use("numba"):
+            r = mixture.family.evaluate(X, weights, mixture.components, "responsibilities")
+        assert not r[:, 1].any()
+
+
 class TestProductIntegrals:
     @given(covariance_types, seeds, st.integers(1, 40), st.integers(1, 40), st.integers(1, 9))
     def test_twins(self, covariance_type, seed, n_a, n_b, d):

@@ -2,8 +2,8 @@
 
 The log-likelihood of all rows is decided by the few that lie far from every component. So if the family truncates, no
 log-density counts as less than a floor, which is one and the same for all mixtures that are compared: a row that a
-mixture cannot explain costs the same under all of them. Every mixture has a boundary, the log-density below which its
-own rows hardly ever fall. The floor is the highest boundary of the mixtures that describe most of the rows. A mixture
+mixture cannot explain costs the same under all of them. Every mixture has a boundary, the log-density below which
+few of its own rows fall. The floor is the highest boundary of the mixtures that describe most of the rows. A mixture
 that spends a wide component on the bad rows does not lower it, and one that sits tightly elsewhere does not raise it.
 """
 
@@ -12,14 +12,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import logsumexp
 
 from dask_dfmr.local.em import EmResult, Point
-from dask_dfmr.mixtures.family import BLOCK_FLOATS, Array, Family, Rows, as_block, batches
+from dask_dfmr.mixtures.family import Array, Family, Rows
 from dask_dfmr.mixtures.row_cut import rare_log_density
 
+COMMON = 0.05
+"""Share of its own rows that may lie below the boundary of a mixture which others are compared with. Measured on five
+components in ten columns, overlap .3, one column of 10 % of the rows x10: with .0001 and .01 a mixture that spends a
+component on the bad rows wins by .5 and .06 nats per row, with .03 and .1 it loses by .02 and .08."""
+
 RARITY = 0.01
-"""Times the level of the cut: how often rows of a mixture fall below its boundary."""
+"""Times the level of the cut: how often rows of a mixture fall below the boundary of its own mean log-density."""
 
 MOST_OUTSIDE = 1 / 3
 """A mixture with a larger share of the rows beyond all its cuts does not count for the floor."""
@@ -27,16 +31,12 @@ MOST_OUTSIDE = 1 / 3
 COMPARED_ROWS = 2000
 """Rows on which EM runs over the same rows are compared, at most."""
 
-LEAST_BLOCK = 1024
-"""Rows of a block at least: with few columns the calls for a smaller one cost more than its arithmetic."""
 
-
-def boundary(family: Family, point: Point) -> float:
-    """The log-density below which rows of a mixture fall with a probability of at most RARITY times the level."""
+def boundary(family: Family, point: Point, rate: float = COMMON) -> float:
+    """The log-density below which rows of a mixture fall with a probability of at most ``rate``."""
     weights, components = point
-    n_features = family.n_features(components)
-    rate = RARITY * family.cut.level
-    return rare_log_density(weights, family.log_peaks(components), n_features, rate)
+    log_peaks = family.log_peaks(components)
+    return rare_log_density(weights, log_peaks, family.n_features(components), rate)
 
 
 def log_densities(family: Family, points: Sequence[Point], rows: Rows) -> Array:
@@ -48,8 +48,8 @@ def log_densities(family: Family, points: Sequence[Point], rows: Rows) -> Array:
     least = 1.0 - MOST_OUTSIDE
     floors = [
         boundary(family, point)
-        for point, (_, is_inside) in zip(points, found, strict=True)
-        if is_inside.mean() >= least
+        for point, (_, share_inside) in zip(points, found, strict=True)
+        if share_inside >= least
     ]
     return np.maximum(values, max(floors)) if floors else values
 
@@ -69,7 +69,8 @@ def mean_log_density(family: Family, point: Point, rows: Rows) -> float:
 def floored_mean(family: Family, point: Point, rows: Rows) -> float:
     """Mean log-density of rows, none below the boundary of the mixture, in nats per row."""
     values, _ = _log_density(family, point, rows)
-    return float(np.maximum(values, boundary(family, point)).mean())
+    floor = boundary(family, point, RARITY * family.cut.level)
+    return float(np.maximum(values, floor).mean())
 
 
 def best_first(family: Family, runs: Sequence[EmResult | None], rows: Rows) -> list[EmResult]:
@@ -87,16 +88,7 @@ def best_first(family: Family, runs: Sequence[EmResult | None], rows: Rows) -> l
     return [present[i] for i in np.argsort(-values, kind="stable")]
 
 
-def _log_density(family: Family, point: Point, rows: Rows) -> tuple[Array, Array]:
-    """Log-density of each row, and whether it lies inside the cut of a component, both (n_rows,)."""
-    weights, components = point
-    n_features = family.n_features(components)
-    lowest = family.log_peaks(components) - 0.5 * family.cut.numbers(n_features).limit
-    values, is_inside = np.empty(len(rows)), np.empty(len(rows), dtype=bool)
-    with np.errstate(divide="ignore"):
-        log_weights = np.log(weights)
-    for batch in batches(len(rows), max(LEAST_BLOCK, BLOCK_FLOATS // (len(weights) * n_features))):
-        joint = family.log_density(as_block(rows[batch]), components)
-        is_inside[batch] = (joint >= lowest).any(axis=1)
-        values[batch] = logsumexp(joint + log_weights, axis=1)
-    return values, is_inside
+def _log_density(family: Family, point: Point, rows: Rows) -> tuple[Array, float]:
+    """Log-density of each row (n_rows,), and the share of the rows inside the cut of a component."""
+    n_outside = family.em_pass(rows, *point).n_outside
+    return family.evaluate(rows, *point, "log_density"), 1.0 - n_outside / len(rows)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
-from scipy.special import logsumexp, xlogy
+from numpy.typing import NDArray
+from scipy.special import xlogy
 
 from dask_dfmr import deadlines
 from dask_dfmr.local.estimate import Outcome
@@ -50,6 +51,8 @@ class Wanted:
         Log-densities below this count as this in the log-likelihood.
     cut : RowCut
         That of the fit: the moments and scores are those of its family.
+    outside : bool, default False
+        In which columns the rows outside are out of range. It takes one more evaluation of the densities.
     """
 
     moments: bool = True
@@ -57,6 +60,7 @@ class Wanted:
     score_cap: float | None = None
     log_floor: float | None = None
     cut: RowCut = COUNTING
+    outside: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,8 @@ class Measurement:
         Sum of the capped scores; None unless wanted.
     n_outside : int
         Rows beyond the cuts of all components.
+    outside_columns : ndarray of shape (n_features,), or None
+        How many of them are beyond the cuts of all components in a column alone; None unless wanted.
     """
 
     n_samples: int
@@ -84,6 +90,7 @@ class Measurement:
     entropy: float = float("nan")
     scores: Array | None = None
     n_outside: int = 0
+    outside_columns: Array | None = None
 
     def __add__(self, other: Measurement) -> Measurement:
         moments = None
@@ -94,8 +101,9 @@ class Measurement:
             self.log_likelihood + other.log_likelihood,
             moments,
             self.entropy + other.entropy,
-            None if self.scores is None or other.scores is None else self.scores + other.scores,
+            _sum_or_none(self.scores, other.scores),
             self.n_outside + other.n_outside,
+            _sum_or_none(self.outside_columns, other.outside_columns),
         )
 
 
@@ -165,6 +173,7 @@ def _measure_one(X: Rows, mixture: Mixture, wanted: Wanted) -> Measurement:
         _entropy_of(X, mixture) if wanted.entropy else float("nan"),
         scores,
         sums.n_outside,
+        _outside_by_column(X, mixture, wanted.cut) if wanted.outside else None,
     )
 
 
@@ -187,28 +196,36 @@ def _sums_with_scores(X: Rows, family: Family, point: Point, cap: float) -> tupl
     return sums, scores
 
 
-def log_densities(mixture: Mixture, X: Rows) -> Array:
-    """Log-density of each row in nats, (n_samples,)."""
-    found = np.empty(len(X))
-    with np.errstate(divide="ignore"):
-        log_weights = np.log(mixture.weights)
+def _outside_by_column(X: Rows, mixture: Mixture, cut: RowCut) -> Array:
+    """How many of the rows beyond the cuts of all components are so in each column alone, (n_features,)."""
+    marginals = [mixture.marginal([j]) for j in range(mixture.n_features)]
+    counts = np.zeros(mixture.n_features)
     step = max(256, BLOCK_FLOATS // (mixture.n_components * mixture.n_features))
     for batch in batches(len(X), step):
-        joint = mixture.family.log_density(as_block(X[batch]), mixture.components)
-        found[batch] = logsumexp(joint + log_weights, axis=1)
-    return found
+        rows = as_block(X[batch])
+        rows = rows[_are_outside(rows, mixture, cut)]
+        for j, marginal in enumerate(marginals):
+            counts[j] += np.count_nonzero(_are_outside(rows[:, j : j + 1], marginal, cut))
+    return counts
+
+
+def _are_outside(rows: Array, mixture: Mixture, cut: RowCut) -> NDArray[np.bool_]:
+    """Whether each row is beyond the cuts of all components, (n_samples,)."""
+    family, components = mixture.family, mixture.components
+    lowest = family.log_peaks(components) - 0.5 * cut.numbers(mixture.n_features).limit
+    return np.asarray((family.log_density(rows, components) < lowest).all(axis=1))
+
+
+def log_densities(mixture: Mixture, X: Rows) -> Array:
+    """Log-density of each row in nats, (n_samples,)."""
+    return mixture.family.evaluate(X, mixture.weights, mixture.components, "log_density")
 
 
 def _entropy_of(X: Rows, mixture: Mixture) -> float:
     """Sum over rows of the entropies of the responsibilities, in nats."""
-    entropy = 0.0
-    with np.errstate(divide="ignore"):
-        log_weights = np.log(mixture.weights)
-    step = max(256, BLOCK_FLOATS // (mixture.n_components * mixture.n_features))
-    for batch in batches(len(X), step):
-        joint = mixture.family.log_density(as_block(X[batch]), mixture.components)
-        joint += log_weights
-        r = np.exp(joint - logsumexp(joint, axis=1)[:, None])
+    entropy, point = 0.0, (mixture.weights, mixture.components)
+    for batch in batches(len(X), SCORED_ROWS):
+        r = mixture.family.evaluate(X[batch], *point, "responsibilities")
         entropy -= float(xlogy(r, r).sum())
     return entropy
 
@@ -221,6 +238,10 @@ def total_of(parts: Sequence[PartitionStatistics | Total]) -> Total:
     """The sum of statistics of partitions, or of totals of them, in their order."""
     sums = [part.measurements if isinstance(part, PartitionStatistics) else part for part in parts]
     return reduce(_add, (s for s in sums if s), ())
+
+
+def _sum_or_none(a: Array | None, b: Array | None) -> Array | None:
+    return None if a is None or b is None else a + b
 
 
 def _sum(a: Moments, b: Moments) -> Moments:

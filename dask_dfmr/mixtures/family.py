@@ -8,10 +8,11 @@ holds the family and its mixture value, which derives from :class:`dask_dfmr.mix
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logsumexp, softmax
 
 from dask_dfmr.mixtures.row_cut import RowCut
 
@@ -31,6 +32,9 @@ further axes in front of it."""
 Moments = tuple[Array, ...]
 """Weighted sums of sufficient statistics per component. They add up over blocks of rows or of pooled components. The
 first array is always the mass, shape (n_components,)."""
+
+Quantity = Literal["log_density", "label", "responsibilities"]
+"""What :meth:`Family.evaluate` computes of each row."""
 
 LOG_2PI = float(np.log(2.0 * np.pi))
 """log(2 pi), of the normalisation of a Gaussian density."""
@@ -137,6 +141,16 @@ class Family(Protocol, Hashable):
 
     def log_density(self, X: Array, components: Components) -> Array:
         """Log phi_k(x) in nats, shape (n_samples, n_components); callers pass blocks of rows."""
+        ...
+
+    def evaluate(
+        self, X: Rows, weights: Array, components: Components, quantity: Quantity
+    ) -> Array:
+        """A quantity of each finite row under the mixture.
+
+        Log-density in nats, (n_samples,); most probable component, the first of equals, as floats (n_samples,); or
+        the responsibilities (n_samples, n_components). The value of a row depends on this row alone.
+        """
         ...
 
     def log_peaks(self, components: Components) -> Array:
@@ -300,6 +314,18 @@ class Family(Protocol, Hashable):
             If the parameters are no mixture of this family.
         """
         ...
+
+
+def quantity_of(log_joint: Array, quantity: Quantity) -> Array:
+    """The quantity of each row, from log w_k + log phi_k(x) of a block of rows, (n_samples, n_components)."""
+    found: Array
+    if quantity == "label":
+        found = log_joint.argmax(axis=1).astype(np.float64)
+    elif quantity == "log_density":
+        found = logsumexp(log_joint, axis=1)
+    else:
+        found = softmax(log_joint, axis=1)
+    return found
 
 
 def canonical_order(family: Family, weights: Array, components: Components) -> Labels:

@@ -40,9 +40,11 @@ from dask_dfmr.mixtures.family import (
     Labels,
     Moments,
     Prior,
+    Quantity,
     Rows,
     as_block,
     batches,
+    quantity_of,
 )
 from dask_dfmr.mixtures.mixture import FiniteMixture, as_floats, check_weights
 from dask_dfmr.mixtures.row_cut import COUNTING, RowCut
@@ -158,6 +160,28 @@ class Gaussian:
         y = self._white_residuals(X, means, self._shape.inverse_root(root))
         log_norm = self._log_norm(root, means.shape[-1])
         return self._log_density(y, np.empty_like(y), log_norm).T
+
+    def evaluate(
+        self, X: Rows, weights: Array, components: Components, quantity: Quantity
+    ) -> Array:
+        means, covariances = components
+        root = self._shape.root(covariances)
+        inverse_root = self._shape.inverse_root(root)
+        log_norm = self._log_norm(root, means.shape[-1])
+        with np.errstate(divide="ignore"):
+            log_weights = np.log(weights)
+        compiled = engine.compiled()
+        if compiled is not None and not self._are_far(means, inverse_root):
+            scale = self._shape.by_column(inverse_root, means.shape[-1])
+            found: Array = compiled.evaluate(X, log_weights, means, scale, log_norm, quantity)
+            return found
+        shape = (len(X), len(weights)) if quantity == "responsibilities" else (len(X),)
+        found = np.empty(shape)
+        for batch in batches(len(X), max(256, BLOCK_FLOATS // means.size)):
+            y = self._white_residuals(as_block(X[batch]), means, inverse_root)
+            joint = self._log_density(y, np.empty_like(y), log_norm).T
+            found[batch] = quantity_of(joint + log_weights, quantity)
+        return found
 
     def log_peaks(self, components: Components) -> Array:
         means, covariances = components

@@ -1,6 +1,6 @@
 """Several candidate mixtures fitted to, and scored on, the same partitions in two reads.
 
-    a few partitions      dfmr_read_pilot -> dfmr_pilot_rows, dfmr_pilot_data
+    a few partitions      dfmr_open_pilot -> dfmr_pilot_rows, dfmr_pilot_data
                           -> dfmr_pilot_scale -> dfmr_fit_pilot -> dfmr_shortlist         per candidate
     every partition       dfmr_fit_candidates (reads once, fits all), dfmr_report_candidates
     every candidate       dfmr_aggregate_candidate -> dfmr_reduce_candidate
@@ -203,7 +203,7 @@ def add_pilots(
     rows, data = {}, {}
     for i in pilot.draw_pilots(len(partitions), stream(settings.seed, PILOT_DRAW)):
         loader = partitions.loaders[i]
-        read = g.add("read_pilot", i, read_pilot, loader, i, settings, *loader.refs)
+        read = g.add("open_pilot", i, read_pilot, loader, i, settings, *loader.refs)
         rows[i] = g.add("pilot_rows", i, itemgetter(0), read)
         data[i] = g.add("pilot_data", i, itemgetter(1), read)
     return rows, data
@@ -392,7 +392,7 @@ def _find_shortlists(
         fits = add_pilot_fits(g, rows, candidates)
         return g, [fits[places[k]] for k in which]
 
-    fits = dict(zip(places, steps.hold_each(fit, range(len(places)), shown=False), strict=True))
+    fits = dict(zip(places, steps.hold_each(fit, range(len(places))), strict=True))
     raise_if_all_failed(list(fits.values()))
     alive = {place: None if task.error else task.argument for place, task in fits.items()}
     g = GraphBuilder()

@@ -127,7 +127,7 @@ class _Groups:
                 refs.append(g.add("join_rows", k, _join, alive, self.n_features))
             return g, refs
 
-        self.held = scheduler.hold_each(join, range(len(drawn)), shown=False)
+        self.held = scheduler.hold_each(join, range(len(drawn)))
         data.clear()
         rows = [task.argument for task in self.held]
         g = GraphBuilder()

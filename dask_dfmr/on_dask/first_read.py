@@ -261,7 +261,7 @@ def find_shortlist(steps: Steps, partitions: Partitions, settings: FitSettings) 
         fits = add_pilot_fits(g, rows, settings)
         return g, [fits[i] for i in indices]
 
-    fits = steps.hold_each(fit, drawn, shown=False)
+    fits = steps.hold_each(fit, drawn)
     raise_if_all_failed(fits)
     g = GraphBuilder()
     found = {i: t.argument if t.error is None else None for i, t in zip(drawn, fits, strict=True)}

@@ -175,10 +175,13 @@ def _estimates_of_agreeing(
     if not rows:
         return {}
     with single_threaded_blas():
-        wanted = wanted_of(mixture, rows, [fit.rows[i]["n_samples"] for i in indices])
+        counts = [fit.rows[i]["n_samples"] for i in indices]
+        wanted = wanted_of(mixture, rows, counts, settings.problem.family.cut)
     readings = [
         reading
-        for reading in Reader(plan, indices).measure(indices, [mixture], wanted)
+        for reading in Reader(plan, indices, purpose="second look at excluded partitions").measure(
+            indices, [mixture], wanted
+        )
         if reading.is_measured and reading.n_samples == fit.rows[reading.partition]["n_samples"]
     ]
     if not readings:

@@ -1,4 +1,4 @@
-"""One E step over all rows, and the moments of the next M step, in blocks of rows.
+"""One E step over all rows, with the moments of the next M step or with values of each row, in blocks of rows.
 
 A block is transposed, so that each lane holds one row. With matrix covariances the white residuals of all components
 stay in the cache until the responsibilities are known, and are then used again for the moments. Columns are taken in
@@ -25,7 +25,7 @@ from dask_dfmr.mixtures.compiled.lanes import (
     total,
     zero_below,
 )
-from dask_dfmr.mixtures.family import MAX_SQUARED_LENGTH, Array, EmSums, Rows, batches
+from dask_dfmr.mixtures.family import MAX_SQUARED_LENGTH, Array, EmSums, Quantity, Rows, batches
 
 GROUP = 4 * LANES
 """Rows per step of the innermost loops. The number of rows of a block is a multiple of it."""
@@ -39,6 +39,12 @@ so a larger block could overflow (:func:`_responsibilities`)."""
 
 CHUNK_FLOATS = 2**15
 """Size of the rows that are transposed together, 256 kB: enough that the cost of a call does not matter."""
+
+LOG_DENSITY, LABEL, RESPONSIBILITIES = 0, 1, 2
+"""The quantities of a row, as kernels take them."""
+
+CODES = {"log_density": LOG_DENSITY, "label": LABEL, "responsibilities": RESPONSIBILITIES}
+"""Their names."""
 
 # -- from Python -----------------------------------------------------------------------------------
 
@@ -96,6 +102,33 @@ def em_pass(
     lower = second[:, :d, :d]
     symmetric = np.tril(lower) + np.swapaxes(np.tril(lower, -1), 1, 2)
     return EmSums(log_likelihood, (mass, first[:, :d], symmetric), n_outside)
+
+
+def evaluate(
+    X: Rows,
+    log_weights: Array,
+    means: Array,
+    inverse_root: Array,
+    log_norm: Array,
+    quantity: Quantity,
+) -> Array:
+    """A quantity of each row, as :meth:`Family.evaluate` has it; the other arguments are those of :func:`em_pass`."""
+    n_components = len(means)
+    center = means.mean(axis=0)
+    scale, offset = _scale_and_offset(means - center, inverse_root)
+    width = offset.shape[1]
+    block = _block_size(1, width)
+    work, shares = aligned(2 * width * block), aligned((n_components + 2) * block)
+    kernel = matrix_values if inverse_root.ndim == 3 else vector_values
+    densities = scale.reshape(n_components, -1), offset, log_weights + log_norm
+    code = CODES[quantity]
+    found = np.empty((len(X), n_components if code == RESPONSIBILITIES else 1))
+    start = 0
+    for columns, n_rows in _columns_of(X, block):
+        rows = columns, n_rows, center
+        kernel(rows, densities, code, block, work, shares, found[start : start + n_rows])
+        start += n_rows
+    return found if code == RESPONSIBILITIES else found[:, 0]
 
 
 def _columns_of(X: Rows, block: int) -> Iterator[tuple[Array, int]]:
@@ -331,6 +364,17 @@ def matrix_pass(rows, densities, cut, B, work, shares, moments):
 
 
 @jit
+def _square_lengths(scale, offset, x, q, d, B):
+    """Squared lengths q of the white residuals from one component, with one variance per column."""
+    for r in range(0, B, LANES):
+        length = splat(0.0)
+        for j in range(d):
+            y = fma(splat(scale[j]), load(x, j * B + r), splat(-offset[j]))
+            length = fma(y, y, length)
+        store(q, r, length)
+
+
+@jit
 def vector_pass(rows, densities, cut, B, work, shares, moments):
     """Add rows to the moments; return their log-likelihood and how many are beyond all cuts; one variance per column.
 
@@ -346,12 +390,7 @@ def vector_pass(rows, densities, cut, B, work, shares, moments):
     for i in range(0, n_rows, B):
         n = _take_block(columns, n_rows, center, i, B, x)
         for k in range(K):
-            for r in range(0, B, LANES):
-                length = splat(0.0)
-                for j in range(d):
-                    y = fma(splat(scale[k, j]), load(x, j * B + r), splat(-offset[k, j]))
-                    length = fma(y, y, length)
-                store(q, k * B + r, length)
+            _square_lengths(scale[k], offset[k], x, q[k * B : (k + 1) * B], d, B)
         in_nats, outside = _responsibilities(shares, constants, cut, n, B)
         log_likelihood += in_nats
         n_outside += outside
@@ -371,3 +410,68 @@ def vector_pass(rows, densities, cut, B, work, shares, moments):
                 first[k, j] += total(one)
                 second[k, j] += total(two)
     return log_likelihood, n_outside
+
+
+@jit
+def _values(shares, constants, quantity, n, B, found):
+    """Compute the quantity of n rows from the squared lengths in ``shares``."""
+    K = len(constants)
+    top, mix, q = shares[:B], shares[B : 2 * B], shares[2 * B :]
+    for r in range(0, B, LANES):
+        best = splat(-np.inf)
+        for k in range(K):
+            length = minimum(load(q, k * B + r), splat(MAX_SQUARED_LENGTH))
+            joint = fma(splat(-0.5), length, splat(constants[k]))
+            store(q, k * B + r, joint)
+            best = maximum(joint, best)
+        store(top, r, best)
+    if quantity == LABEL:
+        for r in range(n):
+            k = 0
+            while q[k * B + r] < top[r]:
+                k += 1
+            found[r, 0] = k
+        return
+    for r in range(0, B, LANES):
+        sum_ = splat(0.0)
+        for k in range(K):
+            share = exp(load(q, k * B + r) - load(top, r))
+            store(q, k * B + r, share)
+            sum_ = sum_ + share
+        store(mix, r, sum_)
+    if quantity == LOG_DENSITY:
+        for r in range(n):
+            found[r, 0] = top[r] + np.log(mix[r])
+        return
+    for r in range(n):
+        for k in range(K):
+            found[r, k] = q[k * B + r] / mix[r]
+
+
+@jit
+def matrix_values(rows, densities, quantity, B, work, shares, found):
+    """Write the quantity of each row to ``found``; matrix covariances. Arguments as of :func:`matrix_pass`."""
+    columns, n_rows, center = rows
+    scale, offset, constants = densities
+    K, d = offset.shape
+    x, y = work[: d * B], work[d * B :]
+    x[(d - 1) * B :] = 0.0  # the empty column of an odd number of columns
+    for i in range(0, n_rows, B):
+        n = _take_block(columns, n_rows, center, i, B, x)
+        for k in range(K):
+            _whiten(scale[k], offset[k], x, y, shares[(2 + k) * B : (3 + k) * B], d, B)
+        _values(shares, constants, quantity, n, B, found[i : i + n])
+
+
+@jit
+def vector_values(rows, densities, quantity, B, work, shares, found):
+    """Write the quantity of each row to ``found``; one variance per column."""
+    columns, n_rows, center = rows
+    scale, offset, constants = densities
+    K, d = offset.shape
+    x = work[: d * B]
+    for i in range(0, n_rows, B):
+        n = _take_block(columns, n_rows, center, i, B, x)
+        for k in range(K):
+            _square_lengths(scale[k], offset[k], x, shares[(2 + k) * B : (3 + k) * B], d, B)
+        _values(shares, constants, quantity, n, B, found[i : i + n])
