@@ -261,11 +261,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         refinement: under the mixture that its last accepted pass was made with.
     n_features_in_ : int
         Number of columns, without that of ``source``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the columns, as str objects. Exists only if the columns have names.
     n_partitions_ : int
         Number of partitions, or of sources with ``source``.
-    support_ : ndarray of bool, shape (n_partitions_,)
+    support_ : ndarray of bool, shape (n_partitions,)
         Partitions that the mixture is made of: those that the filter kept, and after a refinement those whose rows it
         used.
     partition_report_ : pandas.DataFrame
