@@ -26,7 +26,14 @@ from dask_dfmr.local.em import (
 from dask_dfmr.local.estimate import LocalEstimate, Outcome, without_estimate
 from dask_dfmr.local.least_rows import describe_least_rows, remedies
 from dask_dfmr.local.penalty import Penalty, check_penalty, weight_of
-from dask_dfmr.local.starts import MAX_START_ROWS, NAMED_STARTS, GivenStart, make_start, subsample
+from dask_dfmr.local.starts import (
+    MAX_START_ROWS,
+    NAMED_STARTS,
+    GivenStart,
+    StartName,
+    make_start,
+    subsample,
+)
 from dask_dfmr.mixtures.family import (
     BLOCK_FLOATS,
     Array,
@@ -38,7 +45,7 @@ from dask_dfmr.mixtures.family import (
     canonical_order,
     take,
 )
-from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian, Mixture
+from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, CovarianceType, Gaussian, Mixture
 from dask_dfmr.seeds import SeedLike, seed_sequence
 from dask_dfmr.tables import as_frame, check_names, refuse_others, rows_and_names, unmasked
 
@@ -56,8 +63,8 @@ def fit_local(
     X: ArrayLike,
     n_components: int,
     *,
-    covariance_type: str = "full",
-    start: str | Mixture = "k-means++",
+    covariance_type: CovarianceType = "full",
+    start: StartName | Mixture = "k-means++",
     n_init: int = 1,
     tol: float | Literal["auto"] = "auto",
     max_iter: int = 1000,

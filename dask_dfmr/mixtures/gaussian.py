@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -46,6 +46,7 @@ from dask_dfmr.mixtures.family import (
 from dask_dfmr.mixtures.mixture import FiniteMixture, as_floats, check_weights
 
 COVARIANCE_TYPES = tuple(SHAPES)
+CovarianceType = Literal["full", "tied", "diag", "spherical"]
 """scikit-learn's names of the covariance structures."""
 
 EM_BLOCK_FLOATS = 2**15
