@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dask_dfmr import checks, deadlines
 from dask_dfmr.local.central_rows import rows_to_start_from, without_gross
-from dask_dfmr.local.comparison import MOST_UNEXPLAINED, best_first, floored_mean
+from dask_dfmr.local.comparison import MOST_OUTSIDE, best_first, floored_mean
 from dask_dfmr.local.em import (
     TIGHT,
     Ascent,
@@ -34,6 +34,7 @@ from dask_dfmr.local.starts import (
     NAMED_STARTS,
     GivenStart,
     Scale,
+    StartName,
     make_start,
     subsample,
 )
@@ -48,7 +49,7 @@ from dask_dfmr.mixtures.family import (
     canonical_order,
     take,
 )
-from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian, Mixture
+from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, CovarianceType, Gaussian, Mixture
 from dask_dfmr.mixtures.row_cut import COUNTING, LEVEL, cut_of
 from dask_dfmr.mixtures.whitening import match_components
 from dask_dfmr.seeds import SeedLike, seed_sequence
@@ -71,8 +72,8 @@ def fit_local(
     X: ArrayLike,
     n_components: int,
     *,
-    covariance_type: str = "full",
-    start: str | Mixture = "k-means++",
+    covariance_type: CovarianceType = "full",
+    start: StartName | Mixture = "k-means++",
     n_init: int = 1,
     tol: float | Literal["auto"] = "auto",
     max_iter: int = 1000,
@@ -471,7 +472,7 @@ class LocalProblem:
             if not self.family.cut.truncates:
                 raise
         may_stay = not self.family.cut.truncates
-        if found is not None and (may_stay or found.n_outside <= MOST_UNEXPLAINED * len(X)):
+        if found is not None and (may_stay or found.n_outside <= MOST_OUTSIDE * len(X)):
             return found, "given"
         own = make_start(
             self.family, self.start_rows(X, rng), self.n_components, OWN_START, penalty, rng

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.stats import binom, norm
 
 from dask_dfmr.aggregation.null_law import Law, Settled, settle
-from dask_dfmr.local.comparison import MOST_UNEXPLAINED
+from dask_dfmr.local.comparison import MOST_OUTSIDE
 from dask_dfmr.local.em import Point
 from dask_dfmr.local.row_statistics import Measurement, PartitionStatistics
 from dask_dfmr.mixtures.capped_scores import capped_scores
@@ -290,7 +290,7 @@ def with_rows_outside(
     n = np.array([max(p.n_samples, 1) for p in partitions])
     # One row more, so that without any row outside in the total a few rows are no evidence.
     usual = (total.n_outside + 1) / (total.n_samples + 1)
-    probabilities = np.where(x / n > usual + MOST_UNEXPLAINED, binom.sf(x - 1, n, usual), 1.0)
+    probabilities = np.where(x / n > usual + MOST_OUTSIDE, binom.sf(x - 1, n, usual), 1.0)
     z_scores = norm.isf(np.maximum(probabilities, np.finfo(float).tiny))
     return settled._replace(
         p_values=np.minimum(settled.p_values, probabilities),
