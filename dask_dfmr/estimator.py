@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from dask_dfmr import checks
 from dask_dfmr.aggregation.options import FALSE_EXCLUSION_RATE
@@ -41,34 +41,23 @@ from dask_dfmr.fitted.learned import (
     parameters_of_aggregate,
 )
 from dask_dfmr.local.estimate import LocalEstimate, Outcome
-from dask_dfmr.local.fit import MAX_MAGNITUDE
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
+from dask_dfmr.mixtures.row_cut import LEVEL
 from dask_dfmr.on_dask.continued import Progress
 from dask_dfmr.on_dask.explain_rows import explain_with_rows
 from dask_dfmr.on_dask.fit import run_fit
 from dask_dfmr.on_dask.fit_plan import Fit, FitPlan
-from dask_dfmr.on_dask.partitions import (
-    as_collection,
-    check_example,
-    check_kind,
-    delayed_parts,
-    is_array,
-    is_expression,
-    is_frame,
-    is_lazy,
-    is_list_of_lazy,
-    is_list_of_tables,
-    rows_of,
-)
+from dask_dfmr.on_dask.partitions import delayed_parts
+from dask_dfmr.on_dask.predictions import RowMethod, map_rows
 from dask_dfmr.on_dask.refit import fit_partitions
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.on_dask.score import log_likelihood, token_of
 from dask_dfmr.on_dask.tasks import report_rows
 from dask_dfmr.parameters import expected_names, plan_of, warn_of_partitions
+from dask_dfmr.progress.choice import say_result
 from dask_dfmr.results import Aggregate, warn_of
 from dask_dfmr.seeds import SeedLike
-from dask_dfmr.tables import as_frame, check_names, rows_for, unmasked
 
 logger = logging.getLogger("dask_dfmr")
 
@@ -95,8 +84,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     filtered mixture reduction (DFMR) [1]_.
 
     The result is robust against inconsistent *partitions*, as long as more than half of them are consistent: a broken
-    sensor, a wrong unit, a truncated file, a malicious estimate. A few wrong rows in every partition are not detected,
-    as in any Gaussian mixture.
+    sensor, a wrong unit, a truncated file, a malicious estimate. A few wrong rows in every partition move all estimates
+    alike; ``row_outliers="truncate"`` withstands them.
 
     The data are read once, and at most 16 partitions a second time to find starts. Only ``refit_excluded``,
     ``check_optimum``, ``refine`` and partitions that are too small for an estimate cause further reads.
@@ -143,7 +132,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         Whether to start from the mixture of the last fit. Components keep their order, so labels keep their meaning.
         Repeated fits with ``max_iter=1`` are one iteration each, and end with ``converged_``.
     verbose : int, default 0
-        Whether to show progress and the result of the filter. 1 prints Dask's progress bar and what was excluded.
+        Whether to show progress and the result of the filter. 1 writes to stderr: the stages of the fit by name, with
+        the partitions done of how many and times, and then what was excluded. Bars need rich (the extra ``cli``) and a
+        terminal or notebook; there are lines of text otherwise. The logger ``dask_dfmr`` has the same at INFO.
     source : column name or None, default None
         What is kept or excluded as a whole. None: each partition. A column, like a sensor, site, file or day: the rows
         of one value of it, in whatever partitions they lie. A wrong sensor whose rows lie in every partition can only
@@ -208,6 +199,14 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         divides the rows, and the weight is ``1 / n`` for n rows. "paper" takes the covariance of all rows and the
         weight ``n ** -0.5``, as in [1]_; it widens tight clusters that lie far apart. A float is a weight with the
         target of "auto"; 0 is plain maximum likelihood.
+    row_outliers : {None, "truncate"}, default None
+        What happens to single rows far from every component. "truncate": a row counts in a component only inside the
+        cut of the component, so that a few bad rows in every partition do not decide the result. The estimates stay
+        unbiased for Gaussian components, and the result is an ordinary mixture. It withstands scattered rows, and not a
+        tight group of several percent of the rows, which is a component. None: every row counts.
+    row_outlier_level : float, default 0.01
+        Share of the rows of a component that lies beyond its cut. Between 0 and 1; the cut is a quantile of
+        the chi-square law of squared distances in standard deviations.
     min_partition_rows : "auto" or int, default "auto"
         Number of rows below which a partition is not fitted. Such a partition takes no part in the aggregation. "auto"
         is the number of free parameters for ``covariance_type="full"``. With the other structures a row informs more
@@ -293,6 +292,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         - ``components_kept``: how many of its components are; exists only with ``method="componentwise"``.
         - ``reason``: why it, or which part of it, was excluded; otherwise empty.
         - ``n_omitted``: rows omitted for NaN or infinite values.
+        - ``rows_outside``: share of its rows that belong nowhere: beyond the cut of every component of its own fit.
+        - ``rows_outside_expected``: the same share in the majority of the kept partitions.
+        - ``rows_outside_p_value``: probability that a consistent partition has at least as many.
         - ``start``: where the local fit started.
     aggregate_ : Aggregate
         The mixture with the decision of the filter. ``aggregate_.unrefined`` is the mixture before the refinement.
@@ -361,6 +363,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         check_optimum: int | Literal["auto"] | None = "auto",
         refine: int | Literal["auto"] = 0,
         penalty: float | Literal["auto", "paper"] = "auto",
+        row_outliers: Literal["truncate"] | None = None,
+        row_outlier_level: float = LEVEL,
         min_partition_rows: int | Literal["auto"] = "auto",
         nan_policy: str = "raise",
         on_failed: str = "warn",
@@ -389,6 +393,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.check_optimum = check_optimum
         self.refine = refine
         self.penalty = penalty
+        self.row_outliers, self.row_outlier_level = row_outliers, row_outlier_level
         self.min_partition_rows = min_partition_rows
         self.nan_policy = nan_policy
         self.on_failed = on_failed
@@ -691,6 +696,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             - ``worst_component``, ``worst_column``, ``z``: the parameter that deviates most, and by how many standard
               errors.
             - ``w1_with``: W1 distance between the global mixture and the mixture with this partition.
+            - ``rows_outside``: as in ``partition_report_``.
+            - ``outside``: if more rows belong nowhere than in the kept partitions, how many, in words; with X also
+              which columns are out of range in them.
             - ``log_likelihood``: of its rows under the global mixture; only with X.
             - ``kept_log_likelihood``: of the rows of some kept partitions; only with X.
             - ``log_likelihood_with``: the change of that with this partition; only with X.
@@ -742,7 +750,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         if n_features not in (None, self.n_features_in_):
             raise ValueError(f"X must have {self.n_features_in_} columns; got {n_features}.")
         problem = plan.settings.problem
-        if (problem.family, problem.n_components) != (
+        if (problem.mixture_family, problem.n_components) != (
             self.mixture_.family,
             self.mixture_.n_components,
         ):
@@ -808,9 +816,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         """Log and print the decision, issue the warnings, and raise an error about failed partitions if asked to."""
         report, decision = self.partition_report_, fit.aggregate.decision
         sentence = describe_decision(report, decision)
-        logger.info(sentence)
-        if self.verbose:
-            print(sentence)
+        say_result(int(self.verbose), sentence)
         warn_of(self.aggregate_.notes, self.warn_excluded)
         for note in fit.notes:
             logger.warning(note.message)
@@ -903,6 +909,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
     def score(self, X: Any, y: Any = None, *, rows: Rows = "auto") -> float:
         """Mean log-likelihood of the rows of X that count, in nats per row; eager.
+
+        Every row counts as it is, also one that a fit with ``row_outliers="truncate"`` cut off.
 
         Parameters
         ----------
@@ -1027,70 +1035,10 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         return float(total), int(n_samples)
 
     def _map(self, X: Any, method: str) -> Any:
-        """A method of the mixture on every partition of X."""
+        """A method of the mixture on all rows of X."""
         check_is_fitted(self, "mixture_")
-        if is_lazy(X):
-            return self._map([X], method)[0]
-        X = self._without_source(as_collection(X))
-        what = (method, self.nan_policy == "omit")
-        if is_frame(X):
-            check_example(X._meta)
-            self._check_labels(list(X.columns))
-            meta = _apply_to_frame(X._meta_nonempty.iloc[:0], self.mixture_, *what)
-            # One Delayed for all partitions: the model travels once, not with every task.
-            return X.map_partitions(_apply_to_frame, dask.delayed(self.mixture_), *what, meta=meta)
-        if is_array(X):
-            return self._map_array(X, *what)
-        if is_list_of_lazy(X):
-            model = dask.delayed(self.mixture_)
-            return [dask.delayed(_apply)(part, model, *what) for part in X]
-        if is_list_of_tables(X):
-            return [_apply(self._rows_in_memory(part), self.mixture_, *what) for part in X]
-        return _apply(self._rows_in_memory(X), self.mixture_, *what)
-
-    def _rows_in_memory(self, X: Any) -> Any:
-        """The rows of a frame or an array, whose columns must be those of the fit."""
-        frame = as_frame(X)
-        if frame is not None and not all(isinstance(label, str) for label in frame.columns):
-            # scikit-learn knows no other names than str.
-            self._check_labels(list(frame.columns))
-            return rows_for(X, None)
-        return validate_data(
-            self, unmasked(X), reset=False, dtype="numeric", ensure_all_finite=False
-        )
-
-    def _map_array(self, X: Any, method: str, is_omitting: bool) -> Any:
-        if X.ndim != 2 or X.shape[1] != self.n_features_in_:
-            raise ValueError(
-                f"X must have the shape (n_samples, {self.n_features_in_}); got {X.shape}."
-            )
-        check_kind("X", X.dtype)
-        X = X.rechunk({1: -1}) if X.numblocks[1] > 1 else X
-        # One Delayed for all blocks, as for frames. Expression arrays of Dask cannot take it.
-        model = self.mixture_ if is_expression(X) else dask.delayed(self.mixture_)
-        k = self.mixture_.n_components
-        arguments = (model, method, is_omitting)
-        if method == "predict_proba":
-            return X.map_blocks(
-                _apply, *arguments, meta=np.empty((0, 0)), chunks=(X.chunks[0], (k,))
-            )
-        meta = np.empty(0, dtype=np.intp if method == "predict" else np.float64)
-        return X.map_blocks(_apply, *arguments, meta=meta, drop_axis=1)
-
-    def _without_source(self, X: Any) -> Any:
-        """X without the column of ``source``, unless that is a feature."""
-        if self.source is None or not (isinstance(X, pd.DataFrame) or is_frame(X)):
-            return X
-        is_feature = str(self.source) in (self.mixture_.feature_names or ())
-        return X if is_feature or self.source not in X.columns else X.drop(columns=[self.source])
-
-    def _check_labels(self, labels: Sequence[Hashable]) -> None:
-        """Raise a ValueError unless the columns of a frame are those of the fit, or as many if these have no names."""
-        expected = self.mixture_.feature_names
-        if expected is not None:
-            check_names(expected, labels)
-        elif len(labels) != self.n_features_in_:
-            raise ValueError(f"X must have {self.n_features_in_} columns; got {len(labels)}.")
+        call = RowMethod(method, is_omitting=self.nan_policy == "omit", no_label=NO_LABEL)
+        return map_rows(self, self.mixture_, call, X, self.source)
 
 
 def _starting_at(mixture: Mixture, plan: FitPlan) -> FitPlan:
@@ -1120,35 +1068,7 @@ def learned_by(estimator: GaussianMixture) -> Learned:
     return estimator._learned
 
 
-# -- tasks of predictions ------------------------------------------------------------------------
-
-
-def _apply(data: Any, mixture: Any, method: str, is_omitting: bool) -> Any:
-    """A method of the mixture on the rows of one partition; a missing value for a row that a fit would omit."""
-    rows, _ = rows_of(data, mixture.feature_names if as_frame(data) is not None else None)
-    if not is_omitting:
-        return getattr(mixture, method)(rows)
-    with np.errstate(invalid="ignore"):
-        is_good = (np.abs(rows) <= MAX_MAGNITUDE).all(axis=1)
-    found = getattr(mixture, method)(rows[is_good])
-    missing = NO_LABEL if method == "predict" else np.nan
-    values = np.full((len(rows), *found.shape[1:]), missing, dtype=found.dtype)
-    values[is_good] = found
-    return values
-
-
-def _apply_to_frame(
-    frame: pd.DataFrame, mixture: Mixture, method: str, is_omitting: bool
-) -> pd.Series | pd.DataFrame:
-    """The same as a frame or series with the index of the partition."""
-    values = _apply(frame, mixture, method, is_omitting)
-    if values.ndim == 2:
-        columns = [f"component_{k}" for k in range(values.shape[1])]
-        return pd.DataFrame(values, index=frame.index, columns=columns)
-    found = pd.Series(values, index=frame.index, name=method)
-    if method == "predict" and is_omitting:
-        return found.astype("Int64").mask(values == NO_LABEL)
-    return found
+# -- tasks of scores ----------------------------------------------------------------------------
 
 
 def _sum_and_sizes(scores: Any) -> Array:

@@ -22,7 +22,12 @@ SECTIONS = {
     "The parts of a fit, without Dask": [
         *("fit_local", "LocalEstimate", "Outcome", "shared_start", "aggregate")
     ],
+    "Outliers": ["OutlierDetector"],
     "Results": ["Aggregate", "FilterDecision", "Mixture", "mixing_distance", "pairwise_l2"],
+    "Pictures": [
+        *("BreakdownDisplay", "DriftDisplay", "MixtureDisplay", "PartitionDisplay"),
+        *("SelectionDisplay",),
+    ],
     "Checks of new data": ["check", "CheckResult", "read_history"],
     "Errors": ["AggregationError", "ClusterError", "PartitionError", "RefinementError"],
     "Warnings": [

@@ -28,6 +28,7 @@ from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.mixtures.family import Array, Family
 from dask_dfmr.mixtures.gaussian import Gaussian, Mixture
+from dask_dfmr.mixtures.row_cut import COUNTING, cut_of
 from dask_dfmr.untrusted import (
     as_json,
     check_format,
@@ -205,7 +206,8 @@ def _put_estimate(estimate: Any, family: Family) -> tuple[dict[str, Any], Mixtur
 
 def _put_problem(problem: LocalProblem) -> dict[str, Any]:
     names = [n for n in _fields(LocalProblem) if n != "family"]
-    return {"family": problem.family.name} | {name: getattr(problem, name) for name in names}
+    own = {"family": problem.family.name, "cut": list(problem.family.cut)}
+    return own | {name: getattr(problem, name) for name in names}
 
 
 def _fields(kind: Any) -> list[str]:
@@ -399,5 +401,7 @@ def _get_estimate(entry: dict[str, Any], stacks: list[tuple[Any, list[Array]]]) 
 
 
 def _get_problem(given: dict[str, Any]) -> LocalProblem:
-    family = str(given.pop("family")).removeprefix("gaussian-")
-    return LocalProblem(Gaussian(family), **given)
+    covariance_type = str(given.pop("family")).removeprefix("gaussian-")
+    level, truncates = given.pop("cut", COUNTING)  # files of earlier versions have no cut
+    cut = cut_of("truncate" if truncates else None, level)
+    return LocalProblem(Gaussian(covariance_type, cut), **given)

@@ -28,10 +28,11 @@ from dask_dfmr.aggregation.plan import (
 )
 from dask_dfmr.aggregation.reasons import Removed
 from dask_dfmr.aggregation.result import AggregationResult, Origin
-from dask_dfmr.aggregation.stages.intake import Block, Participants, row_cap
+from dask_dfmr.aggregation.stages.intake import Block, Participants, row_cap, rows_behind
 from dask_dfmr.aggregation.stages.keep import l2_filter
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.mixtures.family import Family, canonical_order
+from dask_dfmr.mixtures.row_cut import COUNTING
 
 
 def origin_of(result: AggregationResult) -> Origin:
@@ -238,10 +239,12 @@ def _in_order(estimate: Any, family: Family) -> Any:
 
 def counted_rows(result: AggregationResult, estimates: Sequence[LocalEstimate]) -> list[float]:
     """Rows that some estimates count for in the aggregation."""
+    origin = origin_of(result)
+    cut = COUNTING if origin.problem is None else origin.problem.family.cut
     usable = [
-        e.n_samples
-        for i, e in enumerate(read_estimates(origin_of(result)))
+        rows_behind(e, cut)
+        for i, e in enumerate(read_estimates(origin))
         if i not in result.decision.refused
     ]
     most = row_cap(np.array(usable, dtype=np.float64))
-    return [min(float(e.n_samples), most) for e in estimates]
+    return [min(float(rows_behind(e, cut)), most) for e in estimates]

@@ -67,6 +67,8 @@ class LocalEstimate:
         Mean log-likelihood of the rows, in nats per row, without the penalty; NaN if it is unknown.
     start : str, default ""
         The start of the fit: its name, or the candidate of the pilots' shortlist.
+    n_outside : int, optional
+        Rows of the fit that are beyond the cut of every component: those that belong nowhere. None if it is not known.
 
     Raises
     ------
@@ -92,6 +94,7 @@ class LocalEstimate:
     n_iter: int = 0
     log_likelihood: float = float("nan")
     start: str = ""
+    n_outside: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "outcome", Outcome(self.outcome))
@@ -111,13 +114,15 @@ class LocalEstimate:
 
     def _check_details(self) -> None:
         """Check the types of the values that go into reports and files."""
-        for name in ("n_omitted", "n_iter", "partition"):
+        for name in ("n_omitted", "n_iter", "partition", "n_outside"):
             value = getattr(self, name)
-            if value is None and name == "partition":
+            if value is None and name in ("partition", "n_outside"):
                 continue
             if not isinstance(value, (int, np.integer)) or not 0 <= value < MAX_ROWS:
                 raise ValueError(f"{name} must be a non-negative integer; got {_shown(value)}.")
             object.__setattr__(self, name, int(value))
+        if self.n_outside is not None and self.n_outside > self.n_samples:
+            raise ValueError(f"n_outside must be at most n_samples; got {self.n_outside}.")
         if not _is_double(self.log_likelihood):
             raise ValueError(f"log_likelihood must be a number; got {_shown(self.log_likelihood)}.")
         object.__setattr__(self, "log_likelihood", float(self.log_likelihood))
@@ -154,6 +159,7 @@ class LocalEstimate:
             "n_iter": self.n_iter,
             "log_likelihood": self.log_likelihood,
             "start": self.start,
+            "n_outside": self.n_outside,
         }
         return message if self.mixture is None else message | self.mixture.to_arrays()
 
@@ -250,6 +256,7 @@ _MESSAGE_TYPES: dict[str, tuple[type, ...]] = {
     "n_iter": _INTEGER,
     "log_likelihood": _NUMBER,
     "start": (str,),
+    "n_outside": (*_INTEGER, type(None)),
 }
 """Types of the values of a message, apart from those of the mixture."""
 
@@ -265,6 +272,8 @@ def wrong_types(message: Mapping[str, Any]) -> str | None:
         is_right = _is_double if types is _NUMBER else _is_count if int in types else None
         if name in message and is_right is not None and not is_right(message[name]):
             return f"{name} is {_shown(message[name])}"
+    if (message.get("n_outside") or 0) > message.get("n_samples", MAX_ROWS):
+        return f"n_outside is {message['n_outside']}, of {message['n_samples']} rows"
     if message.get("outcome", Outcome.FITTED) not in list(Outcome):
         return f"outcome is {message['outcome']!r:.100}"
     return None if "n_samples" in message else "it has no n_samples"
