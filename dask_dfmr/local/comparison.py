@@ -25,7 +25,7 @@ component on the bad rows wins by .5 and .06 nats per row, with .03 and .1 it lo
 RARITY = 0.01
 """Times the level of the cut: how often rows of a mixture fall below the boundary of its own mean log-density."""
 
-MOST_UNEXPLAINED = 1 / 3
+MOST_OUTSIDE = 1 / 3
 """A mixture with a larger share of the rows beyond all its cuts does not count for the floor."""
 
 COMPARED_ROWS = 2000
@@ -45,7 +45,7 @@ def log_densities(family: Family, points: Sequence[Point], rows: Rows) -> Array:
     values = np.array([value for value, _ in found])
     if not family.cut.truncates:
         return values
-    least = 1.0 - MOST_UNEXPLAINED
+    least = 1.0 - MOST_OUTSIDE
     floors = [
         boundary(family, point)
         for point, (_, share_inside) in zip(points, found, strict=True)
