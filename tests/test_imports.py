@@ -18,13 +18,14 @@ PACKAGE = Path(dask_dfmr.__file__).parent
 ROOT = PACKAGE.parent
 
 LAYERS = (
-    {"exceptions", "checks", "seeds", "tables", "untrusted", "deadlines"},
+    {"exceptions", "checks", "seeds", "tables", "untrusted", "deadlines", "reprs"},
     {"mixtures"},
     {"local"},
     {"aggregation"},
     {"refinement", "selection", "explanation"},
     {"on_dask"},
     {"plotting"},
+    {"reporting"},
     {"results"},
     {"parameters"},
     {"lazy", "estimator"},

@@ -263,14 +263,18 @@ class FiniteMixture(ABC):
         OSError
             If the file cannot be written.
         """
+        content = self.to_json()
+        with replacing(path) as file:
+            file.write(content)
+
+    def to_json(self) -> bytes:
+        """The content of the file that :meth:`save` writes."""
         parameters = {
             name: value.tolist() if isinstance(value, np.ndarray) else value
             for name, value in self.to_arrays().items()
         }
         document = {"format": MIXTURE_FORMAT, "version": MIXTURE_VERSION, **parameters}
-        content = json.dumps(document, allow_nan=False, indent=1).encode()
-        with replacing(path) as file:
-            file.write(content)
+        return json.dumps(document, allow_nan=False, indent=1).encode()
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
