@@ -33,7 +33,7 @@ from dask_dfmr import (
 from dask_dfmr.aggregation.result import Note
 from dask_dfmr.reporting.facts import digest_of, provenance_of
 from dask_dfmr.reporting.page import report_page
-from dask_dfmr.reporting.tables import report_of
+from dask_dfmr.reporting.tables import explanation_rows, report_of
 from dask_dfmr.reporting.verdict import verdict_of
 from tests.data_makers import TRUTH, make_rows
 
@@ -90,6 +90,11 @@ def many(n: int = 3000) -> Aggregate:
         z_scores=z, p_values=p, sampling_ratios=ratios,
     )  # fmt: skip
     return Aggregate(TRUTH, decision, 0.0, 1, True)
+
+
+def fitted_number(fitted: GaussianMixture, i: int) -> int:
+    """The number of the source whose name ends with this one."""
+    return int(np.flatnonzero(fitted.partition_report_["source"].str.contains(f"{i}['\"]$"))[0])
 
 
 @cache
@@ -175,6 +180,19 @@ class TestPage:
         text = report_page(seen)
         assert text.count("<svg") == 2
         assert len(text.encode()) < 1_000_000
+
+    def test_each_excluded_partition_has_a_cause(self, fitted):
+        rows, n_more = explanation_rows(fitted, fitted.aggregate_)
+        assert [kind for _, _, kind, _ in rows] == ["unit", "degenerate"]
+        assert [number for number, *_ in rows] == [fitted_number(fitted, i) for i in (2, 1)]
+        assert "constant" in rows[1][3]
+        assert n_more == 0
+
+    def test_what_cannot_be_explained_has_its_reason(self):
+        rows, n_more = explanation_rows(many(400), many(400))
+        n = int((~many(400).decision.kept).sum())
+        assert len(rows) + n_more == n
+        assert "as far from the consensus" in rows[0][3]
 
     def test_without_matplotlib_it_says_what_to_install(self, monkeypatch):
         monkeypatch.setattr(page_module, "has_matplotlib", lambda: False)

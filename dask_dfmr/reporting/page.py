@@ -60,13 +60,10 @@ def report_page(found: Any, X: Any = None, title: str | None = None) -> str:
     result = result_of(found)
     verdict = verdict_of(found)
     rows, n_cut = partition_rows(found, result)
-    distances = result.decision.distance_ratios
-    if result.decision.sampling_ratios is not None:
-        distances = result.decision.sampling_ratios
     mixture = result.mixture
     parameters = (mixture.weights, *mixture.full_components, mixture.feature_names)
     headings, components = component_table(*parameters, MOST_FEATURES)
-    explanations, n_unexplained = explanation_rows(found, result, np.asarray(distances))
+    explanations, n_unexplained = explanation_rows(found, result)
     script, style = _text("report.js"), _text("report.css")
     return (
         _environment()

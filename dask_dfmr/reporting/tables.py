@@ -51,10 +51,13 @@ def report_of(found: Any, result: AggregationResult) -> pd.DataFrame:
 
 def _row(i: int, estimate: Any) -> dict[str, Any]:
     unknown = LocalEstimate(None, 0, Outcome.FAILED).to_arrays() | {"outcome": "fitted"}
-    if isinstance(estimate, LocalEstimate):
-        message: Mapping[str, Any] = estimate.to_arrays()
-    else:  # from a file without estimates, or malformed
-        message = {}
+    if isinstance(estimate, Mapping):
+        try:
+            estimate = LocalEstimate.from_arrays(estimate)
+        except (ValueError, TypeError, OverflowError):  # malformed, and refused
+            estimate = None
+    # There is none if it was not kept.
+    message = {} if estimate is None else estimate.to_arrays()
     return unknown | {k: v for k, v in message.items() if k in unknown} | {"partition": i}
 
 
@@ -65,8 +68,7 @@ def partition_rows(found: Any, result: AggregationResult) -> tuple[list[list[Any
     """
     report, decision = report_of(found, result), result.decision
     kept = kept_of(found, decision)
-    ratios = decision.sampling_ratios
-    distances = decision.distance_ratios if ratios is None else ratios
+    distances = distances_of(result)
     states = [_state(is_kept, d) for is_kept, d in zip(kept, decision.distance_ratios, strict=True)]
     columns = [
         range(len(report)),
@@ -96,22 +98,35 @@ def _state(is_kept: bool, distance: float) -> str:
     return "excluded" if np.isfinite(distance) else "no estimate"
 
 
-def explanation_rows(
-    found: Any, result: AggregationResult, distances: Array
-) -> tuple[list[list[Any]], int]:
-    """Number, source and finding of the farthest excluded estimates; and how many others have one."""
-    decision = result.decision
-    if result.origin is None or decision.components is not None:
+def explanation_rows(found: Any, result: AggregationResult) -> tuple[list[list[Any]], int]:
+    """Number, source, cause and finding of some partitions that are not in the mixture; and how many others there are.
+
+    They are the farthest ones, and some of those without an estimate, whose cause is the outcome of the local fit. If
+    nothing can be explained, because the estimates were not kept for example, the finding is the reason in the report.
+    """
+    decision, report = result.decision, report_of(found, result)
+    distances, kept = distances_of(result), kept_of(found, decision)
+    if result.method == "coat":  # it takes one estimate by definition
         return [], 0
-    far = [int(i) for i in np.argsort(-np.nan_to_num(distances), kind="stable")]
-    excluded = [i for i in far if not decision.kept[i] and i not in decision.refused]
-    table, _ = explanation_table(result, only=excluded[:MOST_FINDINGS])
+    out = [i for i in np.argsort(-distances, kind="stable").tolist() if not kept[i]]
+    far = [i for i in out if np.isfinite(distances[i])]
+    lost = [i for i in out if not np.isfinite(distances[i])]
+    shown = far[:MOST_FINDINGS] + lost[:MOST_FINDINGS]
+    causes = {i: str(report["outcome"].iloc[i]) for i in lost}
+    findings = {i: str(report["reason"].iloc[i]) for i in shown}
+    if result.origin is not None and decision.components is None:
+        table, _ = explanation_table(result, only=shown)
+        causes |= table["kind"].to_dict()
+        findings |= table["finding"].to_dict()
     sources = sources_of(found, result)
-    rows = [
-        [i, _cut(sources[i]), row["kind"], _cut(row["finding"])]
-        for i, row in zip(table.index, table.to_dict("records"), strict=True)
-    ]
-    return rows, len(excluded) - len(rows)
+    rows = [[i, _cut(sources[i]), causes.get(i, ""), _cut(findings[i])] for i in shown]
+    return rows, len(out) - len(shown)
+
+
+def distances_of(result: AggregationResult) -> Array:
+    """Distances in units of what sampling explains if that is known, otherwise in radii."""
+    ratios = result.decision.sampling_ratios
+    return result.decision.distance_ratios if ratios is None else ratios
 
 
 def _cut(text: Any) -> str:

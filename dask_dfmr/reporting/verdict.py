@@ -34,7 +34,9 @@ def verdict_of(found: Any) -> Verdict:
     has_none = ~kept & ~np.isfinite(result.decision.distance_ratios)
     parts = _parts(n - n_kept - int(has_none.sum()), int(has_none.sum()))
     in_part = _in_part(result)
-    of_all = f"All {n:,} {what} are" if n_kept == n else f"{n_kept:,} of {n:,} {what} are"
+    of_all = f"{n_kept:,} of {n:,} {what} {'is' if n_kept == 1 else 'are'}"
+    if n_kept == n:
+        of_all = f"All {n:,} {what} are" if n > 1 else f"The only {what.removesuffix('s')} is"
     sentence = f"{of_all} in the mixture{in_part}"
     sentence += f": {parts}." if parts else "."
     if any(issubclass(note.category, NoMajorityWarning) for note in result.notes):
