@@ -62,13 +62,15 @@ class Aggregate(AggregationResult):
             return result
         return cls(**{field.name: getattr(result, field.name) for field in fields(result)})
 
-    def without(self, partitions: Sequence[int] | int) -> Self:
+    def without(self, partitions: Sequence[int | str] | int | str) -> Self:
         """The aggregate without some of the estimates: what :func:`aggregate` gives for the others, to the last bit.
 
         Parameters
         ----------
-        partitions : int or sequence of int
-            Their indices. The other estimates keep theirs; ``decision.refused`` names the removed ones as "removed".
+        partitions : int, str or sequence of these
+            Their indices, or the names of their sources: ``"part-004.parquet"`` for ``/data/2026/part-004.parquet``, or
+            the value of a column, ``"A7"`` for ``sensor='A7'``. The other estimates keep their indices;
+            ``decision.refused`` names the removed ones as "removed".
 
         Returns
         -------
@@ -79,7 +81,8 @@ class Aggregate(AggregationResult):
         Raises
         ------
         ValueError
-            If an index is wrong, no estimate would be left, or the estimates were not kept.
+            If an index is wrong, a name is that of no source or of several, no estimate would be left, or the
+            estimates were not kept.
         AggregationError
             If no usable estimate is left.
         """

@@ -19,12 +19,16 @@ INTRODUCTION = """# API
 
 SECTIONS = {
     "Fit": ["GaussianMixture", "dfmr", "select_components", "Selection", "mix_partitions"],
-    "The parts of a fit, without Dask": ["fit_local", "LocalEstimate", "Outcome", "aggregate"],
+    "The parts of a fit, without Dask": [
+        *("fit_local", "LocalEstimate", "Outcome", "shared_start", "aggregate")
+    ],
+    "Outliers": ["OutlierDetector"],
     "Results": ["Aggregate", "FilterDecision", "Mixture", "mixing_distance", "pairwise_l2"],
     "Pictures": [
         *("BreakdownDisplay", "DriftDisplay", "MixtureDisplay", "PartitionDisplay"),
         *("SelectionDisplay",),
     ],
+    "Checks of new data": ["check", "CheckResult", "read_history"],
     "Errors": ["AggregationError", "ClusterError", "PartitionError", "RefinementError"],
     "Warnings": [
         *(

@@ -20,9 +20,18 @@ from dask_dfmr.aggregation import null_law as calibration
 from dask_dfmr.mixtures import engine, information
 from tests.data_makers import make_ddf
 
+LONGEST_FIRST = (
+    *("test_estimator.py", "test_examples.py", "test_graph.py", "test_consensus.py"),
+    *("test_faults.py", "test_cluster.py", "test_bad_input.py", "test_by_column.py"),
+    *("test_refinement.py", "test_selection.py", "test_answers.py", "test_timeouts.py"),
+)
+"""Files that take or wait longest. Processes get whole files, so one of these at the end would run alone."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Hold the quick subset quick, whatever expression selects it."""
+    """Start with the longest files, and hold the quick subset quick, whatever expression selects it."""
+    rank = {name: i for i, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
     both = [
         item.nodeid for item in items if {"slow", "smoke"} <= {m.name for m in item.iter_markers()}
     ]

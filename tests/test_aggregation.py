@@ -36,7 +36,7 @@ from tests.strategies import (
 )
 
 pytestmark = [
-    pytest.mark.usefixtures("each_engine", "coarse_laws"),
+    pytest.mark.usefixtures("coarse_laws"),
     # Inconsistent sources that agree form a group: tests/test_consensus.py has the warning.
     pytest.mark.filterwarnings("ignore::dask_dfmr.HeterogeneityWarning"),
 ]
@@ -55,6 +55,7 @@ def assert_same_mixture(a, b, tolerance=1e-12):
         assert_allclose(getattr(a, name), getattr(b, name), rtol=0, atol=tolerance * scale)
 
 
+@pytest.mark.usefixtures("each_engine")
 class TestInvariance:
     @given(st.data(), covariance_types, seeds)
     def test_the_order_of_estimates_changes_nothing(self, data, covariance_type, seed):
@@ -257,6 +258,7 @@ MALFORMED = {
 }
 
 
+@pytest.mark.usefixtures("each_engine")
 class TestRefused:
     @pytest.mark.parametrize("change", MALFORMED)
     def test_a_malformed_estimate_changes_no_bit_and_is_named(self, change):

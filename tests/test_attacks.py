@@ -40,7 +40,7 @@ def bits(estimate):
 @pytest.mark.parametrize("name", ON_ESTIMATES)
 def test_what_is_sent_is_valid_and_the_honest_stay_as_they_are(name, covariance_type):
     estimates = ESTIMATES[covariance_type]
-    for strength in ATTACKS[name].grid:
+    for strength in (ATTACKS[name].grid[0], ATTACKS[name].grid[-1]):
         found = corrupt(estimates, name, 0.4, strength=strength, random_state=1)
         assert found.is_bad.sum() == 4
         assert found.strength == strength

@@ -1,6 +1,7 @@
 """Where no majority exists, or hardly one, the fit says so by name: never a confident wrong answer."""
 
 import warnings
+from functools import cache
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ TRUTH = random_mixture(3, n_components=3, n_features=4, spread=4.0)
 ABOUT = information(TRUTH.family, TRUTH.weights, TRUTH.components, np.random.default_rng(0))
 
 
+@cache
 def honest(seed, m=M):
     """What machines of many rows estimate."""
     errors = ABOUT.errors(np.random.default_rng(seed).standard_normal((m, len(ABOUT.normal))))
@@ -41,6 +43,7 @@ def honest(seed, m=M):
     return [LocalEstimate(mixture, N_ROWS) for mixture in mixtures]
 
 
+@cache
 def spoilt(attack, rate, method="dfmr", seed=1):
     """Estimates, who is bad, and the ratio of the result's error to that of exactly the honest ones."""
     corruption = corrupt(honest(seed), attack, rate, random_state=seed)

@@ -45,7 +45,7 @@ from tests.poisson import PoissonMixture
 from tests.strategies import covariance_types, jiggled, random_mixture, seeds, shuffled
 
 pytestmark = [
-    pytest.mark.usefixtures("each_engine", "coarse_laws"),
+    pytest.mark.usefixtures("coarse_laws"),
     # What plain DFMR says of the same estimates: tests/test_consensus.py has the warning.
     pytest.mark.filterwarnings("ignore::dask_dfmr.HeterogeneityWarning"),
 ]
@@ -115,6 +115,7 @@ def assert_same_mixture(a, b, tolerance=1e-9):
 # -- the parts -----------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("each_engine")
 class TestDissimilarities:
     @given(covariance_types, seeds)
     def test_one_less_the_cosine_between_densities(self, covariance_type, seed):
@@ -371,6 +372,7 @@ class TestWeights:
 # -- the whole -----------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("each_engine")
 class TestGolden:
     """What the mode is for, and what it gives up."""
 
@@ -731,7 +733,7 @@ class TestGraph:
         expected = (
             f"{(gm.partition_report_.components_kept.isin([1, 2])).sum()} of them without some"
         )
-        assert f"{expected} of their components ({lost} in all)" in capsys.readouterr().out
+        assert f"{expected} of their components ({lost} in all)" in capsys.readouterr().err
 
     def test_other_modes_have_no_such_column(self):
         gm = GaussianMixture(3, random_state=0, n_partitions=N_PARTITIONS).fit(sorted_rows())

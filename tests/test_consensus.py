@@ -1,6 +1,7 @@
 """``rho="auto"``: who is kept by what sampling explains, and what is said where it explains little."""
 
 import warnings
+from functools import cache
 
 import numpy as np
 import pytest
@@ -23,8 +24,15 @@ from tests.strategies import random_mixture
 TWO = Mixture([0.4, 0.6], [[0.0, 0.0], [3.0, 1.0]], [np.eye(2), [[1.0, 0.6], [0.6, 2.0]]])
 
 
-def fits(sizes, seed=0, truth=TWO):
+def fits(sizes, seed=0):
+    """Local estimates from rows of ``TWO``; the same ones serve many tests."""
+    return list(fits_of(tuple(sizes), seed))
+
+
+@cache
+def fits_of(sizes, seed, truth=None):
     """Local estimates from honest rows, started at the truth."""
+    truth = truth or TWO
     rng = np.random.default_rng(seed)
     return [
         fit_local(truth.sample(n, rng)[0], truth.n_components, start=truth, n_sources=len(sizes))
@@ -39,16 +47,16 @@ def moved(estimate, by):
 
 class TestVerdict:
     def test_honest_machines_are_kept_at_the_rate_that_was_asked_for(self):
-        kept = [aggregate(fits([1000] * 30, seed)).decision for seed in range(20)]
+        kept = [aggregate(fits([500] * 30, seed)).decision for seed in range(20)]
         p = np.concatenate([decision.p_values for decision in kept])
         assert 0.02 < (p < 0.05).mean() < 0.1
         assert (p < 1e-3).sum() <= 4
         assert np.concatenate([d.kept for d in kept]).sum() == (p >= 1e-3).sum()
 
     def test_unequal_sizes_are_judged_alike(self):
-        sizes = [100] * 10 + [1000] * 10 + [10_000] * 5
+        sizes = [100] * 10 + [700] * 10 + [5000] * 5
         small, middle, large = [], [], []
-        for seed in range(12):
+        for seed in range(10):
             p = aggregate(fits(sizes, seed)).decision.p_values
             small.append(p[:10])
             middle.append(p[10:20])
@@ -144,13 +152,13 @@ class TestVerdict:
 
 class TestHeterogeneity:
     def test_honest_machines_are_no_news(self):
-        for seed in range(10):
-            assert not other_notes(aggregate(fits([400] * 25, seed)))
+        for seed in range(8):
+            assert not other_notes(aggregate(fits([200] * 25, seed)))
 
     @pytest.mark.smoke
     def test_groups_are_named(self):
         other = Mixture([0.8, 0.2], TWO.means, TWO.covariances)
-        some = [*fits([2000] * 14), *fits([2000] * 6, 1, other)]
+        some = [*fits([2000] * 14), *fits_of((2000,) * 6, 1, other)]
         with pytest.warns(HeterogeneityWarning, match="groups of 14 and 6") as caught:
             decision = aggregate(some).decision
         assert decision.groups == (tuple(range(14)), tuple(range(14, 20)))
@@ -224,8 +232,8 @@ class TestSmallCentre:
 
 class TestFewRowsClaimed:
     @pytest.mark.parametrize("weights", ["rows", "equal"])
-    @pytest.mark.parametrize("far", [50.0, 1e6, 1e12])
-    @pytest.mark.parametrize("rows", [1, 2, 11])
+    @pytest.mark.parametrize("far", [50.0, 1e12])
+    @pytest.mark.parametrize("rows", [1, 11])
     def test_who_claims_few_rows_does_not_decide(self, rows, far, weights):
         some = fits([2000] * 11)
         bad = Mixture([0.5, 0.5], [[far, far], [1.2 * far, 1.2 * far]], [np.eye(2)] * 2)
@@ -270,13 +278,13 @@ def column(rng, n=1000):
 
 
 class TestFewEstimates:
-    @pytest.mark.parametrize("n_estimates", [3, 4, 5, 6, 8, 10])
+    @pytest.mark.parametrize("n_estimates", [3, 4, 6, 10])
     @pytest.mark.filterwarnings("ignore")
     def test_of_few_consistent_ones_hardly_any_is_excluded(self, n_estimates):
         rng = np.random.default_rng(n_estimates)
-        fits_ = [aggregate([column(rng) for _ in range(n_estimates)]) for _ in range(100)]
+        fits_ = [aggregate([column(rng) for _ in range(n_estimates)]) for _ in range(50)]
         lost = [not fit.decision.kept.all() for fit in fits_]
-        assert sum(lost) <= 4
+        assert sum(lost) <= 2
         assert min(fit.decision.p_values.min() for fit in fits_) > 1e-6
 
     @pytest.mark.parametrize("n_estimates", [3, 4, 5, 8])

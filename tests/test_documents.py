@@ -16,6 +16,7 @@ PAGES = sorted(
     for path in ROOT.glob(pattern)
 )
 API = ROOT / "docs" / "reference" / "api.md"
+COMMAND_LINE = ROOT / "docs" / "reference" / "command-line.md"
 LINE_WIDTH = 120
 
 FENCE = re.compile(r"^```.*?^```\s*$", re.MULTILINE | re.DOTALL)
@@ -62,3 +63,9 @@ def test_lines_have_one_width(page):
 def test_the_api_page_is_that_of_the_docstrings():
     script = runpy.run_path(str(ROOT / "docs" / "write_api.py"))
     assert script["api_page"]() == API.read_text(encoding="utf-8"), "run python docs/write_api.py"
+
+
+def test_the_page_of_the_command_line_is_that_of_the_commands():
+    script = runpy.run_path(str(ROOT / "docs" / "write_command_line.py"))
+    page = script["command_line_page"]()
+    assert page == COMMAND_LINE.read_text(encoding="utf-8"), "run docs/write_command_line.py"

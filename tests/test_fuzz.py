@@ -109,6 +109,9 @@ SPOILT = [
     ("n_samples", lambda v: float("nan")),
     ("n_samples", lambda v: 10**30),
     ("n_samples", lambda v: "many"),
+    ("n_outside", lambda v: -1),
+    ("n_outside", lambda v: 10**30),
+    ("n_outside", lambda v: "few"),
     ("outcome", lambda v: "splendid"),
     ("covariance_type", lambda v: "square"),
     ("feature_names", lambda v: 7),
@@ -164,14 +167,11 @@ def test_any_estimates_give_a_proper_mixture_or_a_documented_error(messages, cho
         assert decision.kept.sum() > n_usable / 2
     for i in range(len(messages)):
         assert bool(decision.reason(i)) >= (not decision.kept[i])
+    if decision.refused:
+        assert_refused_ones_leave_no_trace(messages, chosen, result)
 
 
-@given(estimate_sets(), options)
-def test_refused_estimates_leave_no_trace(messages, chosen):
-    try:
-        whole = quietly(aggregate, messages, random_state=0, **chosen)
-    except AggregationError:
-        return
+def assert_refused_ones_leave_no_trace(messages, chosen, whole):
     left = [m for i, m in enumerate(messages) if i not in whole.decision.refused]
     alone = quietly(aggregate, left, random_state=0, **chosen)
     assert whole.mixture == alone.mixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from functools import cache
 
@@ -276,7 +277,6 @@ OPTIONS = [
     {"method": "componentwise"},
     {"method": "componentwise", "rho": 2.0, "n_references": 4},
     {"n_starts": 3},
-    {"n_starts": M + 2},
     {"rho": 1.0},
     {"rho": 1.3, "n_references": 4},
     {"rho": np.inf},
@@ -300,8 +300,11 @@ def numbers_in(thing, path=()):
         yield path, np.array(repr(thing))
 
 
-@pytest.mark.parametrize("block_size", [1, 4, 50])
-@pytest.mark.parametrize("options", OPTIONS, ids=repr)
+@pytest.mark.parametrize(
+    ("options", "block_size"),
+    [*itertools.product(OPTIONS, [1, 4, 50]), ({"n_starts": M + 2}, 50)],
+    ids=repr,
+)
 def test_both_builders_give_the_same_bits(options, block_size):
     messages = [e.to_arrays() for e in local_estimates()]
     problem = LocalProblem(Gaussian("full"), 2, n_sources=M)
@@ -345,7 +348,7 @@ class TestEqualToMemory:
 
     def test_three_hundred_partitions(self):
         X = da.from_array(np.concatenate([make_rows(i, 40) for i in range(300)]), chunks=(40, 2))
-        gm = GaussianMixture(2, random_state=0).fit(X)
+        gm = make(**START).fit(X)
         assert gm.n_partitions_ == 300
         assert_equal_aggregates(gm.aggregate_, aggregate(gm.estimates_, random_state=0))
 
@@ -393,7 +396,7 @@ class TestBits:
         for mine, other in zip(gm.estimates_, expected.estimates_, strict=True):
             assert mine.mixture == other.mixture
 
-    @pytest.mark.parametrize("scheduler", ["synchronous", "threads", "processes"])
+    @pytest.mark.parametrize("scheduler", ["threads", "processes"])
     def test_local_schedulers(self, scheduler):
         with dask.config.set(scheduler=scheduler):
             self.check()
@@ -406,7 +409,7 @@ class TestBits:
             return graph.compute()
 
         found = [fitted()]
-        for scheduler in ("synchronous", "threads", "processes"):
+        for scheduler in ("synchronous", "threads"):
             with dask.config.set(scheduler=scheduler):
                 found.append(fitted())
         for other in found[1:]:

@@ -31,7 +31,7 @@ from dask_dfmr import (
     select_components,
 )
 from dask_dfmr.aggregation.result import Note
-from dask_dfmr.reporting.facts import digest_of, provenance_of
+from dask_dfmr.reporting.facts import provenance_of, sha256_of
 from dask_dfmr.reporting.page import report_page
 from dask_dfmr.reporting.tables import explanation_rows, report_of
 from dask_dfmr.reporting.verdict import verdict_of
@@ -157,7 +157,7 @@ class TestPage:
         text = page.read_text(encoding="utf-8")
         assert "7 of 9 partitions are in the mixture: 1 is excluded and 1 has no usable" in text
         assert "all columns are 10 times as large" in text
-        assert digest_of(fitted.mixture_) in text
+        assert sha256_of(fitted.mixture_) in text
         for package in ("dask-dfmr", "numpy", "scikit-learn"):
             assert f"{package} " in text
         assert "<code>random_state=0</code>" in text
@@ -166,7 +166,7 @@ class TestPage:
     def test_the_digest_is_that_of_the_saved_mixture(self, fitted, tmp_path):
         fitted.mixture_.save(tmp_path / "m.json")
         content = (tmp_path / "m.json").read_bytes()
-        assert digest_of(fitted.mixture_) == hashlib.sha256(content).hexdigest()
+        assert sha256_of(fitted.mixture_) == hashlib.sha256(content).hexdigest()
 
     def test_3000_partitions_are_less_than_1_mb(self):
         found = many()

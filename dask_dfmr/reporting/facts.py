@@ -14,7 +14,10 @@ import numpy as np
 
 from dask_dfmr.aggregation.result import AggregationResult
 from dask_dfmr.mixtures.gaussian import Mixture
+from dask_dfmr.mixtures.mixture import MIXTURE_FORMAT, MIXTURE_VERSION
+from dask_dfmr.monitoring.result import digest_of
 from dask_dfmr.plotting.found import sources_of
+from dask_dfmr.untrusted import document_of
 
 PACKAGES = ("dask-dfmr", "dask", "distributed", "numpy", "scipy", "scikit-learn", "pandas", "numba")
 """Packages whose versions can change a result."""
@@ -31,9 +34,10 @@ class Parameter(NamedTuple):
     is_changed: bool
 
 
-def digest_of(mixture: Mixture) -> str:
+def sha256_of(mixture: Mixture) -> str:
     """SHA-256 of the file that :meth:`Mixture.save` writes, in hexadecimal digits."""
-    return hashlib.sha256(mixture.to_json()).hexdigest()
+    saved = document_of(MIXTURE_FORMAT, MIXTURE_VERSION, mixture.to_arrays())
+    return hashlib.sha256(saved).hexdigest()
 
 
 def parameters_of(found: Any, result: AggregationResult) -> list[Parameter]:
@@ -71,7 +75,8 @@ def provenance_of(found: Any, result: AggregationResult) -> dict[str, str]:
     if seed:
         facts["seed"] = seed
     facts["mixture"] = repr(mixture).partition(", feature_names")[0].rstrip(")") + ")"
-    facts["SHA-256 of the saved mixture"] = digest_of(mixture)
+    facts["SHA-256 of the saved mixture"] = sha256_of(mixture)
+    facts["model in the history of checks"] = digest_of(mixture)
     facts["versions"] = ", ".join(f"{name} {number}" for name, number in versions().items())
     facts["written"] = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return {name: _cut(value) for name, value in facts.items()}

@@ -6,7 +6,10 @@ side by side as L D L^T, which takes one division per column and no square root.
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
+from numpy.typing import NDArray
 
 from dask_dfmr.mixtures.compiled.compiling import aligned, jit, read_only
 from dask_dfmr.mixtures.compiled.lanes import (
@@ -47,7 +50,7 @@ def log_product_integral(
     n_b = len(b[0])
     is_matrix = covariances_a.ndim == 3
     means_b, covariances_b = _side_by_side(b, is_matrix)
-    rows_a = covariances_a[:, *np.tril_indices(d)] if is_matrix else covariances_a
+    rows_a = covariances_a[:, *_lower_triangle(d)] if is_matrix else covariances_a
     scale, reach = np.zeros(d), (np.ones((2, n_a)), np.ones((2, means_b.shape[1])))
     if is_matrix and floor is not None:
         scale, reach = _reach(a, b, covariances_b, floor)
@@ -59,11 +62,17 @@ def log_product_integral(
     return out[:, :n_b]
 
 
+@cache
+def _lower_triangle(d: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns of the distinct entries; of few components NumPy would take longer for them than the kernel."""
+    return np.tril_indices(d)
+
+
 def _side_by_side(b: Components, is_matrix: bool) -> tuple[Array, Array]:
     """Means (d, n) and the distinct entries of the covariances (., n), padded with unit components to whole vectors."""
     means, covariances = b
     n, d = means.shape
-    rows, columns = np.tril_indices(d)
+    rows, columns = _lower_triangle(d)
     padded = -(-n // PAIRS) * PAIRS
     flat = covariances[:, rows, columns] if is_matrix else covariances
     entries = np.ones((flat.shape[1], padded))

@@ -250,6 +250,8 @@ def select_components(
         - "icl" finds the number of clusters: components that overlap much count as one.
         - "aic" and "held_out" look for the best density, and select more components if the population is not a mixture
           of few. "held_out" selects the fewest parameters within one standard error, of the difference, of the best.
+
+        With ``row_outliers="truncate"`` no row counts less than a floor, which is the same for all candidates.
     test_share : float, default 0.1
         Share of the rows of every partition that no fit uses, drawn by seed; from 0 to 0.5.
 
@@ -415,7 +417,7 @@ def _compare(
 ) -> _Comparison:
     """Fit all candidates, find the common set, and measure them there; ``last`` gives its order to its equals."""
     settings = [_settings_of(plan, candidate, test_share, last) for candidate in candidates]
-    reader = Reader(replace(plan, settings=settings[0]))
+    reader = Reader(replace(plan, settings=settings[0]), purpose="comparing candidates")
     sizes = [_n_parameters(s, plan.partitions.n_features or 1) for s in settings]
     fits = fit_all(replace(plan, partitions=reader.partitions), settings, int(np.argmin(sizes)))
     reasons = {c: str(a) for c, a in enumerate(fits.aggregates) if isinstance(a, AggregationError)}
@@ -445,7 +447,7 @@ def _compare(
 def _settings_of(
     plan: FitPlan, candidate: Candidate, test_share: float, last: Mixture | None
 ) -> FitSettings:
-    family = Gaussian(candidate.covariance_type)
+    family = Gaussian(candidate.covariance_type, plan.settings.problem.family.cut)
     problem = replace(plan.settings.problem, family=family, n_components=candidate.n_components)
     return replace(plan.settings, problem=problem, test_share=test_share, order=last)
 
