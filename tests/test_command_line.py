@@ -337,6 +337,41 @@ class TestOutput:
         assert "wrong_unit" in call("stress", "--list").stdout
 
 
+class TestCheck:
+    def test_one_verdict_per_file(self, fitted, tmp_path):
+        for i in range(3):
+            rows_of(10 + i).assign(label="x").to_parquet(tmp_path / f"{i}.parquet")
+        (rows_of(13) * 100).to_parquet(tmp_path / "unit.parquet")
+        rows_of(14).drop(columns="length").to_parquet(tmp_path / "columns.parquet")
+        (tmp_path / "broken.parquet").write_text("no parquet")
+        history = tmp_path / "history.jsonl"
+        code, found = call_json("check", "plates.model", tmp_path, "--history", history)
+        assert code == Exit.REVIEW
+        verdicts = {
+            Path(s["source"]).stem: (s["verdict"], s["kind"]) for s in found["result"]["sources"]
+        }
+        assert {verdicts[name][0] for name in "012"} == {"accept"}
+        assert verdicts["unit"] == ("quarantine", "unit")
+        assert verdicts["columns"] == ("quarantine", "other columns")
+        assert verdicts["broken"] == ("quarantine", "failed")
+        assert len(history.read_text().splitlines()) == 6
+        shown = call("check", "plates.model", tmp_path / "*.parquet")
+        assert shown.stdout.startswith("3 accept, 3 quarantine of 6 sources")
+        assert "100 times as large" in shown.stdout
+
+    def test_nothing_to_report(self, fitted):
+        assert call_json("check", "plates.model", "plates [a]/plate 0.parquet")[0] == Exit.FINE
+
+    def test_values_of_a_column(self, fitted, tmp_path):
+        parts = [rows_of(20 + i).assign(day=f"d{i}") for i in range(3)]
+        parts[1][["length", "width, mm"]] *= 100
+        pd.concat(parts).to_csv(tmp_path / "days.csv", index=False)
+        days = tmp_path / "days.csv"
+        _, found = call_json("check", "plates.model", days, "--source", "day")
+        verdicts = [s["verdict"] for s in found["result"]["sources"]]
+        assert verdicts == ["accept", "quarantine", "accept"]
+
+
 class TestSites:
     """Sites that share no rows, by files alone."""
 
@@ -489,7 +524,7 @@ class TestPage:
         page = (root / "docs" / "how-to" / "command-line.md").read_text(encoding="utf-8")
         blocks = re.findall(r"```console\n(.*?)```", page, re.DOTALL)
         shown = [part for block in blocks for part in re.split(r"^\$ ", block, flags=re.M)[1:]]
-        assert len(shown) == 4
+        assert len(shown) == 5
         for part in shown:
             line, _, expected = part.partition("\n")
             found = call(*shlex.split(line)[1:], "--quiet")

@@ -50,10 +50,15 @@ def read_frame(run: Run, data: tuple[str, ...], source: str | None = None, **how
         how.get("keeps_others", False),
     )
     frame, ignored = read(request)
+    show_ignored(run, ignored)
+    return frame
+
+
+def show_ignored(run: Run, ignored: list[str]) -> None:
+    """Say which files of folders are not read."""
     if ignored:
         names = ", ".join(ignored[:3]) + (" and others" if len(ignored) > 3 else "")
         run.hint(f"ignored {len(ignored)} files that are no data by their ending: {names}")
-    return frame
 
 
 def write_files(gm: GaussianMixture, model: str | None) -> dict[str, str]:

@@ -10,7 +10,7 @@ import click
 from dask_dfmr.cli.exits import CommandError, Exit
 from dask_dfmr.cli.fitting import read_frame
 from dask_dfmr.cli.options import data_options, optional_data_options, scheduler_options
-from dask_dfmr.cli.run import Run, check_output, command, remove, writing
+from dask_dfmr.cli.run import Run, check_output, command, remove, without_shared_folder, writing
 from dask_dfmr.cli.scheduler import computing_on
 from dask_dfmr.estimator import GaussianMixture
 from dask_dfmr.mixtures.gaussian import Mixture
@@ -174,6 +174,5 @@ def explain(
     if not len(found):
         run.say("no partition that has an estimate was excluded")
     names = ["partition", "source", "kind", "finding"]
-    shown = found[names]
-    run.table(shown.assign(source=[Path(str(s)).name if s else "" for s in shown["source"]]))
+    run.table(found[names].assign(source=without_shared_folder(found["source"])))
     return run.finish(partitions=found)
