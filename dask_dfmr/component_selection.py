@@ -201,6 +201,8 @@ def select_components(
         - "icl" finds the number of clusters: components that overlap much count as one.
         - "aic" and "held_out" look for the best density, and select more components if the population is not a mixture
           of few. "held_out" selects the fewest parameters within one standard error, of the difference, of the best.
+
+        With ``row_outliers="truncate"`` no row counts less than a floor, which is the same for all candidates.
     test_share : float, default 0.1
         Share of the rows of every partition that no fit uses, drawn by seed; from 0 to 0.5.
 

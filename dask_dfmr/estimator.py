@@ -84,8 +84,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     filtered mixture reduction (DFMR) [1]_.
 
     The result is robust against inconsistent *partitions*, as long as more than half of them are consistent: a broken
-    sensor, a wrong unit, a truncated file, a malicious estimate. A few wrong rows in every partition are not detected,
-    as in any Gaussian mixture.
+    sensor, a wrong unit, a truncated file, a malicious estimate. A few wrong rows in every partition move all estimates
+    alike; ``row_outliers="truncate"`` withstands them.
 
     The data are read once, and at most 16 partitions a second time to find starts. Only ``refit_excluded``,
     ``check_optimum``, ``refine`` and partitions that are too small for an estimate cause further reads.
@@ -909,6 +909,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
     def score(self, X: Any, y: Any = None, *, rows: Rows = "auto") -> float:
         """Mean log-likelihood of the rows of X that count, in nats per row; eager.
+
+        Every row counts as it is, also one that a fit with ``row_outliers="truncate"`` cut off.
 
         Parameters
         ----------

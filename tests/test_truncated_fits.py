@@ -1,157 +1,244 @@
-"""Fits that truncate, from end to end: a few bad rows in every partition, and what the filter makes of them."""
+"""``row_outliers="truncate"``: fits that a few bad rows in every partition do not decide."""
+
+import warnings
 
 import dask
-import dask.dataframe as dd
+import naive
 import numpy as np
-import pandas as pd
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.stats import norm
+from strategies import random_mixture
 
-from dask_dfmr import Aggregate, GaussianMixture, LocalEstimate, Mixture
-from dask_dfmr.aggregation.null_law import Settled, chi_square_law
-from dask_dfmr.aggregation.stages.intake import rows_behind
-from dask_dfmr.local.row_statistics import Measurement, PartitionStatistics, total_of
+from dask_dfmr import GaussianMixture, Mixture, dfmr, fit_local, metrics, select_components
+from dask_dfmr.aggregation.archive import load_result
+from dask_dfmr.local.central_rows import rows_to_start_from, without_gross
+from dask_dfmr.local.comparison import boundary, mean_log_densities
+from dask_dfmr.mixtures import engine
+from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian
 from dask_dfmr.mixtures.row_cut import RowCut
-from dask_dfmr.refinement.likelihood_test import row_likelihoods
-from dask_dfmr.refinement.score_test import with_rows_outside
 
-TRUTH = Mixture([0.6, 0.4], [[0.0, 0.0], [5.0, 5.0]], [np.eye(2), [[1.0, 0.5], [0.5, 1.0]]])
-N_ROWS, BAD, SMALL = 400, 3, 12
-TRUNCATED = RowCut(0.01, truncates=True)
-
-
-def partitions():
-    """Twelve of 400 rows, 2 % of which are 1,000 times too large; one is in another unit; and one of 8 rows."""
-    rng = np.random.default_rng(0)
-    parts = [TRUTH.sample(N_ROWS, random_state=i)[0] for i in range(12)]
-    parts[BAD] = 3.0 * parts[BAD]
-    for X in parts:
-        X[rng.random(N_ROWS) < 0.02] *= 1000.0
-    parts.append(TRUTH.sample(8, random_state=99)[0])
-    return dd.from_map(lambda i: pd.DataFrame(parts[i], columns=["x", "y"]), list(range(13)))
+every_type = pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+TRUTH = Mixture([0.6, 0.4], [[0.0, 0.0], [5.0, 1.0]], [np.eye(2), [[1.0, 0.5], [0.5, 2.0]]])
+TRUNCATED = TRUTH.family.with_cut(RowCut(truncates=True))
+SHARE = 0.02
 
 
-def fitted(**parameters):
-    model = GaussianMixture(
-        n_components=2,
-        weights_init=TRUTH.weights,
-        means_init=TRUTH.means,
-        precisions_init=TRUTH.precisions,
-        row_outliers="truncate",
-        check_optimum=None,
-        on_failed="ignore",
-        warn_excluded=False,
-        random_state=0,
-        **parameters,
-    )
-    with dask.config.set(scheduler="synchronous"):
-        return model.fit(partitions())
+def with_bad_rows(X, share=SHARE):
+    """The rows, of which the first ones have a gross value."""
+    bad = X.copy()
+    bad[: round(share * len(X)), 0] = -9999.0
+    return bad
+
+
+def error(mixture, truth=TRUTH):
+    return metrics.parameter_error(mixture, truth)
 
 
 @pytest.fixture(scope="module")
-def plain():
-    return fitted()
+def clean():
+    return [TRUTH.sample(500, random_state=i)[0] for i in range(6)]
 
 
 @pytest.fixture(scope="module")
-def refined():
-    return fitted(refine="auto")
+def bad(clean):
+    return [with_bad_rows(X) for X in clean]
 
 
-def is_close(mixture):
-    aligned = mixture.align_to(TRUTH)
-    return (
-        np.abs(aligned.means - TRUTH.means).max() < 0.15
-        and np.abs(aligned.covariances - TRUTH.covariances).max() < 0.2
-    )
+@pytest.fixture(scope="module")
+def fitted(bad):
+    return estimator().fit(delayed(bad))
 
 
-def test_the_filter_excludes_the_bad_partition_alone(plain):
-    assert_array_equal(np.flatnonzero(~plain.support_), [BAD, SMALL])
-    assert is_close(plain.mixture_)
-    # Every partition has rows that belong nowhere, and no kept one has more than the others.
-    report = plain.partition_report_
-    assert 0.02 < report["rows_outside_expected"][0] < 0.04
-    assert report["rows_outside_p_value"][plain.support_].min() > 0.001
+def delayed(partitions):
+    return [dask.delayed(X) for X in partitions]
 
 
-def test_rows_that_are_as_likely_are_told_from_bad_ones(plain):
-    assert "as likely as others'" in plain.partition_report_["reason"][SMALL]
+def estimator(**parameters):
+    parameters = {"check_optimum": None, "random_state": 0} | parameters
+    return GaussianMixture(2, row_outliers="truncate", **parameters)
 
 
-def test_a_refinement_cuts_rows_off_too(refined):
-    assert_array_equal(np.flatnonzero(~refined.support_), [BAD])  # the small one joins
-    assert is_close(refined.mixture_)
-    assert refined.mixture_ != refined.aggregate_.unrefined
-    assert refined.mixture_.weights.sum() == pytest.approx(1.0)
+class TestLocalFits:
+    @every_type
+    def test_one_step_is_that_of_a_naive_twin(self, covariance_type):
+        start = random_mixture(1, 3, 3, covariance_type, 2.0)
+        X, _ = start.sample(400, random_state=0)
+        X[:8] += 6.0
+        found = fit_local(
+            X,
+            3,
+            covariance_type=covariance_type,
+            start=start,
+            penalty=0,
+            tol=0.0,
+            max_iter=1,
+            row_outliers="truncate",
+            row_outlier_level=0.05,
+        ).mixture
+        limit, inside, second = RowCut(0.05).numbers(3)
+        r = naive.responsibilities(start, X) * (naive.squared_distances(start, X) <= limit)
+        mass = r.sum(axis=0)
+        means = r.T @ X / mass[:, None]
+        assert_allclose(found.weights, mass / mass.sum(), rtol=1e-9)
+        assert_allclose(found.means, means, rtol=1e-9, atol=1e-12)
+        if covariance_type == "full":
+            about = X[:, None] - start.means
+            scatter = np.einsum("nk,nkd,nke->kde", r, about, about) / second
+            shift = means - start.means
+            scatter -= np.einsum("k,kd,ke->kde", mass / inside, shift, shift)
+            expected = scatter / (mass / inside)[:, None, None]
+            assert_allclose(found.covariances, expected, rtol=1e-9, atol=1e-12)
+
+    @every_type
+    def test_clean_rows_cost_little(self, covariance_type):
+        truth = random_mixture(0, 2, 3, covariance_type, 2.0)
+        X, _ = truth.sample(4000, random_state=1)
+        plain, truncated = (
+            fit_local(X, 2, covariance_type=covariance_type, start=truth, row_outliers=how)
+            for how in (None, "truncate")
+        )
+        assert truncated.outcome.value == "fitted"
+        assert error(truncated.mixture, truth) < 1.3 * error(plain.mixture, truth) + 0.01
+
+    @pytest.mark.parametrize("name", ["numpy", "numba"])
+    def test_bad_rows_do_not_decide(self, clean, name):
+        if name == "numba":
+            pytest.importorskip("numba")
+        X = np.concatenate(clean)
+        with engine.use(name):
+            plain = error(fit_local(X, 2, random_state=0).mixture)
+            wrong = error(fit_local(with_bad_rows(X), 2, random_state=0).mixture)
+            found = fit_local(with_bad_rows(X), 2, row_outliers="truncate", random_state=0)
+        assert wrong > 10 * plain
+        assert error(found.mixture) < 1.3 * plain
+        # The mean log-density counts bad rows as rare ones.
+        assert abs(found.log_likelihood - TRUTH.score(X)) < 1.0
+
+    @every_type
+    @pytest.mark.parametrize(("n_components", "n_features"), [(1, 1), (1, 3), (2, 1)])
+    def test_small_fits(self, covariance_type, n_components, n_features):
+        truth = random_mixture(2, n_components, n_features, covariance_type, 4.0)
+        X, _ = truth.sample(60, random_state=0)
+        X[0] = 1e6
+        found = fit_local(
+            X,
+            n_components,
+            covariance_type=covariance_type,
+            n_init=2,
+            random_state=0,
+            row_outliers="truncate",
+        )
+        assert found.outcome.value == "fitted"
+        assert np.abs(found.mixture.means).max() < 100
+
+    @pytest.mark.parametrize("penalty", ["paper", 0.0, 0.5])
+    @pytest.mark.parametrize("options", [{}, {"reg_covar": 1e-3}, {"tol": 1e-5}])
+    def test_with_other_options(self, bad, penalty, options):
+        found = fit_local(
+            np.concatenate(bad), 2, penalty=penalty, row_outliers="truncate", **options
+        )
+        assert found.outcome.value == "fitted"
+        assert error(found.mixture) < 0.5
+
+    def test_rows_beyond_all_cuts_are_a_reason(self):
+        X, _ = TRUTH.sample(200, random_state=0)
+        found = fit_local(X + 1e6, 2, start=TRUTH, row_outliers="truncate")
+        assert found.outcome.value == "collapsed"
+        assert "beyond the cuts of all components" in found.reason
+
+    def test_a_column_is_constant_whatever_a_few_rows_say(self):
+        X, _ = TRUTH.sample(300, random_state=0)
+        X = np.column_stack([X, np.full(len(X), 7.0)])
+        X[:3, 2] = -9999.0
+        assert fit_local(X, 2, random_state=0).outcome.value != "degenerate"
+        found = fit_local(X, 2, row_outliers="truncate", random_state=0)
+        assert found.outcome.value == "degenerate"
+        assert found.reason.startswith("column 2 is constant")
+
+    def test_wrong_values(self):
+        X, _ = TRUTH.sample(50, random_state=0)
+        with pytest.raises(ValueError, match=r"row_outliers must be one of None, 'truncate'"):
+            fit_local(X, 2, row_outliers="trim")
+        for level in (0.0, 1.0):
+            with pytest.raises(ValueError, match="row_outlier_level must be between 0 and 1"):
+                fit_local(X, 2, row_outliers="truncate", row_outlier_level=level)
 
 
-def test_the_hardened_filter_has_the_same_verdicts(plain):
-    found = fitted(method="hardened")
-    assert_array_equal(found.support_, plain.support_)
+class TestStarts:
+    def test_gross_values_are_set_aside(self):
+        X, _ = TRUTH.sample(1000, random_state=0)
+        assert without_gross(X) is X
+        assert_array_equal(without_gross(with_bad_rows(X, 0.1)), X[100:])
+        found = rows_to_start_from(with_bad_rows(X), np.random.default_rng(0))
+        assert found.min() > -100
+        assert 800 < len(found) <= 900
+
+    @pytest.mark.parametrize("n", [1, 2, 5])
+    def test_few_rows(self, n):
+        X, _ = TRUTH.sample(n, random_state=0)
+        assert 1 <= len(rows_to_start_from(X, np.random.default_rng(0))) <= n
+
+    @pytest.mark.parametrize("n_features", [1, 2])
+    def test_the_boundary_of_one_component_is_exact(self, n_features):
+        one = Mixture([1.0], np.zeros((1, n_features)), np.eye(n_features)[None])
+        family = one.family.with_cut(RowCut(truncates=True))
+        found = boundary(family, (one.weights, one.components), 0.05)
+        rows, _ = one.sample(40_000, random_state=0)
+        below = (one.score_samples(rows) < found).mean()
+        assert below == pytest.approx(0.05, abs=0.004)
+        if n_features == 1:
+            assert found == pytest.approx(norm.logpdf(norm.ppf(0.025)), abs=1e-6)
+
+    def test_a_component_for_the_bad_rows_does_not_win(self):
+        X, _ = TRUTH.sample(2000, random_state=0)
+        X = with_bad_rows(X, 0.05)
+        pooled = Mixture([1.0], [[2.0, 0.4]], [np.diag([7.0, 1.7])])
+        spent = Mixture(
+            [0.95, 0.05],
+            [pooled.means[0], [-9999.0, 0.4]],
+            [pooled.covariances[0], np.diag([100.0, 1.7])],
+        )
+        points = [(m.weights, m.components) for m in (TRUTH, spent)]
+        right, wrong = mean_log_densities(TRUNCATED, points, X)
+        assert right > wrong
+        plain_right, plain_wrong = mean_log_densities(TRUTH.family, points, X)
+        assert plain_right < plain_wrong
 
 
-def test_a_saved_aggregate_has_the_same_law(plain, tmp_path):
-    path = tmp_path / "fit.dfmr"
-    plain.aggregate_.save(path)
-    loaded = Aggregate.load(path)
-    for again in (loaded.without(5), plain.aggregate_.without(5)):
-        assert again.decision.scale == loaded.without(5).decision.scale
-    assert_array_equal(
-        loaded.with_rho("auto").decision.p_values, plain.aggregate_.decision.p_values
-    )
+class TestWholeFits:
+    def test_the_estimator(self, clean, fitted):
+        plain = error(GaussianMixture(2, random_state=0).fit(delayed(clean)).mixture_)
+        assert fitted.converged_
+        assert fitted.support_.all()
+        assert error(fitted.mixture_) < 1.3 * plain
+        assert fitted.mixture_.family == Gaussian("full")
 
+    def test_every_scheduler_gives_the_same_bits(self, bad, fitted):
+        with dask.config.set(scheduler="threads", num_workers=2):
+            again = estimator().fit(delayed(bad))
+            lazy = dfmr(estimator(), delayed(bad)).compute()
+        assert_array_equal(again.means_, fitted.means_)
+        assert_array_equal(lazy.mixture.means, fitted.means_)
 
-class TestRowsWithoutScores:
-    """Rows beyond all cuts have the score 0, and yet contradict if they are most of a partition."""
+    def test_starts_that_are_given(self, bad, fitted):
+        again = estimator(max_iter=1, warm_start=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for _ in range(4):
+                again.fit(delayed(bad))
+        assert error(again.mixture_) < 0.5
+        given = estimator(means_init=TRUTH.means).fit(delayed(bad))
+        assert_allclose(given.means_, TRUTH.means, atol=0.3)
+        start = estimator(init_params=fitted.mixture_, check_optimum=0).fit(delayed(bad))
+        assert error(start.mixture_) < 0.3
 
-    @staticmethod
-    def p_values(shares, n=900, cut=TRUNCATED):
-        readings = [
-            PartitionStatistics(i, n, measurements=(Measurement(n, 0.0, n_outside=round(s * n)),))
-            for i, s in enumerate(shares)
-        ]
-        none = np.zeros(len(shares))
-        settled = Settled(chi_square_law(3), 1.0, 1.0, none + 0.5, none)
-        (total,) = total_of(readings[1:])
-        return with_rows_outside(settled, readings, total, cut)
+    def test_selection(self, bad):
+        found = select_components(estimator(), delayed(bad), n_components=[1, 2, 3])
+        assert found.n_components == 2
+        assert error(found.mixture) < 0.5
 
-    def test_most_rows_outside_contradict(self):
-        found = self.p_values([0.5, 0.03, 0.02, 0.03])
-        assert found.p_values[0] < 1e-12
-        assert found.z_scores[0] > 7
-        assert_array_equal(found.p_values[1:4], 0.5)
-
-    def test_a_few_more_than_usual_do_not(self):
-        assert_array_equal(self.p_values([0.3, 0.03, 0.02, 0.03]).p_values[:4], 0.5)
-        assert_array_equal(self.p_values([0.6, 0.4, 0.4, 0.4]).p_values[:4], 0.5)
-
-    def test_rows_that_count_need_no_such_rule(self):
-        assert_array_equal(self.p_values([0.5, 0, 0, 0], cut=RowCut()).p_values[:4], 0.5)
-
-    def test_one_of_very_few_rows_is_no_evidence(self):
-        assert self.p_values([1.0, 0, 0, 0], n=2).p_values[0] > 0.01
-
-
-class TestRowsBehind:
-    @pytest.mark.parametrize(
-        ("n_outside", "behind"),
-        [(None, 1000), (0, 1000), (10, 1000), (19, 1000), (30, 990), (210, 810), (1000, 20)],
-    )
-    def test_rows_outside_beyond_chance_do_not_count(self, n_outside, behind):
-        estimate = LocalEstimate(TRUTH, 1000, n_outside=n_outside)
-        assert rows_behind(estimate, TRUNCATED) == behind
-        assert rows_behind(estimate, RowCut()) == 1000
-
-    def test_there_is_one_at_least(self):
-        assert rows_behind(LocalEstimate(TRUTH, 1, n_outside=1), TRUNCATED) == 1
-
-
-def test_bad_rows_of_kept_partitions_do_not_decide_what_is_unlikely():
-    rows = TRUTH.sample(4000, random_state=1)[0]
-    spoilt = rows.copy()
-    spoilt[::50] *= 1000.0
-    law = row_likelihoods(TRUTH, [rows], 1e-3, np.random.default_rng(0), TRUNCATED)
-    with_bad = row_likelihoods(TRUTH, [spoilt], 1e-3, np.random.default_rng(0), TRUNCATED)
-    assert with_bad.floor == law.floor
-    assert law.sd < with_bad.sd < 1.5 * law.sd
+    def test_files_hold_the_cut(self, fitted, tmp_path):
+        fitted.aggregate_.save(tmp_path / "result.dfmr", estimates=True)
+        again = load_result(tmp_path / "result.dfmr").origin.problem
+        assert again.family.cut == RowCut(truncates=True)

@@ -37,10 +37,6 @@ PLAIN_STEPS = 2
 NOISE = 1e-13
 """Relative rounding of a log-likelihood that is a sum over rows; smaller differences mean nothing."""
 
-MOST_GROWTH = 2.0
-"""The EM step at an extrapolated point may be longer than at the last accepted one by this factor, if the family
-truncates. Acceleration alone lengthens it now and then, and while a saddle is left it grows."""
-
 LEAST_MASS = 1e-6
 """Rows inside the cuts, fewer than which are none; their number is a sum of responsibilities."""
 
@@ -136,8 +132,9 @@ class _Walk:
     """Judges passes by their EM steps: n times their line integral is the gain of the objective, if there is one.
 
     The trapezoid of the two ends is exact where the step is linear in the point. An extrapolated point is accepted if
-    the integral up to it is not negative, and its step not much longer than the last one, apart from what one row that
-    crosses a cut changes.
+    the integral up to it is not negative and its step is no longer than the last one, apart from what one row that
+    crosses a cut changes. Steps twice as long were tried: with 10 % of bad rows one fit in six then left its optimum
+    for one in which a component covers the bad rows, and no fit took fewer passes.
     """
 
     def __init__(self, trajectory: _Trajectory) -> None:
@@ -153,7 +150,7 @@ class _Walk:
             return False
         step, before, move = self._steps(visit, last)
         crossing = self._trajectory.crossing(visit.point)
-        is_short = step @ step <= MOST_GROWTH**2 * (before @ before) + crossing
+        is_short = step @ step <= before @ before + crossing
         return bool(is_short and (step + before) @ move >= -crossing)
 
     def gain(self, visit: _Visit) -> float:

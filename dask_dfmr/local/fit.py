@@ -16,13 +16,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from dask_dfmr import checks, deadlines
 from dask_dfmr.local.central_rows import rows_to_start_from, without_gross
-from dask_dfmr.local.comparison import best_first, floored_mean
+from dask_dfmr.local.comparison import MOST_OUTSIDE, best_first, floored_mean
 from dask_dfmr.local.em import (
     TIGHT,
     Ascent,
     ComponentCollapsedError,
     EmResult,
     MeanChange,
+    Point,
     RemainingGain,
 )
 from dask_dfmr.local.estimate import LocalEstimate, Outcome, without_estimate
@@ -49,11 +50,15 @@ from dask_dfmr.mixtures.family import (
 )
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian, Mixture
 from dask_dfmr.mixtures.row_cut import COUNTING, LEVEL, cut_of
+from dask_dfmr.mixtures.whitening import match_components
 from dask_dfmr.seeds import SeedLike, seed_sequence
 from dask_dfmr.tables import as_frame, check_names, refuse_others, rows_and_names, unmasked
 
 FITTED_BY_FLOOR = "in these rows, and fitted by reg_covar alone"
 """Part of the reason of a fit to rows with constant or dependent columns, which only ``reg_covar`` made possible."""
+
+OWN_START = "k-means++"
+"""Where a truncated fit starts if most of its rows are outside of the start that it was given."""
 
 MAX_MAGNITUDE = 1e140
 """Larger values cannot be squared and summed in floating point."""
@@ -289,7 +294,9 @@ class LocalProblem:
         rng = np.random.default_rng(seed_sequence(random_state))
         try:
             target = None if self.family.cut.truncates else all_rows
-            best = self._best_of_starts(X, start, given, self._penalty(len(X), target), rng)
+            best, started = self._best_of_starts(
+                X, start, given, self._penalty(len(X), target), rng
+            )
         except ComponentCollapsedError as error:
             return without_estimate(Outcome.COLLAPSED, str(error), len(X), n_omitted=n_omitted)
         if isinstance(start, str) and (given is None or given.means is None):
@@ -310,7 +317,7 @@ class LocalProblem:
             n_omitted=n_omitted,
             n_iter=best.n_iter,
             log_likelihood=self._mean_log_likelihood(X, best),
-            start=start if isinstance(start, str) else "given",
+            start=started,
             n_outside=best.n_outside,
         )
 
@@ -430,9 +437,10 @@ class LocalProblem:
         given: GivenStart | None,
         penalty: Penalty,
         rng: np.random.Generator,
-    ) -> EmResult:
+    ) -> tuple[EmResult, str]:
+        """The best EM run, and the name of its start."""
         if not isinstance(start, str):
-            return self.maximise(X, (start.weights, start.components), penalty)
+            return self._from_mixture(X, (start.weights, start.components), penalty, rng)
         results: list[EmResult] = []
         for i in range(self.n_init):
             rows = self.start_rows(X, rng)
@@ -444,7 +452,39 @@ class LocalProblem:
             except ComponentCollapsedError:
                 if i == self.n_init - 1 and not results:
                     raise
-        return best_first(self.family, results, X)[0]
+        return best_first(self.family, results, X)[0], start
+
+    def _from_mixture(
+        self, X: Rows, start: Point, penalty: Penalty, rng: np.random.Generator
+    ) -> tuple[EmResult, str]:
+        """The EM run from a given mixture, and the name of its start.
+
+        A truncated fit may find most rows outside of the start, and describe the rest alone. Then it starts once more,
+        at its own rows, and the run that leaves fewer rows outside is the result.
+        """
+        found: EmResult | None = None
+        try:
+            found = self.maximise(X, start, penalty)
+        except ComponentCollapsedError:
+            if not self.family.cut.truncates:
+                raise
+        may_stay = not self.family.cut.truncates
+        if found is not None and (may_stay or found.n_outside <= MOST_OUTSIDE * len(X)):
+            return found, "given"
+        own = make_start(
+            self.family, self.start_rows(X, rng), self.n_components, OWN_START, penalty, rng
+        )
+        try:
+            again = self.maximise(X, own, penalty)
+        except ComponentCollapsedError:
+            if found is None:
+                raise
+            return found, "given"
+        if found is not None and found.n_outside <= again.n_outside:
+            return found, "given"
+        order = match_components(self.family, start[1], again.components)
+        matched = take(again.components, order)
+        return replace(again, weights=again.weights[order], components=matched), OWN_START
 
     def scale_of(self, X: Array) -> Scale:
         """Location and spread of the columns (n_samples, n_features), in which rows are clustered."""

@@ -187,7 +187,7 @@ def fit_rows(
             label = f"pilot {chosen}"
     seed = stream(settings.seed, LOCAL_FIT, partition)
     estimate = problem.fit(X, start, given=settings.given, random_state=seed, feature_names=names)
-    return replace(estimate, start=label) if label and estimate.is_usable else estimate
+    return replace(estimate, start=label) if label and estimate.start == "given" else estimate
 
 
 def split_partition_rows(X: Rows, partition: int, settings: FitSettings) -> tuple[Rows, Rows]:

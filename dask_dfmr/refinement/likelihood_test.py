@@ -16,6 +16,7 @@ from scipy.stats import norm, pearson3
 
 from dask_dfmr.aggregation.null_law import Law, settle
 from dask_dfmr.aggregation.reasons import AsLikely, Reason, Unlikely
+from dask_dfmr.local.comparison import boundary
 from dask_dfmr.local.row_statistics import log_densities
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
@@ -90,16 +91,15 @@ def row_likelihoods(
         Of the rows that are drawn if there are too few.
     cut : RowCut, optional
         That of the fits. If it truncates, rows may be bad in every partition, and would decide floor and variance. The
-        floor is then that of rows of the mixture, as large a share of which is below it as is beyond a cut.
+        floor is then the boundary of the mixture (:mod:`dask_dfmr.local.comparison`).
     """
     found = [log_densities(mixture, rows) for rows in samples]
     n_missing = max(FEWEST_IN_LAW - sum(map(len, found)), 0)
-    n_drawn = FEWEST_IN_LAW if cut.truncates else n_missing
-    drawn, _ = mixture.family.sample(n_drawn, mixture.weights, mixture.components, rng)
-    of_drawn = log_densities(mixture, rng.permutation(drawn) if cut.truncates else drawn)
-    pooled = np.concatenate([*found, of_drawn[:n_missing]])
+    drawn, _ = mixture.family.sample(n_missing, mixture.weights, mixture.components, rng)
+    pooled = np.concatenate([*found, log_densities(mixture, drawn)])
     if cut.truncates:
-        floor = float(np.quantile(of_drawn, cut.level, method="lower"))
+        point = (mixture.weights, mixture.components)
+        floor = boundary(mixture.family.with_cut(cut), point)
     else:
         floor = float(np.quantile(pooled, FLOOR_SHARE * level, method="lower"))
     pooled = np.maximum(pooled, floor)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from scipy.stats import binom, norm
 
 from dask_dfmr.aggregation.null_law import Law, Settled, settle
+from dask_dfmr.local.comparison import MOST_OUTSIDE
 from dask_dfmr.local.em import Point
 from dask_dfmr.local.row_statistics import Measurement, PartitionStatistics
 from dask_dfmr.mixtures.capped_scores import capped_scores
@@ -45,10 +46,6 @@ N_FOLDS = 4
 """Parts of the sampled rows. The scores of each are whitened by the covariance of the others, like those of a partition
 whose rows are not in the sample. Of 3,000 resampled partitions of 1,798 rows with extreme tails (prices and sizes of
 diamonds, 107 parameters), .27 % have p < .001 without this, and none with it; of t(3) rows .13 % and .07 %."""
-
-MOST_OUTSIDE = 1.0 / 3.0
-"""Share of the rows that may be outside beyond the usual share, if scores are cut off: a third of bad rows is what
-truncated fits withstand."""
 
 LEAST_POWER = 0.05
 """Least power of the normalising transformation. A smaller one, nearly a logarithm, would give longer tails than any

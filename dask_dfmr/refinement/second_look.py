@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from dask_dfmr.aggregation.null_law import Settled
+from dask_dfmr.local.comparison import RARITY, boundary
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.row_statistics import PartitionStatistics, Wanted, measure, total_of
@@ -44,7 +45,8 @@ def wanted_of(
     point, family = (mixture.weights, mixture.components), mixture.family.with_cut(cut)
     usual = float(np.median(counts))
     cap = cap_for(family, point, list(kept.values()), usual, mixture.n_parameters)
-    return Wanted(score_cap=cap, cut=cut)
+    floor = boundary(family, point, RARITY * cut.level) if cut.truncates else None
+    return Wanted(score_cap=cap, log_floor=floor, cut=cut)
 
 
 def hold_against(
