@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple, Self
 
@@ -56,6 +56,8 @@ from dask_dfmr.on_dask.score import log_likelihood, token_of
 from dask_dfmr.on_dask.tasks import report_rows
 from dask_dfmr.parameters import expected_names, plan_of, warn_of_partitions
 from dask_dfmr.progress.choice import say_result
+from dask_dfmr.reporting.page import write_report
+from dask_dfmr.reporting.reprs import in_html, in_text
 from dask_dfmr.results import Aggregate, warn_of
 from dask_dfmr.seeds import SeedLike
 
@@ -403,6 +405,25 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.keep_estimates = keep_estimates
         self.split_every, self.n_partitions = split_every, n_partitions
 
+    # -- what a terminal and a notebook show ----------------------------------------------------
+
+    def __str__(self) -> str:
+        return f"{self!r}\n{in_text(self)}" if hasattr(self, "mixture_") else repr(self)
+
+    @property
+    def _repr_html_(self) -> Callable[[], str]:
+        """scikit-learn's diagram, and below it what was found; not there if scikit-learn is set to plain text."""
+        diagram = super()._repr_html_
+        found = in_html(self) if hasattr(self, "mixture_") else ""
+        return lambda: diagram() + found
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, str]:
+        bundle: dict[str, str] = super()._repr_mimebundle_(**options)
+        bundle["text/plain"] = str(self)
+        if "text/html" in bundle:
+            bundle["text/html"] = self._repr_html_()
+        return bundle
+
     # -- without a fit: files, mixtures and aggregates ----------------------------------------------
 
     def save(self, path: str | os.PathLike[str], estimates: bool = True) -> None:
@@ -723,6 +744,34 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self._check_partitions(plan)
         with plan.scheduler.session():
             return explain_with_rows(self.aggregate_, plan, which)
+
+    def report(
+        self, path: str | os.PathLike[str], X: Any = None, *, title: str | None = None
+    ) -> None:
+        """Write a page about the fit: one HTML file that loads nothing from anywhere.
+
+        It has the verdict in a sentence, warnings, explanations, the mixture, pictures, a table of the partitions
+        that can be sorted and searched, parameters, versions and a digest of the mixture. Everything that comes from
+        data is escaped. Without matplotlib (the extra ``plots``) it has no pictures.
+
+        Parameters
+        ----------
+        path : str or path
+            The file is written beside it and then renamed, so that there is never half a file.
+        X : as for :meth:`GaussianMixture.fit`, optional
+            Rows to count behind the ellipses of the mixture. None: no rows, and nothing is read.
+        title : str, optional
+            Heading of the page.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        NotFittedError
+            Before :meth:`fit`.
+        """
+        check_is_fitted(self, "mixture_")
+        write_report(self, path, X, title)
 
     def _check_warm_start(self) -> None:
         last = (self.mixture_.n_components, self.mixture_.covariance_type)
