@@ -12,6 +12,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -127,6 +128,12 @@ class TestFit:
         code, found = call_json("fit", "sensors.csv", "-k", 2, "--seed", 0, "--source", "sensor")
         assert code == Exit.REVIEW
         assert [e["source"] for e in found["result"]["excluded"]] == [f"sensor='s{BAD}'"]
+
+    def test_numbers_of_sensors_stay_whole(self, tmp_path):
+        table = pd.concat([rows_of(i).assign(sensor=100 + i) for i in range(N_FILES)])
+        table.to_csv(tmp_path / "sensors.csv", index=False)
+        _, found = call_json("fit", tmp_path, "-k", 2, "--seed", 0, "--source", "sensor")
+        assert [e["source"] for e in found["result"]["excluded"]] == [f"sensor={100 + BAD}"]
 
     def test_one_partition_needs_a_review(self):
         found = call("fit", "plates [a]/plate 0.parquet", "-k", 1)
@@ -269,6 +276,23 @@ class TestInput:
         read = ["--read", "sep=;", "--method", "mr"]
         assert call("fit", tmp_path / "a.csv.gz", *read).exit_code == Exit.FINE
 
+    def test_a_url(self):
+        files = fsspec.filesystem("memory")
+        for i in range(N_FILES):
+            with files.open(f"/plates/{i}.csv", "w") as file:
+                rows_of(i).to_csv(file, index=False)
+        for data in ("memory://plates", "memory://plates/*.csv"):
+            code, found = call_json("fit", data, "-k", 2, "--seed", 0)
+            assert (code, found["result"]["n_kept"]) == (Exit.REVIEW, N_FILES - 1)
+        files.rm("/plates", recursive=True)
+
+    def test_a_folder_that_holds_a_column(self, tmp_path):
+        for i in range(N_FILES):
+            (tmp_path / f"day={i}").mkdir()
+            rows_of(i).to_parquet(tmp_path / f"day={i}" / "part.parquet", index=False)
+        _, found = call_json("fit", tmp_path, "-k", 2, "--seed", 0, "--source", "day")
+        assert [e["source"] for e in found["result"]["excluded"]] == [f"day={BAD}"]
+
 
 class TestOutput:
     def test_a_file_that_exists(self, fitted):
@@ -321,6 +345,17 @@ class TestOutput:
         with_rows = call_json("explain", "plates.model", "plates [a]")[1]["result"]["partitions"]
         assert with_rows[0]["log_likelihood"] < -10
         assert "100 times" in call("explain", "plates.model").stdout
+
+    def test_a_page(self, fitted, tmp_path):
+        page = tmp_path / "a page.html"
+        code, found = call_json("report", "plates.model", "--out", page, "--title", "May <b>")
+        assert (code, found["result"]["n_partitions"]) == (Exit.FINE, N_FILES)
+        text = page.read_text(encoding="utf-8")
+        assert "May &lt;b&gt;" in text
+        assert f"plate {BAD}.parquet" in text
+        assert call("report", "plates.model", "--out", page).exit_code == Exit.CANNOT_WRITE
+        rows = ["plates [a]", "--out", page, "--force"]
+        assert call("report", "plates.model", *rows).exit_code == Exit.FINE
 
     def test_select(self):
         code, found = call_json("select", "plates [a]", "-k", "1,2", "--seed", 0)

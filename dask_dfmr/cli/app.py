@@ -29,6 +29,7 @@ COMMANDS = {
     "predict": Entry("using", "predict", "Label rows with their most probable component."),
     "check": Entry("checking", "check", "Check whether new files contradict a model."),
     "explain": Entry("using", "explain", "Explain why partitions of a model were excluded."),
+    "report": Entry("using", "report", "Write a page about a model."),
     "fit-local": Entry("federated", "fit_local", "Fit the rows of one site, for aggregate."),
     "start": Entry("federated", "start", "Make one start for all sites from first estimates."),
     "aggregate": Entry("federated", "aggregate", "Combine estimates of sites into a model."),

@@ -86,7 +86,7 @@ def read(request: Request) -> tuple[Any, list[str]]:
     options = dict(request.options or {})
     found = find(request.paths, request.kind, options.get("storage_options") or {})
     try:
-        frame = _reader(found.kind, found.files, options)
+        frame = _reader(found.kind, found.files, options, request.source)
     except ImportError:
         raise
     except OSError as error:
@@ -266,7 +266,7 @@ def is_tabbed(file: str) -> bool:
 # -- frames ----------------------------------------------------------------------------------------
 
 
-def _reader(kind: str, files: list[str], options: dict[str, Any]) -> Any:
+def _reader(kind: str, files: list[str], options: dict[str, Any], source: str | None) -> Any:
     # fsspec would take brackets in the name of a file that is there for a pattern.
     paths = [_literal(file) if has_magic(file) else file for file in files]
     if kind == "parquet":
@@ -280,7 +280,14 @@ def _reader(kind: str, files: list[str], options: dict[str, Any]) -> Any:
     if all(map(is_tabbed, files)):
         usual["sep"] = "\t"
     # Whole numbers in the first rows are no promise for the rest: without this, a file with a decimal point fails.
-    return dd.read_csv(paths, **{"assume_missing": True, **usual, **options})
+    frame = dd.read_csv(paths, **{"assume_missing": True, **usual, **options})
+    if source in frame.columns and frame.dtypes[source].kind == "f" and "dtype" not in options:
+        # The numbers of sensors stay whole, and may be missing.
+        whole = dd.read_csv(paths, **{**usual, **options}).dtypes[source].kind == "i"
+        if whole:
+            options = {**options, "dtype": {source: "Int64"}}
+            frame = dd.read_csv(paths, **{"assume_missing": True, **usual, **options})
+    return frame
 
 
 def _chosen(frame: Any, request: Request) -> Any:

@@ -83,6 +83,10 @@ RESULTS: dict[str, dict[str, Key]] = {
     "explain": {
         "partitions": Key("array of object", "the columns of `GaussianMixture.explain`"),
     },
+    "report": {
+        "out": Key("string", "the file that was written"),
+        "n_partitions": Key("integer", "partitions of the model"),
+    },
     "fit-local": {
         "n_samples": Key("integer", "rows that were fitted"),
         "outcome": Key("string", "how the fit ended"),
