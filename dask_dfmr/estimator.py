@@ -142,7 +142,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     verbose : int, default 0
         Whether to show progress and the result of the filter. 1 writes to stderr: the stages of the fit by name, with
         the partitions done of how many and times, and then what was excluded. Bars need rich (the extra ``cli``) and a
-        terminal or notebook; there are lines of text otherwise. The logger ``dask_dfmr`` has the same at INFO.
+        terminal, or a notebook with ipywidgets; there are lines of text otherwise. The logger ``dask_dfmr`` has the
+        same at INFO.
     source : column name or None, default None
         What is kept or excluded as a whole. None: each partition. A column, like a sensor, site, file or day: the rows
         of one value of it, in whatever partitions they lie. A wrong sensor whose rows lie in every partition can only
