@@ -502,7 +502,7 @@ class TestHelp:
 
         monkeypatch.setattr(GaussianMixture, "score", warned)
         POPULATION.save("population 2.json")
-        found = call("score", "population 2.json", "sensors.csv", "--columns", "length")
+        found = call("score", "population 2.json", "plates [a]/plate 0.parquet")
         assert found.exit_code == Exit.FINE
         assert "warning: an old function [FutureWarning]" in found.stderr
 
@@ -530,6 +530,13 @@ class TestProcesses:
         out, err = process.communicate(timeout=120)
         assert process.returncode == Exit.REVIEW, err
         assert json.loads(out)["result"]["means"] == fitted[1]["result"]["means"]
+
+    def test_a_reader_that_goes_away(self):
+        process = self.start("--help", env={**os.environ, "PYTHONUNBUFFERED": "1"})
+        process.stdout.close()
+        assert process.wait(timeout=60) == Exit.FINE
+        assert process.stderr.read() == ""
+        process.stderr.close()
 
     def test_interrupted(self):
         """Ctrl-C ends a fit whose tasks take hours."""
