@@ -243,6 +243,18 @@ class TestInput:
         assert code == Exit.DATA
         assert "parquet files cannot be read" in found["error"]["message"]
 
+    def test_a_broken_file_among_others(self, tmp_path):
+        """A failure is an outcome of the file, the first one included."""
+        for i in range(N_FILES):
+            rows_of(i).to_parquet(tmp_path / f"{i}.parquet", index=False)
+        for i in (0, 5):
+            (tmp_path / f"{i}.parquet").write_bytes(b"PAR1")
+        rows_of(6).drop(columns="length").to_parquet(tmp_path / "6.parquet")
+        code, found = call_json("fit", tmp_path, "-k", 2, "--seed", 0)
+        assert code == Exit.REVIEW
+        names = [Path(e["source"]).name for e in found["result"]["excluded"]]
+        assert names == ["0.parquet", f"{BAD}.parquet", "5.parquet", "6.parquet"]
+
     def test_a_file_that_is_no_model(self, tmp_path):
         for content in (b"text", b"{}", b"PK\x03\x04"):
             path = tmp_path / "x.model"
