@@ -26,7 +26,7 @@ MOST_TABLE_ROWS = 40
 """Rows of a table that are shown in full; JSON and files have all of them."""
 
 
-LONGEST_CELL = 240
+LONGEST_SHOWN_CELL = 240
 """Characters of a text in a table; JSON and files have all of it."""
 
 
@@ -211,7 +211,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return "" if value != value else f"{value:.4g}"
     text = " ".join(str(value).split())
-    return text if len(text) <= LONGEST_CELL else f"{text[:LONGEST_CELL]} ..."
+    return text if len(text) <= LONGEST_SHOWN_CELL else f"{text[:LONGEST_SHOWN_CELL]} ..."
 
 
 def excluded_table(report: pd.DataFrame) -> pd.DataFrame:
