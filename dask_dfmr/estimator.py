@@ -10,18 +10,18 @@ import logging
 import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import dask
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from dask_dfmr import checks
-from dask_dfmr.aggregation.options import FALSE_EXCLUSION_RATE
+from dask_dfmr.aggregation.options import FALSE_EXCLUSION_RATE, Method
 from dask_dfmr.aggregation.rerun import again, origin_of
 from dask_dfmr.aggregation.result import Note
 from dask_dfmr.exceptions import ExclusionWarning, PartitionError, PartitionWarning, warn
@@ -41,8 +41,9 @@ from dask_dfmr.fitted.learned import (
     parameters_of_aggregate,
 )
 from dask_dfmr.local.estimate import LocalEstimate, Outcome
+from dask_dfmr.local.starts import StartName
 from dask_dfmr.mixtures.family import Array
-from dask_dfmr.mixtures.gaussian import Mixture
+from dask_dfmr.mixtures.gaussian import CovarianceType, Mixture
 from dask_dfmr.mixtures.row_cut import LEVEL
 from dask_dfmr.on_dask.continued import Progress
 from dask_dfmr.on_dask.explain_rows import explain_with_rows
@@ -60,6 +61,11 @@ from dask_dfmr.reporting.page import write_report
 from dask_dfmr.reporting.reprs import in_html, in_text
 from dask_dfmr.results import Aggregate, warn_of
 from dask_dfmr.seeds import SeedLike
+
+if TYPE_CHECKING:
+    import dask.array as da
+    import dask.dataframe as dd
+    from dask.delayed import Delayed
 
 logger = logging.getLogger("dask_dfmr")
 
@@ -268,11 +274,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         refinement: under the mixture that its last accepted pass was made with.
     n_features_in_ : int
         Number of columns, without that of ``source``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the columns, as str objects. Exists only if the columns have names.
     n_partitions_ : int
         Number of partitions, or of sources with ``source``.
-    support_ : ndarray of bool, shape (n_partitions_,)
+    support_ : ndarray of bool, shape (n_partitions,)
         Partitions that the mixture is made of: those that the filter kept, and after a refinement those whose rows it
         used.
     partition_report_ : pandas.DataFrame
@@ -344,12 +350,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self,
         n_components: int = 1,
         *,
-        covariance_type: str = "full",
+        covariance_type: CovarianceType = "full",
         tol: float | Literal["auto"] = "auto",
         reg_covar: float = 0.0,
         max_iter: int = 1000,
         n_init: int = 1,
-        init_params: str | Mixture = "pilot",
+        init_params: Literal["pilot"] | StartName | Mixture = "pilot",
         weights_init: ArrayLike | None = None,
         means_init: ArrayLike | None = None,
         precisions_init: ArrayLike | None = None,
@@ -357,10 +363,10 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         warm_start: bool = False,
         verbose: int = 0,
         source: Hashable = None,
-        method: str = "dfmr",
+        method: Method = "dfmr",
         rho: float | Literal["auto"] = "auto",
         false_exclusion_rate: float = FALSE_EXCLUSION_RATE,
-        machine_weights: str = "rows",
+        machine_weights: Literal["rows", "equal"] = "rows",
         n_references: int | Literal["auto"] | None = "auto",
         refit_excluded: bool = True,
         check_optimum: int | Literal["auto"] | None = "auto",
@@ -369,8 +375,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         row_outliers: Literal["truncate"] | None = None,
         row_outlier_level: float = LEVEL,
         min_partition_rows: int | Literal["auto"] = "auto",
-        nan_policy: str = "raise",
-        on_failed: str = "warn",
+        nan_policy: Literal["raise", "omit"] = "raise",
+        on_failed: Literal["warn", "raise", "ignore"] = "warn",
         warn_excluded: bool = True,
         partition_timeout: float | str | None = None,
         trusted_workers: Sequence[str] | Mapping[str, float] | str | None = None,
@@ -602,7 +608,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self._report(fit)
         return self
 
-    def fit_predict(self, X: Any, y: Any = None) -> Any:
+    def fit_predict(
+        self, X: Any, y: Any = None
+    ) -> NDArray[np.intp] | dd.Series | da.Array | list[Delayed]:
         """Fit the mixture to X and label the rows of X; the labels are as lazy as X.
 
         Parameters
@@ -892,7 +900,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
     # -- predictions ------------------------------------------------------------------------------
 
-    def predict(self, X: Any) -> Any:
+    def predict(self, X: Any) -> NDArray[np.intp] | dd.Series | da.Array | list[Delayed]:
         """Label each row of X with its most probable component.
 
         Parameters
@@ -920,7 +928,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         """
         return self._map(X, "predict")
 
-    def predict_proba(self, X: Any) -> Any:
+    def predict_proba(self, X: Any) -> Array | dd.DataFrame | da.Array | list[Delayed]:
         """Probability of each component, given the row.
 
         Parameters
@@ -939,7 +947,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         """
         return self._map(X, "predict_proba")
 
-    def score_samples(self, X: Any) -> Any:
+    def score_samples(self, X: Any) -> Array | dd.Series | da.Array | list[Delayed]:
         """Log-density of each row, in nats.
 
         Parameters
@@ -1019,7 +1027,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         found = self._scored(X, rows)
         return found.factor * 2 * (self.mixture_.n_parameters - found.log_likelihood)
 
-    def sample(self, n_samples: int = 1) -> tuple[Array, Any]:
+    def sample(self, n_samples: int = 1) -> tuple[Array, NDArray[np.intp]]:
         """Draw rows from the mixture, with ``random_state``.
 
         Parameters
@@ -1071,10 +1079,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     def _total(self, X: Any) -> tuple[float, int]:
         """Total log-likelihood of the rows of X, and their number, in one pass; omitted rows do not count."""
         scores = self.score_samples(X)
+        parts: list[Any] = scores if isinstance(scores, list) else [scores]
         if dask.is_dask_collection(scores):
             parts = delayed_parts(scores)
-        else:
-            parts = scores if isinstance(scores, list) else [scores]
         sums = dask.compute(*(dask.delayed(_sum_and_sizes)(part) for part in parts))
         total, n_samples, n_omitted = np.sum(sums, axis=0)
         if n_omitted:

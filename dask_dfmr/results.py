@@ -16,7 +16,7 @@ from dask_dfmr import checks
 from dask_dfmr.aggregation import rerun
 from dask_dfmr.aggregation.archive import load_result, save_result
 from dask_dfmr.aggregation.exclusions import with_exclusion_note
-from dask_dfmr.aggregation.options import FALSE_EXCLUSION_RATE, AggregationOptions
+from dask_dfmr.aggregation.options import FALSE_EXCLUSION_RATE, AggregationOptions, Method
 from dask_dfmr.aggregation.plan import aggregate_now
 from dask_dfmr.aggregation.reduction import MAX_ROUNDS
 from dask_dfmr.aggregation.result import AggregationResult, Note, Origin
@@ -216,7 +216,7 @@ class Aggregate(AggregationResult):
 def aggregate(
     estimates: Sequence[LocalEstimate | Mapping[str, Any]],
     *,
-    method: Literal["dfmr", "mr", "coat", "hardened", "componentwise"] = "dfmr",
+    method: Method = "dfmr",
     rho: float | Literal["auto"] = "auto",
     false_exclusion_rate: float = FALSE_EXCLUSION_RATE,
     machine_weights: Literal["rows", "equal"] = "rows",

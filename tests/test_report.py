@@ -201,7 +201,7 @@ class TestPage:
         assert "dask-dfmr[plots]" in text
 
     def test_a_selection_has_its_candidates(self):
-        X = [make_rows(i, 120) for i in range(6)]
+        X = [make_rows(i, 60) for i in range(4)]
         selection = select_components(GaussianMixture(random_state=0), X, [1, 2])
         text = report_page(selection)
         assert "<h2>Candidates</h2>" in text

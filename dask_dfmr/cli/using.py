@@ -121,7 +121,7 @@ def predict(
         rows = frame[list(gm.mixture_.feature_names or how["columns"] or frame.columns)]
         labelled = frame.assign(**{LABEL: gm.predict(rows), DENSITY: gm.score_samples(rows)})
         if proba:
-            shares = gm.predict_proba(rows)
+            shares: Any = gm.predict_proba(rows)  # of a Dask frame: a frame
             labelled = labelled.assign(**{name: shares[name] for name in shares.columns})
         if force:
             remove(out)

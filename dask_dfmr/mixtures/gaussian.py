@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -51,6 +51,7 @@ from dask_dfmr.mixtures.row_cut import COUNTING, RowCut
 from dask_dfmr.reprs import component_table, html_lines, html_table, text_table
 
 COVARIANCE_TYPES = tuple(SHAPES)
+CovarianceType = Literal["full", "tied", "diag", "spherical"]
 """scikit-learn's names of the covariance structures."""
 
 EM_BLOCK_FLOATS = 2**15

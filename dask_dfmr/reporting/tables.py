@@ -33,6 +33,7 @@ COLUMNS = {
     "distance": "distance",
     "p_value": "p-value",
     "n_samples": "rows",
+    "rows_outside": "outside",
     "outcome": "local fit",
     "reason": "reason",
 }
@@ -75,8 +76,9 @@ def partition_rows(found: Any, result: AggregationResult) -> tuple[list[list[Any
         states,
         [_cut(s) for s in report["source"]],
         [_number(v) for v in distances],
-        [_number(v) for v in report["p_value"]],
+        [_number(v, 2) for v in report["p_value"]],
         [int(v) for v in report["n_samples"]],
+        [_number(v) for v in report["rows_outside"]],
         [str(v) for v in report["outcome"]],
         [_cut(v) for v in report["reason"]],
     ]
@@ -137,7 +139,7 @@ def _cut(text: Any) -> str:
     return f"{text[: LONGEST_TEXT // 2]}…{text[-LONGEST_TEXT // 2 :]}"
 
 
-def _number(value: Any) -> float | None:
-    """A number with four digits, as JSON has it; None for NaN."""
+def _number(value: Any, digits: int = 4) -> float | None:
+    """A number with some digits, as JSON has it; None for NaN."""
     number = float(value)
-    return float(f"{number:.4g}") if math.isfinite(number) else None
+    return float(f"{number:.{digits}g}") if math.isfinite(number) else None
