@@ -35,6 +35,7 @@ from output import benchmark_parser, print_progress, print_table, recorded
 from threadpoolctl import threadpool_limits
 
 from dask_dfmr import Mixture, aggregate, fit_local, mixing_distance
+from dask_dfmr.local import comparison
 from dask_dfmr.local import pilots as pilot
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.mixtures.gaussian import Gaussian
@@ -155,7 +156,7 @@ class Data:
         """Mean log-density of fresh rows of the population under a candidate."""
         if self.problem.family.n_features(start[1]) != self.fresh.shape[1]:
             return -np.inf
-        return pilot.mean_log_density(self.problem.family, start, self.fresh)
+        return comparison.mean_log_density(self.problem.family, start, self.fresh)
 
     def pilot_fits(
         self, drawn: list[int], seed: np.random.SeedSequence
@@ -207,7 +208,7 @@ def run_draw(data: Data, seed: int, to_the_end: bool) -> Draw:
 @contextmanager
 def remembered_densities() -> Iterator[None]:
     """Compute the density of the same rows under the same candidate only once."""
-    compute, known = pilot.mean_log_density, {}
+    compute, known = comparison.mean_log_density, {}
 
     def remember(family: Gaussian, start: tuple, rows: Rows) -> float:
         # The key holds the objects themselves, so that their ids stay theirs.
@@ -216,11 +217,11 @@ def remembered_densities() -> Iterator[None]:
             known[key] = compute(family, start, rows), start, rows
         return known[key][0]
 
-    pilot.mean_log_density = remember
+    comparison.mean_log_density = remember
     try:
         yield
     finally:
-        pilot.mean_log_density = compute
+        comparison.mean_log_density = compute
 
 
 class Job(NamedTuple):

@@ -7,7 +7,8 @@ a fit, and :mod:`dask_dfmr.on_dask.fit` computes it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Mapping, Sequence
+import os
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
@@ -17,7 +18,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from dask_dfmr import checks
 from dask_dfmr.aggregation.options import FALSE_EXCLUSION_RATE, Method
@@ -30,37 +31,36 @@ from dask_dfmr.explanation.report import (
     describe_failures,
     failures,
 )
-from dask_dfmr.explanation.table import short_findings
+from dask_dfmr.fitted.file import load_model, save_model
+from dask_dfmr.fitted.learned import (
+    Learned,
+    aggregate_of_mixture,
+    explained_report,
+    learned_from,
+    learned_of_aggregate,
+    parameters_of_aggregate,
+)
 from dask_dfmr.local.estimate import LocalEstimate, Outcome
-from dask_dfmr.local.fit import MAX_MAGNITUDE
 from dask_dfmr.local.starts import StartName
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import CovarianceType, Mixture
+from dask_dfmr.mixtures.row_cut import LEVEL
 from dask_dfmr.on_dask.continued import Progress
 from dask_dfmr.on_dask.explain_rows import explain_with_rows
 from dask_dfmr.on_dask.fit import run_fit
 from dask_dfmr.on_dask.fit_plan import Fit, FitPlan
-from dask_dfmr.on_dask.partitions import (
-    as_collection,
-    check_example,
-    check_kind,
-    delayed_parts,
-    is_array,
-    is_expression,
-    is_frame,
-    is_lazy,
-    is_list_of_lazy,
-    is_list_of_tables,
-    rows_of,
-)
+from dask_dfmr.on_dask.partitions import delayed_parts
+from dask_dfmr.on_dask.predictions import RowMethod, map_rows
 from dask_dfmr.on_dask.refit import fit_partitions
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.on_dask.score import log_likelihood, token_of
 from dask_dfmr.on_dask.tasks import report_rows
 from dask_dfmr.parameters import expected_names, plan_of, warn_of_partitions
+from dask_dfmr.progress.choice import say_result
+from dask_dfmr.reporting.page import write_report
+from dask_dfmr.reporting.reprs import in_html, in_text
 from dask_dfmr.results import Aggregate, warn_of
 from dask_dfmr.seeds import SeedLike
-from dask_dfmr.tables import as_frame, check_names, rows_for, unmasked
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -71,10 +71,6 @@ logger = logging.getLogger("dask_dfmr")
 
 NO_LABEL = -1
 """Label of a row that was omitted, in an array; a Series has NA."""
-
-MOST_EXPLAINED = 20
-"""Up to so many excluded partitions have a finding in the report of a fit; :meth:`GaussianMixture.explain` has all."""
-
 
 Rows = Literal["auto", "kept", "all"]
 """Which rows of X count in a score."""
@@ -96,8 +92,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     filtered mixture reduction (DFMR) [1]_.
 
     The result is robust against inconsistent *partitions*, as long as more than half of them are consistent: a broken
-    sensor, a wrong unit, a truncated file, a malicious estimate. A few wrong rows in every partition are not detected,
-    as in any Gaussian mixture.
+    sensor, a wrong unit, a truncated file, a malicious estimate. A few wrong rows in every partition move all estimates
+    alike; ``row_outliers="truncate"`` withstands them.
 
     The data are read once, and at most 16 partitions a second time to find starts. Only ``refit_excluded``,
     ``check_optimum``, ``refine`` and partitions that are too small for an estimate cause further reads.
@@ -144,7 +140,10 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         Whether to start from the mixture of the last fit. Components keep their order, so labels keep their meaning.
         Repeated fits with ``max_iter=1`` are one iteration each, and end with ``converged_``.
     verbose : int, default 0
-        Whether to show progress and the result of the filter. 1 prints Dask's progress bar and what was excluded.
+        Whether to show progress and the result of the filter. 1 writes to stderr: the stages of the fit by name, with
+        the partitions done of how many and times, and then what was excluded. Bars need rich (the extra ``cli``) and a
+        terminal, or a notebook with ipywidgets; there are lines of text otherwise. The logger ``dask_dfmr`` has the
+        same at INFO.
     source : column name or None, default None
         What is kept or excluded as a whole. None: each partition. A column, like a sensor, site, file or day: the rows
         of one value of it, in whatever partitions they lie. A wrong sensor whose rows lie in every partition can only
@@ -209,6 +208,14 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         divides the rows, and the weight is ``1 / n`` for n rows. "paper" takes the covariance of all rows and the
         weight ``n ** -0.5``, as in [1]_; it widens tight clusters that lie far apart. A float is a weight with the
         target of "auto"; 0 is plain maximum likelihood.
+    row_outliers : {None, "truncate"}, default None
+        What happens to single rows far from every component. "truncate": a row counts in a component only inside the
+        cut of the component, so that a few bad rows in every partition do not decide the result. The estimates stay
+        unbiased for Gaussian components, and the result is an ordinary mixture. It withstands scattered rows, and not a
+        tight group of several percent of the rows, which is a component. None: every row counts.
+    row_outlier_level : float, default 0.01
+        Share of the rows of a component that lies beyond its cut. Between 0 and 1; the cut is a quantile of
+        the chi-square law of squared distances in standard deviations.
     min_partition_rows : "auto" or int, default "auto"
         Number of rows below which a partition is not fitted. Such a partition takes no part in the aggregation. "auto"
         is the number of free parameters for ``covariance_type="full"``. With the other structures a row informs more
@@ -294,6 +301,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         - ``components_kept``: how many of its components are; exists only with ``method="componentwise"``.
         - ``reason``: why it, or which part of it, was excluded; otherwise empty.
         - ``n_omitted``: rows omitted for NaN or infinite values.
+        - ``rows_outside``: share of its rows that belong nowhere: beyond the cut of every component of its own fit.
+        - ``rows_outside_expected``: the same share in the majority of the kept partitions.
+        - ``rows_outside_p_value``: probability that a consistent partition has at least as many.
         - ``start``: where the local fit started.
     aggregate_ : Aggregate
         The mixture with the decision of the filter. ``aggregate_.unrefined`` is the mixture before the refinement.
@@ -362,6 +372,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         check_optimum: int | Literal["auto"] | None = "auto",
         refine: int | Literal["auto"] = 0,
         penalty: float | Literal["auto", "paper"] = "auto",
+        row_outliers: Literal["truncate"] | None = None,
+        row_outlier_level: float = LEVEL,
         min_partition_rows: int | Literal["auto"] = "auto",
         nan_policy: Literal["raise", "omit"] = "raise",
         on_failed: Literal["warn", "raise", "ignore"] = "warn",
@@ -390,6 +402,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.check_optimum = check_optimum
         self.refine = refine
         self.penalty = penalty
+        self.row_outliers, self.row_outlier_level = row_outliers, row_outlier_level
         self.min_partition_rows = min_partition_rows
         self.nan_policy = nan_policy
         self.on_failed = on_failed
@@ -398,6 +411,137 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.trusted_workers = trusted_workers
         self.keep_estimates = keep_estimates
         self.split_every, self.n_partitions = split_every, n_partitions
+
+    # -- what a terminal and a notebook show ----------------------------------------------------
+
+    def __str__(self) -> str:
+        return f"{self!r}\n{in_text(self)}" if hasattr(self, "mixture_") else repr(self)
+
+    @property
+    def _repr_html_(self) -> Callable[[], str]:
+        """scikit-learn's diagram, and below it what was found; not there if scikit-learn is set to plain text."""
+        diagram = super()._repr_html_
+        found = in_html(self) if hasattr(self, "mixture_") else ""
+        return lambda: diagram() + found
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, str]:
+        bundle: dict[str, str] = super()._repr_mimebundle_(**options)
+        bundle["text/plain"] = str(self)
+        if "text/html" in bundle:
+            bundle["text/html"] = self._repr_html_()
+        return bundle
+
+    # -- without a fit: files, mixtures and aggregates ----------------------------------------------
+
+    def save(self, path: str | os.PathLike[str], estimates: bool = True) -> None:
+        """Write the fitted estimator to one file, a zip of JSON and arrays (``docs/reference/file-format.md``).
+
+        Nothing in the file is executable, and no row is in it. :meth:`load` gives back the same bits: parameters,
+        predictions, reports and explanations. The file is also one of its :class:`Aggregate`.
+
+        Parameters
+        ----------
+        path : path-like
+            The file is written beside it and then renamed, so that there is never half a file.
+        estimates : bool, default True
+            Write the local estimates too, if they were kept: :meth:`update`, :meth:`without` and :meth:`explain` then
+            work after :meth:`load`.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        ValueError
+            If a parameter has a value that a file cannot hold: ``source``, if it is neither text nor number. A
+            RandomState or Generator as ``random_state`` is loaded as None.
+        NotFittedError
+            Before :meth:`fit`.
+        """
+        check_is_fitted(self, "mixture_")
+        save_model(path, self.get_params(deep=False), self._learned, estimates)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a file of :meth:`save`; the estimator is fitted.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Returns
+        -------
+        GaussianMixture
+
+        Raises
+        ------
+        OSError
+            If the file is not there, or may not be read.
+        ValueError
+            If it is no such file, has another version, or contradicts itself.
+        """
+        parameters, learned = load_model(path)
+        return cls(**parameters)._become(learned)
+
+    @classmethod
+    def from_aggregate(cls, aggregate: Aggregate, **parameters: Any) -> Self:
+        """A fitted estimator with the mixture and the estimates of an aggregate: of :func:`aggregate`, or of a file.
+
+        Parameters
+        ----------
+        aggregate : Aggregate
+            With its local estimates :meth:`update`, :meth:`without` and :meth:`explain` work too.
+        **parameters
+            Of :class:`GaussianMixture`. Those of the mixture, the filter and the local fits are those of the aggregate
+            unless they are given here.
+
+        Returns
+        -------
+        GaussianMixture
+            Its report has zeros where the aggregate does not know the numbers of rows.
+
+        Raises
+        ------
+        TypeError
+            If it is no Aggregate, or a parameter is unknown.
+        """
+        if not isinstance(aggregate, Aggregate):
+            raise TypeError(
+                f"aggregate must be a dask_dfmr.Aggregate; got a {type(aggregate).__name__}. "
+                "from_mixture takes a Mixture, and dask_dfmr.aggregate a list of local estimates."
+            )
+        estimator = cls(**parameters_of_aggregate(aggregate) | parameters)
+        return estimator._become(learned_of_aggregate(aggregate))
+
+    @classmethod
+    def from_mixture(
+        cls, mixture: Mixture, n_samples: int | None = None, **parameters: Any
+    ) -> Self:
+        """A fitted estimator with a given mixture, for lazy predictions of collections.
+
+        Parameters
+        ----------
+        mixture : Mixture
+            Components keep their order.
+        n_samples : int or None, default None
+            Number of rows that the mixture stands for. With it the mixture counts as the first estimate, and
+            :meth:`update` adds others. None: it cannot be updated.
+        **parameters
+            Of :class:`GaussianMixture`; ``n_components`` and ``covariance_type`` are those of the mixture.
+
+        Returns
+        -------
+        GaussianMixture
+            With one partition, which is the mixture.
+
+        Raises
+        ------
+        TypeError
+            If it is no Mixture, or a parameter is unknown.
+        ValueError
+            If ``n_samples`` is no number of rows.
+        """
+        found = Aggregate.of(aggregate_of_mixture(mixture, n_samples))
+        return cls.from_aggregate(found, **parameters)
 
     # -- fit --------------------------------------------------------------------------------------
 
@@ -459,7 +603,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             plan = self._continued(plan)
         warn_of_partitions(plan)
         fit = run_fit(plan)
-        self._learn(fit, self._progress if is_continued else None)
+        self._learn(fit, self._learned.progress if is_continued else None)
         self._remember(X)
         self._report(fit)
         return self
@@ -519,11 +663,39 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         with single_threaded_blas():
             aggregate = again(self.aggregate_, replace(origin, estimates=estimates, cache={}))
         fit = Fit.of(aggregate, report_rows([e.to_arrays() for e in estimates]), estimates)
-        fit = replace(fit, n_optimum_changes=self.n_optimum_changes_)
+        sample = self._learned.sample
+        fit = replace(fit, n_optimum_changes=self.n_optimum_changes_, row_sample=sample)
         self._learn(fit)
-        self._token: str | None = None  # X is not all of the data
         self._report(fit)
         return self
+
+    def without(self, partitions: Sequence[int | str] | int | str) -> Self:
+        """The estimator without some of its partitions, from the local estimates of the others alone.
+
+        Parameters
+        ----------
+        partitions : int, str or sequence of these
+            As for :meth:`Aggregate.without`: indices, or names of sources like ``"part-004.parquet"``.
+
+        Returns
+        -------
+        GaussianMixture
+            A new one; this one is not changed. Components and partitions keep their order. It is not refined, even if
+            this one was. The warnings are in the ``notes`` of its ``aggregate_``, whose method ``warn`` issues them.
+
+        Raises
+        ------
+        ValueError
+            If an index or a name is wrong, no estimate would be left, or the estimates were not kept.
+        AggregationError
+            If no usable estimate is left.
+        NotFittedError
+            Before :meth:`fit`.
+        """
+        check_is_fitted(self, "mixture_")
+        with single_threaded_blas():
+            left = self.aggregate_.without(partitions)
+        return type(self).from_aggregate(left, **self.get_params(deep=False))
 
     def explain(
         self, X: Any = None, which: Literal["excluded", "all"] = "excluded"
@@ -554,6 +726,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             - ``worst_component``, ``worst_column``, ``z``: the parameter that deviates most, and by how many standard
               errors.
             - ``w1_with``: W1 distance between the global mixture and the mixture with this partition.
+            - ``rows_outside``: as in ``partition_report_``.
+            - ``outside``: if more rows belong nowhere than in the kept partitions, how many, in words; with X also
+              which columns are out of range in them.
             - ``log_likelihood``: of its rows under the global mixture; only with X.
             - ``kept_log_likelihood``: of the rows of some kept partitions; only with X.
             - ``log_likelihood_with``: the change of that with this partition; only with X.
@@ -578,6 +753,34 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self._check_partitions(plan)
         with plan.scheduler.session():
             return explain_with_rows(self.aggregate_, plan, which)
+
+    def report(
+        self, path: str | os.PathLike[str], X: Any = None, *, title: str | None = None
+    ) -> None:
+        """Write a page about the fit: one HTML file that loads nothing from anywhere.
+
+        It has the verdict in a sentence, warnings, explanations, the mixture, pictures, a table of the partitions
+        that can be sorted and searched, parameters, versions and a digest of the mixture. Everything that comes from
+        data is escaped. Without matplotlib (the extra ``plots``) it has no pictures.
+
+        Parameters
+        ----------
+        path : str or path
+            The file is written beside it and then renamed, so that there is never half a file.
+        X : as for :meth:`GaussianMixture.fit`, optional
+            Rows to count behind the ellipses of the mixture. None: no rows, and nothing is read.
+        title : str, optional
+            Heading of the page.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        NotFittedError
+            Before :meth:`fit`.
+        """
+        check_is_fitted(self, "mixture_")
+        write_report(self, path, X, title)
 
     def _check_warm_start(self) -> None:
         last = (self.mixture_.n_components, self.mixture_.covariance_type)
@@ -605,7 +808,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         if n_features not in (None, self.n_features_in_):
             raise ValueError(f"X must have {self.n_features_in_} columns; got {n_features}.")
         problem = plan.settings.problem
-        if (problem.family, problem.n_components) != (
+        if (problem.mixture_family, problem.n_components) != (
             self.mixture_.family,
             self.mixture_.n_components,
         ):
@@ -619,10 +822,15 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         )
 
     def _learn(self, fit: Fit, last: Progress | None = None) -> None:
+        """Set the learned attributes to those of a fit."""
+        report = explained_report(fit)
+        self._become(learned_from(fit, report, self._notes_of(fit, report), self.tol, last))
+
+    def _become(self, learned: Learned) -> Self:
         """Set the learned attributes: the mixture and its parameters, the decision, the report and the estimates."""
-        decision, mixture = fit.aggregate.decision, fit.aggregate.mixture
-        report = _explained_report(fit)
-        self.aggregate_ = Aggregate.of(replace(fit.aggregate, notes=self._notes_of(fit, report)))
+        self._learned: Learned = learned
+        self.aggregate_: Aggregate = Aggregate.of(learned.aggregate)
+        mixture = self.aggregate_.mixture
         self.mixture_: Mixture = mixture
         self.weights_, self.means_ = mixture.weights, mixture.means
         self.covariances_, self.precisions_ = mixture.covariances, mixture.precisions
@@ -632,32 +840,21 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             self.feature_names_in_ = np.asarray(mixture.feature_names, dtype=object)
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
-        self.n_partitions_ = decision.n_estimates
-        self.support_ = fit.kept
-        self.partition_report_: pd.DataFrame = report
-        self.estimates_: Sequence[LocalEstimate] | None = fit.estimates
-        self.n_optimum_changes_ = fit.n_optimum_changes
-        self.refinement_: pd.DataFrame = fit.passes
-        self.n_passes_ = len(fit.passes)
-        kept, refinement = report[decision.kept & fit.kept], fit.refinement
-        self.n_iter_ = int(kept["n_iter"].max())
-        self.lower_bound_ = float(np.average(kept["log_likelihood"], weights=kept["n_samples"]))
-        if refinement is not None:
-            self.lower_bound_ = refinement.mean_log_likelihood
-        progress = Progress(self.support_, report["n_samples"].to_numpy(), self.lower_bound_)
-        self._progress = progress.after(last)
-        self.converged_ = bool(
-            fit.aggregate.converged
-            and (refinement is None or refinement.converged)
-            and (
-                (kept["outcome"] == Outcome.FITTED.value).all()
-                or self._progress.has_converged(last, self.tol, mixture.n_parameters)
-            )
-        )
+        self.n_partitions_ = len(learned.support)
+        self.support_ = learned.support
+        self.partition_report_: pd.DataFrame = learned.report
+        self.estimates_: Sequence[LocalEstimate] | None = learned.estimates
+        self.n_optimum_changes_: int = learned.n_optimum_changes
+        self.refinement_: pd.DataFrame = learned.passes
+        self.n_passes_ = len(learned.passes)
+        self.n_iter_, self.lower_bound_ = learned.n_iter, learned.lower_bound
+        self.converged_ = learned.converged
+        return self
 
     def _remember(self, X: Any) -> None:
         """Keep what X is recognized by, if some of its rows are not in the mixture."""
-        self._token = None if self.support_.all() else token_of(X)
+        if not self.support_.all():
+            self._learned = replace(self._learned, token=token_of(X))
 
     def _notes_of(self, fit: Fit, report: pd.DataFrame) -> tuple[Note, ...]:
         """The warnings of the aggregate, and that of the exclusions of all passes."""
@@ -677,9 +874,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         """Log and print the decision, issue the warnings, and raise an error about failed partitions if asked to."""
         report, decision = self.partition_report_, fit.aggregate.decision
         sentence = describe_decision(report, decision)
-        logger.info(sentence)
-        if self.verbose:
-            print(sentence)
+        say_result(int(self.verbose), sentence)
         warn_of(self.aggregate_.notes, self.warn_excluded)
         for note in fit.notes:
             logger.warning(note.message)
@@ -773,6 +968,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     def score(self, X: Any, y: Any = None, *, rows: Rows = "auto") -> float:
         """Mean log-likelihood of the rows of X that count, in nats per row; eager.
 
+        Every row counts as it is, also one that a fit with ``row_outliers="truncate"`` cut off.
+
         Parameters
         ----------
         X : as for :meth:`predict`
@@ -858,7 +1055,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         check_is_fitted(self, "mixture_")
         checks.one_of("rows", rows, ("auto", "kept", "all"))
         if rows == "auto":
-            token = getattr(self, "_token", None)
+            token = self._learned.token
             rows = "kept" if token is not None and token == token_of(X) else "all"
         if rows == "all":
             return _Scored(*self._total(X))
@@ -895,70 +1092,10 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         return float(total), int(n_samples)
 
     def _map(self, X: Any, method: str) -> Any:
-        """A method of the mixture on every partition of X."""
+        """A method of the mixture on all rows of X."""
         check_is_fitted(self, "mixture_")
-        if is_lazy(X):
-            return self._map([X], method)[0]
-        X = self._without_source(as_collection(X))
-        what = (method, self.nan_policy == "omit")
-        if is_frame(X):
-            check_example(X._meta)
-            self._check_labels(list(X.columns))
-            meta = _apply_to_frame(X._meta_nonempty.iloc[:0], self.mixture_, *what)
-            # One Delayed for all partitions: the model travels once, not with every task.
-            return X.map_partitions(_apply_to_frame, dask.delayed(self.mixture_), *what, meta=meta)
-        if is_array(X):
-            return self._map_array(X, *what)
-        if is_list_of_lazy(X):
-            model = dask.delayed(self.mixture_)
-            return [dask.delayed(_apply)(part, model, *what) for part in X]
-        if is_list_of_tables(X):
-            return [_apply(self._rows_in_memory(part), self.mixture_, *what) for part in X]
-        return _apply(self._rows_in_memory(X), self.mixture_, *what)
-
-    def _rows_in_memory(self, X: Any) -> Any:
-        """The rows of a frame or an array, whose columns must be those of the fit."""
-        frame = as_frame(X)
-        if frame is not None and not all(isinstance(label, str) for label in frame.columns):
-            # scikit-learn knows no other names than str.
-            self._check_labels(list(frame.columns))
-            return rows_for(X, None)
-        return validate_data(
-            self, unmasked(X), reset=False, dtype="numeric", ensure_all_finite=False
-        )
-
-    def _map_array(self, X: Any, method: str, is_omitting: bool) -> Any:
-        if X.ndim != 2 or X.shape[1] != self.n_features_in_:
-            raise ValueError(
-                f"X must have the shape (n_samples, {self.n_features_in_}); got {X.shape}."
-            )
-        check_kind("X", X.dtype)
-        X = X.rechunk({1: -1}) if X.numblocks[1] > 1 else X
-        # One Delayed for all blocks, as for frames. Expression arrays of Dask cannot take it.
-        model = self.mixture_ if is_expression(X) else dask.delayed(self.mixture_)
-        k = self.mixture_.n_components
-        arguments = (model, method, is_omitting)
-        if method == "predict_proba":
-            return X.map_blocks(
-                _apply, *arguments, meta=np.empty((0, 0)), chunks=(X.chunks[0], (k,))
-            )
-        meta = np.empty(0, dtype=np.intp if method == "predict" else np.float64)
-        return X.map_blocks(_apply, *arguments, meta=meta, drop_axis=1)
-
-    def _without_source(self, X: Any) -> Any:
-        """X without the column of ``source``, unless that is a feature."""
-        if self.source is None or not (isinstance(X, pd.DataFrame) or is_frame(X)):
-            return X
-        is_feature = str(self.source) in (self.mixture_.feature_names or ())
-        return X if is_feature or self.source not in X.columns else X.drop(columns=[self.source])
-
-    def _check_labels(self, labels: Sequence[Hashable]) -> None:
-        """Raise a ValueError unless the columns of a frame are those of the fit, or as many if these have no names."""
-        expected = self.mixture_.feature_names
-        if expected is not None:
-            check_names(expected, labels)
-        elif len(labels) != self.n_features_in_:
-            raise ValueError(f"X must have {self.n_features_in_} columns; got {len(labels)}.")
+        call = RowMethod(method, is_omitting=self.nan_policy == "omit", no_label=NO_LABEL)
+        return map_rows(self, self.mixture_, call, X, self.source)
 
 
 def _starting_at(mixture: Mixture, plan: FitPlan) -> FitPlan:
@@ -966,27 +1103,6 @@ def _starting_at(mixture: Mixture, plan: FitPlan) -> FitPlan:
     names = expected_names(plan.partitions, mixture)
     settings = replace(plan.settings, start=mixture, given=None, order=mixture, feature_names=names)
     return replace(plan, settings=settings)
-
-
-def _explained_report(fit: Fit) -> pd.DataFrame:
-    """The report of a fit; a few excluded partitions have a finding in their reasons, if that takes little time."""
-    report = fit.report
-    # Estimates are in files if they are many; their findings would take long.
-    if fit.aggregate.decision.components is not None or not isinstance(fit.estimates, list):
-        return report
-    try:
-        with single_threaded_blas():
-            findings = short_findings(fit.unrefined, MOST_EXPLAINED)
-    except Exception:  # the fit is finished, and an explanation that fails must not lose it
-        logger.exception(
-            "The excluded partitions could not be explained; the report has no findings."
-        )
-        return report
-    reasons = [
-        f"{reason}: {findings[i]}" if i in findings else reason
-        for i, reason in enumerate(report["reason"])
-    ]
-    return report.assign(reason=reasons)
 
 
 def as_fitted(parameters: Mapping[str, Any], fit: Fit, X: Any) -> GaussianMixture:
@@ -997,35 +1113,19 @@ def as_fitted(parameters: Mapping[str, Any], fit: Fit, X: Any) -> GaussianMixtur
     return estimator
 
 
-# -- tasks of predictions ------------------------------------------------------------------------
+def learned_by(estimator: GaussianMixture) -> Learned:
+    """What a fitted estimator has learned.
+
+    Raises
+    ------
+    NotFittedError
+        Before :meth:`GaussianMixture.fit`.
+    """
+    check_is_fitted(estimator, "mixture_")
+    return estimator._learned
 
 
-def _apply(data: Any, mixture: Any, method: str, is_omitting: bool) -> Any:
-    """A method of the mixture on the rows of one partition; a missing value for a row that a fit would omit."""
-    rows, _ = rows_of(data, mixture.feature_names if as_frame(data) is not None else None)
-    if not is_omitting:
-        return getattr(mixture, method)(rows)
-    with np.errstate(invalid="ignore"):
-        is_good = (np.abs(rows) <= MAX_MAGNITUDE).all(axis=1)
-    found = getattr(mixture, method)(rows[is_good])
-    missing = NO_LABEL if method == "predict" else np.nan
-    values = np.full((len(rows), *found.shape[1:]), missing, dtype=found.dtype)
-    values[is_good] = found
-    return values
-
-
-def _apply_to_frame(
-    frame: pd.DataFrame, mixture: Mixture, method: str, is_omitting: bool
-) -> pd.Series | pd.DataFrame:
-    """The same as a frame or series with the index of the partition."""
-    values = _apply(frame, mixture, method, is_omitting)
-    if values.ndim == 2:
-        columns = [f"component_{k}" for k in range(values.shape[1])]
-        return pd.DataFrame(values, index=frame.index, columns=columns)
-    found = pd.Series(values, index=frame.index, name=method)
-    if method == "predict" and is_omitting:
-        return found.astype("Int64").mask(values == NO_LABEL)
-    return found
+# -- tasks of scores ----------------------------------------------------------------------------
 
 
 def _sum_and_sizes(scores: Any) -> Array:

@@ -24,6 +24,7 @@ from dask_dfmr.mixtures.distances import block_size_for
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian, Mixture
 from dask_dfmr.mixtures.mixture import as_floats
+from dask_dfmr.mixtures.row_cut import LEVEL, ROW_OUTLIERS, check_level, cut_of
 from dask_dfmr.on_dask.by_column import sources_of
 from dask_dfmr.on_dask.fit_plan import FitPlan
 from dask_dfmr.on_dask.partitions import TUNE, Partitions
@@ -231,6 +232,18 @@ _TABLE = (
         "Weight and target of the penalty on the covariances.",
     ),
     Parameter(
+        "row_outliers",
+        None,
+        _one_of(*ROW_OUTLIERS),
+        "What happens to single rows far from every component.",
+    ),
+    Parameter(
+        "row_outlier_level",
+        LEVEL,
+        check_level,
+        "Share of the rows of a component that lies beyond its cut.",
+    ),
+    Parameter(
         "min_partition_rows",
         "auto",
         _integer(1, "auto"),
@@ -434,7 +447,10 @@ def options_of(values: Mapping[str, Any]) -> AggregationOptions:
 def problem_of(values: Mapping[str, Any], n_sources: int) -> LocalProblem:
     """What each of so many sources fits to its rows."""
     return LocalProblem(
-        family=Gaussian(values["covariance_type"]),
+        family=Gaussian(
+            values["covariance_type"],
+            cut_of(values["row_outliers"], values["row_outlier_level"]),
+        ),
         n_components=values["n_components"],
         tol=values["tol"],
         max_iter=values["max_iter"],
@@ -493,7 +509,7 @@ def expected_names(partitions: Partitions, start: str | Mixture) -> tuple[str, .
 
 def _check_mixture(start: Mixture, problem: LocalProblem, n_features: int | None) -> None:
     expected = (
-        problem.family,
+        problem.mixture_family,
         problem.n_components,
         start.n_features if n_features is None else n_features,
     )

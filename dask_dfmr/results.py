@@ -25,6 +25,8 @@ from dask_dfmr.explanation.table import explanation_table
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.mixtures.family import Family
 from dask_dfmr.mixtures.gaussian import Gaussian
+from dask_dfmr.reporting.page import write_report
+from dask_dfmr.reporting.reprs import in_html, in_text
 from dask_dfmr.seeds import SeedLike, seed_sequence
 
 
@@ -60,13 +62,15 @@ class Aggregate(AggregationResult):
             return result
         return cls(**{field.name: getattr(result, field.name) for field in fields(result)})
 
-    def without(self, partitions: Sequence[int] | int) -> Self:
+    def without(self, partitions: Sequence[int | str] | int | str) -> Self:
         """The aggregate without some of the estimates: what :func:`aggregate` gives for the others, to the last bit.
 
         Parameters
         ----------
-        partitions : int or sequence of int
-            Their indices. The other estimates keep theirs; ``decision.refused`` names the removed ones as "removed".
+        partitions : int, str or sequence of these
+            Their indices, or the names of their sources: ``"part-004.parquet"`` for ``/data/2026/part-004.parquet``, or
+            the value of a column, ``"A7"`` for ``sensor='A7'``. The other estimates keep their indices;
+            ``decision.refused`` names the removed ones as "removed".
 
         Returns
         -------
@@ -77,7 +81,8 @@ class Aggregate(AggregationResult):
         Raises
         ------
         ValueError
-            If an index is wrong, no estimate would be left, or the estimates were not kept.
+            If an index is wrong, a name is that of no source or of several, no estimate would be left, or the
+            estimates were not kept.
         AggregationError
             If no usable estimate is left.
         """
@@ -124,6 +129,31 @@ class Aggregate(AggregationResult):
         """
         return explanation_table(self, which)[0]
 
+    def report(
+        self, path: str | os.PathLike[str], X: Any = None, *, title: str | None = None
+    ) -> None:
+        """Write a page about the aggregate: one HTML file that loads nothing from anywhere.
+
+        It has the verdict in a sentence, warnings, explanations, the mixture, pictures, a table of the partitions
+        that can be sorted and searched, parameters, versions and a digest of the mixture. Everything that comes from
+        data is escaped. Without matplotlib (the extra ``plots``) it has no pictures.
+
+        Parameters
+        ----------
+        path : str or path
+            The file is written beside it and then renamed, so that there is never half a file.
+        X : as for :meth:`GaussianMixture.fit`, optional
+            Rows to count behind the ellipses of the mixture. None: no rows, and nothing is read.
+        title : str, optional
+            Heading of the page.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        write_report(self, path, X, title)
+
     def save(self, path: str | os.PathLike[str], estimates: bool = True) -> None:
         """Write the aggregate to one file, a zip of JSON and arrays (``docs/reference/file-format.md``).
 
@@ -168,6 +198,12 @@ class Aggregate(AggregationResult):
     def warn(self) -> None:
         """Issue the notes as warnings, at the line that called the package."""
         warn_of(self.notes)
+
+    def __str__(self) -> str:
+        return in_text(self)
+
+    def _repr_html_(self) -> str:
+        return in_html(self)
 
     def __repr__(self) -> str:
         how = (

@@ -27,7 +27,8 @@ from sklearn.utils import check_random_state
     ATTACK_OWN,
     SAMPLED_ROWS,
     SECOND_LOOK,
-) = range(19)
+    DENSITY_LAW,
+) = range(20)
 """First number of the spawn key of each stream. The second number, if there is one, is the partition."""
 
 SeedLike = int | np.random.RandomState | np.random.Generator | np.random.SeedSequence | None

@@ -204,6 +204,86 @@ def as_json(value: Any) -> Any:
     return value
 
 
+def write_document(
+    path: str | os.PathLike[str], form: str, version: int, content: Mapping[str, Any]
+) -> None:
+    """Write one JSON object: the name and version of its format, and the content.
+
+    Numbers are written so that reading them as IEEE doubles gives back the same bits.
+
+    Parameters
+    ----------
+    path : path-like
+        Written by :func:`replacing`.
+    form : str
+        The name of the format.
+    version : int
+    content : mapping
+        Arrays become nested lists, and other values what :func:`as_json` makes of them.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
+    with replacing(path) as file:
+        file.write(document_of(form, version, content))
+
+
+def document_of(form: str, version: int, content: Mapping[str, Any]) -> bytes:
+    """What :func:`write_document` writes."""
+    plain = {
+        name: value.tolist() if isinstance(value, np.ndarray) else value
+        for name, value in content.items()
+    }
+    document = as_json({"format": form, "version": version, **plain})
+    return json.dumps(document, allow_nan=False, indent=1).encode()
+
+
+def read_document(
+    path: str | os.PathLike[str], form: str, version: int, what: str
+) -> dict[str, Any]:
+    """The content of a file that :func:`write_document` wrote, without name and version.
+
+    Parameters
+    ----------
+    path : path-like
+        A regular file.
+    form : str
+        The name of the format.
+    version : int
+    what : str
+        The description of such a file in errors.
+
+    Raises
+    ------
+    OSError
+        If the file does not exist or cannot be read.
+    ValueError
+        If it is no such file, or has another version.
+    """
+    with open_regular(path) as file:
+        content = file.read()
+    name = os.fspath(path)
+    try:
+        document = parse_json(content)
+    except ValueError as error:
+        raise ValueError(f"{name} is not {what}: not JSON ({error}).") from error
+    check_format(document, form, version, name, what)
+    return {k: v for k, v in document.items() if k not in ("format", "version")}
+
+
+def check_format(document: Any, form: str, version: int, name: str, what: str) -> None:
+    """Raise a ValueError unless a JSON document names this format and version; ``name`` is that of its file."""
+    if not isinstance(document, dict) or document.get("format") != form:
+        raise ValueError(f'{name} is not {what}: expected a JSON object with "format": "{form}".')
+    if document.get("version") != version or isinstance(document["version"], bool):
+        raise ValueError(
+            f"{name}: expected format version {version}, got {document.get('version')!r:.100}; "
+            "a newer dask_dfmr may read it."
+        )
+
+
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a file for writing that takes the place of ``path`` when it is complete; after an error nothing changes.

@@ -25,6 +25,7 @@ GROUPS = {
         *("init_params", "n_init", "weights_init", "means_init", "precisions_init"),
         *("warm_start", "check_optimum", "tol", "max_iter", "refine"),
     ],
+    "Bad rows": ["row_outliers", "row_outlier_level"],
     "Partitions": ["n_partitions", "min_partition_rows", "partition_timeout", "on_failed"],
     "What is said and kept": ["warn_excluded", "verbose", "keep_estimates"],
     "On a cluster": ["trusted_workers", "split_every"],

@@ -146,9 +146,8 @@ def main(arguments: Sequence[str] | None = None) -> Result:
     print_truth()
 
     robust.mixture_.save(options.output / "cytometry-mixture.json")
-    mixtures = {"robust": robust.mixture_, "plain": plain.mixture_}
     truth = {i: what for i, (what, _) in DAMAGED.items()}
-    draw_picture(options.picture, held_out, mixtures, robust.aggregate_.decision, report, truth)
+    draw_picture(options.picture, held_out, robust, plain, truth)
     print(f"\nwrote {shown(options.output / 'cytometry-mixture.json')}")
     print(f"      {shown(options.picture)}")
     return result

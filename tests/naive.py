@@ -37,6 +37,13 @@ def responsibilities(mixture, X):
     return joint / joint.sum(axis=1, keepdims=True)
 
 
+def squared_distances(mixture, X):
+    """(n_samples, n_components): squared distances in standard deviations of each component."""
+    shift = X[:, None] - mixture.means
+    inverse = np.linalg.inv(full_components(mixture)[1])
+    return np.einsum("nkd,kde,nke->nk", shift, inverse, shift)
+
+
 def product_integral(f, g):
     """<f, g> by a double loop over components."""
     return sum(

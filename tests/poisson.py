@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import gammaln, logsumexp, softmax, xlogy
 
-from dask_dfmr.mixtures.family import as_block
+from dask_dfmr.mixtures.family import EmSums, as_block, quantity_of
 from dask_dfmr.mixtures.mixture import FiniteMixture, as_floats, check_weights
+from dask_dfmr.mixtures.row_cut import RowCut
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,10 @@ class Poisson:
     """Components are ``(rates,)``, shape (n_components, n_features)."""
 
     name = "poisson"
+    cut = RowCut()
+
+    def with_cut(self, cut):
+        return self
 
     def n_parameters(self, n_components, n_features):
         return n_components - 1 + n_components * n_features
@@ -37,6 +42,11 @@ class Poisson:
     def log_density(self, X, components):
         (rates,) = components
         return X @ np.log(rates).T - rates.sum(axis=1) - gammaln(X + 1).sum(axis=1)[:, None]
+
+    def evaluate(self, X, weights, components, quantity):
+        with np.errstate(divide="ignore"):
+            log_weights = np.log(weights)
+        return quantity_of(self.log_density(as_block(X), components) + log_weights, quantity)
 
     def log_peaks(self, components):
         return np.zeros(len(components[0]))
@@ -74,7 +84,7 @@ class Poisson:
             joint = self.log_density(X, components) + np.log(weights)
         total = logsumexp(joint, axis=1)
         r = np.exp(joint - total[:, None])
-        return float(total.sum()), (r.sum(axis=0), r.T @ X)
+        return EmSums(float(total.sum()), (r.sum(axis=0), r.T @ X))
 
     def hard_moments(self, X, labels, reference):
         return self.pooled_moments(np.ones(len(X)), (as_block(X),), labels, reference)

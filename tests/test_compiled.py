@@ -14,6 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from dask_dfmr.mixtures import engine
 from dask_dfmr.mixtures.compiled import em, integrals, lanes
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian
+from dask_dfmr.mixtures.row_cut import RowCut
 from tests.strategies import covariance_types, random_mixture, seeds
 
 every_type = pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
@@ -47,10 +48,11 @@ def both_engines(function, *args):
     return results
 
 
-def assert_twins(X, mixture, rtol=1e-9):
+def assert_twins(X, mixture, rtol=1e-9, cut=None):
     """One pass by both engines, compared in standard deviations and rows."""
-    family = mixture.family
+    family = mixture.family if cut is None else mixture.family.with_cut(cut)
     expected, found = both_engines(family.em_pass, X, mixture.weights, mixture.components)
+    assert found.n_outside == expected.n_outside
     assert_allclose(found[0], expected[0], rtol=1e-12)
     for f, e in zip(found[1], expected[1], strict=True):
         assert f.shape == e.shape
@@ -119,11 +121,13 @@ class TestEmPass:
         st.integers(1, 6),
         st.sampled_from("CF"),
         st.sampled_from(["f8", "f4", "i4"]),
+        st.booleans(),
     )
-    def test_twins(self, covariance_type, seed, n, d, k, order, dtype):
+    def test_twins(self, covariance_type, seed, n, d, k, order, dtype, truncates):
         mixture = random_mixture(seed, k, d, covariance_type, 2.0)
         X = mixture.sample(n, random_state=seed)[0] * (10 if dtype == "i4" else 1)
-        assert_twins(np.asarray(X, dtype=dtype, order=order), mixture)
+        rows = np.asarray(X, dtype=dtype, order=order)
+        assert_twins(rows, mixture, cut=RowCut(0.2, truncates))
 
     @every_type
     @pytest.mark.parametrize("n", [1, em.GROUP - 1, em.GROUP + 1, 256, 257, 10_000])
@@ -157,19 +161,20 @@ class TestEmPass:
     def test_rows_beyond_all_components(self, covariance_type):
         mixture = random_mixture(2, 3, 2, covariance_type, 1.0)
         X = np.array([[0.0, 0.0], [1e130, -1e130], [-1e140, 1e140], [1e8, 1e8]])
-        (numpy_ll, expected), (numba_ll, found) = both_engines(
+        expected, found = both_engines(
             mixture.family.em_pass, X, mixture.weights, mixture.components
         )
-        assert_allclose(numba_ll, numpy_ll, rtol=1e-12)
-        assert_allclose(found[0], expected[0], rtol=1e-12)
-        assert found[0].sum() == pytest.approx(len(X))
+        assert_allclose(found.log_likelihood, expected.log_likelihood, rtol=1e-12)
+        assert_allclose(found.moments[0], expected.moments[0], rtol=1e-12)
+        assert found.moments[0].sum() == pytest.approx(len(X))
+        assert found.n_outside == expected.n_outside
 
     def test_a_component_of_weight_zero_has_no_rows(self):
         mixture = random_mixture(3, 3, 2)
         X = mixture.sample(300, random_state=0)[0]
         weights = np.array([0.4, 0.0, 0.6])
         with engine.use("numba"):
-            _, (mass, first, second) = mixture.family.em_pass(X, weights, mixture.components)
+            mass, first, second = mixture.family.em_pass(X, weights, mixture.components).moments
         assert mass[1] == 0
         assert not first[1].any()
         assert not second[1].any()
@@ -183,6 +188,44 @@ class TestEmPass:
             there = mixture.family.em_pass(X + 2.0**30, mixture.weights, moved)
         assert_allclose(there[0], here[0], rtol=1e-6)
         assert_allclose(there[1][2], here[1][2], rtol=1e-6, atol=1e-4)
+
+
+class TestEvaluate:
+    @given(covariance_types, seeds, st.integers(1, 700), st.integers(1, 7), st.integers(1, 6))
+    def test_twins(self, covariance_type, seed, n, d, k):
+        mixture = random_mixture(seed, k, d, covariance_type, 2.0)
+        X = mixture.sample(n, random_state=seed)[0]
+        for quantity in ("log_density", "label", "responsibilities"):
+            numpy_values, found = both_engines(
+                mixture.family.evaluate, X, mixture.weights, mixture.components, quantity
+            )
+            assert found.shape == numpy_values.shape
+            assert_allclose(found, numpy_values, rtol=1e-9, atol=1e-10)
+
+    @every_type
+    def test_a_row_has_the_same_value_in_any_block(self, covariance_type):
+        mixture = random_mixture(6, 3, 3, covariance_type, 1.0)
+        X = mixture.sample(1_000, random_state=0)[0]
+        with engine.use("numba"):
+            whole = mixture.predict_proba(X)
+            assert_array_equal(mixture.predict_proba(X[777:]), whole[777:])
+            assert_array_equal(mixture.predict_proba(np.asfortranarray(X)), whole)
+
+    @every_type
+    def test_rows_beyond_all_components(self, covariance_type):
+        mixture = random_mixture(2, 3, 2, covariance_type, 1.0)
+        X = np.array([[1e130, -1e130], [-1e140, 1e140]])
+        with engine.use("numba"):
+            assert np.isfinite(mixture.score_samples(X)).all()
+            assert_allclose(mixture.predict_proba(X).sum(axis=1), 1.0)
+
+    def test_a_component_of_weight_zero_has_no_rows(self):
+        mixture = random_mixture(3, 3, 2)
+        weights = np.array([0.4, 0.0, 0.6])
+        X = mixture.sample(300, random_state=0)[0]
+        with engine.use("numba"):
+            r = mixture.family.evaluate(X, weights, mixture.components, "responsibilities")
+        assert not r[:, 1].any()
 
 
 class TestProductIntegrals:
@@ -249,9 +292,9 @@ family = mixture.family
 results = []
 for name in ("numpy", "numba"):
     with engine.use(name):
-        log_likelihood, moments = family.em_pass(X, mixture.weights, mixture.components)
+        sums = family.em_pass(X, mixture.weights, mixture.components)
         integrals = family.log_product_integral(mixture.components, mixture.components)
-        results.append((log_likelihood, *moments, integrals))
+        results.append((sums.log_likelihood, *sums.moments, integrals))
 for expected, found in zip(*results):
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
 """

@@ -733,7 +733,7 @@ class TestGraph:
         expected = (
             f"{(gm.partition_report_.components_kept.isin([1, 2])).sum()} of them without some"
         )
-        assert f"{expected} of their components ({lost} in all)" in capsys.readouterr().out
+        assert f"{expected} of their components ({lost} in all)" in capsys.readouterr().err
 
     def test_other_modes_have_no_such_column(self):
         gm = GaussianMixture(3, random_state=0, n_partitions=N_PARTITIONS).fit(sorted_rows())

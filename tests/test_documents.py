@@ -24,6 +24,7 @@ PAGES = sorted(
     for pattern in ("*.md", "docs/**/*.md", "examples/*.md", "benchmarks/**/*.md", "tests/**/*.md")
     for path in ROOT.glob(pattern)
 )
+COMMAND_LINE = ROOT / "docs" / "reference" / "command-line.md"
 REFERENCE = ROOT / "docs" / "reference"
 MIGRATION = ROOT / "docs" / "how-to" / "migrate-from-scikit-learn.md"
 LINE_WIDTH = 120
@@ -67,6 +68,12 @@ def test_lines_have_one_width(page):
     for line in without_code(page).splitlines():
         is_free = line.startswith(("|", "!", "<", "[", "    ")) or "](http" in line
         assert is_free or len(line) <= LINE_WIDTH, line
+
+
+def test_the_page_of_the_command_line_is_that_of_the_commands():
+    script = runpy.run_path(str(ROOT / "docs" / "write_command_line.py"))
+    page = script["command_line_page"]()
+    assert page == COMMAND_LINE.read_text(encoding="utf-8"), "run docs/write_command_line.py"
 
 
 def test_the_api_page_has_every_public_name():

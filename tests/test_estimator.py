@@ -290,6 +290,9 @@ class TestReport:
             "kept",
             "reason",
             "n_omitted",
+            "rows_outside",
+            "rows_outside_expected",
+            "rows_outside_p_value",
             "start",
         ),
     )
@@ -304,6 +307,9 @@ class TestReport:
         "expected_distance": "f",
         "z_score": "f",
         "p_value": "f",
+        "rows_outside": "f",
+        "rows_outside_expected": "f",
+        "rows_outside_p_value": "f",
         "kept": "b",
     }
 
@@ -777,14 +783,14 @@ class TestMessages:
 
     def test_verbose(self, capsys):
         make(verbose=1).fit(self.X)
-        text = capsys.readouterr().out
-        assert "100% Completed" in text
+        out, text = capsys.readouterr()
+        assert out == ""
         assert "of 9 partitions kept" in text
         assert "excluded as too far from the center: 2 (x" in text or ", 2 (x" in text
 
     def test_verbose_on_a_client(self, capsys, client):
         make(verbose=1, **START).fit(self.X)
-        assert "of 9 partitions kept" in capsys.readouterr().out
+        assert "of 9 partitions kept" in capsys.readouterr().err
 
     def test_log(self, caplog):
         with caplog.at_level(logging.INFO, logger="dask_dfmr"):

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
 
-from dask_dfmr import GaussianMixture, LocalEstimate, Mixture, aggregate, estimator, fit_local
+from dask_dfmr import GaussianMixture, LocalEstimate, Mixture, aggregate, fit_local
 from dask_dfmr.explanation.causes import compare_refit, explain_estimate
 from dask_dfmr.explanation.column_changes import ColumnChange, round_factor
 from dask_dfmr.explanation.standard_errors import make_standard_errors
 from dask_dfmr.explanation.table import with_estimate
+from dask_dfmr.fitted import learned
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES
 from dask_dfmr.mixtures.metrics import mixing_distance
 from tests.data_makers import Reader, make_ddf, make_frame, other_unit, rolled
@@ -418,9 +419,9 @@ class TestExtremeNumbers:
         def fail(*args, **kwargs):
             raise np.linalg.LinAlgError("singular")
 
-        monkeypatch.setattr(estimator, "short_findings", fail)
+        monkeypatch.setattr(learned, "short_findings", fail)
         said = []
-        monkeypatch.setattr(estimator.logger, "exception", said.append)
+        monkeypatch.setattr(learned.logger, "exception", said.append)
         parts = [make_frame(i) * (1000.0 if i == 2 else 1.0) for i in range(8)]
         gm = GaussianMixture(2, check_optimum=None, random_state=0).fit(parts)
         assert gm.support_.tolist() == [i != 2 for i in range(8)]

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dask_dfmr import Aggregate, LocalEstimate, Mixture, aggregate
+from dask_dfmr import Aggregate, GaussianMixture, LocalEstimate, Mixture, aggregate
 from dask_dfmr.aggregation.archive import DOCUMENT
 from dask_dfmr.on_dask.estimate_store import PLAIN, read_block, write_block
 from dask_dfmr.untrusted import parse_array
@@ -45,6 +45,14 @@ def write_aggregate(path):
     aggregate(estimates, rho=float("inf"), random_state=0).save(path)
 
 
+def write_model(path):
+    """With parameters of all kinds, and with the law of its rows."""
+    truth = random_mixture(0, 2)
+    parts = [truth.sample(300, random_state=i)[0] for i in range(4)]
+    gm = GaussianMixture(2, init_params=truth, check_optimum=None, random_state=0).fit(parts)
+    gm.set_params(trusted_workers={"T": 1}, source=("a", 1)).save(path)
+
+
 def write_estimates(path):
     write_block([LocalEstimate(random_mixture(i), 50).to_arrays() for i in range(3)], str(path))
 
@@ -55,10 +63,12 @@ def read_estimates(path):
 
 KINDS = {
     "mixture": Kind(random_mixture(0, 2).save, Mixture.load, None),
+    "estimate": Kind(LocalEstimate(random_mixture(0, 2), 9).save, LocalEstimate.load, None),
     "aggregate": Kind(write_aggregate, Aggregate.load, DOCUMENT),
+    "model": Kind(write_model, GaussianMixture.load, DOCUMENT),
     "estimates": Kind(write_estimates, read_estimates, PLAIN),
 }
-ZIPS = ["aggregate", "estimates"]
+ZIPS = ["aggregate", "model", "estimates"]
 
 
 @pytest.fixture(scope="module")

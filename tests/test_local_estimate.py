@@ -49,6 +49,8 @@ class TestConstruction:
         [
             ({"n_iter": -1}, "n_iter must be a non-negative integer; got -1"),
             ({"n_omitted": "many"}, "n_omitted must be a non-negative integer; got 'many'"),
+            ({"n_outside": 10}, "n_outside must be at most n_samples; got 10"),
+            ({"n_outside": -1}, "n_outside must be a non-negative integer; got -1"),
             ({"partition": 1.5}, "partition must be a non-negative integer; got 1.5"),
             ({"log_likelihood": 1j}, "log_likelihood must be a number; got 1j"),
             ({"source": b"x"}, "source must be a string; got b'x'"),
@@ -100,6 +102,7 @@ class TestMessage:
             n_iter=3,
             log_likelihood=-1.5,
             start="given",
+            n_outside=2,
         )
         assert LocalEstimate.from_arrays(e.to_arrays()) == e
 

@@ -471,7 +471,7 @@ class TestNumbersFarApart:
         peak = multivariate_normal(np.zeros(2)).logpdf(np.zeros(2)) + np.log(0.5)
         assert_allclose(m.score_samples([[0.0, 0.0], [far, -far]]), peak, rtol=1e-10)
         assert (m.predict(X) == 0).all()
-        log_likelihood, (mass, first, _) = m.family.em_pass(X, m.weights, m.components)
+        log_likelihood, (mass, first, _), _ = m.family.em_pass(X, m.weights, m.components)
         assert_allclose(log_likelihood, right.sum(), rtol=1e-10)
         assert_array_equal(mass, [500.0, 0.0])
         assert_allclose(first[0], X.sum(axis=0), rtol=1e-8)

@@ -126,6 +126,6 @@ class TestUnsuitableStarts:
     def test_all_components_in_one_place_have_the_papers_target(self):
         X, m = overlapping()
         start = Mixture([1.0, 0.0, 0.0], m.means * 0.0, m.covariances)
-        _, moments = Gaussian().em_pass(X, start.weights, start.components)
+        moments = Gaussian().em_pass(X, start.weights, start.components).moments
         (target,) = Penalty(Gaussian(), 1.0, 0.0).prior(moments, start.components).target
         assert_allclose(target[0], np.cov(X.T, ddof=0), rtol=1e-9)

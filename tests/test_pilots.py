@@ -6,6 +6,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from dask_dfmr import GaussianMixture, Mixture
+from dask_dfmr.local.comparison import mean_log_density
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.pilots import (
     MAX_SHORTLIST,
@@ -18,7 +19,6 @@ from dask_dfmr.local.pilots import (
     draw_pilots,
     fit_pilot,
     make_shortlist,
-    mean_log_density,
     pilot_scale,
     read_pilot,
 )

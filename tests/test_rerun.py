@@ -303,7 +303,7 @@ class TestFiles:
         ("change", "message"),
         [
             (lambda d: d.update(version=2), "expected format version 1, got 2"),
-            (lambda d: d.update(format="else"), 'expected "format"'),
+            (lambda d: d.update(format="else"), 'expected a JSON object with "format"'),
             (lambda d: [d], "must be a JSON dict"),
             (lambda d: d.pop("decision"), "lacks something"),
             (lambda d: d["decision"].update(center=99), "center must be"),

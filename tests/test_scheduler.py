@@ -14,6 +14,7 @@ from dask_dfmr.on_dask.scheduling.scheduler import (
     active_scheduler,
 )
 from dask_dfmr.on_dask.scheduling.trusted_workers import TrustedWorkers
+from dask_dfmr.progress.stages import SILENT
 
 
 def add_numbers(calls):
@@ -33,10 +34,10 @@ def sum_of(held):
 
 class TestWhoIsActive:
     def test_a_client(self, client):
-        found = active_scheduler(verbose=1)
+        found = active_scheduler()
         assert isinstance(found, ClusterScheduler)
         assert found.n_workers == 2
-        assert found.verbose == 1
+        assert found.progress is SILENT
         assert str(found) == str(client)
 
     def test_a_scheduler_of_this_process(self, client):

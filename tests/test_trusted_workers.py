@@ -219,7 +219,7 @@ class TestChecks:
         assert is_aggregation(("dfmr_something_new-0f", 3))
         assert not is_aggregation(("dfmr_fit_partition-0f", 3))
         assert not is_aggregation("read_parquet-0f")
-        assert len(STAGES_OF_PARTITIONS) == 13
+        assert len(STAGES_OF_PARTITIONS) == 14
 
     def test_how_it_reads(self):
         assert str(TrustedWorkers.of(["a", 1])) == "a, 1"

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import zipfile
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -27,7 +28,17 @@ from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.mixtures.family import Array, Family
 from dask_dfmr.mixtures.gaussian import Gaussian, Mixture
-from dask_dfmr.untrusted import as_json, portable, read_members, replacing, write_members
+from dask_dfmr.mixtures.row_cut import COUNTING, cut_of
+from dask_dfmr.untrusted import (
+    as_json,
+    check_format,
+    portable,
+    read_members,
+    replacing,
+    write_members,
+)
+
+_T = TypeVar("_T")
 
 FORMAT, FORMAT_VERSION = "dask_dfmr.aggregate", 1
 """The first two entries of the document."""
@@ -72,8 +83,33 @@ _PARAMETERS = ("weights", "means", "covariances")
 # -- writing ---------------------------------------------------------------------------------------
 
 
-def save_result(result: AggregationResult, path: str | os.PathLike[str], estimates: bool) -> None:
-    """Write a result, and with ``estimates`` also the estimates that it was made of, if they were kept."""
+def save_result(
+    result: AggregationResult,
+    path: str | os.PathLike[str],
+    estimates: bool,
+    more: Mapping[str, Any] | None = None,
+    more_arrays: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a result.
+
+    Parameters
+    ----------
+    result : AggregationResult
+    path : path-like
+    estimates : bool
+        Whether to write also the estimates that it was made of, if they were kept.
+    more, more_arrays : mapping, optional
+        Further entries of the document and further members, of somebody who has more to keep than the result.
+    """
+    document, arrays = _put_result(result, estimates)
+    plain = {name: portable(array) for name, array in (arrays | dict(more_arrays or {})).items()}
+    with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
+        write_members(archive, DOCUMENT, as_json(document | dict(more or {})), plain)
+
+
+def _put_result(
+    result: AggregationResult, estimates: bool
+) -> tuple[dict[str, Any], dict[str, Any]]:
     arrays: dict[str, Any] = {}
     document = {
         "format": FORMAT,
@@ -83,21 +119,20 @@ def save_result(result: AggregationResult, path: str | os.PathLike[str], estimat
         "n_iter": result.n_iter,
         "converged": result.converged,
         "notes": [[note.category.__name__, note.message] for note in result.notes],
-        "mixture": _put_mixture(result.mixture, "mixture", arrays),
+        "mixture": put_mixture(result.mixture, "mixture", arrays),
         "unrefined": None
         if result.unrefined is None
-        else _put_mixture(result.unrefined, "unrefined", arrays),
+        else put_mixture(result.unrefined, "unrefined", arrays),
         "decision": _put_decision(result.decision, arrays),
         "origin": None,
     }
     if estimates and result.origin is not None:
         document["origin"] = _put_origin(result.origin, arrays)
-    plain = {name: portable(array) for name, array in arrays.items()}
-    with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
-        write_members(archive, DOCUMENT, as_json(document), plain)
+    return document, arrays
 
 
-def _put_mixture(mixture: Mixture, name: str, arrays: dict[str, Any]) -> dict[str, Any]:
+def put_mixture(mixture: Mixture, name: str, arrays: dict[str, Any]) -> dict[str, Any]:
+    """The entry of a mixture in a document; its parameters become arrays under ``name``."""
     arrays |= {f"{name}/{p}": getattr(mixture, p) for p in _PARAMETERS}
     return {
         "covariance_type": mixture.covariance_type,
@@ -171,7 +206,8 @@ def _put_estimate(estimate: Any, family: Family) -> tuple[dict[str, Any], Mixtur
 
 def _put_problem(problem: LocalProblem) -> dict[str, Any]:
     names = [n for n in _fields(LocalProblem) if n != "family"]
-    return {"family": problem.family.name} | {name: getattr(problem, name) for name in names}
+    own = {"family": problem.family.name, "cut": list(problem.family.cut)}
+    return own | {name: getattr(problem, name) for name in names}
 
 
 def _fields(kind: Any) -> list[str]:
@@ -191,17 +227,32 @@ def load_result(path: str | os.PathLike[str]) -> AggregationResult:
     ValueError
         If it is no such file, has another version, or contradicts itself.
     """
+    return load_result_and(path, lambda result, document, arrays: result)
+
+
+def load_result_and(
+    path: str | os.PathLike[str],
+    use: Callable[[AggregationResult, dict[str, Any], dict[str, Array]], _T],
+) -> _T:
+    """Read a file of :func:`save_result`, and what it holds besides the result.
+
+    Parameters
+    ----------
+    path : path-like
+    use : callable
+        Takes the result, the document and all arrays. An error that values of wrong types or shapes cause in it
+        becomes a ValueError that names the file.
+
+    Raises
+    ------
+    OSError, ValueError
+        As of :func:`load_result`.
+    """
     name = os.fspath(path)
     document, arrays = read_members(path, DOCUMENT, "a saved aggregate", dict)
-    if document.get("format") != FORMAT:
-        raise ValueError(f'{name} is not a saved aggregate: expected "format": "{FORMAT}".')
-    if document.get("version") != FORMAT_VERSION or isinstance(document["version"], bool):
-        raise ValueError(
-            f"{name}: expected format version {FORMAT_VERSION}, got {document.get('version')!r:.100}; "
-            "a newer dask_dfmr may read it."
-        )
+    check_format(document, FORMAT, FORMAT_VERSION, name, "a saved aggregate")
     try:
-        return _read(document, arrays)
+        return use(_get_result(document, arrays), document, arrays)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
     except _OTHERWISE as error:
@@ -222,7 +273,7 @@ _OTHERWISE = (
 """Errors that values of wrong types or shapes cause."""
 
 
-def _read(document: dict[str, Any], arrays: dict[str, Any]) -> AggregationResult:
+def _get_result(document: dict[str, Any], arrays: dict[str, Any]) -> AggregationResult:
     decision = _get_decision(document["decision"], arrays)
     origin = None if document["origin"] is None else _get_origin(document["origin"], arrays)
     if origin is not None and len(origin.estimates) != decision.n_estimates:
@@ -234,19 +285,20 @@ def _read(document: dict[str, Any], arrays: dict[str, Any]) -> AggregationResult
         raise ValueError(f"notes must be of {sorted(CATEGORIES)}; got {sorted(unknown)}.")
     unrefined = document["unrefined"]
     return AggregationResult(
-        _get_mixture(document["mixture"], "mixture", arrays),
+        get_mixture(document["mixture"], "mixture", arrays),
         decision,
         float(document["objective"]),
         int(document["n_iter"]),
         bool(document["converged"]),
         str(document["method"]),
         tuple(Note(CATEGORIES[category], str(text)) for category, text in document["notes"]),
-        None if unrefined is None else _get_mixture(unrefined, "unrefined", arrays),
+        None if unrefined is None else get_mixture(unrefined, "unrefined", arrays),
         origin,
     )
 
 
-def _get_mixture(given: dict[str, Any], name: str, arrays: dict[str, Any]) -> Mixture:
+def get_mixture(given: dict[str, Any], name: str, arrays: dict[str, Any]) -> Mixture:
+    """The mixture that :func:`put_mixture` put into a document and arrays."""
     parameters = {p: arrays[f"{name}/{p}"] for p in _PARAMETERS}
     return Mixture.from_arrays(parameters | given)
 
@@ -323,14 +375,16 @@ def _get_origin(given: dict[str, Any], arrays: dict[str, Any]) -> Origin:
     removed = frozenset(int(i) for i in given["removed"])
     if not removed <= set(range(len(estimates))):
         raise ValueError(f"removed must be indices of estimates; got {sorted(removed)}.")
-    problem = given["problem"]
+    problem = None if given["problem"] is None else _get_problem(dict(given["problem"]))
     spawn_key = tuple(int(i) for i in given["spawn_key"])
+    families = (e.mixture.family for e in estimates if isinstance(e, LocalEstimate) and e.mixture)
     return Origin(
         estimates,
         AggregationOptions(**given["options"]),
         np.random.SeedSequence(given["entropy"], spawn_key=spawn_key),
-        None if problem is None else _get_problem(dict(problem)),
-        removed=removed,
+        problem,
+        next(families, Gaussian()) if problem is None else problem.family,
+        removed,
     )
 
 
@@ -347,5 +401,7 @@ def _get_estimate(entry: dict[str, Any], stacks: list[tuple[Any, list[Array]]]) 
 
 
 def _get_problem(given: dict[str, Any]) -> LocalProblem:
-    family = str(given.pop("family")).removeprefix("gaussian-")
-    return LocalProblem(Gaussian(family), **given)
+    covariance_type = str(given.pop("family")).removeprefix("gaussian-")
+    level, truncates = given.pop("cut", COUNTING)  # files of earlier versions have no cut
+    cut = cut_of("truncate" if truncates else None, level)
+    return LocalProblem(Gaussian(covariance_type, cut), **given)

@@ -34,6 +34,7 @@ from dask_dfmr.local.starts import GivenStart
 from dask_dfmr.mixtures.distances import tile_blocks, upper_tiles
 from dask_dfmr.mixtures.family import Family
 from dask_dfmr.mixtures.gaussian import Mixture
+from dask_dfmr.mixtures.row_cut import COUNTING, RowCut
 
 
 class Builder(Protocol):
@@ -101,6 +102,11 @@ class Setting:
     problem: LocalProblem | None = None
     schema: Schema | None = None
     order: Mixture | GivenStart | None = None
+
+    @property
+    def cut(self) -> RowCut:
+        """That of the local fits; one that only counts rows if it is not known."""
+        return COUNTING if self.problem is None else self.problem.family.cut
 
 
 class Layout(NamedTuple):
@@ -230,7 +236,7 @@ def plan_intake(
     report: Sequence[Any] = (),
 ) -> tuple[list[Any], Any]:
     """Blocks of estimates, and the participants."""
-    add, schema = builder.add, setting.schema
+    add, schema, cut = builder.add, setting.schema, setting.cut
     groups = [list(messages[s]) for s in layout.slices]
     if schema is None:
         counts = [
@@ -239,7 +245,7 @@ def plan_intake(
         ]
         schema = add("schema", 0, intake.agree_on_schema, counts)
     blocks = [
-        add("stack_estimates", b, intake.stack_estimates, group, layout.indices[s], schema)
+        add("stack_estimates", b, intake.stack_estimates, group, layout.indices[s], schema, cut)
         for b, (s, group) in enumerate(zip(layout.slices, groups, strict=True))
     ]
     summaries = [add("summary", b, intake.summary_of, block) for b, block in enumerate(blocks)]

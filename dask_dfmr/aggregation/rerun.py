@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -26,10 +28,11 @@ from dask_dfmr.aggregation.plan import (
 )
 from dask_dfmr.aggregation.reasons import Removed
 from dask_dfmr.aggregation.result import AggregationResult, Origin
-from dask_dfmr.aggregation.stages.intake import Block, Participants, row_cap
+from dask_dfmr.aggregation.stages.intake import Block, Participants, row_cap, rows_behind
 from dask_dfmr.aggregation.stages.keep import l2_filter
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.mixtures.family import Family, canonical_order
+from dask_dfmr.mixtures.row_cut import COUNTING
 
 
 def origin_of(result: AggregationResult) -> Origin:
@@ -43,23 +46,27 @@ def origin_of(result: AggregationResult) -> Origin:
     if result.origin is None:
         raise ValueError(
             "this aggregate does not hold the local estimates that it was made of. Fit with keep_estimates=True or "
-            "'auto', save with estimates=True, or aggregate(estimates) again."
+            "'auto', save with estimates=True, aggregate(estimates) again, or give n_samples, the "
+            "number of rows, to GaussianMixture.from_mixture."
         )
     return result.origin
 
 
-def without(result: AggregationResult, partitions: Sequence[int] | int) -> AggregationResult:
-    """The result without some of the estimates.
+def without(
+    result: AggregationResult, partitions: Sequence[int | str] | int | str
+) -> AggregationResult:
+    """The result without some of the estimates, which are given by index or by the name of their source.
 
     Raises
     ------
     ValueError
-        If ``partitions`` has something else than indices, no estimate would be left, or the estimates were not kept.
+        If an index is wrong, a name is that of no source or of several, no estimate would be left, or the estimates
+        were not kept.
     AggregationError
         If no usable estimate is left.
     """
     origin = origin_of(result)
-    removed = frozenset(_checked_indices(partitions, len(origin.estimates)))
+    removed = frozenset(_indices(partitions, origin.estimates))
     return again(result, replace(origin, removed=origin.removed | removed))
 
 
@@ -75,16 +82,67 @@ def with_rho(result: AggregationResult, rho: float | str) -> AggregationResult:
     return again(result, replace(origin, options=replace(origin.options, rho=rho)))
 
 
-def _checked_indices(partitions: Sequence[int] | int, n: int) -> list[int]:
+def _indices(partitions: Sequence[int | str] | int | str, estimates: Sequence[Any]) -> list[int]:
+    """The indices that are given by numbers or by the names of sources."""
     given: list[Any] = [partitions] if np.isscalar(partitions) else list(partitions)  # type: ignore[arg-type]
-    for index in given:
-        is_index = isinstance(index, (int, np.integer)) and not isinstance(index, bool)
-        if not is_index or not 0 <= index < n:
+    n = len(estimates)
+    has_names = any(isinstance(one, str) for one in given)
+    sources = [_source_of(e) for e in estimates] if has_names else []
+    found: list[int] = []
+    for one in given:
+        if isinstance(one, str):
+            found += _indices_of(one, sources)
+            continue
+        is_index = isinstance(one, (int, np.integer)) and not isinstance(one, bool)
+        if not is_index or not 0 <= one < n:
             raise ValueError(
-                f"partitions must be indices from 0 to {n - 1}, a number or a list; got {index!r}. "
+                f"partitions must be indices from 0 to {n - 1} or names of sources, one or a list; got {one!r}. "
                 "For a mask use np.flatnonzero(mask)."
             )
-    return [int(i) for i in given]
+        found.append(int(one))
+    return found
+
+
+def _source_of(estimate: Any) -> str | None:
+    source = (
+        estimate.source if isinstance(estimate, LocalEstimate) else dict(estimate).get("source")
+    )
+    return source if isinstance(source, str) else None
+
+
+def _indices_of(name: str, sources: Sequence[str | None]) -> list[int]:
+    """The indices of the source with this name: as the report has it, or else a file, or a value of a column.
+
+    Several partitions may be parts of one file; two files of one name are two sources.
+    """
+    named = [(i, source) for i, source in enumerate(sources) if source is not None]
+    found = [(i, source) for i, source in named if source == name]
+    found = found or [(i, source) for i, source in named if _is_called(source, name)]
+    different = sorted({source for _, source in found})
+    if len(different) == 1:
+        return [i for i, _ in found]
+    if different:
+        raise ValueError(
+            f"partitions must be names of one source each; {name!r} is the name of {len(different)}: "
+            f"{', '.join(different[:5])}. Give more of the path."
+        )
+    known = sorted({source for _, source in named})
+    near = get_close_matches(name, [*known, *(PurePath(one).name for one in known)], 3)
+    first = f"The first sources are {known[:5]}" if known else "No source has a name here"
+    hint = f"Similar ones are {near}" if near else first
+    raise ValueError(
+        f"partitions must be indices from 0 to {len(sources) - 1} or names of sources; no source has the name "
+        f"{name!r}. {hint}."
+    )
+
+
+def _is_called(source: str, name: str) -> bool:
+    """Whether a source is a file whose path ends with a name, or the rows of one value of a column."""
+    path = source.replace("\\", "/")
+    return path.endswith("/" + name.replace("\\", "/")) or source.partition("=")[2] in (
+        name,
+        repr(name),
+    )
 
 
 # -- aggregating again -----------------------------------------------------------------------------
@@ -181,10 +239,12 @@ def _in_order(estimate: Any, family: Family) -> Any:
 
 def counted_rows(result: AggregationResult, estimates: Sequence[LocalEstimate]) -> list[float]:
     """Rows that some estimates count for in the aggregation."""
+    origin = origin_of(result)
+    cut = COUNTING if origin.problem is None else origin.problem.family.cut
     usable = [
-        e.n_samples
-        for i, e in enumerate(read_estimates(origin_of(result)))
+        rows_behind(e, cut)
+        for i, e in enumerate(read_estimates(origin))
         if i not in result.decision.refused
     ]
     most = row_cap(np.array(usable, dtype=np.float64))
-    return [min(float(e.n_samples), most) for e in estimates]
+    return [min(float(rows_behind(e, cut)), most) for e in estimates]

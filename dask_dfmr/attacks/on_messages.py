@@ -266,5 +266,6 @@ def wrong_details(adversary: Adversary, strength: float) -> list[Message]:
             with_details(n_iter=-1),
             with_details(log_likelihood=[1.0]),
             with_details(start=b"pilot"),
+            with_details(n_outside=2**61),
         ],
     )

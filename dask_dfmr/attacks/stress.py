@@ -22,6 +22,9 @@ from dask_dfmr.exceptions import AggregationError
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.mixtures.metrics import mixing_distance
+from dask_dfmr.parameters import PARAMETERS
+from dask_dfmr.plotting.breakdown_display import BreakdownDisplay
+from dask_dfmr.progress.choice import progress_for
 from dask_dfmr.results import Aggregate, aggregate
 from dask_dfmr.seeds import SeedLike, seed_sequence, stream
 
@@ -36,6 +39,9 @@ BREAKDOWN_AT = 2.0
 
 MOST_HONEST = 32
 """Honest estimates, at most, whose distances to the oracle give the unit of errors."""
+
+CORRUPTING = "corrupting sources"
+"""The stage of a stress test that its progress shows: one task for each rate and repeat."""
 
 STRESS_COLUMNS = (
     "rate",
@@ -126,26 +132,7 @@ class StressTest:
         ImportError
             If matplotlib is not installed.
         """
-        try:
-            from matplotlib import pyplot as plt
-        except ImportError as error:
-            raise ImportError(
-                "StressTest.plot needs matplotlib, which is not installed: pip install 'dask-dfmr[plots]'."
-            ) from error
-        if ax is None:
-            ax = plt.subplots(layout="constrained")[1]
-        for method, line in self.curve.items():
-            shown = line.where(np.isfinite(line))
-            ax.plot(shown.index, shown, marker="o", label=str(method))
-        ax.axhline(self.breakdown_at, color="0.6", linestyle="--", zorder=0)
-        ax.set(
-            xlabel="share of bad sources",
-            ylabel=f"error / {self.yardstick}",
-            title=self.attack.name,
-            yscale="log",
-        )
-        ax.legend(frameon=False)
-        return ax
+        return BreakdownDisplay.from_stress_test(self, ax=ax).ax_
 
 
 def stress_test(
@@ -161,6 +148,7 @@ def stress_test(
     n_repeats: int = 1,
     breakdown_at: float = BREAKDOWN_AT,
     random_state: SeedLike = None,
+    verbose: int = 0,
     **fit: Any,
 ) -> StressTest:
     """Corrupt a growing share of sources, and compare each method's result with that of the honest ones alone.
@@ -193,6 +181,8 @@ def stress_test(
     breakdown_at : float, default 2
         An error above this is a breakdown.
     random_state : int, RandomState, Generator, SeedSequence or None, default None
+    verbose : int, default 0
+        1 shows the progress of the first fit, if ``data`` is a collection, and then of the test.
     **fit
         If ``data`` is a collection: parameters of :class:`GaussianMixture`, like ``n_components=3``. Those of the
         aggregation come from ``methods``.
@@ -225,17 +215,24 @@ def stress_test(
     chosen = _methods(methods)
     seed = seed_sequence(random_state)
     checks.one_of("which", which, ("kept", "all"))
-    make_case = _case_maker(_sources_of(data, found, fit, seed, which), found, fit, seed)
+    PARAMETERS["verbose"].check("verbose", verbose)
     strengths = _strengths(found, strength, search)
-    rows = []
-    for repeat in range(n_repeats):
-        for rate in rates:
-            case = make_case(rate, stream(seed, repeat), strengths)
-            rows += [
-                {"rate": float(rate), "repeat": repeat, "method": name}
-                | _worst(case, found, options, truth)
-                for name, options in chosen.items()
-            ]
+    sources = _sources_of(data, found, {**fit, "verbose": verbose} if fit else {}, seed, which)
+    make_case = _case_maker(sources, found, fit, seed)
+    rows: list[dict[str, Any]] = []
+    progress = progress_for(int(verbose))
+    with progress.session():
+        progress.expect(CORRUPTING, n_repeats * len(rates))
+        for repeat in range(n_repeats):
+            for rate in rates:
+                progress.begin(CORRUPTING)
+                case = make_case(rate, stream(seed, repeat), strengths)
+                rows += [
+                    {"rate": float(rate), "repeat": repeat, "method": name}
+                    | _worst(case, found, options, truth)
+                    for name, options in chosen.items()
+                ]
+                progress.advance(CORRUPTING)
     yardstick = "the oracle's" if truth is not None else "a single source's"
     return StressTest(
         found, pd.DataFrame(rows, columns=STRESS_COLUMNS), yardstick, float(breakdown_at)

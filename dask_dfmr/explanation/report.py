@@ -11,6 +11,7 @@ import pandas as pd
 from dask_dfmr.aggregation.exclusions import Exclusion, exclusion_note, main_reason
 from dask_dfmr.aggregation.reasons import Malformed, OtherColumns, OtherSchema, Reason, is_lost
 from dask_dfmr.aggregation.result import FilterDecision, Note
+from dask_dfmr.explanation.rows_outside import rows_outside_of
 from dask_dfmr.local.estimate import Outcome
 
 REPORT_COLUMNS = (
@@ -28,6 +29,9 @@ REPORT_COLUMNS = (
     "kept",
     "reason",
     "n_omitted",
+    "rows_outside",
+    "rows_outside_expected",
+    "rows_outside_p_value",
     "start",
 )
 """Columns that every partition report has, in their order."""
@@ -41,6 +45,13 @@ _OF_DECISION = {
     "kept": "kept",
 }
 """Columns that the decision gives, and its attributes; the partitions give the others."""
+
+_OF_OUTSIDE = {
+    "rows_outside": "shares",
+    "rows_outside_expected": "expected",
+    "rows_outside_p_value": "p_values",
+}
+"""Columns about rows that belong nowhere, and the attributes of :class:`OutsideRows`."""
 
 
 def partition_report(
@@ -62,13 +73,16 @@ def partition_report(
         one; before it the column ``group`` if estimates fall into groups.
     """
     table = pd.DataFrame(
-        rows, columns=[name for name in REPORT_COLUMNS if name not in _OF_DECISION]
+        rows, columns=[n for n in REPORT_COLUMNS if n not in _OF_DECISION and n not in _OF_OUTSIDE]
     )
     n = len(table)
     for column, attribute in _OF_DECISION.items():
         values = getattr(decision, attribute, None)
         table[column] = np.full(n, np.nan) if values is None else values
     table["kept"] = np.zeros(n, dtype=bool) if decision is None else decision.kept
+    outside = rows_outside_of(rows, table["kept"].to_numpy(bool))
+    for column, attribute in _OF_OUTSIDE.items():
+        table[column] = getattr(outside, attribute)
     reasons = [""] * n if decision is None else [decision.reason(i) for i in range(n)]
     refused = {} if decision is None else decision.refused
     table["outcome"] = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from dask_dfmr.aggregation.result import AggregationResult
 from dask_dfmr.exceptions import AggregationError
 from dask_dfmr.explanation.causes import explain_estimate
 from dask_dfmr.explanation.findings import Finding
+from dask_dfmr.explanation.rows_outside import OutsideRows, rows_outside_of
 from dask_dfmr.explanation.standard_errors import StandardErrors, make_standard_errors
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.mixtures.gaussian import Mixture
@@ -35,6 +36,8 @@ EXPLANATION_COLUMNS = (
     "worst_column",
     "z",
     "w1_with",
+    "rows_outside",
+    "outside",
 )
 """Columns of the table, in their order."""
 
@@ -109,14 +112,35 @@ def with_estimate(aggregate: AggregationResult, estimate: LocalEstimate) -> Mixt
 
 
 def explanation_table(
-    aggregate: AggregationResult, which: str = "excluded"
+    aggregate: AggregationResult, which: str = "excluded", only: Collection[int] | None = None
 ) -> tuple[pd.DataFrame, dict[int, Finding]]:
-    """The table, with one row per estimate and their indices as index, and the findings by index."""
+    """The table, with one row per estimate and their indices as index, and the findings by index.
+
+    ``only`` are the indices of those that are explained, by default all that ``which`` chooses.
+    """
     chosen = explained_estimates(aggregate, which)
-    findings = _findings(aggregate, chosen)
-    rows = [_row(aggregate, i, e, findings[i]) for i, e in chosen.items()]
+    if only is not None:
+        chosen = {i: e for i, e in chosen.items() if i in only}
+    findings, outside = _findings(aggregate, chosen), outside_of(aggregate)
+    level = aggregate.decision.false_exclusion_rate
+    rows = [
+        _row(aggregate, i, e, findings[i])
+        | {"rows_outside": outside.shares[i], "outside": outside.in_words(i, level)}
+        for i, e in chosen.items()
+    ]
     table = pd.DataFrame(rows, columns=list(EXPLANATION_COLUMNS))
     return table.set_index("partition", drop=False).rename_axis(None), findings
+
+
+def outside_of(aggregate: AggregationResult) -> OutsideRows:
+    """The shares of rows that belong nowhere, by estimate, compared with those of the kept ones."""
+    rows = [
+        {"n_outside": e.n_outside, "n_samples": e.n_samples}
+        if isinstance(e, LocalEstimate)
+        else {"n_outside": None, "n_samples": 0}
+        for e in read_estimates(origin_of(aggregate))
+    ]
+    return rows_outside_of(rows, aggregate.decision.kept)
 
 
 def _findings(

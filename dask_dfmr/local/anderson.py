@@ -27,6 +27,9 @@ class Anderson:
         self._xs: list[Array] = []
         self._gs: list[Array] = []
 
+    def __len__(self) -> int:
+        return len(self._xs)
+
     def record(self, x: Array, g: Array) -> None:
         """Add the pair of a point and its image."""
         self._xs = [*self._xs, x][-self.window - 1 :]

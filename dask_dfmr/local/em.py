@@ -1,4 +1,9 @@
-"""Accelerated, monotone EM from one start, from sums over rows that the caller computes.
+"""Accelerated, safeguarded EM from one start, from sums over rows that the caller computes.
+
+Maximum likelihood has an objective, and no accepted pass lowers it (:class:`_Climb`). A family that truncates solves
+estimating equations, which have none (:class:`_Walk`). In coordinates in which the complete-data information is the
+identity, the EM step is the mean estimating function of a row. Its line integral takes the place of the objective: for
+maximum likelihood both are the same near the optimum.
 
 A local fit computes the sums over the rows of one partition (:mod:`dask_dfmr.local.fit`). A refinement computes them
 over the rows of all kept partitions (:mod:`dask_dfmr.refinement.em_passes`).
@@ -7,6 +12,7 @@ over the rows of all kept partitions (:mod:`dask_dfmr.refinement.em_passes`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,6 +37,9 @@ PLAIN_STEPS = 2
 NOISE = 1e-13
 """Relative rounding of a log-likelihood that is a sum over rows; smaller differences mean nothing."""
 
+LEAST_MASS = 1e-6
+"""Rows inside the cuts, fewer than which are none; their number is a sum of responsibilities."""
+
 Point = tuple[Array, Components]
 """Weights and components of one mixture."""
 
@@ -53,6 +62,10 @@ class EmResult:
         Passes over the rows.
     converged : bool
         Whether the stopping rule was met.
+    log_prior : float, default 0
+        What the penalty adds to the log-likelihood at the parameters, in nats.
+    n_outside : int, default 0
+        Rows beyond the cuts of all components in the last pass.
     """
 
     weights: Array
@@ -61,6 +74,8 @@ class EmResult:
     log_likelihood: float
     n_iter: int
     converged: bool
+    log_prior: float = 0.0
+    n_outside: int = 0
 
 
 class RemainingGain:
@@ -85,6 +100,78 @@ class MeanChange:
         return abs(gain) < self.threshold
 
 
+class _Visit(NamedTuple):
+    """What one pass found at a mixture: its objective, and the plain EM step from there (None: it is improper)."""
+
+    point: Point
+    objective: float
+    mapped: Point | None
+
+
+class _Climb:
+    """Judges passes by the penalised log-likelihood, which no accepted pass lowers."""
+
+    def __init__(self) -> None:
+        self.objective = -np.inf
+
+    def accepts(self, visit: _Visit) -> bool:
+        """Whether the objective did not fall; it may fall after an extrapolation."""
+        return visit.objective >= self.objective - NOISE * abs(self.objective)
+
+    def gain(self, visit: _Visit) -> float:
+        """Gain of the objective in nats since the last accepted visit, which this one becomes."""
+        gain, self.objective = visit.objective - self.objective, visit.objective
+        return gain
+
+    def is_rounding(self, gain: float) -> bool:
+        """Whether a gain cannot be told from none: it is below the rounding of the sum."""
+        return abs(gain) <= NOISE * abs(self.objective)
+
+
+class _Walk:
+    """Judges passes by their EM steps: n times their line integral is the gain of the objective, if there is one.
+
+    The trapezoid of the two ends is exact where the step is linear in the point. An extrapolated point is accepted if
+    the integral up to it is not negative and its step is no longer than the last one, apart from what one row that
+    crosses a cut changes. Steps twice as long were tried: with 10 % of bad rows one fit in six then left its optimum
+    for one in which a component covers the bad rows, and no fit took fewer passes.
+    """
+
+    def __init__(self, trajectory: _Trajectory) -> None:
+        self._trajectory = trajectory
+        self._last: _Visit | None = None
+
+    def accepts(self, visit: _Visit) -> bool:
+        """Whether the point is no worse than the last accepted one, or the plain step from there."""
+        last = self._last
+        if last is None or last.mapped is visit.point:
+            return True
+        if visit.mapped is None:
+            return False
+        step, before, move = self._steps(visit, last)
+        crossing = self._trajectory.crossing(visit.point)
+        is_short = step @ step <= before @ before + crossing
+        return bool(is_short and (step + before) @ move >= -crossing)
+
+    def gain(self, visit: _Visit) -> float:
+        """The line integral in nats since the last accepted visit, which this one becomes."""
+        last, self._last = self._last, visit
+        if last is None:
+            return np.inf
+        step, before, move = self._steps(visit, last)
+        return 0.5 * self._trajectory.n_samples * float((step + before) @ move)
+
+    def is_rounding(self, gain: float) -> bool:
+        """Whether a gain cannot be told from none."""
+        return abs(gain) <= NOISE * self._trajectory.n_samples
+
+    def _steps(self, visit: _Visit, last: _Visit) -> tuple[Array, Array, Array]:
+        """The EM steps at a visit and at the last one, and the move between them, in coordinates."""
+        x, g = self._trajectory.locate(visit)
+        x0, g0 = self._trajectory.locate(last)
+        return g - x, g0 - x0, x - x0
+
+
 class Ascent:
     """One EM run that the caller advances pass by pass.
 
@@ -94,6 +181,7 @@ class Ascent:
     Parameters
     ----------
     family : Family
+        If it truncates, moments are those of the rows inside its cuts, and passes are judged by their EM steps.
     start : (weights, components)
     penalty : Penalty
         Its target is fixed by the moments of the first pass.
@@ -111,7 +199,8 @@ class Ascent:
     mapped : (weights, components)
         The plain EM step from the last accepted point. It is the result so far, at least as good as that point.
     objective, log_likelihood : float
-        Sums over all rows in nats, with and without the penalty, at the last accepted point.
+        Sums over all rows in nats, with and without the penalty, at the last accepted point. Rows that were cut off
+        count in them, so that they judge nothing if the family truncates.
     converged : bool
         Whether the stopping rule was met.
     n_iter : int
@@ -138,12 +227,13 @@ class Ascent:
         self.n_iter = 0
         self._has_converged = has_converged
         self._trajectory = _Trajectory(family, n_samples)
+        self._judge = _Walk(self._trajectory) if family.cut.truncates else _Climb()
 
-    def accepts(self, log_likelihood: float) -> bool:
-        """Whether the objective at ``point`` did not fall; it may fall after an extrapolation."""
-        return self.prior is None or self._is_no_fall(
-            self._objective_at_point(log_likelihood, self.prior)
-        )
+    def accepts(self, log_likelihood: float, moments: Moments) -> bool:
+        """Whether ``point`` is no worse than the last accepted one; it may be after an extrapolation."""
+        if self.prior is None or not self.accelerate:
+            return True
+        return self._judge.accepts(self._visit(log_likelihood, moments, self.prior))
 
     def take(self, log_likelihood: float, moments: Moments) -> float:
         """Advance by one pass.
@@ -158,7 +248,7 @@ class Ascent:
         Returns
         -------
         float
-            Gain of the objective in nats; 0 if the point was rejected.
+            Gain of the objective in nats, or of what takes its place; 0 if the point was rejected.
 
         Raises
         ------
@@ -167,45 +257,55 @@ class Ascent:
         """
         self.n_iter += 1
         if self.prior is None:
+            self._check_mass(moments)
             self.prior = self.penalty.prior(moments, self.point[1])
-        at_point = self._objective_at_point(log_likelihood, self.prior)
-        if not self._is_no_fall(at_point):
+        visit = self._visit(log_likelihood, moments, self.prior)
+        if self.accelerate and not self._judge.accepts(visit):
             self._trajectory.restart()
-            # The objective cannot fall in the plain step from the last accepted point.
+            # Nothing gets worse in the plain step from the last accepted point.
             self.point = self.mapped
             return 0.0
-        gain = at_point - self.objective
-        self.objective, self.log_likelihood = at_point, log_likelihood
-        self.mapped = self._m_step(moments, self.prior)
-        extrapolated, remaining = self._trajectory.look_ahead(self.point, self.mapped)
-        # A gain below the rounding of the sum cannot be told from none.
-        is_rounding = abs(gain) <= NOISE * abs(self.objective)
-        self.converged = self._has_converged(gain, remaining) or is_rounding
+        if visit.mapped is None:
+            self._check_mass(moments)
+            raise self._collapsed(self.prior)
+        gain = self._judge.gain(visit)
+        self.objective, self.log_likelihood = visit.objective, log_likelihood
+        self.mapped = visit.mapped
+        extrapolated, remaining = self._trajectory.look_ahead(visit)
+        self.converged = self._has_converged(gain, remaining) or self._judge.is_rounding(gain)
         self.point = extrapolated if self.accelerate else self.mapped
         return gain
 
-    def _objective_at_point(self, log_likelihood: float, prior: Prior) -> float:
-        return log_likelihood + self.family.log_prior(self.point[1], prior)
+    def _visit(self, log_likelihood: float, moments: Moments, prior: Prior) -> _Visit:
+        objective = log_likelihood + self.family.log_prior(self.point[1], prior)
+        mass = moments[0]
+        if mass.sum() <= LEAST_MASS:
+            return _Visit(self.point, objective, None)
+        components = self.family.from_moments(moments, self.point[1], prior)
+        if not self.family.is_proper(components):
+            return _Visit(self.point, objective, None)
+        # The mass of rows that are cut off is that of no component.
+        n_inside = mass.sum() if self.family.cut.truncates else self.n_samples
+        return _Visit(self.point, objective, (mass / n_inside, components))
 
-    def _is_no_fall(self, at_point: float) -> bool:
-        return not self.accelerate or at_point >= self.objective - NOISE * abs(self.objective)
+    def _check_mass(self, moments: Moments) -> None:
+        if moments[0].sum() <= LEAST_MASS:
+            raise ComponentCollapsedError(
+                f"all rows lie beyond the cuts of all components after {self.n_iter} passes; use another start, or "
+                "row_outliers=None"
+            )
+
+    def _collapsed(self, prior: Prior) -> ComponentCollapsedError:
+        cure = "reg_covar > 0 or more rows" if prior.weight else "penalty='auto' or reg_covar > 0"
+        return ComponentCollapsedError(
+            f"a component collapsed onto too few rows after {self.n_iter} passes; use fewer components, {cure}"
+        )
 
     def result(self) -> EmResult:
         """The plain step from the last accepted point, and how the run ended."""
-        return EmResult(
-            *self.mapped, self.objective, self.log_likelihood, self.n_iter, self.converged
-        )
-
-    def _m_step(self, moments: Moments, prior: Prior) -> Point:
-        components = self.family.from_moments(moments, self.point[1], prior)
-        if not self.family.is_proper(components):
-            cure = (
-                "reg_covar > 0 or more rows" if prior.weight else "penalty='auto' or reg_covar > 0"
-            )
-            raise ComponentCollapsedError(
-                f"a component collapsed onto too few rows after {self.n_iter} passes; use fewer components, {cure}"
-            )
-        return moments[0] / self.n_samples, components
+        prior = 0.0 if self.prior is None else self.family.log_prior(self.mapped[1], self.prior)
+        sums = (self.objective, self.log_likelihood)
+        return EmResult(*self.mapped, *sums, self.n_iter, self.converged, prior)
 
 
 class _Trajectory:
@@ -218,38 +318,68 @@ class _Trajectory:
         self.curvatures: list[float] = []
         self.wait = PLAIN_STEPS
         self.origin: Point | None = None
+        self._located: dict[int, tuple[_Visit, Array, Array]] = {}
 
     def restart(self) -> None:
         """Discard the steps behind a rejected extrapolation; the next step is a plain one."""
         self.steps.clear()
-        self.origin = None
         self.wait = 1
+        self._move_origin(None)
 
-    def look_ahead(self, point: Point, mapped: Point) -> tuple[Point, float]:
-        """The next point, and the predicted gain from ``point`` to the optimum in nats (inf if it is unknown)."""
+    def locate(self, visit: _Visit) -> tuple[Array, Array]:
+        """Coordinates of a visited point and of its EM step; those of the last two visits are known."""
+        assert visit.mapped is not None
+        if self.origin is None:
+            self._move_origin(visit.point)
+        assert self.origin is not None
+        if id(visit) not in self._located:
+            x = self.family.coordinates(*visit.point, self.origin)
+            g = self.family.coordinates(*visit.mapped, self.origin)
+            kept = list(self._located.items())[-1:]
+            self._located = dict([*kept, (id(visit), (visit, x, g))])
+        _, x, g = self._located[id(visit)]
+        return x, g
+
+    def crossing(self, point: Point) -> float:
+        """Squared length of what a row that crosses a cut changes a step by; 0 if the family does not truncate."""
+        weights, components = point
+        score = self.family.cut.crossing(self.family.n_features(components))
+        return len(weights) * score / self.n_samples**2
+
+    def look_ahead(self, visit: _Visit) -> tuple[Point, float]:
+        """The next point, and the predicted gain from a visit to the optimum in nats (inf if it is unknown)."""
+        assert visit.mapped is not None
         if self.wait > 0:
             self.wait -= 1
-            return mapped, np.inf
-        if self.origin is None:
-            self.origin = point
-        x = self.family.coordinates(*point, self.origin)
-        g = self.family.coordinates(*mapped, self.origin)
+            return visit.mapped, np.inf
+        if not self.steps:
+            self._move_origin(visit.point)
+        x, g = self.locate(visit)
         self.steps.record(x, g)
         target, residual = self.steps.target(), g - x
-        towards = float(residual @ (target - x))
+        towards, squared = float(residual @ (target - x)), float(residual @ residual)
         curvature = self.steps.slowest_curvature()
+        if self.curvatures and squared <= self.crossing(visit.point):
+            # A row that crosses a cut changes the step by as much: steps so short show no curvature.
+            curvature = min(self.curvatures)
+            target, towards = (g, squared) if towards <= 0 else (target, towards)
         is_concave = towards > 0
         if not is_concave:
             # The iteration leaves a saddle, and the extrapolation points back to it: follow the ascent instead.
             target = g + 2.0 * residual
+        assert self.origin is not None
         extrapolated = self.family.from_coordinates(target, self.origin)
         if extrapolated is None:
             self.restart()
-            return mapped, np.inf
+            return visit.mapped, np.inf
         if not is_concave or curvature is None or curvature <= 0:
             return extrapolated, np.inf
         # In these coordinates the gain to the fixed point x* is n / 2 (g - x) . (x* - x), and the extrapolation
         # approximates x*. Fast directions may hide slow ones, so the smallest recent curvature bounds the gain as well.
         self.curvatures = [*self.curvatures, curvature][-MEMORY:]
-        gain = max(towards, float(residual @ residual) / min(self.curvatures))
+        gain = max(towards, squared / min(self.curvatures))
         return extrapolated, 0.5 * self.n_samples * gain
+
+    def _move_origin(self, origin: Point | None) -> None:
+        if self.origin is not origin:
+            self.origin, self._located = origin, {}

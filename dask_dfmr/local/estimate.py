@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,7 +12,11 @@ import numpy as np
 
 from dask_dfmr.mixtures.family import Family
 from dask_dfmr.mixtures.gaussian import Gaussian, Mixture
-from dask_dfmr.untrusted import is_unicode
+from dask_dfmr.reprs import html_lines
+from dask_dfmr.untrusted import is_unicode, read_document, write_document
+
+ESTIMATE_FORMAT, ESTIMATE_VERSION = "dask_dfmr.estimate", 1
+"""The first two entries of a saved estimate."""
 
 MAX_ROWS = 2**62
 """Upper bound of a row count; a larger number in a message is malformed."""
@@ -63,6 +68,8 @@ class LocalEstimate:
         Mean log-likelihood of the rows, in nats per row, without the penalty; NaN if it is unknown.
     start : str, default ""
         The start of the fit: its name, or the candidate of the pilots' shortlist.
+    n_outside : int, optional
+        Rows of the fit that are beyond the cut of every component: those that belong nowhere. None if it is not known.
 
     Raises
     ------
@@ -88,6 +95,7 @@ class LocalEstimate:
     n_iter: int = 0
     log_likelihood: float = float("nan")
     start: str = ""
+    n_outside: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "outcome", Outcome(self.outcome))
@@ -107,13 +115,15 @@ class LocalEstimate:
 
     def _check_details(self) -> None:
         """Check the types of the values that go into reports and files."""
-        for name in ("n_omitted", "n_iter", "partition"):
+        for name in ("n_omitted", "n_iter", "partition", "n_outside"):
             value = getattr(self, name)
-            if value is None and name == "partition":
+            if value is None and name in ("partition", "n_outside"):
                 continue
             if not isinstance(value, (int, np.integer)) or not 0 <= value < MAX_ROWS:
                 raise ValueError(f"{name} must be a non-negative integer; got {_shown(value)}.")
             object.__setattr__(self, name, int(value))
+        if self.n_outside is not None and self.n_outside > self.n_samples:
+            raise ValueError(f"n_outside must be at most n_samples; got {self.n_outside}.")
         if not _is_double(self.log_likelihood):
             raise ValueError(f"log_likelihood must be a number; got {_shown(self.log_likelihood)}.")
         object.__setattr__(self, "log_likelihood", float(self.log_likelihood))
@@ -130,6 +140,23 @@ class LocalEstimate:
         where = "" if self.partition is None else f", partition={self.partition}"
         what = f"{self.mixture!r}" if self.mixture is not None else f"reason={self.reason!r}"
         return f"LocalEstimate({self.outcome.value!r}, n_samples={self.n_samples}{where}, {what})"
+
+    def __str__(self) -> str:
+        return "\n".join(
+            (self._in_words(), self.reason if self.mixture is None else str(self.mixture))
+        )
+
+    def _repr_html_(self) -> str:
+        content = self.reason if self.mixture is None else ""
+        table = "" if self.mixture is None else self.mixture._repr_html_()
+        return html_lines(self._in_words(), content) + table
+
+    def _in_words(self) -> str:
+        number = "" if self.partition is None else f"partition {self.partition}"
+        where = ", ".join(text for text in (number, self.source) if text)
+        omitted = f", {self.n_omitted:,} omitted" if self.n_omitted else ""
+        rows = f"{self.n_samples:,} rows{omitted}"
+        return f"Estimate of {rows}{f' of {where}' if where else ''}: {self.outcome.value}"
 
     @property
     def is_usable(self) -> bool:
@@ -150,6 +177,7 @@ class LocalEstimate:
             "n_iter": self.n_iter,
             "log_likelihood": self.log_likelihood,
             "start": self.start,
+            "n_outside": self.n_outside,
         }
         return message if self.mixture is None else message | self.mixture.to_arrays()
 
@@ -183,6 +211,50 @@ class LocalEstimate:
             **own,
         )
 
+    # -- files ------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the estimate to a JSON file (``docs/reference/file-format.md``), with its number of rows and source.
+
+        No row is in the file, and nothing in it is executable. :meth:`load` gives back the same bits.
+
+        Parameters
+        ----------
+        path : path-like
+            The file is written beside it and then renamed, so that there is never half a file. An existing file is
+            replaced.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        write_document(path, ESTIMATE_FORMAT, ESTIMATE_VERSION, self.to_arrays())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> LocalEstimate:
+        """Read a file of :meth:`save`.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Raises
+        ------
+        OSError
+            If the file does not exist or cannot be read.
+        ValueError
+            If it is no such file, has another version, or holds no valid estimate.
+        """
+        message = read_document(path, ESTIMATE_FORMAT, ESTIMATE_VERSION, "a saved estimate")
+        wrong = wrong_types(message)
+        if wrong is not None:
+            raise ValueError(f"{os.fspath(path)}: {wrong}.")
+        try:
+            return cls.from_arrays(message)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise ValueError(f"{os.fspath(path)}: {error}") from error
+
 
 def without_estimate(
     outcome: Outcome, reason: str, n_samples: int = 0, **details: Any
@@ -202,6 +274,7 @@ _MESSAGE_TYPES: dict[str, tuple[type, ...]] = {
     "n_iter": _INTEGER,
     "log_likelihood": _NUMBER,
     "start": (str,),
+    "n_outside": (*_INTEGER, type(None)),
 }
 """Types of the values of a message, apart from those of the mixture."""
 
@@ -217,6 +290,8 @@ def wrong_types(message: Mapping[str, Any]) -> str | None:
         is_right = _is_double if types is _NUMBER else _is_count if int in types else None
         if name in message and is_right is not None and not is_right(message[name]):
             return f"{name} is {_shown(message[name])}"
+    if (message.get("n_outside") or 0) > message.get("n_samples", MAX_ROWS):
+        return f"n_outside is {message['n_outside']}, of {message['n_samples']} rows"
     if message.get("outcome", Outcome.FITTED) not in list(Outcome):
         return f"outcome is {message['outcome']!r:.100}"
     return None if "n_samples" in message else "it has no n_samples"

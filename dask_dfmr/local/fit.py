@@ -15,12 +15,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dask_dfmr import checks, deadlines
+from dask_dfmr.local.central_rows import rows_to_start_from, without_gross
+from dask_dfmr.local.comparison import MOST_OUTSIDE, best_first, floored_mean
 from dask_dfmr.local.em import (
     TIGHT,
     Ascent,
     ComponentCollapsedError,
     EmResult,
     MeanChange,
+    Point,
     RemainingGain,
 )
 from dask_dfmr.local.estimate import LocalEstimate, Outcome, without_estimate
@@ -30,6 +33,7 @@ from dask_dfmr.local.starts import (
     MAX_START_ROWS,
     NAMED_STARTS,
     GivenStart,
+    Scale,
     StartName,
     make_start,
     subsample,
@@ -46,11 +50,16 @@ from dask_dfmr.mixtures.family import (
     take,
 )
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, CovarianceType, Gaussian, Mixture
+from dask_dfmr.mixtures.row_cut import COUNTING, LEVEL, cut_of
+from dask_dfmr.mixtures.whitening import match_components
 from dask_dfmr.seeds import SeedLike, seed_sequence
 from dask_dfmr.tables import as_frame, check_names, refuse_others, rows_and_names, unmasked
 
 FITTED_BY_FLOOR = "in these rows, and fitted by reg_covar alone"
 """Part of the reason of a fit to rows with constant or dependent columns, which only ``reg_covar`` made possible."""
+
+OWN_START = "k-means++"
+"""Where a truncated fit starts if most of its rows are outside of the start that it was given."""
 
 MAX_MAGNITUDE = 1e140
 """Larger values cannot be squared and summed in floating point."""
@@ -71,6 +80,8 @@ def fit_local(
     accelerate: bool = True,
     penalty: float | Literal["auto", "paper"] = "auto",
     reg_covar: float = 0.0,
+    row_outliers: Literal["truncate"] | None = None,
+    row_outlier_level: float = LEVEL,
     min_rows: int | Literal["auto"] = "auto",
     nan_policy: Literal["raise", "omit"] = "raise",
     n_sources: int = 1,
@@ -81,7 +92,7 @@ def fit_local(
 
     The fit maximises l(G) - a sum_k { tr(T_k Sigma_k^-1) + log det Sigma_k }, where l is the log-likelihood and T_k the
     target of component k (Chen & Tan 2009). With ``reg_covar=0`` the objective never falls from one accepted pass to
-    the next.
+    the next. With ``row_outliers="truncate"`` the fit solves the same equations for the rows inside the cuts.
 
     Parameters
     ----------
@@ -106,10 +117,19 @@ def fit_local(
     penalty : "auto", "paper" or float, default "auto"
         "auto": a = 1 / n_samples, and T_k is the covariance within component k, as the start divides the rows. "paper":
         a = n_samples ** -0.5, and T_k is the sample covariance of all rows (the local estimator of Zhang, Tan & Chen
-        2026). A float: that a, with the targets of "auto"; 0 is plain maximum likelihood.
+        2026), or of those inside the cuts of the start. A float: that a, with the targets of "auto"; 0 is plain maximum
+        likelihood.
     reg_covar : float, default 0.0
         Added to the diagonal of every covariance, as in scikit-learn. With it constant and dependent columns can be
         fitted; ``reason`` then names them.
+    row_outliers : {None, "truncate"}, default None
+        "truncate": a row counts in a component only inside the cut of the component, so that a few bad rows do not
+        decide the fit. The fit then solves estimating equations, and has no objective. If it leaves more than a third
+        of the rows outside of all cuts, from a start that was given, it starts once more by a clustering of the rows.
+        None: every row counts.
+    row_outlier_level : float, default 0.01
+        Share of the rows of a component that lie beyond its cut, between 0 and 1. The cut is a quantile of the
+        chi-square law of squared distances in standard deviations.
     min_rows : "auto" or int, default "auto"
         Fewer rows give the outcome "too few rows". "auto" is the number of free parameters of the mixture for
         "full". With the other structures a row informs more than one parameter: "auto" is then ten times the number of
@@ -142,7 +162,7 @@ def fit_local(
     """
     checks.one_of("covariance_type", covariance_type, COVARIANCE_TYPES)
     problem = LocalProblem(
-        family=Gaussian(covariance_type),
+        family=Gaussian(covariance_type, cut_of(row_outliers, row_outlier_level)),
         n_components=n_components,
         tol=tol,
         max_iter=max_iter,
@@ -187,7 +207,7 @@ def _check_start(start: str | Mixture, problem: LocalProblem, n_features: int) -
         checks.one_of("start", start, tuple(NAMED_STARTS))
         return
     found = (start.family, start.n_components, start.n_features)
-    if found != (problem.family, problem.n_components, n_features):
+    if found != (problem.mixture_family, problem.n_components, n_features):
         raise ValueError(
             f"start must be a mixture of {problem.n_components} components in {n_features} columns of the family "
             f"{problem.family.name}; got {start!r}."
@@ -208,7 +228,8 @@ def column_labels(feature_names: Sequence[Any] | None, n_features: int) -> list[
 class LocalProblem:
     """The parameters of a local fit, apart from rows, start and seed.
 
-    ``family`` is the component family. All other parameters are those of :func:`fit_local`.
+    ``family`` is the component family, whose cut says whether rows beyond it count. All other parameters are those of
+    :func:`fit_local`.
     """
 
     family: Family
@@ -232,6 +253,11 @@ class LocalProblem:
         if self.min_rows != "auto":
             checks.integer("min_rows", self.min_rows, 1, alternative="'auto' or ")
         checks.one_of("nan_policy", self.nan_policy, ("raise", "omit"))
+
+    @property
+    def mixture_family(self) -> Family:
+        """The family of the mixtures that are fitted: a mixture truncates nothing."""
+        return self.family.with_cut(COUNTING)
 
     def fit(
         self,
@@ -263,13 +289,17 @@ class LocalProblem:
         X, n_omitted, refusal = self.check_rows(X, names)
         if refusal is not None:
             return refusal
-        all_rows = self.family.prior_target(X)
-        reason = self._degeneracy(X, all_rows, names, self.reg_covar)
+        central = self._central(X)
+        all_rows = self.family.prior_target(central)
+        reason = self._degeneracy(central, all_rows, names, self.reg_covar)
         if reason is not None:
             return without_estimate(Outcome.DEGENERATE, reason, len(X), n_omitted=n_omitted)
         rng = np.random.default_rng(seed_sequence(random_state))
         try:
-            best = self._best_of_starts(X, start, given, self._penalty(len(X), all_rows), rng)
+            target = None if self.family.cut.truncates else all_rows
+            best, started = self._best_of_starts(
+                X, start, given, self._penalty(len(X), target), rng
+            )
         except ComponentCollapsedError as error:
             return without_estimate(Outcome.COLLAPSED, str(error), len(X), n_omitted=n_omitted)
         if isinstance(start, str) and (given is None or given.means is None):
@@ -277,7 +307,7 @@ class LocalProblem:
             best = replace(
                 best, weights=best.weights[order], components=take(best.components, order)
             )
-        reasons = [self._flatness(X, all_rows, names)]
+        reasons = [self._flatness(central, all_rows, names)]
         if not best.converged:
             reasons.append(
                 f"not converged after {best.n_iter} passes; raise max_iter or loosen tol"
@@ -289,9 +319,16 @@ class LocalProblem:
             "; ".join(filter(None, reasons)),
             n_omitted=n_omitted,
             n_iter=best.n_iter,
-            log_likelihood=best.log_likelihood / len(X),
-            start=start if isinstance(start, str) else "given",
+            log_likelihood=self._mean_log_likelihood(X, best),
+            start=started,
+            n_outside=best.n_outside,
         )
+
+    def _mean_log_likelihood(self, X: Rows, run: EmResult) -> float:
+        """In nats per row: at the last accepted point, or if the family truncates, of the result with a floor."""
+        if self.family.cut.truncates:
+            return floored_mean(self.family, (run.weights, run.components), X)
+        return run.log_likelihood / len(X)
 
     def check_rows(
         self, X: Rows, names: Sequence[str] | None = None
@@ -355,7 +392,13 @@ class LocalProblem:
 
     def can_fit(self, X: Rows) -> bool:
         """Whether a component can be fitted to finite rows (n_samples, n_features)."""
-        return self.family.degeneracy(X, self.family.prior_target(X), self.reg_covar) is None
+        central = self._central(X)
+        target = self.family.prior_target(central)
+        return self.family.degeneracy(central, target, self.reg_covar) is None
+
+    def _central(self, X: Rows) -> Rows:
+        """The rows that decide whether a fit is possible: without gross values, if such rows do not count in it."""
+        return without_gross(X) if self.family.cut.truncates else X
 
     def _degeneracy(
         self, X: Rows, all_rows: Components, names: Sequence[str], floor: float
@@ -378,7 +421,7 @@ class LocalProblem:
 
     def penalty_for(self, X: Rows) -> Penalty:
         """The penalty of fits to rows (n_samples, n_features)."""
-        is_needed = self.penalty == "paper"
+        is_needed = self.penalty == "paper" and not self.family.cut.truncates
         return self._penalty(len(X), self.family.prior_target(X) if is_needed else None)
 
     def penalty_of_moments(self, n_samples: int) -> Penalty:
@@ -397,12 +440,13 @@ class LocalProblem:
         given: GivenStart | None,
         penalty: Penalty,
         rng: np.random.Generator,
-    ) -> EmResult:
+    ) -> tuple[EmResult, str]:
+        """The best EM run, and the name of its start."""
         if not isinstance(start, str):
-            return self.maximise(X, (start.weights, start.components), penalty)
+            return self._from_mixture(X, (start.weights, start.components), penalty, rng)
         results: list[EmResult] = []
         for i in range(self.n_init):
-            rows = subsample(X, MAX_START_ROWS, rng)
+            rows = self.start_rows(X, rng)
             first = make_start(
                 self.family, rows, self.n_components, start, penalty, rng, given=given
             )
@@ -411,7 +455,49 @@ class LocalProblem:
             except ComponentCollapsedError:
                 if i == self.n_init - 1 and not results:
                     raise
-        return max(results, key=lambda result: result.objective)
+        return best_first(self.family, results, X)[0], start
+
+    def _from_mixture(
+        self, X: Rows, start: Point, penalty: Penalty, rng: np.random.Generator
+    ) -> tuple[EmResult, str]:
+        """The EM run from a given mixture, and the name of its start.
+
+        A truncated fit may find most rows outside of the start, and describe the rest alone. Then it starts once more,
+        at its own rows, and the run that leaves fewer rows outside is the result.
+        """
+        found: EmResult | None = None
+        try:
+            found = self.maximise(X, start, penalty)
+        except ComponentCollapsedError:
+            if not self.family.cut.truncates:
+                raise
+        may_stay = not self.family.cut.truncates
+        if found is not None and (may_stay or found.n_outside <= MOST_OUTSIDE * len(X)):
+            return found, "given"
+        own = make_start(
+            self.family, self.start_rows(X, rng), self.n_components, OWN_START, penalty, rng
+        )
+        try:
+            again = self.maximise(X, own, penalty)
+        except ComponentCollapsedError:
+            if found is None:
+                raise
+            return found, "given"
+        if found is not None and found.n_outside <= again.n_outside:
+            return found, "given"
+        order = match_components(self.family, start[1], again.components)
+        matched = take(again.components, order)
+        return replace(again, weights=again.weights[order], components=matched), OWN_START
+
+    def scale_of(self, X: Array) -> Scale:
+        """Location and spread of the columns (n_samples, n_features), in which rows are clustered."""
+        return Scale.of(as_block(self._central(X)))
+
+    def start_rows(self, X: Rows, rng: np.random.Generator) -> Array:
+        """The rows that are clustered for a start, in float64: not the farthest ones, if the family truncates."""
+        if self.family.cut.truncates:
+            return rows_to_start_from(X, rng)
+        return subsample(X, MAX_START_ROWS, rng)
 
     def maximise(
         self,
@@ -444,10 +530,13 @@ class LocalProblem:
             else MeanChange(float(tol) * len(X))
         )
         ascent = Ascent(self.family, start, penalty, len(X), rule, self.is_accelerated)
+        n_outside = 0
         while not ascent.converged and ascent.n_iter < (max_iter or self.max_iter):
             deadlines.check()
-            ascent.take(*self.family.em_pass(X, *ascent.point))
-        return ascent.result()
+            sums = self.family.em_pass(X, *ascent.point)
+            ascent.take(sums.log_likelihood, sums.moments)
+            n_outside = sums.n_outside
+        return replace(ascent.result(), n_outside=n_outside)
 
 
 class _BadValues(NamedTuple):

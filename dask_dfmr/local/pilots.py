@@ -21,11 +21,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dask_dfmr.local.comparison import best_first, mean_log_densities
 from dask_dfmr.local.em import ComponentCollapsedError, EmResult
 from dask_dfmr.local.fit import MAX_MAGNITUDE, LocalProblem
 from dask_dfmr.local.penalty import Penalty
 from dask_dfmr.local.starts import MAX_START_ROWS, Scale, make_start, subsample
-from dask_dfmr.mixtures.family import Array, Components, Family, Rows
+from dask_dfmr.mixtures.family import Array, Components, Rows
 from dask_dfmr.mixtures.gaussian import Mixture
 
 Start = tuple[Array, Components]
@@ -90,7 +91,7 @@ def read_pilot(problem: LocalProblem, X: Rows, seed: np.random.SeedSequence) -> 
     if refusal is not None or not problem.can_fit(X):
         return None
     rows = subsample(X, MAX_START_ROWS, np.random.default_rng(seed))
-    return PilotRows(rows, Scale.of(rows))
+    return PilotRows(rows, problem.scale_of(rows))
 
 
 def pilot_scale(pilots: Sequence[PilotRows | None]) -> Scale | None:
@@ -136,16 +137,17 @@ def best_of_starts(
     is None if a component collapsed in all runs.
     """
     penalty = problem.penalty_for(rows)
+    # All rows of a plain fit, which are at most as many as a clustering takes.
+    clustered = problem.start_rows(rows, rng) if problem.family.cut.truncates else rows
     shorts = []
     for _ in range(problem.n_init * n_short):
         start = make_start(
-            problem.family, rows, problem.n_components, "k-means++", penalty, rng, scale=scale
+            problem.family, clustered, problem.n_components, "k-means++", penalty, rng, scale=scale
         )
         shorts.append(run_on(problem, rows, start, penalty, SHORT_PASSES))
-    promising = sorted((r for r in shorts if r is not None), key=lambda r: -r.objective)
-    best = promising[: problem.n_init * n_long]
+    best = best_first(problem.family, shorts, rows)[: problem.n_init * n_long]
     longs = [run_on(problem, rows, (r.weights, r.components), penalty) for r in best]
-    return max((r for r in longs if r is not None), key=lambda r: r.objective, default=None)
+    return next(iter(best_first(problem.family, longs, rows)), None)
 
 
 def make_shortlist(problem: LocalProblem, fits: Sequence[PilotFit | None]) -> Shortlist:
@@ -174,9 +176,8 @@ def _cross_scores(
     problem: LocalProblem, starts: Sequence[Start], pilots: Sequence[PilotFit]
 ) -> Array:
     """Mean log-density of each pilot's rows under each candidate, in nats per row, shape (n_starts, n_pilots)."""
-    return np.array(
-        [[mean_log_density(problem.family, s, fit.check_rows) for fit in pilots] for s in starts]
-    )
+    columns = [mean_log_densities(problem.family, starts, fit.check_rows) for fit in pilots]
+    return np.array(columns).T
 
 
 def _greedy_cover(cover: Array) -> list[int]:
@@ -208,7 +209,7 @@ def _settle(
     rows = np.concatenate([pilots[i].check_rows for i in members])
     penalty = problem.penalty_for(rows)
     runs = [run_on(problem, rows, pilots[i].start, penalty) for i in ranked]
-    best = max((run for run in runs if run is not None), key=lambda r: r.objective, default=None)
+    best = next(iter(best_first(problem.family, runs, rows)), None)
     return pilots[ranked[0]].start if best is None else (best.weights, best.components)
 
 
@@ -238,13 +239,8 @@ def choose_start(
     ]
     if not usable or not len(rows):
         return None
-    return max(usable, key=lambda i: mean_log_density(problem.family, shortlist.starts[i], rows))
-
-
-def mean_log_density(family: Family, start: Start, rows: Rows) -> float:
-    """Mean log-density of rows under a start, in nats per row."""
-    log_likelihood, _ = family.em_pass(rows, *start)
-    return log_likelihood / len(rows)
+    starts = [shortlist.starts[i] for i in usable]
+    return usable[int(mean_log_densities(problem.family, starts, rows).argmax())]
 
 
 def as_mixture(problem: LocalProblem, start: Start, feature_names: Any) -> Mixture:

@@ -11,20 +11,24 @@ from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
-from scipy.special import logsumexp, xlogy
+from numpy.typing import NDArray
+from scipy.special import xlogy
 
 from dask_dfmr import deadlines
 from dask_dfmr.local.estimate import Outcome
-from dask_dfmr.mixtures.capped_scores import capped_scores, score_lengths
+from dask_dfmr.mixtures.capped_scores import Point, capped_scores, score_lengths
 from dask_dfmr.mixtures.family import (
     BLOCK_FLOATS,
     Array,
+    EmSums,
+    Family,
     Moments,
     Rows,
     as_block,
     batches,
 )
 from dask_dfmr.mixtures.gaussian import Mixture
+from dask_dfmr.mixtures.row_cut import COUNTING, RowCut
 
 SCORED_ROWS = 2**16
 """Rows that are divided at the cap at a time, so that no copy of a partition is made."""
@@ -45,12 +49,18 @@ class Wanted:
         one more evaluation of the densities.
     log_floor : float or None, default None
         Log-densities below this count as this in the log-likelihood.
+    cut : RowCut
+        That of the fit: the moments and scores are those of its family.
+    outside : bool, default False
+        In which columns the rows outside are out of range. It takes one more evaluation of the densities.
     """
 
     moments: bool = True
     entropy: bool = False
     score_cap: float | None = None
     log_floor: float | None = None
+    cut: RowCut = COUNTING
+    outside: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,10 @@ class Measurement:
         Sum over rows of -sum_k r_k log r_k in nats, where r_k are the responsibilities; NaN unless wanted.
     scores : ndarray of shape (n_coordinates,), or None
         Sum of the capped scores; None unless wanted.
+    n_outside : int
+        Rows beyond the cuts of all components.
+    outside_columns : ndarray of shape (n_features,), or None
+        How many of them are beyond the cuts of all components in a column alone; None unless wanted.
     """
 
     n_samples: int
@@ -75,6 +89,8 @@ class Measurement:
     moments: Moments | None = None
     entropy: float = float("nan")
     scores: Array | None = None
+    n_outside: int = 0
+    outside_columns: Array | None = None
 
     def __add__(self, other: Measurement) -> Measurement:
         moments = None
@@ -85,7 +101,9 @@ class Measurement:
             self.log_likelihood + other.log_likelihood,
             moments,
             self.entropy + other.entropy,
-            None if self.scores is None or other.scores is None else self.scores + other.scores,
+            _sum_or_none(self.scores, other.scores),
+            self.n_outside + other.n_outside,
+            _sum_or_none(self.outside_columns, other.outside_columns),
         )
 
 
@@ -138,61 +156,76 @@ def measure(X: Rows, mixtures: Sequence[Mixture], wanted: Wanted) -> tuple[Measu
 
 def _measure_one(X: Rows, mixture: Mixture, wanted: Wanted) -> Measurement:
     deadlines.check()
+    family, point = mixture.family.with_cut(wanted.cut), (mixture.weights, mixture.components)
+    scores = None
     if wanted.score_cap is None:
-        sums = mixture.family.em_pass(X, mixture.weights, mixture.components)
-        found = Measurement(len(X), *sums)
+        sums = family.em_pass(X, *point)
     else:
-        found = _measure_scores(X, mixture, wanted.score_cap)
+        sums, scores = _sums_with_scores(X, family, point, wanted.score_cap)
+    log_likelihood = sums.log_likelihood
     if wanted.log_floor is not None:
         floored = np.maximum(log_densities(mixture, X), wanted.log_floor)
-        found = replace(found, log_likelihood=float(floored.sum()))
-    entropy = _entropy_of(X, mixture) if wanted.entropy else float("nan")
-    return replace(found, moments=found.moments if wanted.moments else None, entropy=entropy)
+        log_likelihood = float(floored.sum())
+    return Measurement(
+        len(X),
+        log_likelihood,
+        sums.moments if wanted.moments else None,
+        _entropy_of(X, mixture) if wanted.entropy else float("nan"),
+        scores,
+        sums.n_outside,
+        _outside_by_column(X, mixture, wanted.cut) if wanted.outside else None,
+    )
 
 
-def _measure_scores(X: Rows, mixture: Mixture, cap: float) -> Measurement:
-    """Log-likelihood, moments and capped scores. Scores of rows below the cap are linear in their moments.
+def _sums_with_scores(X: Rows, family: Family, point: Point, cap: float) -> tuple[EmSums, Array]:
+    """The sums over the rows, and those of their capped scores. Scores below the cap are linear in their moments.
 
     The few rows beyond it have moments of their own, so that nothing cancels if they lie far away.
     """
-    family, point = mixture.family, (mixture.weights, mixture.components)
-    log_likelihood, moments = family.em_pass(X[:0], *point)
-    scores = family.score_of_moments(moments, *point)
+    sums = family.em_pass(X[:0], *point)
+    scores = family.score_of_moments(sums.moments, *point)
     for batch in batches(len(X), SCORED_ROWS):
         rows = X[batch]
         is_far = score_lengths(family, rows, point) > cap
-        near, of_near = family.em_pass(rows[~is_far] if is_far.any() else rows, *point)
-        scores = scores + family.score_of_moments(of_near, *point)
-        log_likelihood, moments = log_likelihood + near, _sum(moments, of_near)
+        near = family.em_pass(rows[~is_far] if is_far.any() else rows, *point)
+        scores = scores + family.score_of_moments(near.moments, *point)
+        sums = sums + near
         if is_far.any():
-            far, of_far = family.em_pass(rows[is_far], *point)
             scores = scores + capped_scores(family, rows[is_far], point, cap).sum(axis=0)
-            log_likelihood, moments = log_likelihood + far, _sum(moments, of_far)
-    return Measurement(len(X), log_likelihood, moments, scores=scores)
+            sums = sums + family.em_pass(rows[is_far], *point)
+    return sums, scores
+
+
+def _outside_by_column(X: Rows, mixture: Mixture, cut: RowCut) -> Array:
+    """How many of the rows beyond the cuts of all components are so in each column alone, (n_features,)."""
+    marginals = [mixture.marginal([j]) for j in range(mixture.n_features)]
+    counts = np.zeros(mixture.n_features)
+    step = max(256, BLOCK_FLOATS // (mixture.n_components * mixture.n_features))
+    for batch in batches(len(X), step):
+        rows = as_block(X[batch])
+        rows = rows[_are_outside(rows, mixture, cut)]
+        for j, marginal in enumerate(marginals):
+            counts[j] += np.count_nonzero(_are_outside(rows[:, j : j + 1], marginal, cut))
+    return counts
+
+
+def _are_outside(rows: Array, mixture: Mixture, cut: RowCut) -> NDArray[np.bool_]:
+    """Whether each row is beyond the cuts of all components, (n_samples,)."""
+    family, components = mixture.family, mixture.components
+    lowest = family.log_peaks(components) - 0.5 * cut.numbers(mixture.n_features).limit
+    return np.asarray((family.log_density(rows, components) < lowest).all(axis=1))
 
 
 def log_densities(mixture: Mixture, X: Rows) -> Array:
     """Log-density of each row in nats, (n_samples,)."""
-    found = np.empty(len(X))
-    with np.errstate(divide="ignore"):
-        log_weights = np.log(mixture.weights)
-    step = max(256, BLOCK_FLOATS // (mixture.n_components * mixture.n_features))
-    for batch in batches(len(X), step):
-        joint = mixture.family.log_density(as_block(X[batch]), mixture.components)
-        found[batch] = logsumexp(joint + log_weights, axis=1)
-    return found
+    return mixture.family.evaluate(X, mixture.weights, mixture.components, "log_density")
 
 
 def _entropy_of(X: Rows, mixture: Mixture) -> float:
     """Sum over rows of the entropies of the responsibilities, in nats."""
-    entropy = 0.0
-    with np.errstate(divide="ignore"):
-        log_weights = np.log(mixture.weights)
-    step = max(256, BLOCK_FLOATS // (mixture.n_components * mixture.n_features))
-    for batch in batches(len(X), step):
-        joint = mixture.family.log_density(as_block(X[batch]), mixture.components)
-        joint += log_weights
-        r = np.exp(joint - logsumexp(joint, axis=1)[:, None])
+    entropy, point = 0.0, (mixture.weights, mixture.components)
+    for batch in batches(len(X), SCORED_ROWS):
+        r = mixture.family.evaluate(X[batch], *point, "responsibilities")
         entropy -= float(xlogy(r, r).sum())
     return entropy
 
@@ -205,6 +238,10 @@ def total_of(parts: Sequence[PartitionStatistics | Total]) -> Total:
     """The sum of statistics of partitions, or of totals of them, in their order."""
     sums = [part.measurements if isinstance(part, PartitionStatistics) else part for part in parts]
     return reduce(_add, (s for s in sums if s), ())
+
+
+def _sum_or_none(a: Array | None, b: Array | None) -> Array | None:
+    return None if a is None or b is None else a + b
 
 
 def _sum(a: Moments, b: Moments) -> Moments:

@@ -77,8 +77,8 @@ def capped_scores(family: Family, X: Rows, point: Point, cap: float) -> Array:
 
 
 def _shares(lengths: Array, cap: float) -> Array:
-    """By how much each score counts, at most 1."""
-    return np.minimum(1.0, cap / np.maximum(lengths, np.finfo(float).tiny))
+    """By how much each score counts, at most 1; rows that are cut off have scores of length 0."""
+    return cap / np.maximum(lengths, cap)
 
 
 def _blocks(X: Rows, point: Point) -> Sequence[slice]:

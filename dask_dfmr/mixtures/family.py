@@ -8,10 +8,13 @@ holds the family and its mixture value, which derives from :class:`dask_dfmr.mix
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logsumexp, softmax
+
+from dask_dfmr.mixtures.row_cut import RowCut
 
 Array = NDArray[np.float64]
 """Numbers in float64."""
@@ -30,6 +33,9 @@ Moments = tuple[Array, ...]
 """Weighted sums of sufficient statistics per component. They add up over blocks of rows or of pooled components. The
 first array is always the mass, shape (n_components,)."""
 
+Quantity = Literal["log_density", "label", "responsibilities"]
+"""What :meth:`Family.evaluate` computes of each row."""
+
 LOG_2PI = float(np.log(2.0 * np.pi))
 """log(2 pi), of the normalisation of a Gaussian density."""
 
@@ -39,6 +45,33 @@ MAX_SQUARED_LENGTH = 1e300
 BLOCK_FLOATS = 2**14
 """Size of the temporaries of a kernel over rows, 128 kB. With the settings of Dask's nanny the allocator maps and
 unmaps larger ones at every use, which nearly doubles the cost of a pass."""
+
+
+class EmSums(NamedTuple):
+    """Sums over rows under one mixture, which add up over blocks of rows.
+
+    Attributes
+    ----------
+    log_likelihood : float
+        Sum of the log-densities of all rows, in nats.
+    moments : tuple of ndarray
+        Moments of the rows about the components. If the family truncates, those of the rows inside the cuts, divided
+        by what the cuts leave of them (:mod:`~dask_dfmr.mixtures.row_cut`).
+    n_outside : int
+        Number of rows beyond the cuts of all components; 0 if the family knows no cut.
+    """
+
+    log_likelihood: float
+    moments: Moments
+    n_outside: int = 0
+
+    def __add__(self, other: object) -> EmSums:
+        if not isinstance(other, EmSums):
+            return NotImplemented
+        moments = tuple(a + b for a, b in zip(self.moments, other.moments, strict=True))
+        return EmSums(
+            self.log_likelihood + other.log_likelihood, moments, self.n_outside + other.n_outside
+        )
 
 
 class Prior(NamedTuple):
@@ -74,6 +107,15 @@ class Family(Protocol, Hashable):
         """Unique name, which files and messages hold."""
         ...
 
+    @property
+    def cut(self) -> RowCut:
+        """How far from a component a row may be, and whether rows beyond that count in it."""
+        ...
+
+    def with_cut(self, cut: RowCut) -> Family:
+        """The same family with another cut: the mixtures are the same, and so is the name."""
+        ...
+
     def n_parameters(self, n_components: int, n_features: int) -> int:
         """Number of free parameters of a mixture, its weights included."""
         ...
@@ -99,6 +141,16 @@ class Family(Protocol, Hashable):
 
     def log_density(self, X: Array, components: Components) -> Array:
         """Log phi_k(x) in nats, shape (n_samples, n_components); callers pass blocks of rows."""
+        ...
+
+    def evaluate(
+        self, X: Rows, weights: Array, components: Components, quantity: Quantity
+    ) -> Array:
+        """A quantity of each finite row under the mixture.
+
+        Log-density in nats, (n_samples,); most probable component, the first of equals, as floats (n_samples,); or
+        the responsibilities (n_samples, n_components). The value of a row depends on this row alone.
+        """
         ...
 
     def log_peaks(self, components: Components) -> Array:
@@ -135,8 +187,8 @@ class Family(Protocol, Hashable):
 
     # -- EM ---------------------------------------------------------------------------------------
 
-    def em_pass(self, X: Rows, weights: Array, components: Components) -> tuple[float, Moments]:
-        """One E step over all rows: total log-likelihood in nats, and the moments about ``components``."""
+    def em_pass(self, X: Rows, weights: Array, components: Components) -> EmSums:
+        """One E step over all rows; the moments are those about ``components``."""
         ...
 
     def hard_moments(self, X: Rows, labels: Labels, reference: Components) -> Moments:
@@ -222,7 +274,8 @@ class Family(Protocol, Hashable):
     def scores(self, X: Array, weights: Array, components: Components) -> Array:
         """Gradient of each row's log-density in the coordinates about the mixture, (n_samples, n_coordinates).
 
-        The part for the weights is orthogonal to the direction in which their sum changes.
+        The part for the weights is orthogonal to the direction in which their sum changes. If the family truncates,
+        the estimating function of the row instead, whose mean over rows of the mixture is zero too.
         """
         ...
 
@@ -261,6 +314,18 @@ class Family(Protocol, Hashable):
             If the parameters are no mixture of this family.
         """
         ...
+
+
+def quantity_of(log_joint: Array, quantity: Quantity) -> Array:
+    """The quantity of each row, from log w_k + log phi_k(x) of a block of rows, (n_samples, n_components)."""
+    found: Array
+    if quantity == "label":
+        found = log_joint.argmax(axis=1).astype(np.float64)
+    elif quantity == "log_density":
+        found = logsumexp(log_joint, axis=1)
+    else:
+        found = softmax(log_joint, axis=1)
+    return found
 
 
 def canonical_order(family: Family, weights: Array, components: Components) -> Labels:

@@ -36,14 +36,19 @@ from dask_dfmr.mixtures.family import (
     MAX_SQUARED_LENGTH,
     Array,
     Components,
+    EmSums,
     Labels,
     Moments,
     Prior,
+    Quantity,
     Rows,
     as_block,
     batches,
+    quantity_of,
 )
 from dask_dfmr.mixtures.mixture import FiniteMixture, as_floats, check_weights
+from dask_dfmr.mixtures.row_cut import COUNTING, RowCut
+from dask_dfmr.reprs import component_table, html_lines, html_table, text_table
 
 COVARIANCE_TYPES = tuple(SHAPES)
 CovarianceType = Literal["full", "tied", "diag", "spherical"]
@@ -97,9 +102,12 @@ class Gaussian:
     ----------
     covariance_type : {"full", "diag", "tied", "spherical"}, default "full"
         As in scikit-learn.
+    cut : RowCut
+        The family of a mixture counts rows beyond all cuts; that of a fit may also truncate.
     """
 
     covariance_type: str = "full"
+    cut: RowCut = COUNTING
 
     @property
     def name(self) -> str:
@@ -112,6 +120,9 @@ class Gaussian:
     @property
     def _is_tied(self) -> bool:
         return self.covariance_type == "tied"
+
+    def with_cut(self, cut: RowCut) -> Gaussian:
+        return Gaussian(self.covariance_type, cut)
 
     def n_parameters(self, n_components: int, n_features: int) -> int:
         n_covariances = 1 if self._is_tied else n_components
@@ -151,6 +162,28 @@ class Gaussian:
         y = self._white_residuals(X, means, self._shape.inverse_root(root))
         log_norm = self._log_norm(root, means.shape[-1])
         return self._log_density(y, np.empty_like(y), log_norm).T
+
+    def evaluate(
+        self, X: Rows, weights: Array, components: Components, quantity: Quantity
+    ) -> Array:
+        means, covariances = components
+        root = self._shape.root(covariances)
+        inverse_root = self._shape.inverse_root(root)
+        log_norm = self._log_norm(root, means.shape[-1])
+        with np.errstate(divide="ignore"):
+            log_weights = np.log(weights)
+        compiled = engine.compiled()
+        if compiled is not None and not self._are_far(means, inverse_root):
+            scale = self._shape.by_column(inverse_root, means.shape[-1])
+            found: Array = compiled.evaluate(X, log_weights, means, scale, log_norm, quantity)
+            return found
+        shape = (len(X), len(weights)) if quantity == "responsibilities" else (len(X),)
+        found = np.empty(shape)
+        for batch in batches(len(X), max(256, BLOCK_FLOATS // means.size)):
+            y = self._white_residuals(as_block(X[batch]), means, inverse_root)
+            joint = self._log_density(y, np.empty_like(y), log_norm).T
+            found[batch] = quantity_of(joint + log_weights, quantity)
+        return found
 
     def log_peaks(self, components: Components) -> Array:
         means, covariances = components
@@ -270,44 +303,48 @@ class Gaussian:
 
     # -- EM ---------------------------------------------------------------------------------------
 
-    def em_pass(self, X: Rows, weights: Array, components: Components) -> tuple[float, Moments]:
+    def em_pass(self, X: Rows, weights: Array, components: Components) -> EmSums:
         means, covariances = components
+        n_features = means.shape[-1]
         root = self._shape.root(covariances)
         inverse_root = self._shape.inverse_root(root)
-        log_norm = self._log_norm(root, means.shape[-1])
+        log_norm = self._log_norm(root, n_features)
         with np.errstate(divide="ignore"):
             log_weights = np.log(weights)  # -inf for a component of weight 0, which has no rows
         compiled = engine.compiled()
         if compiled is None or self._are_far(means, inverse_root):  # it knows one center
-            log_likelihood, mass, first, second = self._em_pass(
-                X, log_weights, means, inverse_root, log_norm
-            )
+            sums = self._em_pass(X, log_weights, means, inverse_root, log_norm)
         else:
-            scale = self._shape.by_column(inverse_root, means.shape[-1])
-            log_likelihood, mass, first, second = compiled.em_pass(
-                X, log_weights, means, scale, log_norm
-            )
-            second = self._shape.from_columns(second)
+            scale = self._shape.by_column(inverse_root, n_features)
+            cut = (self.cut.numbers(n_features).limit, self.cut.truncates)
+            sums = compiled.em_pass(X, log_weights, means, scale, log_norm, cut)
+            mass, first, second = sums.moments
+            sums = sums._replace(moments=(mass, first, self._shape.from_columns(second)))
         with np.errstate(over="ignore", invalid="ignore"):  # rows far from every component
-            return log_likelihood, (mass, *self._shape.colour(first, second, root))
+            mass, first, second = self._undo_cut(sums.moments, n_features)
+            return sums._replace(moments=(mass, *self._shape.colour(first, second, root)))
 
     def _em_pass(
         self, X: Rows, log_weights: Array, means: Array, inverse_root: Array, log_norm: Array
-    ) -> tuple[float, Array, Array, Array]:
-        """Log-likelihood, mass, and first and second moments of the white residuals, computed by NumPy."""
+    ) -> EmSums:
+        """The sums over the rows with the moments of the white residuals inside the cuts, computed by NumPy."""
         n_components, n_features = means.shape
+        limit = self.cut.numbers(n_features).limit
         step = min(max(256, EM_BLOCK_FLOATS // (n_components * n_features)), max(len(X), 1))
         y = np.empty((n_components, n_features, step))
         scratch = np.empty_like(y)
-        log_likelihood = 0.0
+        log_likelihood, n_outside = 0.0, 0
         mass, first = np.zeros(n_components), np.zeros_like(means)
         second = self._shape.second(y[:, :, :0], np.zeros((n_components, 0)), scratch[:, :, :0])
+        lowest = (log_norm - 0.5 * limit)[:, None]
         for batch in batches(len(X), step):
             block = X[batch]
             n = len(block)
             y, scratch = y[:, :, :n], scratch[:, :, :n]
             self._white_residuals(block, means, inverse_root, out=y)
             joint = self._log_density(y, scratch, log_norm)
+            is_inside = joint >= lowest
+            n_outside += n - int(np.count_nonzero(is_inside.any(axis=0)))
             joint += log_weights[:, None]
             top = joint.max(axis=0)
             joint -= top
@@ -315,10 +352,20 @@ class Gaussian:
             total = r.sum(axis=0)
             r /= total
             log_likelihood += float((np.log(total) + top).sum())
+            if self.cut.truncates:
+                r *= is_inside
             mass += r.sum(axis=1)
             first += np.matmul(y, r[:, :, None])[:, :, 0]
             second += self._shape.second(y, r, scratch)
-        return log_likelihood, mass, first, second
+        return EmSums(log_likelihood, (mass, first, second), n_outside)
+
+    def _undo_cut(self, moments: Moments, n_features: int) -> Moments:
+        """Moments of the rows inside the cuts, divided by what the cuts leave of a normal law."""
+        if not self.cut.truncates:
+            return moments
+        mass, first, second = moments
+        numbers = self.cut.numbers(n_features)
+        return mass / numbers.inside, first / numbers.inside, second / numbers.second
 
     def hard_moments(self, X: Rows, labels: Labels, reference: Components) -> Moments:
         means, covariances = reference
@@ -501,30 +548,49 @@ class Gaussian:
         return np.concatenate([order, np.repeat(order, n_features), of_covariances])
 
     def scores(self, X: Array, weights: Array, components: Components) -> Array:
-        """The expected complete-data scores given each row: r - w, r y and r (y y^T - I) in white residuals y."""
+        """The expected complete-data scores given each row: r - w, r y and r (y y^T - I) in white residuals y.
+
+        If the family truncates, r is 0 beyond the cut, and r and r y y^T are divided as the moments are.
+        """
         means, covariances = components
+        n_samples, n_features = len(X), means.shape[-1]
         root = self._shape.root(covariances)
         y = self._white_residuals(X, means, self._shape.inverse_root(root))
-        joint = self._log_density(y, np.empty_like(y), self._log_norm(root, means.shape[-1]))
-        with np.errstate(divide="ignore"):
-            r = softmax(joint + np.log(weights)[:, None], axis=0)
+        log_norm = self._log_norm(root, n_features)
+        joint = self._log_density(y, np.empty_like(y), log_norm)
+        r, second_factor = self._shares(joint, log_norm, weights, n_features)
         root_w = np.sqrt(np.maximum(weights, LEAST_WEIGHT))
         share = (r / root_w[:, None]).T
         y = np.moveaxis(y, -1, 0)
-        packed = self._shape.pack(self._shape.outer(y), means.shape[-1])
+        packed = self._shape.pack(second_factor * self._shape.outer(y), n_features)
         by_component = r.T if self._is_tied else share
         s_covariances = by_component[:, :, None] * packed
         if self._is_tied:
             s_covariances = s_covariances.sum(axis=1)
-        n_samples = len(X)
         return np.concatenate(
             [
-                share - weights / root_w,
+                share - (weights / root_w) * self._total_share(r)[:, None],
                 (share[:, :, None] * y).reshape(n_samples, -1),
                 s_covariances.reshape(n_samples, -1),
             ],
             axis=1,
         )
+
+    def _shares(
+        self, joint: Array, log_norm: Array, weights: Array, n_features: int
+    ) -> tuple[Array, float]:
+        """Responsibilities (K, n) as they count in a score, and the factor of y y^T, from log phi_k (K, n)."""
+        with np.errstate(divide="ignore"):
+            r = softmax(joint + np.log(weights)[:, None], axis=0)
+        if not self.cut.truncates:
+            return r, 1.0
+        numbers = self.cut.numbers(n_features)
+        r *= (joint >= (log_norm - 0.5 * numbers.limit)[:, None]) / numbers.inside
+        return r, numbers.inside / numbers.second
+
+    def _total_share(self, r: Array) -> Array:
+        """The sum of the responsibilities (K, n) of each row, exactly 1 unless the family truncates."""
+        return r.sum(axis=0) if self.cut.truncates else np.ones(r.shape[1])
 
     def score_lengths(self, X: Array, weights: Array, components: Components) -> Array:
         """From squared distances m alone: |y|^2 = m and |y y^T - I|^2 / 2 = (m^2 - 2 m + d) / 2.
@@ -535,18 +601,22 @@ class Gaussian:
         n_features = means.shape[-1]
         log_norm = self._log_norm(self._shape.root(covariances), n_features)
         joint = self.log_density(X, components)
+        r, second_factor = self._shares(joint.T, log_norm, weights, n_features)
+        r = r.T
         squares = 2.0 * (log_norm - joint)
-        with np.errstate(divide="ignore", over="ignore"):
-            r = softmax(joint + np.log(weights), axis=1)
-            by_component = squares + 0.5 * (squares**2 - 2.0 * squares + n_features)
+        with np.errstate(over="ignore", invalid="ignore"):
+            scaled = second_factor * squares
+            by_shape = np.where(r > 0, 0.5 * (scaled**2 - 2.0 * scaled + n_features), 0.0)
+            squares = np.where(r > 0, squares, 0.0)
         root_w = np.sqrt(np.maximum(weights, LEAST_WEIGHT))
         share = r / root_w
+        own = (share**2 * squares).sum(axis=1)
         if self._is_tied:
-            shared = (r * np.sqrt(by_component - squares)).sum(axis=1)
-            own = (share**2 * squares).sum(axis=1) + shared**2
+            own += (r * np.sqrt(by_shape)).sum(axis=1) ** 2
         else:
-            own = (share**2 * by_component).sum(axis=1)
-        lengths: Array = np.sqrt(own + ((share - weights / root_w) ** 2).sum(axis=1))
+            own += (share**2 * by_shape).sum(axis=1)
+        of_weights = share - (weights / root_w) * self._total_share(r.T)[:, None]
+        lengths: Array = np.sqrt(own + (of_weights**2).sum(axis=1))
         return lengths
 
     def score_of_moments(self, moments: Moments, weights: Array, components: Components) -> Array:
@@ -686,6 +756,21 @@ class Mixture(FiniteMixture):
         names = "" if self.feature_names is None else f", feature_names={self.feature_names!r}"
         shape = f"n_components={self.n_components}, n_features={self.n_features}"
         return f"Mixture({shape}, covariance_type={self.covariance_type!r}{names})"
+
+    def __str__(self) -> str:
+        return f"{self._in_words()}\n{text_table(*self._table(), 'components')}"
+
+    def _repr_html_(self) -> str:
+        return html_lines(self._in_words()) + html_table(*self._table(), "components")
+
+    def _in_words(self) -> str:
+        k, d = self.n_components, self.n_features
+        what = f"{k} component{'s' * (k > 1)} in {d} column{'s' * (d > 1)}"
+        return f"Mixture of {what}, covariance_type={self.covariance_type!r}"
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
+        parameters = (self.weights, *self.full_components)
+        return component_table(*parameters, self.feature_names)
 
     def __eq__(self, other: object) -> bool:
         """Whether all numbers are equal, in the same order of components."""

@@ -1,7 +1,12 @@
-"""The Fisher information of a mixture: how precisely rows drawn from it determine its parameters.
+"""The information of a mixture: how precisely rows drawn from it determine its parameters.
 
 Coordinates are those of :meth:`Family.coordinates` about the mixture itself. In them the *complete* information, that
 of rows with known components, is the identity. The information of rows alone is smaller, because components overlap.
+
+Maximum likelihood solves sum s = 0, where s is the score of a row. The errors of estimates have the covariance I^-1 / n
+with the Fisher information I = E s s'. A family that truncates solves sum psi = 0 instead (:meth:`Family.scores`). Let
+B = E psi psi' and A = -E d psi. The errors have the covariance A^-1 B A^-T / n ("sandwich", Huber 1967), so that the
+information is A' B^-1 A. Since E psi = 0 at every mixture, A = E psi s', and no derivative is needed.
 """
 
 from __future__ import annotations
@@ -32,23 +37,31 @@ bound the error of an estimate."""
 
 
 class Information(NamedTuple):
-    """The Fisher information of one row about ``weights`` and ``components``.
+    """The information of one row about ``weights`` and ``components``.
 
     Attributes
     ----------
     weights : ndarray of shape (n_components,)
     components : tuple of ndarray
     root : ndarray of shape (n_coordinates, n_coordinates), or None
-        Lower Cholesky factor of the information. None: the identity.
+        Lower Cholesky factor of the information: the inverse covariance of the errors of estimates. None: the identity.
     normal : ndarray of shape (n_coordinates,)
         Unit vector of the direction in which the sum of the weights changes. No mixture can move along it, so the
         information counts it as known.
+    score_root : ndarray of shape (n_coordinates, n_coordinates), or None
+        Lower Cholesky factor of the covariance of the scores. None: that of the information, which it is for maximum
+        likelihood.
     """
 
     weights: Array
     components: Components
     root: Array | None
     normal: Array
+    score_root: Array | None = None
+
+    @property
+    def _whitening(self) -> Array | None:
+        return self.root if self.score_root is None else self.score_root
 
     def whiten(self, scores: Array) -> Array:
         """Scores (..., n_coordinates) in white coordinates: their covariance over rows of the mixture is the identity.
@@ -56,10 +69,11 @@ class Information(NamedTuple):
         Along ``normal`` they are 0. The covariance has the rank n_coordinates - 1, the number of free parameters.
         """
         scores = scores - np.multiply.outer(scores @ self.normal, self.normal)
-        return scores if self.root is None else _solve(self.root, scores, transposed=False)
+        root = self._whitening
+        return scores if root is None else _solve(root, scores, transposed=False)
 
     def widened(self, covariance: Array) -> Information:
-        """Whitening by the covariance of the scores that real rows have, with this information as its lower bound.
+        """Whitening by the covariance of the scores that real rows have, with that of the mixture as its lower bound.
 
         Parameters
         ----------
@@ -73,12 +87,13 @@ class Information(NamedTuple):
             Its ``whiten`` gives such rows the variance 1 in every direction in which they vary more than rows of the
             mixture do, and does not change the other directions. Without a matrix (``root`` is None) nothing changes.
         """
-        if self.root is None:
+        before = self._whitening
+        if before is None:
             return self
         values, vectors = np.linalg.eigh(covariance)
-        root = self.root @ (vectors * np.sqrt(np.maximum(values, 1.0)))
+        root = before @ (vectors * np.sqrt(np.maximum(values, 1.0)))
         upper: Array = np.linalg.qr(root.T)[1]
-        return self._replace(root=upper.T)
+        return self._replace(score_root=upper.T)
 
     def residual(self, v: Array) -> Array:
         """White coordinates of differences v (..., n_coordinates); the sum of their squares is v' I v."""
@@ -99,21 +114,34 @@ def _solve(root: Array, rows: Array, transposed: bool) -> Array:
 def information(
     family: Family, weights: Array, components: Components, rng: np.random.Generator
 ) -> Information:
-    """The information at a mixture: the mean outer product of the scores of rows drawn from it.
-
-    No row of the data is read.
-    """
+    """The information at a mixture, from the scores of rows drawn from it; no row of the data is read."""
     normal = np.zeros(len(family.coordinates(weights, components, (weights, components))))
     normal[: len(weights)] = np.sqrt(weights)
     if len(normal) > MOST_COORDINATES:
         return Information(weights, components, None, normal)
     n_rows = int(np.clip(ROWS_PER_COORDINATE * len(normal), LEAST_ROWS, MOST_ROWS))
     everything = np.arange(len(normal))
-    (matrix,) = information_blocks(family, (weights, components), normal, [everything], n_rows, rng)
+    (found,) = information_blocks(family, (weights, components), normal, [everything], n_rows, rng)
+    of_scores = None if found.scores is found.information else _root_of(found.scores)
+    return Information(weights, components, _root_of(found.information), normal, of_scores)
+
+
+def _root_of(matrix: Array) -> Array:
+    """Lower Cholesky factor of a symmetric matrix, whose eigenvalues are made positive."""
     values, vectors = np.linalg.eigh(matrix)
     values = np.maximum(values, LEAST_INFORMATION)
     upper: Array = np.linalg.qr((vectors * np.sqrt(values)).T)[1]
-    return Information(weights, components, upper.T, normal)
+    return upper.T
+
+
+class InformationBlock(NamedTuple):
+    """The information of some coordinates, and the covariance of their scores, the same matrix for maximum likelihood.
+
+    Both have the shape (n_block, n_block).
+    """
+
+    information: Array
+    scores: Array
 
 
 def information_blocks(
@@ -123,8 +151,10 @@ def information_blocks(
     blocks: Sequence[Labels],
     n_rows: int,
     rng: np.random.Generator,
-) -> list[Array]:
+) -> list[InformationBlock]:
     """Diagonal blocks of the information matrix, from rows drawn from the mixture.
+
+    If the family truncates, the blocks are those of A and B, and not of A' B^-1 A.
 
     Parameters
     ----------
@@ -133,7 +163,7 @@ def information_blocks(
         The mixture.
     normal : ndarray of shape (n_coordinates,)
         Direction in which the sum of the weights changes. All scores are 0 along it. Its outer product is added, so
-        that the matrix is not singular and the direction counts as known.
+        that no matrix is singular and the direction counts as known.
     blocks : sequence of ndarray
         The coordinates of each block.
     n_rows : int
@@ -142,19 +172,41 @@ def information_blocks(
 
     Returns
     -------
-    list of ndarray of shape (n_block, n_block)
+    list of InformationBlock
     """
     weights, components = origin
     rows, importance = _draw_rows(family, n_rows, weights, components, rng)
+    likelihood = family.with_cut(family.cut._replace(truncates=False))
     totals = [n_rows * np.outer(normal[block], normal[block]) for block in blocks]
+    crossed = [total.copy() for total in totals] if family.cut.truncates else []
     step = max(64, 16 * BLOCK_FLOATS // len(normal))
     for batch in batches(n_rows, step):
-        scores = family.scores(rows[batch], weights, components)
-        scores = scores * np.sqrt(importance[batch, None])
+        importance_roots = np.sqrt(importance[batch, None])
+        scores = family.scores(rows[batch], weights, components) * importance_roots
         for total, block in zip(totals, blocks, strict=True):
             own = scores if len(block) == len(normal) else scores[:, block]
             total += own.T @ own  # of one array: NumPy computes half of the products
-    return [total / n_rows for total in totals]
+        if crossed:
+            of_likelihood = likelihood.scores(rows[batch], weights, components) * importance_roots
+        for total, block in zip(crossed, blocks, strict=bool(crossed)):
+            total += scores[:, block].T @ of_likelihood[:, block]
+    matrices = [total / n_rows for total in totals]
+    if not crossed:
+        return [InformationBlock(matrix, matrix) for matrix in matrices]
+    return [
+        InformationBlock(_sandwich(cross / n_rows, matrix), matrix)
+        for cross, matrix in zip(crossed, matrices, strict=True)
+    ]
+
+
+def _sandwich(derivative: Array, variance: Array) -> Array:
+    """The information A' B^-1 A of an estimating function with the mean derivative -A and the covariance B.
+
+    With means over the same rows it is at most the Fisher information of these rows, whatever the noise of A is.
+    """
+    values, vectors = np.linalg.eigh(variance)
+    half = (vectors / np.sqrt(np.maximum(values, LEAST_INFORMATION))).T @ derivative
+    return np.asarray(half.T @ half)
 
 
 def _draw_rows(

@@ -7,29 +7,28 @@ from outside.
 
 from __future__ import annotations
 
-import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
-from scipy.special import logsumexp, softmax
 
 from dask_dfmr.mixtures.family import (
     BLOCK_FLOATS,
     Array,
     Components,
     Family,
+    Quantity,
     as_block,
     batches,
     take,
 )
 from dask_dfmr.seeds import SeedLike, generator
 from dask_dfmr.tables import rows_for, unmasked
-from dask_dfmr.untrusted import open_regular, parse_json, replacing
+from dask_dfmr.untrusted import read_document, write_document
 
 MIXTURE_FORMAT, MIXTURE_VERSION = "dask_dfmr.mixture", 1
 """The first two entries of a saved mixture."""
@@ -116,9 +115,7 @@ class FiniteMixture(ABC):
         ValueError
             If X has other columns, or a row with NaN or infinity.
         """
-        return np.concatenate(
-            [logsumexp(joint, axis=1) for joint in self._joint_blocks(X)] or [np.empty(0)]
-        )
+        return self._evaluate(X, "log_density")
 
     def score(self, X: ArrayLike, y: object = None) -> float:
         """Mean log-density of the rows X, in nats per row; ``y`` is ignored, as scikit-learn's interface has it.
@@ -135,36 +132,33 @@ class FiniteMixture(ABC):
 
     def predict(self, X: ArrayLike) -> NDArray[np.intp]:
         """Most probable component of each row, shape (n_samples,)."""
-        return np.concatenate(
-            [joint.argmax(axis=1) for joint in self._joint_blocks(X)]
-            or [np.empty(0, dtype=np.intp)]
-        )
+        return self._evaluate(X, "label").astype(np.intp)
 
     def predict_proba(self, X: ArrayLike) -> Array:
         """Responsibilities: the probability of each component given the row, shape (n_samples, n_components)."""
-        blocks = [softmax(joint, axis=1) for joint in self._joint_blocks(X)]
-        return np.concatenate(blocks or [np.empty((0, self.n_components))])
+        return self._evaluate(X, "responsibilities")
 
-    def _joint_blocks(self, X: ArrayLike) -> Iterator[Array]:
-        """Log w_k + log phi_k(x) in blocks of rows, shape (n_block, n_components)."""
+    def _evaluate(self, X: ArrayLike, quantity: Quantity) -> Array:
+        """The quantity of each row, after a check of the rows."""
         rows = rows_for(X, self.feature_names)
         if rows.ndim != 2 or rows.shape[1] != self.n_features:
             raise ValueError(
                 f"X must have the shape (n_samples, {self.n_features}); got {rows.shape}."
             )
-        with np.errstate(divide="ignore"):
-            log_weights = np.log(self.weights)
-        step = max(256, BLOCK_FLOATS // (self.n_components * self.n_features))
-        for batch in batches(len(rows), step):
-            block = as_block(rows[batch])
-            bad = ~np.isfinite(block).all(axis=1)
+        for batch in batches(len(rows), max(256, BLOCK_FLOATS // self.n_features)):
+            block = rows[batch]
+            # The usual case, decided cheaply: a sum is finite only if all its terms are.
+            with np.errstate(over="ignore", invalid="ignore"):
+                if np.isfinite(block.sum(dtype=np.float64)):
+                    continue
+            bad = ~np.isfinite(as_block(block)).all(axis=1)
             if bad.any():
                 first = batch.start + int(bad.argmax())
                 raise ValueError(
                     f"X must be finite; row {first} is the first with NaN or infinity. Remove such rows, "
                     "X[np.isfinite(X).all(axis=1)], or use a GaussianMixture(nan_policy='omit')."
                 )
-            yield self.family.log_density(block, self.components) + log_weights
+        return self.family.evaluate(rows, self.weights, self.components, quantity)
 
     def sample(
         self, n_samples: int = 1, random_state: SeedLike = None
@@ -263,14 +257,7 @@ class FiniteMixture(ABC):
         OSError
             If the file cannot be written.
         """
-        parameters = {
-            name: value.tolist() if isinstance(value, np.ndarray) else value
-            for name, value in self.to_arrays().items()
-        }
-        document = {"format": MIXTURE_FORMAT, "version": MIXTURE_VERSION, **parameters}
-        content = json.dumps(document, allow_nan=False, indent=1).encode()
-        with replacing(path) as file:
-            file.write(content)
+        write_document(path, MIXTURE_FORMAT, MIXTURE_VERSION, self.to_arrays())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -283,27 +270,11 @@ class FiniteMixture(ABC):
         ValueError
             If it is no such file, has another version, or holds no valid mixture.
         """
-        with open_regular(path) as file:
-            content = file.read()
-        name = os.fspath(path)
-        try:
-            document = parse_json(content)
-        except ValueError as error:
-            raise ValueError(f"{name} is not a saved mixture: not JSON ({error}).") from error
-        if not isinstance(document, dict) or document.get("format") != MIXTURE_FORMAT:
-            raise ValueError(
-                f'{name} is not a saved mixture: expected a JSON object with "format": "{MIXTURE_FORMAT}".'
-            )
-        if document.get("version") != MIXTURE_VERSION or isinstance(document["version"], bool):
-            raise ValueError(
-                f"{name}: expected format version {MIXTURE_VERSION}, got {document.get('version')!r:.100}; "
-                "a newer dask_dfmr may read it."
-            )
-        parameters = {k: v for k, v in document.items() if k not in ("format", "version")}
+        parameters = read_document(path, MIXTURE_FORMAT, MIXTURE_VERSION, "a saved mixture")
         try:
             return cls.from_arrays(parameters)
         except (ValueError, TypeError, OverflowError) as error:
-            raise ValueError(f"{name}: {error}") from error
+            raise ValueError(f"{os.fspath(path)}: {error}") from error
 
 
 # -- checks of arrays from outside -----------------------------------------------------------------

@@ -154,7 +154,7 @@ def make_frame(
     axes, spectra, parts, start = [], [], [], 0
     named = _names(components, len(normal), family)
     for block, matrix in zip(blocks, matrices, strict=True):
-        values, vectors = _free_axes(matrix, normal[block])
+        values, vectors = _free_axes(matrix.information, normal[block])
         positions = np.arange(start, start + len(values))
         errors = vectors / np.sqrt(values)
         axes.append((block, vectors * np.sqrt(values)))

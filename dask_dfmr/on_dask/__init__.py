@@ -21,6 +21,7 @@ The passes use::
     placed          data in memory sent to a cluster once
     rereading       a partition is read again
     estimate_store  local estimates in temporary files
+    predictions     a method of a fitted model on all rows of a collection
     explain_rows    the likelihood of excluded partitions' rows
     candidates      several mixtures fitted in one read and compared in another
 

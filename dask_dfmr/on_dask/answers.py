@@ -25,6 +25,7 @@ from dask_dfmr.local.row_statistics import Measurement, PartitionStatistics, Wan
 from dask_dfmr.local.starts import Scale
 from dask_dfmr.mixtures.family import Array, Moments
 from dask_dfmr.mixtures.gaussian import Mixture
+from dask_dfmr.mixtures.row_cut import RowCut
 from dask_dfmr.untrusted import MAX_TEXT
 
 logger = logging.getLogger("dask_dfmr")
@@ -189,14 +190,26 @@ def _measurement(value: Any, mixture: Mixture, wanted: Wanted) -> Measurement:
         most = n_samples * float(np.log(len(weights)))
         slack = ROUNDING * (1.0 + n_samples)
         _require(-slack <= entropy <= most + slack, "an entropy that no responsibilities have")
-    moments = _moments(given.moments, n_samples, mixture) if wanted.moments else None
+    moments = _moments(given.moments, n_samples, mixture, wanted.cut) if wanted.moments else None
+    n_outside = _count(given.n_outside)
+    _require(n_outside <= n_samples, "more rows outside than there are")
     return Measurement(
         n_samples,
         log_likelihood,
         moments,
         entropy,
         _scores(given.scores, n_samples, mixture, wanted),
+        n_outside,
+        _outside_columns(given.outside_columns, n_outside, mixture) if wanted.outside else None,
     )
+
+
+def _outside_columns(value: Any, n_outside: int, mixture: Mixture) -> Array:
+    """Of the rows outside, how many are out of range in each column."""
+    counts = _numbers(value, (mixture.n_features,))
+    are_counts = bool(((counts >= 0) & (counts <= n_outside)).all())
+    _require(are_counts, "more rows outside in a column than in all")
+    return counts
 
 
 def _scores(value: Any, n_samples: int, mixture: Mixture, wanted: Wanted) -> Array | None:
@@ -211,7 +224,7 @@ def _scores(value: Any, n_samples: int, mixture: Mixture, wanted: Wanted) -> Arr
     return scores
 
 
-def _moments(value: Any, n_samples: int, mixture: Mixture) -> Moments:
+def _moments(value: Any, n_samples: int, mixture: Mixture, cut: RowCut) -> Moments:
     family, weights, components = mixture.family, mixture.weights, mixture.components
     one_each = np.arange(len(weights))
     expected = family.pooled_moments(weights, components, one_each, components)
@@ -220,10 +233,13 @@ def _moments(value: Any, n_samples: int, mixture: Mixture) -> Moments:
     moments = tuple(_numbers(m, e.shape) for m, e in zip(given, expected, strict=True))
     mass = moments[0]
     _require(bool((mass >= 0).all()), "negative responsibilities")
-    _require(
-        abs(float(mass.sum()) - n_samples) <= ROUNDING * (1.0 + n_samples),
-        "responsibilities that do not add up to the rows",
-    )
+    total, slack = float(mass.sum()), ROUNDING * (1.0 + n_samples)
+    if cut.truncates:
+        # All rows may be inside, whose responsibilities are divided by the share that the cut leaves.
+        most = n_samples / cut.numbers(mixture.n_features).inside
+        _require(total <= most + slack, "more responsibilities than rows")
+    else:
+        _require(abs(total - n_samples) <= slack, "responsibilities that do not add up to the rows")
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         score = np.abs(family.score_of_moments(moments, weights, components))
     _require(bool((score <= MAX_SCORE).all()), "moments that no rows have")

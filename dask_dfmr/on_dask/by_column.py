@@ -80,6 +80,7 @@ def sources_of(
     n_partitions: int = 1,
     timeout: float | None = None,
     scheduler: Scheduler | None = None,
+    least: int = 2,
 ) -> Partitions:
     """What ``fit`` accepts -> one loader per source.
 
@@ -95,13 +96,15 @@ def sources_of(
     scheduler : Scheduler, optional
         The scheduler of the fit. Without it any scheduler can compute the rows later, and the active one reads the
         column now.
+    least : int, default 2
+        The least number of values that a column must have. A fit compares sources with one another.
 
     Raises
     ------
     TypeError
         If X is not a DataFrame and a column is asked for, or has other columns that are not numbers.
     ValueError
-        If there is no such column, or it has one value only, or more than ``MAX_SOURCES``.
+        If there is no such column, or it has fewer values than ``least``, or more than ``MAX_SOURCES``.
     RuntimeError
         If the column would have to be read on an asynchronous client.
     """
@@ -115,8 +118,8 @@ def sources_of(
                 f"n_partitions must be 1 if source names a column, because the sources are the partitions; "
                 f"got n_partitions={n_partitions!r}. Leave it out."
             )
-        return _from_memory(X, source, names)
-    census = take_census(X, source, scheduler or _scheduler_for(source), timeout)
+        return _from_memory(X, source, names, least)
+    census = take_census(X, source, scheduler or _scheduler_for(source), timeout, least)
     loaders, graph, partition_names = fold_dataframe(X)
     dtype = rows_of(X._meta.drop(columns=[source]), names)[0].dtype
     frames = Frames(loaders, partition_names, Columns(source, names, dtype))
@@ -201,7 +204,11 @@ class Census:
 
 
 def take_census(
-    X: Any, column: Hashable, scheduler: Scheduler, timeout: float | None = None
+    X: Any,
+    column: Hashable,
+    scheduler: Scheduler,
+    timeout: float | None = None,
+    least: int = 2,
 ) -> Census:
     """Read one column of all partitions; eager."""
     loaders, graph, _ = fold_dataframe(X[[column]])
@@ -210,7 +217,7 @@ def take_census(
         refs = loaders[i].refs
         return g.add("count_sources", i, count_rows, loaders[i], column, timeout, *refs)
 
-    return _census(column, scheduler.compute_each(graph, add, len(loaders)))
+    return _census(column, scheduler.compute_each(graph, add, len(loaders)), least)
 
 
 def count_rows(
@@ -262,7 +269,7 @@ def _factorize(labels: pd.Series[Any], column: Hashable) -> tuple[Any, list[Any]
     return codes, list(found)
 
 
-def _census(column: Hashable, tallies: Sequence[Any]) -> Census:
+def _census(column: Hashable, tallies: Sequence[Any], least: int) -> Census:
     rows: dict[Any, dict[int, int]] = {}
     unreadable: dict[int, str] = {}
     for i, tally in enumerate(tallies):
@@ -276,10 +283,11 @@ def _census(column: Hashable, tallies: Sequence[Any]) -> Census:
             unreadable[i] = _describe(tally) if is_error else "malformed numbers of rows"
     if len(rows) > MAX_SOURCES:
         raise ValueError(_too_many(column, str(len(rows))))
-    if len(rows) + len(unreadable) < 2:
+    if len(rows) + len(unreadable) < least:
         found = [_name(column, value) for value in rows]
+        expected = "one value" if least == 1 else "two different values"
         raise ValueError(
-            f"source={column!r} must have at least two different values, one per source; got {found}. "
+            f"source={column!r} must have at least {expected}, one per source; got {found}. "
             "Choose another column, or source=None."
         )
     values = _sorted(rows)
@@ -551,8 +559,10 @@ def _add_bucket(
 # -- data in memory ------------------------------------------------------------------------------
 
 
-def _from_memory(X: pd.DataFrame, column: Hashable, features: tuple[str, ...]) -> Partitions:
-    census = _census(column, [_count(X[column], column)])
+def _from_memory(
+    X: pd.DataFrame, column: Hashable, features: tuple[str, ...], least: int
+) -> Partitions:
+    census = _census(column, [_count(X[column], column)], least)
     numbers = {value: j for j, value in enumerate(census.values)}
     codes = Columns(column, features, np.dtype(float)).source_of_each(X[column], numbers)
     order = np.argsort(codes, kind="stable")

@@ -1,6 +1,6 @@
 """Several candidate mixtures fitted to, and scored on, the same partitions in two reads.
 
-    a few partitions      dfmr_read_pilot -> dfmr_pilot_rows, dfmr_pilot_data
+    a few partitions      dfmr_open_pilot -> dfmr_pilot_rows, dfmr_pilot_data
                           -> dfmr_pilot_scale -> dfmr_fit_pilot -> dfmr_shortlist         per candidate
     every partition       dfmr_fit_candidates (reads once, fits all), dfmr_report_candidates
     every candidate       dfmr_aggregate_candidate -> dfmr_reduce_candidate
@@ -30,6 +30,7 @@ from dask_dfmr.aggregation.reasons import OtherRows, Reason, Unreadable
 from dask_dfmr.aggregation.result import AggregationResult
 from dask_dfmr.exceptions import AggregationError, OutOfTimeError
 from dask_dfmr.local import pilots as pilot
+from dask_dfmr.local.comparison import boundary
 from dask_dfmr.local.estimate import LocalEstimate, Outcome, without_estimate
 from dask_dfmr.local.row_statistics import PartitionStatistics, Wanted
 from dask_dfmr.mixtures.distances import BLOCK_SIZE, tile_blocks
@@ -166,7 +167,7 @@ def aggregate_candidate(
     try:
         with single_threaded_blas():
             return aggregate_now(
-                mine, options, settings.seed, problem.family, problem, settings.order
+                mine, options, settings.seed, problem.mixture_family, problem, settings.order
             )
     except AggregationError as error:
         return AggregationError(str(error), error.reasons)
@@ -202,7 +203,7 @@ def add_pilots(
     rows, data = {}, {}
     for i in pilot.draw_pilots(len(partitions), stream(settings.seed, PILOT_DRAW)):
         loader = partitions.loaders[i]
-        read = g.add("read_pilot", i, read_pilot, loader, i, settings, *loader.refs)
+        read = g.add("open_pilot", i, read_pilot, loader, i, settings, *loader.refs)
         rows[i] = g.add("pilot_rows", i, itemgetter(0), read)
         data[i] = g.add("pilot_data", i, itemgetter(1), read)
     return rows, data
@@ -391,7 +392,7 @@ def _find_shortlists(
         fits = add_pilot_fits(g, rows, candidates)
         return g, [fits[places[k]] for k in which]
 
-    fits = dict(zip(places, steps.hold_each(fit, range(len(places)), shown=False), strict=True))
+    fits = dict(zip(places, steps.hold_each(fit, range(len(places))), strict=True))
     raise_if_all_failed(list(fits.values()))
     alive = {place: None if task.error else task.argument for place, task in fits.items()}
     g = GraphBuilder()
@@ -467,7 +468,8 @@ def climb_and_score(
     """
     rows_before, lost = dict(common), dict[int, Reason]()
     mixtures = _climb(reader, candidates, list(mixtures), rows_before, lost, n_passes)
-    wanted = Wanted(moments=False, entropy=True)
+    floor = _common_floor(candidates, mixtures)
+    wanted = Wanted(moments=False, entropy=True, log_floor=floor)
     readings = reader.measure(list(rows_before), mixtures, wanted) if rows_before else []
     _forget_lost(readings, rows_before, lost)
     present = [r for r in readings if r.partition in rows_before]
@@ -475,6 +477,15 @@ def climb_and_score(
         return Scored(mixtures, None, [], lost)
     scores = score_all(present, [mixture.n_parameters for mixture in mixtures])
     return Scored(mixtures, scores, [r.partition for r in present], lost)
+
+
+def _common_floor(candidates: Sequence[FitSettings], mixtures: Sequence[Mixture]) -> float | None:
+    """The highest boundary of all candidates, below which no log-density counts; None if no family truncates."""
+    families = [settings.problem.family for settings in candidates]
+    if not families[0].cut.truncates:
+        return None
+    points = [(m.weights, m.components) for m in mixtures]
+    return max(boundary(f, point) for f, point in zip(families, points, strict=True))
 
 
 def _climb(
@@ -489,7 +500,8 @@ def _climb(
     climbs: list[Climb] = []
     for _ in range(n_passes):
         points = [climb.point for climb in climbs] or mixtures
-        held = reader.hold(list(rows_before), points, Wanted())
+        cut = candidates[0].problem.family.cut
+        held = reader.hold(list(rows_before), points, Wanted(cut=cut))
         readings = held.numbers()
         gone = _forget_lost(readings, rows_before, lost)
         if not rows_before:

@@ -127,7 +127,7 @@ class _Groups:
                 refs.append(g.add("join_rows", k, _join, alive, self.n_features))
             return g, refs
 
-        self.held = scheduler.hold_each(join, range(len(drawn)), shown=False)
+        self.held = scheduler.hold_each(join, range(len(drawn)))
         data.clear()
         rows = [task.argument for task in self.held]
         g = GraphBuilder()
@@ -183,7 +183,7 @@ class _Groups:
     def gain_of(self, new: Mixture, old: Mixture) -> float:
         """Mean gain in log-density on the rows of all groups, in nats per row."""
         g = GraphBuilder()
-        gain = g.add("gain", 0, optima.gain_of, new, old, list(self.rows))
+        gain = g.add("gain", 0, optima.gain_of, self.problem.family, new, old, list(self.rows))
         ((mean, _error),) = self.plan.scheduler.fetch(g, [gain])
         return float(mean)
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from dask_dfmr.aggregation.result import AggregationResult
 from dask_dfmr.explanation.causes import compare_refit
+from dask_dfmr.explanation.rows_outside import columns_in_words
 from dask_dfmr.explanation.table import (
     explained_estimates,
     explanation_table,
     standard_errors_of,
     with_estimate,
 )
+from dask_dfmr.local.fit import column_labels
 from dask_dfmr.local.row_statistics import PartitionStatistics, Wanted
+from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.on_dask.fit_plan import FitPlan
 from dask_dfmr.on_dask.refit import fit_partitions
 from dask_dfmr.on_dask.rereading import Reader
@@ -23,6 +27,9 @@ from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 
 MOST_READ = 8
 """How many kept partitions are read to measure what a mixture is worth to them."""
+
+MOST_BAD = 0.5
+"""Share of the rows outside the global mixture, up to which the rows are bad and not the partition."""
 
 
 def explain_with_rows(aggregate: AggregationResult, plan: FitPlan, which: str) -> pd.DataFrame:
@@ -41,9 +48,10 @@ def explain_with_rows(aggregate: AggregationResult, plan: FitPlan, which: str) -
     estimates = explained_estimates(aggregate, which)
     chosen, kept = list(estimates), np.flatnonzero(aggregate.decision.kept)
     sampled = [int(i) for i in kept[:: max(1, -(-len(kept) // MOST_READ))]]
-    reader = Reader(plan, sorted({*chosen, *sampled}))
+    reader = Reader(plan, sorted({*chosen, *sampled}), purpose="explaining")
     likelihoods = Wanted(moments=False)
-    own = reader.measure(chosen, [aggregate.mixture], likelihoods)
+    wanted = replace(likelihoods, outside=True, cut=plan.settings.problem.family.cut)
+    own = reader.measure(chosen, [aggregate.mixture], wanted)
     candidates = [with_estimate(aggregate, estimates[i]) for i in chosen]
     proper = [mixture for mixture in candidates if mixture is not None]
     theirs = reader.measure(sampled, [aggregate.mixture, *proper], likelihoods)
@@ -60,10 +68,28 @@ def explain_with_rows(aggregate: AggregationResult, plan: FitPlan, which: str) -
     return table.assign(
         kind=[findings[i].kind for i in chosen],
         finding=[findings[i].text for i in chosen],
+        outside=[
+            _with_columns(text, reading, aggregate.mixture)
+            for text, reading in zip(table["outside"], own, strict=True)
+        ],
         log_likelihood=[_means([reading], 1)[0] for reading in own],
         kept_log_likelihood=usual,
         log_likelihood_with=[mean - usual for mean in changed],
     )
+
+
+def _with_columns(text: str, reading: PartitionStatistics, mixture: Mixture) -> str:
+    """The sentence about the rows of a partition that belong nowhere, with the columns that put them there.
+
+    They are not named if most of the rows are outside: then the finding says what is wrong.
+    """
+    if not text or not reading.is_measured:
+        return text
+    (found,) = reading.measurements
+    if found.outside_columns is None or not 0 < found.n_outside <= MOST_BAD * found.n_samples:
+        return text
+    labels = column_labels(mixture.feature_names, mixture.n_features)
+    return f"{text}; {columns_in_words(found.n_outside, found.outside_columns, labels)}"
 
 
 def _means(readings: Sequence[PartitionStatistics], n: int) -> list[float]:

@@ -206,7 +206,7 @@ class _KeptEstimates:
     """Where the local estimates go: into memory, into temporary files, or nowhere."""
 
     def __init__(self, plan: FitPlan) -> None:
-        self.family = plan.settings.problem.family
+        self.family = plan.settings.problem.mixture_family
         self.blocks = tile_blocks(len(plan.partitions), plan.block_size)
         is_small = plan.estimate_bytes <= MEMORY_LIMIT
         is_auto = plan.keep_estimates == "auto"
@@ -261,7 +261,7 @@ def find_shortlist(steps: Steps, partitions: Partitions, settings: FitSettings) 
         fits = add_pilot_fits(g, rows, settings)
         return g, [fits[i] for i in indices]
 
-    fits = steps.hold_each(fit, drawn, shown=False)
+    fits = steps.hold_each(fit, drawn)
     raise_if_all_failed(fits)
     g = GraphBuilder()
     found = {i: t.argument if t.error is None else None for i, t in zip(drawn, fits, strict=True)}

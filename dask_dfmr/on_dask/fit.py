@@ -42,5 +42,5 @@ def with_origin(plan: FitPlan, fit: Fit) -> Fit:
         return fit
     settings = plan.settings
     problem = settings.problem
-    origin = Origin(fit.estimates, plan.options, settings.seed, problem, problem.family)
+    origin = Origin(fit.estimates, plan.options, settings.seed, problem, problem.mixture_family)
     return replace(fit, aggregate=replace(fit.aggregate, origin=origin))

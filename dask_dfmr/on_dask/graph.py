@@ -173,8 +173,10 @@ def add_aggregation(
     problem, schema = settings.problem, None
     if n_features is not None:
         names = settings.feature_names
-        schema = Schema(problem.family, problem.n_components, n_features, names)
-    setting = Setting(options, settings.seed, problem.family, problem, schema, settings.order)
+        schema = Schema(problem.mixture_family, problem.n_components, n_features, names)
+    setting = Setting(
+        options, settings.seed, problem.mixture_family, problem, schema, settings.order
+    )
     return plan_aggregation(StageTasks(g), messages, setting, layout, reports), reports
 
 

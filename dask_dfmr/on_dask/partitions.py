@@ -241,6 +241,11 @@ def is_list_of_tables(X: Any) -> bool:
     return isinstance(X, (list, tuple)) and len(X) > 0 and all(map(_is_table, X))
 
 
+def is_one_table(X: Any) -> bool:
+    """Whether X, as :func:`as_collection` gives it, is one frame or array in memory."""
+    return not (dask.is_dask_collection(X) or is_list_of_lazy(X) or is_list_of_tables(X))
+
+
 def _is_table(part: Any) -> bool:
     if isinstance(part, (list, tuple)):  # a row
         return False

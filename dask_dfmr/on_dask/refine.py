@@ -61,9 +61,11 @@ def _test_small(plan: FitPlan, fit: Fit, small: Sequence[int]) -> Fit:
     samples = [rows for i, rows in fit.row_sample.items() if kept[i]]
     rng = np.random.default_rng(stream(plan.settings.seed, REFINEMENT))
     with single_threaded_blas():
-        law = row_likelihoods(mixture, samples, level, rng)
+        law = row_likelihoods(mixture, samples, level, rng, plan.settings.problem.family.cut)
     wanted = Wanted(moments=False, log_floor=law.floor)
-    readings = Reader(plan, small, _counts(fit, small)).measure(small, [mixture], wanted)
+    readings = Reader(plan, small, _counts(fit, small), "testing small partitions").measure(
+        small, [mixture], wanted
+    )
     reasons: dict[int, Reason] = {
         r.partition: NotTested(Unreadable(r.reason)) for r in readings if not r.is_measured
     }
@@ -84,7 +86,7 @@ def _refine_mixture(plan: FitPlan, fit: Fit, small: Sequence[int]) -> Fit:
     aggregate, options = fit.aggregate, plan.refinement
     kept = {int(i): fit.rows[i]["n_samples"] for i in np.flatnonzero(aggregate.decision.kept)}
     problem, seed = plan.settings.problem, stream(plan.settings.seed, REFINEMENT)
-    reader = Reader(plan, [*kept, *small], _counts(fit, [*kept, *small]))
+    reader = Reader(plan, [*kept, *small], _counts(fit, [*kept, *small]), "refining")
     with single_threaded_blas():
         found = em_passes.refine(
             reader, problem, aggregate.mixture, kept, small, options, seed, fit.row_sample

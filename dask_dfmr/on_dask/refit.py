@@ -137,7 +137,12 @@ def aggregate_with(plan: FitPlan, fit: Fit, replaced: Mapping[int, LocalEstimate
     try:
         with single_threaded_blas():
             aggregate = aggregate_now(
-                messages, plan.options, settings.seed, problem.family, problem, settings.order
+                messages,
+                plan.options,
+                settings.seed,
+                problem.mixture_family,
+                problem,
+                settings.order,
             )
     except AggregationError:
         return None
@@ -170,10 +175,13 @@ def _estimates_of_agreeing(
     if not rows:
         return {}
     with single_threaded_blas():
-        wanted = wanted_of(mixture, rows, [fit.rows[i]["n_samples"] for i in indices])
+        counts = [fit.rows[i]["n_samples"] for i in indices]
+        wanted = wanted_of(mixture, rows, counts, settings.problem.family.cut)
     readings = [
         reading
-        for reading in Reader(plan, indices).measure(indices, [mixture], wanted)
+        for reading in Reader(plan, indices, purpose="second look at excluded partitions").measure(
+            indices, [mixture], wanted
+        )
         if reading.is_measured and reading.n_samples == fit.rows[reading.partition]["n_samples"]
     ]
     if not readings:

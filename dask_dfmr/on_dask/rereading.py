@@ -35,6 +35,8 @@ class Reader:
     n_before : mapping of int to int, optional
         Numbers of rows of partitions at the first read. A partition with another number counts as one that cannot be
         read again. Unknown by default.
+    purpose : str, optional
+        What the reads are for, as the progress shows them.
 
     Attributes
     ----------
@@ -49,9 +51,11 @@ class Reader:
         plan: FitPlan,
         only: Sequence[int] | None = None,
         n_before: Mapping[int, int] | None = None,
+        purpose: str = "reading partitions again",
     ) -> None:
         self.scheduler, self.settings = plan.scheduler, plan.settings
         self.split_every = plan.split_every
+        self.purpose = purpose
         self.n_reads = 0
         self.n_before = {} if n_before is None else n_before
         # Sent to a cluster once, and held there while this object lives.
@@ -105,7 +109,8 @@ class Reader:
             self.n_reads += len(refs)
             return g, refs
 
-        held = self.scheduler.hold_each(read, indices)
+        with self.scheduler.progress.during(self.purpose):
+            held = self.scheduler.hold_each(read, indices)
         found = [
             task if task.error is None else HeldTask(tasks.lost_reading(index, task.error))
             for index, task in zip(indices, held, strict=True)

@@ -187,7 +187,7 @@ def fit_rows(
             label = f"pilot {chosen}"
     seed = stream(settings.seed, LOCAL_FIT, partition)
     estimate = problem.fit(X, start, given=settings.given, random_state=seed, feature_names=names)
-    return replace(estimate, start=label) if label and estimate.is_usable else estimate
+    return replace(estimate, start=label) if label and estimate.start == "given" else estimate
 
 
 def split_partition_rows(X: Rows, partition: int, settings: FitSettings) -> tuple[Rows, Rows]:
@@ -283,7 +283,8 @@ def _measure_rows(
         return PartitionStatistics(partition, outcome=refusal.outcome, reason=refusal.reason)
     X, test_rows = split_partition_rows(X, partition, settings)
     found = measure(X, mixtures, wanted) if len(X) else ()
-    held_out = measure(test_rows, mixtures, Wanted(moments=False)) if len(test_rows) else ()
+    of_test = Wanted(moments=False, log_floor=wanted.log_floor)
+    held_out = measure(test_rows, mixtures, of_test) if len(test_rows) else ()
     return PartitionStatistics(partition, len(X), n_omitted, measurements=found, held_out=held_out)
 
 

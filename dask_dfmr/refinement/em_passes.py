@@ -32,14 +32,20 @@ from dask_dfmr.aggregation.reasons import (
     Unreadable,
 )
 from dask_dfmr.exceptions import RefinementError
+from dask_dfmr.local.comparison import mean_log_densities
 from dask_dfmr.local.em import Ascent, ComponentCollapsedError, MeanChange, Point, RemainingGain
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.row_statistics import Measurement, PartitionStatistics, Total, Wanted
 from dask_dfmr.mixtures.capped_scores import cap_for
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
-from dask_dfmr.refinement.optima import fresh_start, log_density
-from dask_dfmr.refinement.score_test import ScoreSample, ScoreTest, score_statistics
+from dask_dfmr.refinement.optima import fresh_start
+from dask_dfmr.refinement.score_test import (
+    ScoreSample,
+    ScoreTest,
+    score_statistics,
+    with_rows_outside,
+)
 
 FEWEST_TESTED = 4
 """With fewer partitions it cannot be determined which one contradicts the others."""
@@ -307,7 +313,8 @@ class _Run:
             self._record(np.nan, accepted=False, excluded=lost)
             return
         total = made.total(self.used)
-        accepted = self.ascent is None or self.ascent.accepts(total.log_likelihood)
+        assert total.moments is not None
+        accepted = self.ascent is None or self.ascent.accepts(total.log_likelihood, total.moments)
         excluded: list[int] = []
         joined: list[int] = []
         if accepted and made.score_cap is not None and len(self.used) >= FEWEST_TESTED:
@@ -327,7 +334,7 @@ class _Run:
     def _measure(self) -> _Pass:
         point = self.point if self.ascent is None else self.ascent.point
         wanted = [*self.used, *self.untested]
-        what = Wanted(score_cap=self._score_cap(point))
+        what = Wanted(score_cap=self._score_cap(point), cut=self.problem.family.cut)
         held = self.reader.hold(wanted, [self._mixture_at(point)], what)
         places = {i: k for k, i in enumerate(wanted)}
         numbers = dict(zip(wanted, held.numbers(), strict=True))
@@ -438,14 +445,16 @@ class _Run:
             # The statistic of an excluded partition may be NaN. It does not count, so that any number will do.
             return np.nan_to_num(made.held.map(score_statistics, test, total, used))
 
+        cut, numbers = self.problem.family.cut, list(made.numbers.values())
         if self.test is not None and not is_new:
             test = self.test.at(made.point)
-            return test.settle(statistics(test), counts, is_used)
+            settled = test.settle(statistics(test), counts, is_used)
+            return with_rows_outside(settled, numbers, total, cut)
         assert made.score_cap is not None
         rows = {i: self.sample[i] for i in self.used if i in self.sample}
         sample = ScoreSample(self.problem.family, made.point, rows, made.score_cap, self.rng)
         self.test, settled = sample.settle(statistics, list(made.places), counts, is_used)
-        return settled
+        return with_rows_outside(settled, numbers, total, cut)
 
     def _start_again(self, point: Point) -> None:
         """Go on from a fit of the sampled rows of the partitions that are used, if it describes them better."""
@@ -457,7 +466,8 @@ class _Run:
         fresh = fresh_start(self.problem, pooled, self.rng)
         if fresh is None:
             return
-        if log_density(family, fresh, pooled).mean() > log_density(family, point, pooled).mean():
+        of_fresh, of_point = mean_log_densities(family, [fresh, point], pooled)
+        if of_fresh > of_point:
             aligned = family.mixture(*fresh).align_to(self._mixture_at(point))
             self.point = (aligned.weights, aligned.components)
 

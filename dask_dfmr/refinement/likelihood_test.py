@@ -16,9 +16,11 @@ from scipy.stats import norm, pearson3
 
 from dask_dfmr.aggregation.null_law import Law, settle
 from dask_dfmr.aggregation.reasons import AsLikely, Reason, Unlikely
+from dask_dfmr.local.comparison import boundary
 from dask_dfmr.local.row_statistics import log_densities
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
+from dask_dfmr.mixtures.row_cut import COUNTING, RowCut
 
 N_DENSITY_DRAWS = 2**14
 """Sums of rows that are drawn for the law of the mean of few rows."""
@@ -69,7 +71,11 @@ class RowLikelihoods(NamedTuple):
 
 
 def row_likelihoods(
-    mixture: Mixture, samples: Sequence[Array], level: float, rng: np.random.Generator
+    mixture: Mixture,
+    samples: Sequence[Array],
+    level: float,
+    rng: np.random.Generator,
+    cut: RowCut = COUNTING,
 ) -> RowLikelihoods:
     """The law of the log-density of a row.
 
@@ -83,12 +89,19 @@ def row_likelihoods(
         P-value below which rows will be called unlikely.
     rng : Generator
         Of the rows that are drawn if there are too few.
+    cut : RowCut, optional
+        That of the fits. If it truncates, rows may be bad in every partition, and would decide floor and variance. The
+        floor is then the boundary of the mixture (:mod:`dask_dfmr.local.comparison`).
     """
     found = [log_densities(mixture, rows) for rows in samples]
     n_missing = max(FEWEST_IN_LAW - sum(map(len, found)), 0)
     drawn, _ = mixture.family.sample(n_missing, mixture.weights, mixture.components, rng)
     pooled = np.concatenate([*found, log_densities(mixture, drawn)])
-    floor = float(np.quantile(pooled, FLOOR_SHARE * level, method="lower"))
+    if cut.truncates:
+        point = (mixture.weights, mixture.components)
+        floor = boundary(mixture.family.with_cut(cut), point)
+    else:
+        floor = float(np.quantile(pooled, FLOOR_SHARE * level, method="lower"))
     pooled = np.maximum(pooled, floor)
     kept = as_likelihoods([(float(np.maximum(one, floor).mean()), len(one)) for one in found])
     mean, sd = float(pooled.mean()), float(pooled.std())

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp
 
+from dask_dfmr.local.comparison import log_densities
 from dask_dfmr.local.em import EmResult
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.pilots import Start, best_of_starts, run_on
-from dask_dfmr.local.starts import MAX_START_ROWS, Scale, subsample
+from dask_dfmr.local.starts import MAX_START_ROWS, subsample
 from dask_dfmr.mixtures.family import Array, Family
 from dask_dfmr.mixtures.gaussian import Mixture
 
@@ -96,7 +96,7 @@ def draw_groups(
 
 def fresh_start(problem: LocalProblem, rows: Array, rng: np.random.Generator) -> Start | None:
     """The best optimum of the rows of a group that fresh starts find; None if all runs collapse."""
-    best = best_of_starts(problem, rows, Scale.of(rows), rng, N_SHORT, N_LONG)
+    best = best_of_starts(problem, rows, problem.scale_of(rows), rng, N_SHORT, N_LONG)
     return None if best is None else (best.weights, best.components)
 
 
@@ -134,8 +134,8 @@ def _compare_one(family: Family, fits: Sequence[GroupFits], c: int) -> Compariso
             candidate = fit.candidates[c]
             if i == j or candidate is None or fit.shared is None:
                 continue
-            gain = log_density(family, candidate, other.check_rows)
-            gain -= log_density(family, fit.shared, other.check_rows)
+            new, old = log_densities(family, [candidate, fit.shared], other.check_rows)
+            gain = new - old
             gains.append(gain)
             by_group[i].append(gain)
         if gains:
@@ -154,25 +154,22 @@ def settle_candidate(problem: LocalProblem, groups: Sequence[Array], candidate: 
     return candidate if run is None else _point_of(run)
 
 
-def gain_of(new: Mixture, old: Mixture, groups: Sequence[Array]) -> tuple[float, float]:
+def gain_of(
+    family: Family, new: Mixture, old: Mixture, groups: Sequence[Array]
+) -> tuple[float, float]:
     """Gain in mean log-density of one mixture over another, in nats per row, and its standard error.
 
     Parameters
     ----------
+    family : Family
+        That of the fits; if it truncates, bad rows do not decide the gain.
     new, old : Mixture
     groups : sequence of ndarray, each (n_rows, n_features)
     """
     rows = np.concatenate(groups)
-    gains = log_density(new.family, (new.weights, new.components), rows)
-    gains -= log_density(old.family, (old.weights, old.components), rows)
-    return _mean_and_error(gains)
-
-
-def log_density(family: Family, start: Start, rows: Array) -> Array:
-    """Log-density of each row under weights and components, (n_samples,)."""
-    weights, components = start
-    with np.errstate(divide="ignore"):
-        return logsumexp(family.log_density(rows, components) + np.log(weights), axis=1)
+    points = [(m.weights, m.components) for m in (new, old)]
+    of_new, of_old = log_densities(family, points, rows)
+    return _mean_and_error(of_new - of_old)
 
 
 def _point_of(run: EmResult) -> Start:

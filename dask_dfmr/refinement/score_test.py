@@ -19,13 +19,16 @@ from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binom, norm
 
 from dask_dfmr.aggregation.null_law import Law, Settled, settle
+from dask_dfmr.local.comparison import MOST_OUTSIDE
 from dask_dfmr.local.em import Point
 from dask_dfmr.local.row_statistics import Measurement, PartitionStatistics
 from dask_dfmr.mixtures.capped_scores import capped_scores
 from dask_dfmr.mixtures.family import Array, Family
 from dask_dfmr.mixtures.information import Information, information
+from dask_dfmr.mixtures.row_cut import RowCut
 
 MOST_DRAWS, FEWEST_DRAWS, DRAWN_NUMBERS = 2**13, 2**10, 2**22
 """Rows drawn for the moments of scores: so many numbers by the number of coordinates, within these bounds."""
@@ -261,6 +264,40 @@ def mean_of(several: Sequence[RowScores]) -> RowScores:
     """The mean of each moment."""
     means = np.mean([astuple(one) for one in several], axis=0)
     return RowScores(*means.tolist())
+
+
+def with_rows_outside(
+    settled: Settled, partitions: Sequence[PartitionStatistics], total: Measurement, cut: RowCut
+) -> Settled:
+    """The results of a test whose scores are cut off, with the rows that have none.
+
+    Rows beyond all cuts have the score 0. So rows that are all far away would contradict nothing. A partition of which
+    a third more rows are outside than of the total contradicts it: its p-value is at most the probability that as many
+    rows of the total are. Fewer rows outside are a matter of the quality of the rows, and contradict nothing.
+
+    Parameters
+    ----------
+    settled : Settled
+    partitions : sequence of PartitionStatistics
+        In the order of ``settled``, under the mixture of the test alone.
+    total : Measurement
+        Of the partitions that each is compared with.
+    cut : RowCut
+    """
+    if not cut.truncates:
+        return settled
+    x = np.array([p.measurements[0].n_outside if p.is_measured else 0 for p in partitions])
+    n = np.array([max(p.n_samples, 1) for p in partitions])
+    # One row more, so that without any row outside in the total a few rows are no evidence.
+    usual = (total.n_outside + 1) / (total.n_samples + 1)
+    probabilities = np.where(x / n > usual + MOST_OUTSIDE, binom.sf(x - 1, n, usual), 1.0)
+    z_scores = norm.isf(np.maximum(probabilities, np.finfo(float).tiny))
+    return settled._replace(
+        p_values=np.minimum(settled.p_values, probabilities),
+        z_scores=np.where(
+            probabilities < 1.0, np.maximum(settled.z_scores, z_scores), settled.z_scores
+        ),
+    )
 
 
 def score_statistics(

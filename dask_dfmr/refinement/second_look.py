@@ -14,13 +14,20 @@ from dataclasses import replace
 import numpy as np
 
 from dask_dfmr.aggregation.null_law import Settled
+from dask_dfmr.local.comparison import RARITY, boundary
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.row_statistics import PartitionStatistics, Wanted, measure, total_of
 from dask_dfmr.mixtures.capped_scores import cap_for
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
-from dask_dfmr.refinement.score_test import ScoreSample, ScoreTest, score_statistics
+from dask_dfmr.mixtures.row_cut import COUNTING, RowCut
+from dask_dfmr.refinement.score_test import (
+    ScoreSample,
+    ScoreTest,
+    score_statistics,
+    with_rows_outside,
+)
 
 FROM_OTHERS = "mixture of the others"
 """Start of an estimate that replaced the first one, as the report shows it."""
@@ -31,12 +38,15 @@ the distance may weigh just this difference most. Of small integers, 2 of 120 pa
 .37) are still excluded after a whole step, and none after half a step."""
 
 
-def wanted_of(mixture: Mixture, kept: Mapping[int, Array], counts: Sequence[int]) -> Wanted:
-    """What to measure of the rows of excluded partitions, which have ``counts`` rows."""
-    point = (mixture.weights, mixture.components)
+def wanted_of(
+    mixture: Mixture, kept: Mapping[int, Array], counts: Sequence[int], cut: RowCut = COUNTING
+) -> Wanted:
+    """What to measure of the rows of excluded partitions, which have ``counts`` rows; ``cut`` is that of the fits."""
+    point, family = (mixture.weights, mixture.components), mixture.family.with_cut(cut)
     usual = float(np.median(counts))
-    cap = cap_for(mixture.family, point, list(kept.values()), usual, mixture.n_parameters)
-    return Wanted(score_cap=cap)
+    cap = cap_for(family, point, list(kept.values()), usual, mixture.n_parameters)
+    floor = boundary(family, point, RARITY * cut.level) if cut.truncates else None
+    return Wanted(score_cap=cap, log_floor=floor, cut=cut)
 
 
 def hold_against(
@@ -73,10 +83,12 @@ def hold_against(
         return np.array(score_statistics(everyone, test, total, used))
 
     point = (mixture.weights, mixture.components)
-    sample = ScoreSample(mixture.family, point, kept, wanted.score_cap, rng)
+    family = mixture.family.with_cut(wanted.cut)
+    sample = ScoreSample(family, point, kept, wanted.score_cap, rng)
     counts = np.array([one.n_samples for one in everyone], dtype=float)
     is_used = np.arange(len(everyone)) < len(sampled)
     _, settled = sample.settle(statistics, [one.partition for one in everyone], counts, is_used)
+    settled = with_rows_outside(settled, everyone, total, wanted.cut)
     return settled._replace(
         p_values=settled.p_values[len(sampled) :], z_scores=settled.z_scores[len(sampled) :]
     )
@@ -93,8 +105,9 @@ def one_step(
     family, n_samples = problem.family, reading.n_samples
     (measured,) = reading.measurements
     assert measured.moments is not None
+    n_inside = n_samples if not family.cut.truncates else float(measured.moments[0].sum())
     own = family.pooled_moments(
-        n_samples * mixture.weights,
+        n_inside * mixture.weights,
         mixture.components,
         np.arange(mixture.n_components),
         mixture.components,
@@ -106,8 +119,9 @@ def one_step(
         return None
     return replace(
         first,
-        mixture=family.mixture(moments[0] / n_samples, components, mixture.feature_names),
+        mixture=family.mixture(moments[0] / n_inside, components, mixture.feature_names),
         n_iter=1,
         log_likelihood=measured.log_likelihood / n_samples,
         start=FROM_OTHERS,
+        n_outside=measured.n_outside,
     )

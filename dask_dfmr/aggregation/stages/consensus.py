@@ -132,9 +132,9 @@ def form_consensus(
     # The draws need not be secret: what sampling explains is the same for every caller.
     rng = np.random.default_rng(0)
     reduced = _reduce(sample, near, selected, participants)
-    law, log_norm = distance_law(
-        participants.schema.family, _about(reduced, rows[near], participants, rng), rng
-    )
+    # The law is that of the fits: those that truncate have larger errors.
+    family = participants.schema.family.with_cut(problem.family.cut)
+    law, log_norm = distance_law(family, _about(reduced, rows[near], family, rng), rng)
     place = np.array(sample.summary.indices)
     found = Consensus(
         reduced.weights,
@@ -162,14 +162,12 @@ def form_consensus(
     return _with_groups(found, sample, near, participants, rng)
 
 
-def _about(
-    reduced: Centers, rows: Array, participants: Participants, rng: np.random.Generator
-) -> Information:
+def _about(reduced: Centers, rows: Array, family: Family, rng: np.random.Generator) -> Information:
     """The information at a reduction, without components that no row stands behind: these have no law."""
     one_row = min(1.0 / rows.sum(), 0.5 * reduced.weights.max())  # at least one component has a law
     heavy = reduced.weights > one_row
     components = tuple(p[heavy] for p in reduced.components)
-    return information(participants.schema.family, reduced.weights[heavy], components, rng)
+    return information(family, reduced.weights[heavy], components, rng)
 
 
 def _reduce(

@@ -60,7 +60,7 @@ def harden_selection(
         How the estimates were fitted.
     options : AggregationOptions
     """
-    block, family = join_estimates(blocks), participants.schema.family
+    block, family = join_estimates(blocks), participants.schema.family.with_cut(problem.family.cut)
     assert block.stack is not None  # there are participants
     indices, rows = participants.indices, participants.n_samples
     distances = _whole(tiles, len(blocks))

@@ -22,11 +22,16 @@ from dask_dfmr.mixtures import distances as l2
 from dask_dfmr.mixtures.distances import Stack, stack_mixtures
 from dask_dfmr.mixtures.family import Array, Family, canonical_order
 from dask_dfmr.mixtures.gaussian import Mixture
+from dask_dfmr.mixtures.row_cut import COUNTING, RowCut
 
 MOST_ROWS = 10.0
 """An estimate counts for at most so many times the rows of the median estimate. Row counts are claims: the median is
 that of a consistent majority, but without a limit a single claim could determine the whole result."""
 
+
+CHANCE = 3.0
+"""Standard deviations of the number of rows outside that chance explains. So estimates from equally many rows count for
+equally many unless some of these are bad."""
 
 LEAST_SHARE_OF_MEDIAN = 0.5
 """An estimate counts for at least this share of the rows of the median estimate where L2 distances are compared."""
@@ -51,7 +56,7 @@ class Summary(NamedTuple):
     indices : list of int
         Indices of the usable estimates among all estimates.
     n_samples : list of int
-        Rows that each usable estimate claims.
+        Rows behind each usable estimate, by its claims: see :func:`rows_behind`.
     log_self : ndarray of shape (n_usable,)
         Log <f, f> of each usable estimate.
     refused : dict of int to Reason
@@ -190,8 +195,12 @@ def stack_estimates(
     messages: Sequence[Mapping[str, Any] | LocalEstimate],
     indices: Sequence[int],
     schema: Schema | None,
+    cut: RowCut = COUNTING,
 ) -> Block:
-    """Validate the estimates of a block, refuse those that do not fit the schema, and stack the rest."""
+    """Validate the estimates of a block, refuse those that do not fit the schema, and stack the rest.
+
+    ``cut`` is that of the local fits.
+    """
     family = None if schema is None else schema.family
     estimates = {i: _read(m, family) for i, m in zip(indices, messages, strict=True)}
     refused = {
@@ -206,10 +215,24 @@ def stack_estimates(
         [_in_canonical_order(e.mixture) for e in usable.values() if e.mixture is not None]
     )
     parameters = np.hstack([stack.weights] + [p.reshape(len(usable), -1) for p in stack.components])
-    n_samples = [e.n_samples for e in usable.values()]
+    n_samples = [rows_behind(e, cut) for e in usable.values()]
     log_self = l2.log_self_products(schema.family, stack)
     summary = Summary(len(messages), list(usable), n_samples, log_self, refused)
     return Block(stack, parameters, summary)
+
+
+def rows_behind(estimate: LocalEstimate, cut: RowCut) -> int:
+    """Rows that an estimate rests on: those of its fit, if it truncates without the rows outside that are too many.
+
+    A truncated fit takes account of the share of a mixture that is beyond the cuts. What more is outside belongs to no
+    component. It counts beyond chance only, and nothing is known of estimates that do not say how many there are.
+    """
+    n_samples = estimate.n_samples
+    if not cut.truncates or estimate.n_outside is None:
+        return n_samples
+    expected = cut.level * n_samples
+    excess = estimate.n_outside - expected - CHANCE * np.sqrt(expected * (1.0 - cut.level))
+    return max(n_samples - max(int(excess), 0), 1)
 
 
 def _empty_block(n_estimates: int, refused: dict[int, Reason]) -> Block:

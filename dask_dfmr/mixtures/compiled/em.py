@@ -1,4 +1,4 @@
-"""One E step over all rows, and the moments of the next M step, in blocks of rows.
+"""One E step over all rows, with the moments of the next M step or with values of each row, in blocks of rows.
 
 A block is transposed, so that each lane holds one row. With matrix covariances the white residuals of all components
 stay in the cache until the responsibilities are known, and are then used again for the moments. Columns are taken in
@@ -23,8 +23,9 @@ from dask_dfmr.mixtures.compiled.lanes import (
     sqrt,
     store,
     total,
+    zero_below,
 )
-from dask_dfmr.mixtures.family import MAX_SQUARED_LENGTH, Array, Rows, batches
+from dask_dfmr.mixtures.family import MAX_SQUARED_LENGTH, Array, EmSums, Quantity, Rows, batches
 
 GROUP = 4 * LANES
 """Rows per step of the innermost loops. The number of rows of a block is a multiple of it."""
@@ -39,13 +40,24 @@ so a larger block could overflow (:func:`_responsibilities`)."""
 CHUNK_FLOATS = 2**15
 """Size of the rows that are transposed together, 256 kB: enough that the cost of a call does not matter."""
 
+LOG_DENSITY, LABEL, RESPONSIBILITIES = 0, 1, 2
+"""The quantities of a row, as kernels take them."""
+
+CODES = {"log_density": LOG_DENSITY, "label": LABEL, "responsibilities": RESPONSIBILITIES}
+"""Their names."""
+
 # -- from Python -----------------------------------------------------------------------------------
 
 
 def em_pass(
-    X: Rows, log_weights: Array, means: Array, inverse_root: Array, log_norm: Array
-) -> tuple[float, Array, Array, Array]:
-    """The E step over all rows: log-likelihood, and moments of the white residuals.
+    X: Rows,
+    log_weights: Array,
+    means: Array,
+    inverse_root: Array,
+    log_norm: Array,
+    cut: tuple[float, bool],
+) -> EmSums:
+    """The E step over all rows: log-likelihood, moments of the white residuals, and rows beyond all cuts.
 
     Parameters
     ----------
@@ -56,17 +68,15 @@ def em_pass(
         The lower triangular matrix W with white residuals W (x - mu), or its diagonal.
     log_norm : ndarray of shape (K,)
         Log-density of each component at its mean.
+    cut : (float, bool)
+        The largest squared length of a white residual inside, and whether responsibilities are 0 beyond it.
 
     Returns
     -------
-    log_likelihood : float
-        Sum over all rows, in nats.
-    mass : ndarray of shape (K,)
-        Sum of the responsibilities.
-    first : ndarray of shape (K, d)
-        Sum of responsibility times white residual.
-    second : ndarray of shape (K, d, d) or (K, d)
-        Sum of responsibility times the outer product of the white residual with itself, or its diagonal.
+    EmSums
+        Its moments are mass (K,), the sum of the responsibilities; first (K, d), the sum of responsibility times white
+        residual; and second (K, d, d) or (K, d), the sum of responsibility times the outer product of the white
+        residual with itself, or its diagonal.
     """
     n_components, d = means.shape
     is_matrix = inverse_root.ndim == 3
@@ -77,18 +87,48 @@ def em_pass(
     mass, first = np.zeros(n_components), np.zeros((n_components, width))
     second = np.zeros_like(scale)
     work = aligned((n_components + 1) * width * block)
-    shares = aligned((n_components + 2) * block)
+    shares = aligned((2 * n_components + 3) * block)
     kernel = matrix_pass if is_matrix else vector_pass
     densities = scale.reshape(n_components, -1), offset, log_weights + log_norm
     moments = mass, first, second.reshape(n_components, -1)
-    log_likelihood = 0.0
+    log_likelihood, n_outside = 0.0, 0
     for columns, n_rows in _columns_of(X, block):
-        log_likelihood += kernel((columns, n_rows, center), densities, block, work, shares, moments)
+        rows = columns, n_rows, center
+        in_nats, outside = kernel(rows, densities, cut, block, work, shares, moments)
+        log_likelihood += in_nats
+        n_outside += int(outside)
     if not is_matrix:
-        return log_likelihood, mass, first, second
+        return EmSums(log_likelihood, (mass, first, second), n_outside)
     lower = second[:, :d, :d]
     symmetric = np.tril(lower) + np.swapaxes(np.tril(lower, -1), 1, 2)
-    return log_likelihood, mass, first[:, :d], symmetric
+    return EmSums(log_likelihood, (mass, first[:, :d], symmetric), n_outside)
+
+
+def evaluate(
+    X: Rows,
+    log_weights: Array,
+    means: Array,
+    inverse_root: Array,
+    log_norm: Array,
+    quantity: Quantity,
+) -> Array:
+    """A quantity of each row, as :meth:`Family.evaluate` has it; the other arguments are those of :func:`em_pass`."""
+    n_components = len(means)
+    center = means.mean(axis=0)
+    scale, offset = _scale_and_offset(means - center, inverse_root)
+    width = offset.shape[1]
+    block = _block_size(1, width)
+    work, shares = aligned(2 * width * block), aligned((n_components + 2) * block)
+    kernel = matrix_values if inverse_root.ndim == 3 else vector_values
+    densities = scale.reshape(n_components, -1), offset, log_weights + log_norm
+    code = CODES[quantity]
+    found = np.empty((len(X), n_components if code == RESPONSIBILITIES else 1))
+    start = 0
+    for columns, n_rows in _columns_of(X, block):
+        rows = columns, n_rows, center
+        kernel(rows, densities, code, block, work, shares, found[start : start + n_rows])
+        start += n_rows
+    return found if code == RESPONSIBILITIES else found[:, 0]
 
 
 def _columns_of(X: Rows, block: int) -> Iterator[tuple[Array, int]]:
@@ -129,7 +169,8 @@ def _block_size(n_components: int, width: int) -> int:
 # -- kernels ---------------------------------------------------------------------------------------
 # Flat arrays of a block of B rows. x[j * B + r] is column j of row r. y[(k * d + j) * B + r] is its white residual from
 # component k. q[k * B + r] holds in turn the squared length of that residual, the log joint density, the responsibility
-# and its square root.
+# and its square root. near[k * B + r] is 1 if the row is inside the cut of component k, else 0; any_near[r] is their
+# maximum.
 
 
 @jit
@@ -146,13 +187,23 @@ def _take_block(columns, n_rows, center, first, B, x):
 
 
 @jit
-def _responsibilities(q, top, mix, constants, n, B):
-    """Replace squared lengths in q by responsibilities, 0 for rows from n on; return the block's log-likelihood."""
+def _responsibilities(shares, constants, cut, n, B):
+    """Replace squared lengths by responsibilities, 0 for rows from n on.
+
+    Returns the log-likelihood of the block and its number of rows beyond all cuts.
+    """
     K = len(constants)
+    limit, truncates = cut
+    top, mix, any_near = shares[:B], shares[B : 2 * B], shares[2 * B : 3 * B]
+    q, near = shares[3 * B : (3 + K) * B], shares[(3 + K) * B :]
     for r in range(0, B, LANES):
-        best = splat(-np.inf)
+        best, nearest = splat(-np.inf), splat(0.0)
         for k in range(K):
             length = minimum(load(q, k * B + r), splat(MAX_SQUARED_LENGTH))
+            is_near = zero_below(splat(limit), length, splat(1.0))
+            nearest = maximum(nearest, is_near)
+            if truncates:
+                store(near, k * B + r, is_near)
             joint = fma(splat(-0.5), length, splat(constants[k]))
             store(q, k * B + r, joint)
             best = maximum(joint, best)
@@ -163,9 +214,14 @@ def _responsibilities(q, top, mix, constants, n, B):
             sum_ = sum_ + share
         store(top, r, best)
         store(mix, r, sum_)
+        store(any_near, r, nearest)
     for r in range(n, B):
         top[r] = 0.0
         mix[r] = 1.0
+        any_near[r] = 0.0
+    n_near = splat(0.0)
+    for r in range(0, B, LANES):
+        n_near = n_near + load(any_near, r)
     # The sum of the logarithms is the logarithm of a product of factors between 1 and K.
     tops, product = splat(0.0), splat(1.0)
     for r in range(0, B, LANES):
@@ -180,8 +236,11 @@ def _responsibilities(q, top, mix, constants, n, B):
         mix[r] = 0.0
     for k in range(K):
         for r in range(0, B, LANES):
-            store(q, k * B + r, load(q, k * B + r) * load(mix, r))
-    return log_likelihood
+            share = load(q, k * B + r) * load(mix, r)
+            if truncates:
+                share = share * load(near, k * B + r)
+            store(q, k * B + r, share)
+    return log_likelihood, n - total(n_near)
 
 
 @jit
@@ -261,26 +320,29 @@ def _add_products(z, z0, second, d, B):
 
 
 @jit
-def matrix_pass(rows, densities, B, work, shares, moments):
-    """Add rows to the moments and return their log-likelihood; matrix covariances.
+def matrix_pass(rows, densities, cut, B, work, shares, moments):
+    """Add rows to the moments; return their log-likelihood and how many are beyond all cuts; matrix covariances.
 
     ``rows`` are the transposed rows, their number and their center; ``densities`` scale, offset and log constant of
-    each component; ``work`` and ``shares`` buffers for x and y, and for q.
+    each component; ``cut`` its limit, and whether it truncates; ``work`` and ``shares`` buffers for x and y, and for
+    the numbers of each row and component.
     """
     columns, n_rows, center = rows
     scale, offset, constants = densities
     mass, first, second = moments
     K, d = offset.shape
     x, y = work[: d * B], work[d * B :]
-    top, mix, q = shares[:B], shares[B : 2 * B], shares[2 * B :]
+    q = shares[3 * B : (3 + K) * B]
     x[(d - 1) * B :] = 0.0  # the empty column of an odd number of columns
-    log_likelihood = 0.0
+    log_likelihood, n_outside = 0.0, 0.0
     for i in range(0, n_rows, B):
         n = _take_block(columns, n_rows, center, i, B, x)
         for k in range(K):
             residuals, lengths = y[k * d * B : (k + 1) * d * B], q[k * B : (k + 1) * B]
             _whiten(scale[k], offset[k], x, residuals, lengths, d, B)
-        log_likelihood += _responsibilities(q, top, mix, constants, n, B)
+        in_nats, outside = _responsibilities(shares, constants, cut, n, B)
+        log_likelihood += in_nats
+        n_outside += outside
         for k in range(K):
             sum_ = splat(0.0)
             for r in range(k * B, (k + 1) * B, LANES):
@@ -298,12 +360,23 @@ def matrix_pass(rows, densities, B, work, shares, moments):
                     sum_ = fma(root, weighted, sum_)
                 first[k, j] += total(sum_)
             _add_products(y, k * d * B, second[k], d, B)
-    return log_likelihood
+    return log_likelihood, n_outside
 
 
 @jit
-def vector_pass(rows, densities, B, work, shares, moments):
-    """Add rows to the moments and return their log-likelihood; one variance per column.
+def _square_lengths(scale, offset, x, q, d, B):
+    """Squared lengths q of the white residuals from one component, with one variance per column."""
+    for r in range(0, B, LANES):
+        length = splat(0.0)
+        for j in range(d):
+            y = fma(splat(scale[j]), load(x, j * B + r), splat(-offset[j]))
+            length = fma(y, y, length)
+        store(q, r, length)
+
+
+@jit
+def vector_pass(rows, densities, cut, B, work, shares, moments):
+    """Add rows to the moments; return their log-likelihood and how many are beyond all cuts; one variance per column.
 
     The arguments are those of :func:`matrix_pass`. Residuals are cheaper to compute again than to keep.
     """
@@ -312,18 +385,15 @@ def vector_pass(rows, densities, B, work, shares, moments):
     mass, first, second = moments
     K, d = offset.shape
     x = work[: d * B]
-    top, mix, q = shares[:B], shares[B : 2 * B], shares[2 * B :]
-    log_likelihood = 0.0
+    q = shares[3 * B : (3 + K) * B]
+    log_likelihood, n_outside = 0.0, 0.0
     for i in range(0, n_rows, B):
         n = _take_block(columns, n_rows, center, i, B, x)
         for k in range(K):
-            for r in range(0, B, LANES):
-                length = splat(0.0)
-                for j in range(d):
-                    y = fma(splat(scale[k, j]), load(x, j * B + r), splat(-offset[k, j]))
-                    length = fma(y, y, length)
-                store(q, k * B + r, length)
-        log_likelihood += _responsibilities(q, top, mix, constants, n, B)
+            _square_lengths(scale[k], offset[k], x, q[k * B : (k + 1) * B], d, B)
+        in_nats, outside = _responsibilities(shares, constants, cut, n, B)
+        log_likelihood += in_nats
+        n_outside += outside
         for k in range(K):
             sum_ = splat(0.0)
             for r in range(k * B, (k + 1) * B, LANES):
@@ -339,4 +409,69 @@ def vector_pass(rows, densities, B, work, shares, moments):
                     two = fma(weighted, y, two)
                 first[k, j] += total(one)
                 second[k, j] += total(two)
-    return log_likelihood
+    return log_likelihood, n_outside
+
+
+@jit
+def _values(shares, constants, quantity, n, B, found):
+    """Compute the quantity of n rows from the squared lengths in ``shares``."""
+    K = len(constants)
+    top, mix, q = shares[:B], shares[B : 2 * B], shares[2 * B :]
+    for r in range(0, B, LANES):
+        best = splat(-np.inf)
+        for k in range(K):
+            length = minimum(load(q, k * B + r), splat(MAX_SQUARED_LENGTH))
+            joint = fma(splat(-0.5), length, splat(constants[k]))
+            store(q, k * B + r, joint)
+            best = maximum(joint, best)
+        store(top, r, best)
+    if quantity == LABEL:
+        for r in range(n):
+            k = 0
+            while q[k * B + r] < top[r]:
+                k += 1
+            found[r, 0] = k
+        return
+    for r in range(0, B, LANES):
+        sum_ = splat(0.0)
+        for k in range(K):
+            share = exp(load(q, k * B + r) - load(top, r))
+            store(q, k * B + r, share)
+            sum_ = sum_ + share
+        store(mix, r, sum_)
+    if quantity == LOG_DENSITY:
+        for r in range(n):
+            found[r, 0] = top[r] + np.log(mix[r])
+        return
+    for r in range(n):
+        for k in range(K):
+            found[r, k] = q[k * B + r] / mix[r]
+
+
+@jit
+def matrix_values(rows, densities, quantity, B, work, shares, found):
+    """Write the quantity of each row to ``found``; matrix covariances. Arguments as of :func:`matrix_pass`."""
+    columns, n_rows, center = rows
+    scale, offset, constants = densities
+    K, d = offset.shape
+    x, y = work[: d * B], work[d * B :]
+    x[(d - 1) * B :] = 0.0  # the empty column of an odd number of columns
+    for i in range(0, n_rows, B):
+        n = _take_block(columns, n_rows, center, i, B, x)
+        for k in range(K):
+            _whiten(scale[k], offset[k], x, y, shares[(2 + k) * B : (3 + k) * B], d, B)
+        _values(shares, constants, quantity, n, B, found[i : i + n])
+
+
+@jit
+def vector_values(rows, densities, quantity, B, work, shares, found):
+    """Write the quantity of each row to ``found``; one variance per column."""
+    columns, n_rows, center = rows
+    scale, offset, constants = densities
+    K, d = offset.shape
+    x = work[: d * B]
+    for i in range(0, n_rows, B):
+        n = _take_block(columns, n_rows, center, i, B, x)
+        for k in range(K):
+            _square_lengths(scale[k], offset[k], x, shares[(2 + k) * B : (3 + k) * B], d, B)
+        _values(shares, constants, quantity, n, B, found[i : i + n])

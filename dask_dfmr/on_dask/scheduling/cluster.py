@@ -21,7 +21,9 @@ import distributed
 from dask.utils import format_time, key_split
 
 from dask_dfmr.exceptions import ClusterError, ClusterWarning, warn
+from dask_dfmr.on_dask.scheduling.tally import FuturesTally
 from dask_dfmr.on_dask.scheduling.trusted_workers import TrustedWorkers
+from dask_dfmr.progress.stages import SILENT, Progress
 
 logger = logging.getLogger("dask_dfmr")
 
@@ -85,9 +87,15 @@ class Cluster:
                 raise
 
     def submit(
-        self, graph: Mapping[Any, Any], keys: Sequence[Any], progress: bool = False
+        self,
+        graph: Mapping[Any, Any],
+        keys: Sequence[Any],
+        progress: Progress = SILENT,
+        others: str | None = None,
     ) -> list[Any]:
         """Submit tasks, wait until each has a result or an error, and return the futures.
+
+        ``others`` is the name under which the progress shows stages without a name of their own.
 
         Raises
         ------
@@ -105,13 +113,10 @@ class Cluster:
             if self.client.status != "running":
                 raise ClusterError(self._connection_lost(keys, 0)) from error
             raise
-        if progress:
-            distributed.progress(futures, notebook=False)
-            print()
-        self.wait(futures)
+        self.wait(futures, FuturesTally(progress, futures, others) if progress.is_active else None)
         return futures
 
-    def wait(self, futures: Sequence[Any]) -> None:
+    def wait(self, futures: Sequence[Any], tally: FuturesTally | None = None) -> None:
         """Wait until each of the futures has a result or an error.
 
         The futures are checked in turn. ``distributed.wait`` would depend on the client's own thread, which may have
@@ -129,9 +134,13 @@ class Cluster:
                 time.sleep(nap)
                 nap = min(2 * nap, LONGEST_NAP)
                 watch.check()
+                if tally is not None:
+                    tally.count(_UNRESOLVED)
+        if tally is not None:
+            tally.count(_UNRESOLVED, at_once=True)
         # A future that had a result may have lost it meanwhile: then it is computed, and waited for, again.
         if any(future.status in _UNRESOLVED for future in futures):
-            self.wait(futures)
+            self.wait(futures, tally)
             return
         watch.raise_if_gone()
         for future in futures:

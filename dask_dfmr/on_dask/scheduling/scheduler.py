@@ -12,8 +12,8 @@ from __future__ import annotations
 import copy
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -21,13 +21,15 @@ import dask
 import distributed
 from dask.callbacks import Callback, normalize_callback
 from dask.delayed import Delayed
-from dask.diagnostics import ProgressBar
 from dask.task_spec import TaskRef
 
 from dask_dfmr.exceptions import ClusterError
 from dask_dfmr.on_dask.scheduling.builder import GraphBuilder
 from dask_dfmr.on_dask.scheduling.cluster import Cluster, error_of
+from dask_dfmr.on_dask.scheduling.tally import LocalTally
 from dask_dfmr.on_dask.scheduling.trusted_workers import TrustedWorkers
+from dask_dfmr.progress.choice import progress_for
+from dask_dfmr.progress.stages import SILENT, Progress
 
 logger = logging.getLogger("dask_dfmr")
 
@@ -39,6 +41,9 @@ DEATHS = (distributed.KilledWorker, distributed.CancelledError)
 
 Graph = tuple[GraphBuilder, list[TaskRef]]
 """Tasks, and references to the results wanted."""
+
+AGGREGATING = "aggregating"
+"""The name under which the last step of a fit is shown."""
 
 Build = Callable[[Sequence[int]], Graph]
 """Makes the graph of the tasks with these numbers, with fresh keys."""
@@ -125,7 +130,7 @@ class Steps(ABC):
     """Work in several steps: a step holds results that later steps take, and the last one brings results here."""
 
     @abstractmethod
-    def hold(self, g: GraphBuilder, refs: Sequence[TaskRef], shown: bool = False) -> list[HeldTask]:
+    def hold(self, g: GraphBuilder, refs: Sequence[TaskRef]) -> list[HeldTask]:
         """Compute tasks and leave the results where they are.
 
         On a cluster the error of a task is in its own :class:`HeldTask`. A local scheduler raises it.
@@ -135,8 +140,6 @@ class Steps(ABC):
         g : GraphBuilder
         refs : sequence of TaskRef
             The results wanted.
-        shown : bool, default False
-            Whether progress is shown if the user asked for that (``verbose``).
         """
 
     @abstractmethod
@@ -167,12 +170,12 @@ class Steps(ABC):
     def refreshed(self, task: HeldTask) -> HeldTask:
         """A held task as it is now: a worker that dies takes results with it, and they are computed again."""
 
-    def hold_each(self, build: Build, indices: Sequence[int], shown: bool = True) -> list[HeldTask]:
+    def hold_each(self, build: Build, indices: Sequence[int]) -> list[HeldTask]:
         """Hold one task per index. A task whose workers died is tried again, alone on the cluster.
 
         A dying worker makes every task on it suspect. Alone, a task is judged by its own effect.
         """
-        return self.settle_each(self.hold(*build(indices), shown), build, indices)
+        return self.settle_each(self.hold(*build(indices)), build, indices)
 
     def settle_each(
         self, held: Sequence[HeldTask], build: Build, indices: Sequence[int]
@@ -196,7 +199,7 @@ class Steps(ABC):
 class Scheduler(Steps):
     """What computes the tasks of a fit, how much of that is shown, and which workers may aggregate."""
 
-    verbose: int
+    progress: Progress
 
     @property
     @abstractmethod
@@ -204,8 +207,8 @@ class Scheduler(Steps):
         """Number of workers now; None for a scheduler on this machine, whose tasks can use its files."""
 
     def session(self) -> AbstractContextManager[None]:
-        """Surrounds all work of one call of the user; see :meth:`Cluster.session`."""
-        return nullcontext()
+        """Surrounds all work of one call of the user, of which one progress is shown."""
+        return self.progress.session()
 
     @abstractmethod
     def in_steps(self) -> Steps:
@@ -266,7 +269,7 @@ class Scheduler(Steps):
             return g, [add(g, i) for i in indices]
 
         with self.session():
-            held = self.hold_each(build, range(n), shown=False)
+            held = self.hold_each(build, range(n))
             raise_errors_of_tasks(held)
             return self.fetch_held(held)
 
@@ -279,7 +282,7 @@ def active_scheduler(trusted: TrustedWorkers | None = None, verbose: int = 0) ->
     trusted : TrustedWorkers, optional
         The only workers that may aggregate; all by default.
     verbose : int, default 0
-        1 shows progress.
+        As for :func:`~dask_dfmr.progress.choice.progress_for`.
 
     Raises
     ------
@@ -294,8 +297,8 @@ def active_scheduler(trusted: TrustedWorkers | None = None, verbose: int = 0) ->
     if trusted is not None:
         trusted = trusted.found_on(client)
     if client is None:
-        return LocalScheduler(verbose)
-    return ClusterScheduler(Cluster(client, trusted), verbose)
+        return LocalScheduler(progress_for(verbose))
+    return ClusterScheduler(Cluster(client, trusted), progress_for(verbose))
 
 
 def _active_client() -> distributed.Client | None:
@@ -322,7 +325,7 @@ def _active_client() -> distributed.Client | None:
 class LocalScheduler(Scheduler):
     """Whatever scheduler of this process Dask is configured for; it raises the error of any task."""
 
-    verbose: int = 0
+    progress: Progress = SILENT
 
     def __str__(self) -> str:
         return "a local scheduler"
@@ -334,23 +337,30 @@ class LocalScheduler(Scheduler):
     def in_steps(self) -> Steps:
         return OneGraph(self)
 
-    def compute(self, g: GraphBuilder, refs: Sequence[TaskRef], shown: bool = False) -> list[Any]:
-        """The results of tasks, computed as one graph."""
+    def compute(
+        self, g: GraphBuilder, refs: Sequence[TaskRef], others: str | None = None
+    ) -> list[Any]:
+        """The results of tasks, computed as one graph.
+
+        ``others`` is the name under which the progress shows stages without a name of their own.
+        """
         if not refs:
             return []
         packed = g.add("results", 0, _pack, *refs)
-        # A progress bar as a context would be that of everything computed in the process meanwhile.
-        bars = [normalize_callback(ProgressBar()), *Callback.active]
-        shows = {"callbacks": bars} if self.verbose and shown else {}
+        shows = {}
+        if self.progress.is_active:
+            # A callback as a context would be that of everything computed in the process meanwhile.
+            tally = normalize_callback(LocalTally(self.progress, others))
+            shows = {"callbacks": [tally, *Callback.active]}
         return list(Delayed(packed.key, g.tasks).compute(**shows))
 
-    def hold(self, g: GraphBuilder, refs: Sequence[TaskRef], shown: bool = False) -> list[HeldTask]:
-        return [HeldTask(value) for value in self.compute(g, refs, shown)]
+    def hold(self, g: GraphBuilder, refs: Sequence[TaskRef]) -> list[HeldTask]:
+        return [HeldTask(value) for value in self.compute(g, refs)]
 
     def conclude(
         self, build: Callable[[], Graph], held: HeldTasks, keep: bool = False
     ) -> list[Any]:
-        return self.compute(*build(), shown=True)
+        return self.compute(*build(), AGGREGATING)
 
     def refreshed(self, task: HeldTask) -> HeldTask:
         return task
@@ -375,7 +385,7 @@ class OneGraph(Steps):
     local: LocalScheduler = field(default_factory=LocalScheduler)
     tasks: dict[Any, Any] = field(default_factory=dict)
 
-    def hold(self, g: GraphBuilder, refs: Sequence[TaskRef], shown: bool = False) -> list[HeldTask]:
+    def hold(self, g: GraphBuilder, refs: Sequence[TaskRef]) -> list[HeldTask]:
         self.tasks.update(g.tasks)
         return [HeldTask(ref) for ref in refs]
 
@@ -388,7 +398,7 @@ class OneGraph(Steps):
         g, refs = build()
         g.tasks = self.tasks | g.tasks
         kept = [task.argument for task in held.tasks] if keep else []
-        found = self.local.compute(g, [*refs, *kept], shown=True)
+        found = self.local.compute(g, [*refs, *kept], AGGREGATING)
         if keep:
             held.tasks = [HeldTask(value) for value in found[len(refs) :]]
         return found[: len(refs)]
@@ -416,7 +426,7 @@ class ClusterScheduler(Scheduler):
     """
 
     cluster: Cluster
-    verbose: int = 0
+    progress: Progress = SILENT
 
     def __str__(self) -> str:
         return str(self.cluster.client)
@@ -425,21 +435,24 @@ class ClusterScheduler(Scheduler):
     def n_workers(self) -> int | None:
         return len(self.cluster.client.scheduler_info(n_workers=-1)["workers"])
 
-    def session(self) -> AbstractContextManager[None]:
-        return self.cluster.session()
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """The same, and what :meth:`Cluster.session` releases after an error."""
+        with self.progress.session(), self.cluster.session():
+            yield
 
     def in_steps(self) -> Steps:
         return self
 
-    def hold(self, g: GraphBuilder, refs: Sequence[TaskRef], shown: bool = False) -> list[HeldTask]:
-        futures = self._submit(g, refs, shown)
+    def hold(self, g: GraphBuilder, refs: Sequence[TaskRef]) -> list[HeldTask]:
+        futures = self._submit(g, refs)
         return [HeldTask(TaskRef(future.key), error_of(future), future) for future in futures]
 
     def conclude(
         self, build: Callable[[], Graph], held: HeldTasks, keep: bool = False
     ) -> list[Any]:
         def use() -> list[Any]:
-            return self.cluster.gather(self._submit(*build(), shown=True))
+            return self.cluster.gather(self._submit(*build(), AGGREGATING))
 
         try:
             return held.again_if_workers_die(use)
@@ -473,12 +486,13 @@ class ClusterScheduler(Scheduler):
         return [next(values) if task.error is None else task.error for task in held]
 
     def place(self, graph: Mapping[Any, Any], keys: Iterable[Any]) -> list[Any]:
-        return self.cluster.submit(graph, list(keys))
+        return self.cluster.submit(graph, list(keys), self.progress)
 
-    def _submit(self, g: GraphBuilder, refs: Sequence[TaskRef], shown: bool = False) -> list[Any]:
+    def _submit(
+        self, g: GraphBuilder, refs: Sequence[TaskRef], others: str | None = None
+    ) -> list[Any]:
         """Submit, wait until every task has a result or an error, and return the futures."""
-        progress = bool(self.verbose and shown)
-        return self.cluster.submit(g.tasks, [ref.key for ref in refs], progress)
+        return self.cluster.submit(g.tasks, [ref.key for ref in refs], self.progress, others)
 
 
 def _without_traceback(error: BaseException) -> BaseException:

@@ -11,6 +11,7 @@ STAGES_OF_PARTITIONS = frozenset(
     for stage in (
         "rows",
         "read_pilot",
+        "open_pilot",
         "pilot_rows",
         "pilot_data",
         "fit_pilot",

@@ -7,6 +7,7 @@ Candidates are fitted in one read and compared in a second one, on partitions th
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
@@ -38,6 +39,9 @@ from dask_dfmr.parameters import (
     plan_of,
     warn_of_partitions,
 )
+from dask_dfmr.reporting.page import write_report
+from dask_dfmr.reporting.reprs import in_html, in_text
+from dask_dfmr.reprs import html_lines, html_table, text_table
 from dask_dfmr.results import Aggregate, warn_of
 from dask_dfmr.selection.common_set import CommonSet, Judged, find_common_set
 from dask_dfmr.selection.criteria import CRITERIA, pick
@@ -138,6 +142,51 @@ class Selection:
             )
         return self.table.iloc[_best_of(self.table, criterion)]
 
+    def report(
+        self, path: str | os.PathLike[str], X: Any = None, *, title: str | None = None
+    ) -> None:
+        """Write a page about the selection: one HTML file that loads nothing from anywhere.
+
+        It has the verdict in a sentence, warnings, explanations, the mixture, pictures, the candidates, a table of the
+        partitions that can be sorted and searched, parameters, versions and a digest of the mixture. Everything that
+        comes from data is escaped. Without matplotlib (the extra ``plots``) it has no pictures.
+
+        Parameters
+        ----------
+        path : str or path
+            The file is written beside it and then renamed, so that there is never half a file.
+        X : as for :meth:`GaussianMixture.fit`, optional
+            Rows to count behind the ellipses of the mixture. None: no rows, and nothing is read.
+        title : str, optional
+            Heading of the page.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        write_report(self, path, X, title)
+
+    def __str__(self) -> str:
+        return f"{self!r}\n{text_table(*self._table(), 'candidates')}\n{in_text(self)}"
+
+    def _repr_html_(self) -> str:
+        return html_lines(repr(self)) + html_table(*self._table(), "candidates") + in_html(self)
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
+        """The candidates as cells of text; the selected one has a mark."""
+        numbers = [c for c in ("bic", "aic", "icl", "held_out") if self.table[c].notna().any()]
+        rows = [
+            [
+                f"{row['n_components']}{' *' * (i == self.best)}",
+                row["covariance_type"],
+                *(f"{row[c]:.6g}" for c in numbers),
+                row["reason"],
+            ]
+            for i, row in enumerate(self.table.to_dict("records"))
+        ]
+        return ["n_components", "covariance_type", *numbers, ""], rows
+
     def __repr__(self) -> str:
         chosen = f"n_components={self.n_components}, covariance_type={self.covariance_type!r}"
         compared = f"{(self.table['reason'] == '').sum()} of {len(self.table)} candidates compared"
@@ -201,6 +250,8 @@ def select_components(
         - "icl" finds the number of clusters: components that overlap much count as one.
         - "aic" and "held_out" look for the best density, and select more components if the population is not a mixture
           of few. "held_out" selects the fewest parameters within one standard error, of the difference, of the best.
+
+        With ``row_outliers="truncate"`` no row counts less than a floor, which is the same for all candidates.
     test_share : float, default 0.1
         Share of the rows of every partition that no fit uses, drawn by seed; from 0 to 0.5.
 
@@ -366,7 +417,7 @@ def _compare(
 ) -> _Comparison:
     """Fit all candidates, find the common set, and measure them there; ``last`` gives its order to its equals."""
     settings = [_settings_of(plan, candidate, test_share, last) for candidate in candidates]
-    reader = Reader(replace(plan, settings=settings[0]))
+    reader = Reader(replace(plan, settings=settings[0]), purpose="comparing candidates")
     sizes = [_n_parameters(s, plan.partitions.n_features or 1) for s in settings]
     fits = fit_all(replace(plan, partitions=reader.partitions), settings, int(np.argmin(sizes)))
     reasons = {c: str(a) for c, a in enumerate(fits.aggregates) if isinstance(a, AggregationError)}
@@ -396,7 +447,7 @@ def _compare(
 def _settings_of(
     plan: FitPlan, candidate: Candidate, test_share: float, last: Mixture | None
 ) -> FitSettings:
-    family = Gaussian(candidate.covariance_type)
+    family = Gaussian(candidate.covariance_type, plan.settings.problem.family.cut)
     problem = replace(plan.settings.problem, family=family, n_components=candidate.n_components)
     return replace(plan.settings, problem=problem, test_share=test_share, order=last)
 

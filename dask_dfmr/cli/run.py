@@ -1,0 +1,245 @@
+"""One run of a command: its warnings, its result as text or as one JSON object, and the files that it writes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dask_dfmr.cli.exits import CommandError, Exit, exit_for
+from dask_dfmr.cli.schema import envelope, to_json
+from dask_dfmr.progress.choice import results_shown_elsewhere
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_TABLE_ROWS = 40
+"""Rows of a table that are shown in full; JSON and files have all of them."""
+
+
+@dataclass
+class Run:
+    """What one command shows.
+
+    Attributes
+    ----------
+    command : str
+    as_json : bool
+        One JSON object on stdout, and nothing else.
+    is_quiet : bool
+        No progress and no hints; warnings are shown.
+    warnings : list of dict
+        ``category`` and ``message`` of the warnings of the package so far.
+    """
+
+    command: str
+    as_json: bool = False
+    is_quiet: bool = False
+    warnings: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def verbose(self) -> int:
+        """The value of ``verbose`` for the package."""
+        return 0 if self.is_quiet else 1
+
+    def hint(self, text: str) -> None:
+        """Show advice."""
+        if not self.is_quiet:
+            click.echo(f"hint: {text}", err=True)
+
+    def say(self, text: str) -> None:
+        """Show a line of the result."""
+        if not self.as_json:
+            click.echo(text)
+
+    def table(self, table: pd.DataFrame) -> None:
+        """Show a table of the result: drawn in a terminal if rich is there, else aligned text."""
+        if self.as_json or not len(table):
+            return
+        shown = table.head(MOST_TABLE_ROWS)
+        if sys.stdout.isatty() and _draw(shown):
+            pass
+        else:
+            click.echo(_aligned(shown))
+        if len(table) > MOST_TABLE_ROWS:
+            click.echo(f"... and {len(table) - MOST_TABLE_ROWS} more rows (--json has all)")
+
+    def finish(self, n_excluded: int = 0, **result: Any) -> Exit:
+        """Show the result as JSON if that was asked for; the exit code."""
+        code = exit_for((found["category"] for found in self.warnings), n_excluded)
+        if self.as_json:
+            click.echo(to_json(envelope(self.command, code, warnings=self.warnings, result=result)))
+        return code
+
+    @contextmanager
+    def caught(self) -> Iterator[None]:
+        """Show warnings as one line each, and remember those of the package."""
+
+        def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+            text = " ".join(str(message).split())
+            is_own = category.__module__.startswith(("dask_dfmr", "sklearn"))
+            if is_own:
+                self.warnings.append({"category": category.__name__, "message": text})
+            if is_own or not self.is_quiet:
+                click.echo(f"warning: {text} [{category.__name__}]", err=True)
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore", ResourceWarning)
+            warnings.showwarning = show
+            yield
+
+
+Body = Callable[..., Exit]
+
+
+def command(name: str, about: str) -> Callable[[Body], click.Command]:
+    """Make a command of a function ``(run, **arguments) -> exit code``, with the options that all commands have."""
+
+    def make(body: Body) -> click.Command:
+        @wraps(body)
+        def invoke(as_json: bool, quiet: bool, debug: bool, **arguments: Any) -> Exit:
+            run = Run(name, as_json, quiet)
+            with run.caught(), results_shown_elsewhere():
+                return body(run, **arguments)
+
+        made: click.Command = click.command(name, help=about)(invoke)
+        made.params += [
+            click.Option(
+                ["--json", "as_json"],
+                is_flag=True,
+                help="Write one JSON object to stdout, and nothing else there.",
+            ),
+            click.Option(["-q", "--quiet"], is_flag=True, help="Show no progress and no hints."),
+            click.Option(["--debug"], is_flag=True, help="Show the traceback of an error."),
+        ]
+        return made
+
+    return make
+
+
+# -- files -----------------------------------------------------------------------------------------
+
+
+def check_output(path: str | None, force: bool) -> None:
+    """Raise an error, before anything is computed, unless a file or folder can be written.
+
+    Raises
+    ------
+    CommandError
+        If it exists already, or its folder does not.
+    """
+    if path is None:
+        return
+    if os.path.lexists(path) and not force:
+        text = f"{path} exists. --force replaces it."
+        raise CommandError(Exit.CANNOT_WRITE, text)
+    parent = Path(path).absolute().parent
+    if not parent.is_dir():
+        raise CommandError(Exit.CANNOT_WRITE, f"{path}: there is no folder {parent}.")
+    if not os.access(parent, os.W_OK):
+        raise CommandError(Exit.CANNOT_WRITE, f"{path}: the folder {parent} may not be written to.")
+
+
+@contextmanager
+def writing(path: str) -> Iterator[None]:
+    """Surrounds the writing of a file; an error of the system becomes one that says so."""
+    try:
+        yield
+    except OSError as error:
+        text = f"{path} cannot be written: {error.strerror or error}"
+        raise CommandError(Exit.CANNOT_WRITE, text) from error
+
+
+def remove(path: str) -> None:
+    """Remove a file or folder that is to be replaced, if it is there."""
+    if Path(path).is_dir() and not Path(path).is_symlink():
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        Path(path).unlink()
+
+
+# -- tables ----------------------------------------------------------------------------------------
+
+
+def _aligned(table: pd.DataFrame) -> str:
+    """Columns of text to the left, of numbers to the right."""
+    cells = table.map(_cell)
+    columns = []
+    for name, column in cells.items():
+        width = max(len(str(name)), *map(len, column))
+        is_number = table[name].dtype.kind in "fiu"
+        fill = str.rjust if is_number else str.ljust
+        columns.append([fill(text, width) for text in (str(name), *column)])
+    return "\n".join("  ".join(row).rstrip() for row in zip(*columns, strict=True))
+
+
+def _draw(table: pd.DataFrame) -> bool:
+    """Draw a table with rich; False if it is not installed."""
+    try:
+        from rich.box import SIMPLE_HEAD
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+    except ImportError:
+        return False
+    drawn = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name, column in table.items():
+        is_number = column.dtype.kind in "fiu"
+        drawn.add_column(Text(str(name)), justify="right" if is_number else "left", overflow="fold")
+    for row in table.itertuples(index=False):
+        drawn.add_row(*(Text(_cell(value)) for value in row))
+    Console().print(drawn)
+    return True
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.4g}"
+    return str(value)
+
+
+def excluded_table(report: pd.DataFrame) -> pd.DataFrame:
+    """The partitions of a report that are not in the mixture, in the columns of the JSON object."""
+    columns = ["partition", "source", "n_samples", "outcome", "p_value", "reason"]
+    return report.loc[~report["kept"].to_numpy(dtype=bool), columns]
+
+
+def shown_excluded(excluded: pd.DataFrame) -> pd.DataFrame:
+    """The same for people: names of files without the folder that they share, and no column without values."""
+    table = excluded.drop(columns=["p_value"])
+    names = without_shared_folder(table["source"])
+    if not any(names):
+        return table.drop(columns=["source"])
+    return table.assign(source=names).drop(columns=["partition"])
+
+
+def without_shared_folder(sources: Iterable[Any]) -> list[str]:
+    """Names of files without the folder that all of them are in; other names as they are."""
+    names = ["" if s is None or s != s else str(s) for s in sources]
+    folders = {name.rpartition("/")[0] for name in names if name}
+    shared = f"{folders.pop()}/" if len(folders) == 1 else ""
+    return [name.removeprefix(shared) if shared != "/" else name for name in names]
+
+
+def mixture_values(gm: Any) -> Mapping[str, Any]:
+    """The keys of the JSON object that describe a mixture."""
+    mixture = gm.mixture_
+    return {
+        "n_components": mixture.n_components,
+        "covariance_type": mixture.covariance_type,
+        "columns": mixture.feature_names,
+        "weights": mixture.weights,
+        "means": mixture.means,
+        "converged": gm.converged_,
+    }

@@ -1,0 +1,219 @@
+"""Commands that use a model: ``score``, ``predict`` and ``explain``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+
+from dask_dfmr.cli.exits import CommandError, Exit
+from dask_dfmr.cli.fitting import read_frame
+from dask_dfmr.cli.options import data_options, optional_data_options, scheduler_options
+from dask_dfmr.cli.run import Run, check_output, command, remove, without_shared_folder, writing
+from dask_dfmr.cli.scheduler import computing_on
+from dask_dfmr.estimator import GaussianMixture
+from dask_dfmr.mixtures.gaussian import Mixture
+
+LABEL, DENSITY = "component", "log_density"
+"""Columns that ``predict`` adds."""
+
+
+def load(path: str) -> GaussianMixture:
+    """The model of a file: of ``fit``, of ``aggregate``, or a mixture alone in JSON.
+
+    Raises
+    ------
+    CommandError
+        If it is no such file, or cannot be read.
+    """
+    if not Path(path).is_file():
+        raise CommandError(Exit.NO_INPUT, f"MODEL {path!r} is no file.")
+    with Path(path).open("rb") as file:
+        is_mixture = file.read(64).lstrip()[:1] == b"{"
+    try:
+        if is_mixture:
+            return GaussianMixture.from_mixture(Mixture.load(path))
+        return GaussianMixture.load(path)
+    except ValueError as error:
+        raise CommandError(Exit.DATA, f"MODEL {path!r} cannot be used: {error}") from error
+
+
+def rows_of_model(
+    run: Run, gm: GaussianMixture, data: tuple[str, ...], source: str | None = None, **how: Any
+) -> Any:
+    """The rows of DATA in the columns of a model, by their names if it has names."""
+    names = gm.mixture_.feature_names
+    if not how["columns"] and names is not None:
+        # One by one: a name may hold commas.
+        how["columns"] = tuple(map(str, names))
+    return read_frame(run, data, source, **how)
+
+
+def _text(source: Any) -> str | None:
+    return None if source is None else str(source)
+
+
+@command(
+    "score",
+    """Mean log-likelihood of the rows of DATA under MODEL, in nats per row; the higher, the better.
+
+    \b
+    Example:
+      dask-dfmr score plates.model new/*.parquet
+    """,
+)
+@click.argument("model")
+@data_options
+@scheduler_options
+def score(
+    run: Run,
+    model: str,
+    data: tuple[str, ...],
+    scheduler: str | None,
+    workers: int | None,
+    **how: Any,
+) -> Exit:
+    """Score all rows."""
+    gm = load(model)
+    with computing_on(scheduler, workers):
+        frame = rows_of_model(run, gm, data, **how)
+        found = gm.score(frame, rows="all")
+    run.say(f"{found:.6g} nats per row")
+    return run.finish(mean_log_likelihood=found, n_partitions=frame.npartitions)
+
+
+@command(
+    "predict",
+    """Label the rows of DATA with the most probable component of MODEL, and write them to a folder or file.
+
+    The output has the columns of the data, and two more: "component" and "log_density". A folder gets one parquet file
+    per partition; a name that ends in .csv gets one file of text.
+
+    \b
+    Examples:
+      dask-dfmr predict plates.model new/ --out labels
+      dask-dfmr predict plates.model new.csv --out labels.csv --proba
+    """,
+)
+@click.argument("model")
+@data_options
+@click.option("--out", required=True, metavar="PATH", help="Folder, or file that ends in .csv.")
+@click.option("--proba", is_flag=True, help="Write the probability of each component, too.")
+@click.option("--force", is_flag=True, help="Replace an output that exists.")
+@scheduler_options
+def predict(
+    run: Run,
+    model: str,
+    data: tuple[str, ...],
+    out: str,
+    proba: bool,
+    force: bool,
+    scheduler: str | None,
+    workers: int | None,
+    **how: Any,
+) -> Exit:
+    """Label rows, and write them."""
+    check_output(out, force)
+    gm = load(model)
+    with computing_on(scheduler, workers):
+        frame = rows_of_model(run, gm, data, keeps_others=True, **how)
+        rows = frame[list(gm.mixture_.feature_names or how["columns"] or frame.columns)]
+        labelled = frame.assign(**{LABEL: gm.predict(rows), DENSITY: gm.score_samples(rows)})
+        if proba:
+            shares: Any = gm.predict_proba(rows)  # of a Dask frame: a frame
+            labelled = labelled.assign(**{name: shares[name] for name in shares.columns})
+        if force:
+            remove(out)
+        with writing(out):
+            if out.endswith(".csv"):
+                labelled.to_csv(out, single_file=True, index=False)
+            else:
+                labelled.to_parquet(out, write_index=False)
+    run.say(f"wrote {out}")
+    columns = [str(name) for name in labelled.columns]
+    return run.finish(out=out, columns=columns, n_partitions=frame.npartitions)
+
+
+@command(
+    "explain",
+    """Explain why partitions were excluded from MODEL: the cause in words, with numbers.
+
+    With DATA, the files of the fit, the partitions in question are read and fitted again: a fit of correct rows may
+    have ended in another optimum.
+
+    \b
+    Examples:
+      dask-dfmr explain plates.model
+      dask-dfmr explain plates.model plates/*.parquet
+      dask-dfmr explain plates.model --all --json
+    """,
+)
+@click.argument("model")
+@optional_data_options
+@click.option("--all", "is_all", is_flag=True, help="Explain the kept partitions, too.")
+@scheduler_options
+def explain(
+    run: Run,
+    model: str,
+    data: tuple[str, ...],
+    is_all: bool,
+    scheduler: str | None,
+    workers: int | None,
+    **how: Any,
+) -> Exit:
+    """Show the explanations."""
+    gm = load(model)
+    which: Literal["all", "excluded"] = "all" if is_all else "excluded"
+    if data:
+        gm.set_params(verbose=run.verbose)
+        with computing_on(scheduler, workers):
+            found = gm.explain(rows_of_model(run, gm, data, _text(gm.source), **how), which)
+    else:
+        found = gm.explain(which=which)
+    if not len(found):
+        run.say("no partition that has an estimate was excluded")
+    names = ["partition", "source", "kind", "finding"]
+    run.table(found[names].assign(source=without_shared_folder(found["source"])))
+    return run.finish(partitions=found)
+
+
+@command(
+    "report",
+    """Write a page about MODEL: one HTML file that loads nothing from anywhere.
+
+    It has the verdict, the explanations, the mixture, pictures and a table of all partitions. With DATA, the pictures
+    show rows behind the components.
+
+    \b
+    Examples:
+      dask-dfmr report plates.model --out plates.html
+      dask-dfmr report plates.model plates/*.parquet --out plates.html --title "Plates of May"
+    """,
+)
+@click.argument("model")
+@optional_data_options
+@click.option("--out", required=True, metavar="FILE", help="File to write the page to.")
+@click.option("--title", metavar="TEXT", help="Heading of the page.")
+@click.option("--force", is_flag=True, help="Replace a file that exists.")
+@scheduler_options
+def report(
+    run: Run,
+    model: str,
+    data: tuple[str, ...],
+    out: str,
+    title: str | None,
+    force: bool,
+    scheduler: str | None,
+    workers: int | None,
+    **how: Any,
+) -> Exit:
+    """Write the page."""
+    check_output(out, force)
+    gm = load(model)
+    with computing_on(scheduler, workers):
+        rows = rows_of_model(run, gm, data, _text(gm.source), **how) if data else None
+        with writing(out):
+            gm.report(out, rows, title=title)
+    run.say(f"wrote {out}")
+    return run.finish(out=out, n_partitions=gm.n_partitions_)
