@@ -24,6 +24,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,18 @@ def finish(namespace: dict[str, Any]) -> None:
     namespace["end"].close()
 
 
+RECIPES = {
+    **{"onnx": "skl2onnx", "mlflow": "mlflow", "pandera": "pandera"},
+    **{"xarray": "xarray", "polars": "polars"},
+}
+"""Pages of docs/how-to/recipes that need a package of the extra ``recipes``."""
+
+
+def pages_without_their_package() -> list[str]:
+    missing = [page for page, package in RECIPES.items() if find_spec(package) is None]
+    return [f"docs/how-to/recipes/{page}.md" for page in missing]
+
+
 def run(example: Example) -> None:
     """Run a block as a notebook does: the value of a last expression is part of the output."""
     lines = example.line + example.parsed.line_offset
@@ -94,8 +107,12 @@ def compare(example: Example) -> str | None:
 
 pytest_collect_file = Sybil(
     parsers=[CodeBlockParser("python", run), CodeBlockParser("text", compare), SkipParser()],
-    patterns=["README.md", "docs/*.md", "docs/**/*.md"],
-    excludes=["docs/explanation/**", "docs/reference/file-format.md"],
+    patterns=["README.md", "docs/*.md", "docs/*/*.md", "docs/*/*/*.md"],
+    excludes=[
+        "docs/explanation/**",
+        "docs/reference/file-format.md",
+        *pages_without_their_package(),
+    ],
     setup=start,
     teardown=finish,
 ).pytest()

@@ -66,7 +66,7 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
         1e-8 to 0.99. 0 for one component, whose p-values are exact.
     n_features_in_ : int
         Number of columns.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the columns, as str objects. Exists only if the columns have names.
 
     See Also
