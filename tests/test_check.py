@@ -261,6 +261,18 @@ class TestModels:
         found = check(gm, [frame(100), frame(101) * [1, 1, 2]])
         assert found.report["verdict"].tolist() == ["accept", "quarantine"]
 
+    def test_a_model_of_truncated_fits_accepts_as_many_outliers_as_it_was_fitted_to(self):
+        def source(i):
+            rows = frame(i, 500)
+            rows.iloc[:10] += np.random.default_rng(i).normal(size=(10, 3)) * 30
+            return rows
+
+        gm = GaussianMixture(3, row_outliers="truncate", check_optimum=None, random_state=0)
+        gm.fit([source(i) for i in range(10)])
+        found = check(gm, [source(100), source(101) * [1, 1, 2]])
+        assert found.report["verdict"].tolist() == ["accept", "quarantine"]
+        assert found.report["kind"][1] == "unit"
+
     def test_one_that_is_not_fitted(self):
         with pytest.raises(NotFittedError):
             check(GaussianMixture(), frame(0))

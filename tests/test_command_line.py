@@ -243,6 +243,18 @@ class TestInput:
         assert code == Exit.DATA
         assert "parquet files cannot be read" in found["error"]["message"]
 
+    def test_a_broken_file_among_others(self, tmp_path):
+        """A failure is an outcome of the file, the first one included."""
+        for i in range(N_FILES):
+            rows_of(i).to_parquet(tmp_path / f"{i}.parquet", index=False)
+        for i in (0, 5):
+            (tmp_path / f"{i}.parquet").write_bytes(b"PAR1")
+        rows_of(6).drop(columns="length").to_parquet(tmp_path / "6.parquet")
+        code, found = call_json("fit", tmp_path, "-k", 2, "--seed", 0)
+        assert code == Exit.REVIEW
+        names = [Path(e["source"]).name for e in found["result"]["excluded"]]
+        assert names == ["0.parquet", f"{BAD}.parquet", "5.parquet", "6.parquet"]
+
     def test_a_file_that_is_no_model(self, tmp_path):
         for content in (b"text", b"{}", b"PK\x03\x04"):
             path = tmp_path / "x.model"
@@ -502,7 +514,7 @@ class TestHelp:
 
         monkeypatch.setattr(GaussianMixture, "score", warned)
         POPULATION.save("population 2.json")
-        found = call("score", "population 2.json", "sensors.csv", "--columns", "length")
+        found = call("score", "population 2.json", "plates [a]/plate 0.parquet")
         assert found.exit_code == Exit.FINE
         assert "warning: an old function [FutureWarning]" in found.stderr
 
@@ -530,6 +542,13 @@ class TestProcesses:
         out, err = process.communicate(timeout=120)
         assert process.returncode == Exit.REVIEW, err
         assert json.loads(out)["result"]["means"] == fitted[1]["result"]["means"]
+
+    def test_a_reader_that_goes_away(self):
+        process = self.start("--help", env={**os.environ, "PYTHONUNBUFFERED": "1"})
+        process.stdout.close()
+        assert process.wait(timeout=60) == Exit.FINE
+        assert process.stderr.read() == ""
+        process.stderr.close()
 
     def test_interrupted(self):
         """Ctrl-C ends a fit whose tasks take hours."""

@@ -78,9 +78,6 @@ class App(click.Group):
         extra["standalone_mode"] = False
         try:
             code = super().main(given, *rest, **extra) or Exit.FINE
-        except BrokenPipeError:  # the reader of a pipe has gone, as "head" does
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            code = Exit.FINE
         except BaseException as error:
             code = _report(error, given)
         sys.exit(int(code))
@@ -90,8 +87,10 @@ def _report(error: BaseException, given: Sequence[str]) -> Exit:
     """Show an error as a sentence, and as JSON if that was asked for; its exit code."""
     if isinstance(error, click.exceptions.Exit):
         return Exit.FINE if error.exit_code == 0 else Exit.USAGE
-    if isinstance(error, SystemExit):
-        raise error
+    if isinstance(
+        error, SystemExit
+    ):  # click's way if the reader of a pipe has gone, as "head" does
+        return Exit.FINE
     code = Exit.USAGE
     if isinstance(error, click.Abort):
         error = KeyboardInterrupt()

@@ -11,9 +11,8 @@ from dask_dfmr.check_data import check as check_rows
 from dask_dfmr.cli.data import Request, each_file, reader_options
 from dask_dfmr.cli.exits import Exit
 from dask_dfmr.cli.fitting import read_frame, show_ignored
-from dask_dfmr.cli.options import checked, data_options, scheduler_options
+from dask_dfmr.cli.options import checked, computing_where_asked, data_options, scheduler_options
 from dask_dfmr.cli.run import Run, command, without_shared_folder, writing
-from dask_dfmr.cli.scheduler import computing_on
 from dask_dfmr.cli.using import load
 from dask_dfmr.monitoring.result import CheckResult
 
@@ -55,8 +54,6 @@ def check(
     rate: float,
     timeout: str | None,
     history: str | None,
-    scheduler: str | None,
-    workers: int | None,
     **how: Any,
 ) -> Exit:
     """Check, show, remember."""
@@ -67,7 +64,7 @@ def check(
     if not how["columns"]:
         how["columns"] = tuple(map(str, gm.mixture_.feature_names or ()))
     remembering = nullcontext() if history is None else writing(history)
-    with computing_on(scheduler, workers), remembering:
+    with computing_where_asked(), remembering:
         if own is None and how["partitions"] is None:
             request = Request(
                 data, how["columns"], None, how["kind"], reader_options(how["reader"])

@@ -87,13 +87,12 @@ def read(request: Request) -> tuple[Any, list[str]]:
     found = find(request.paths, request.kind, options.get("storage_options") or {})
     try:
         frame = _reader(found.kind, found.files, options, request.source)
+        if not len(frame.columns):
+            raise ValueError(f"{found.files[0]} has no columns")
     except ImportError:
         raise
-    except OSError as error:
-        raise CommandError(Exit.NO_INPUT, _first_line(error)) from error
     except Exception as error:
-        text = f"the {found.kind} files cannot be read: {_first_line(error)}"
-        raise CommandError(Exit.DATA, text) from error
+        frame = _file_by_file(found, options, error)
     frame = _chosen(frame, request)
     if request.n_partitions is not None:
         frame = frame.repartition(npartitions=request.n_partitions)
@@ -245,7 +244,7 @@ def each_file(request: Request) -> tuple[list[Any], list[str], list[str]]:
     )
 
 
-def load_file(file: str, kind: str, columns: Sequence[str], options: Mapping[str, Any]) -> Any:
+def load_file(file: str, kind: str, names: Sequence[str], options: Mapping[str, Any]) -> Any:
     """The rows of one file in these columns; in its own columns if one of these is missing."""
     readers: dict[str, Callable[..., Any]] = {
         "parquet": pd.read_parquet,
@@ -255,7 +254,7 @@ def load_file(file: str, kind: str, columns: Sequence[str], options: Mapping[str
     }
     usual = {"sep": "\t"} if kind == "csv" and is_tabbed(file) else {}
     frame = readers[kind](file, **{**usual, **options})
-    return frame[list(columns)] if columns and set(columns) <= set(frame.columns) else frame
+    return frame[list(names)] if names and set(names) <= set(frame.columns) else frame
 
 
 def is_tabbed(file: str) -> bool:
@@ -288,6 +287,27 @@ def _reader(kind: str, files: list[str], options: dict[str, Any], source: str | 
             options = {**options, "dtype": {source: "Int64"}}
             frame = dd.read_csv(paths, **{"assume_missing": True, **usual, **options})
     return frame
+
+
+def _file_by_file(found: Found, options: Mapping[str, Any], error: Exception) -> Any:
+    """The same where Dask's reader cannot look into the first file: files that cannot be read fail on their own.
+
+    Raises
+    ------
+    CommandError
+        If no file can be read.
+    """
+    for file in found.files:
+        try:
+            example = load_file(file, found.kind, (), options).iloc[:0]
+        except Exception:
+            continue
+        how = {"kind": found.kind, "names": (), "options": dict(options)}
+        return dd.from_map(load_file, found.files, **how, meta=example)
+    if isinstance(error, OSError) and error.errno is not None:
+        raise CommandError(Exit.NO_INPUT, f"{_first_line(error)}") from error
+    text = f"the {found.kind} files cannot be read: {_first_line(error)}"
+    raise CommandError(Exit.DATA, text) from error
 
 
 def _chosen(frame: Any, request: Request) -> Any:

@@ -11,6 +11,7 @@ from dask_dfmr.cli.data import Request, read, reader_options
 from dask_dfmr.cli.exits import CommandError, Exit
 from dask_dfmr.cli.options import (
     WITHOUT_OPTION,
+    computing_where_asked,
     data_options,
     fit_options,
     given_parameters,
@@ -28,7 +29,6 @@ from dask_dfmr.cli.run import (
     shown_excluded,
     writing,
 )
-from dask_dfmr.cli.scheduler import computing_on
 from dask_dfmr.component_selection import select_components
 from dask_dfmr.estimator import GaussianMixture
 from dask_dfmr.parameters import PARAMETERS, WITHOUT_FILTER
@@ -143,15 +143,13 @@ def fit(
     model: str | None,
     report: str | None,
     force: bool,
-    scheduler: str | None,
-    workers: int | None,
     **how: Any,
 ) -> Exit:
     """Fit, show, write."""
     check_output(model, force)
     check_output(report, force)
     gm = _estimator(run, source)
-    with computing_on(scheduler, workers):
+    with computing_where_asked():
         frame = read_frame(run, data, source, **how)
         if frame.npartitions == 1 and source is None and gm.method not in WITHOUT_FILTER:
             run.hint(
@@ -243,25 +241,22 @@ def _without_components(function: Callable[..., Any]) -> Callable[..., Any]:
 def select(
     run: Run,
     data: tuple[str, ...],
-    source: str | None,
     numbers: list[int],
     structures: str,
     criterion: Any,
     model: str | None,
     force: bool,
-    scheduler: str | None,
-    workers: int | None,
     **how: Any,
 ) -> Exit:
     """Select, show, write."""
     check_output(model, force)
     if not numbers:
         raise CommandError(Exit.USAGE, "-k must name at least one number of components.")
-    with computing_on(scheduler, workers):
-        frame = read_frame(run, data, source, **how)
+    with computing_where_asked():
+        frame = read_frame(run, data, **how)
         kinds = [kind.strip() for kind in structures.split(",")]
         found = select_components(
-            _estimator(run, source), frame, numbers, kinds, criterion=criterion
+            _estimator(run, how["source"]), frame, numbers, kinds, criterion=criterion
         )
     n_kept, n_partitions = int(found.kept.sum()), len(found.kept)
     table = found.table

@@ -26,6 +26,10 @@ MOST_TABLE_ROWS = 40
 """Rows of a table that are shown in full; JSON and files have all of them."""
 
 
+LONGEST_SHOWN_CELL = 240
+"""Characters of a text in a table; JSON and files have all of it."""
+
+
 @dataclass
 class Run:
     """What one command shows.
@@ -206,7 +210,8 @@ def _draw(table: pd.DataFrame) -> bool:
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return "" if value != value else f"{value:.4g}"
-    return str(value)
+    text = " ".join(str(value).split())
+    return text if len(text) <= LONGEST_SHOWN_CELL else f"{text[:LONGEST_SHOWN_CELL]} ..."
 
 
 def excluded_table(report: pd.DataFrame) -> pd.DataFrame:

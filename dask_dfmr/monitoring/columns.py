@@ -7,13 +7,14 @@ against the law of the model as the rows were.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
+from scipy.optimize import minimize_scalar
 
 from dask_dfmr.explanation.column_changes import (
-    CHOICE,
     FACTORS,
     NOTICED,
     ColumnChange,
@@ -37,7 +38,10 @@ TRIMMED = 0.05
 """Share of the least likely rows that do not count: a few rows far away must not decide which change fits best."""
 
 N_TESTED = 3
-"""Best trials that are held against the law."""
+"""Best trials with as many free numbers that are held against the law. Fewer free numbers come first."""
+
+REFINED_ERRORS = 4.0
+"""Standard errors of a mean within which the best shift is looked for."""
 
 NEIGHBOR = 0.15
 """Factors between known units that are this far from the ratio of spreads, on a logarithmic scale, are tried too. The
@@ -65,15 +69,33 @@ def changed_columns(law: RowLaw, X: Rows, level: float) -> Changes | None:
         return float(kept.mean() - stretched)
 
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        trials = [
-            (density(changes) - 0.5 * CHOICE * n_free / len(rows), -i, changes)
-            for i, (changes, n_free) in enumerate(_trials(law, rows))
-        ]
-        for _, _, changes in sorted(trials, key=lambda t: t[:2], reverse=True)[:N_TESTED]:
-            left = undone(X.astype(np.float64), changes)
-            if np.isfinite(left).all() and law.p_of_scores(left)[0] >= level:
-                return changes
+        trials = [(density(c), -i, c, n_free) for i, (c, n_free) in enumerate(_trials(law, rows))]
+        for n_free in sorted({trial[3] for trial in trials}):
+            own = sorted((t for t in trials if t[3] == n_free), key=lambda t: t[:2], reverse=True)
+            for _, _, changes, _ in own[:N_TESTED]:
+                refined = _refined(changes, rows, density) if n_free == 1 else changes
+                left = undone(X.astype(np.float64), refined)
+                if np.isfinite(left).all() and law.p_of_scores(left)[0] >= level:
+                    return refined
     return None
+
+
+def _refined(changes: Changes, rows: Array, density: Callable[[Changes], float]) -> Changes:
+    """One change with the shift, or the factor, under which the rows are most likely."""
+    (change,) = changes
+    # The mean of the rows is a few standard errors off; so is the logarithm of their spread, in units of its own.
+    error = REFINED_ERRORS / np.sqrt(len(rows))
+    unit = float(rows[:, change.columns[0]].std())
+
+    def at(step: float) -> Changes:
+        if change.kind == "offset":
+            return (replace(change, shift=change.shift + step * unit),)
+        return (replace(change, factor=change.factor * float(np.exp(step))),)
+
+    found = minimize_scalar(
+        lambda step: -density(at(step)), bounds=(-error, error), options={"xatol": error / 100}
+    )
+    return at(float(found.x))
 
 
 def undone(rows: Array, changes: Changes) -> Array:
@@ -89,7 +111,7 @@ def undone(rows: Array, changes: Changes) -> Array:
 
 
 def _trials(law: RowLaw, rows: Array) -> Iterator[tuple[Changes, int]]:
-    """All changes to try, and how many of their numbers come from means and spreads of columns."""
+    """All changes to try, and how many of their numbers were chosen for these rows."""
     mean0, sd0 = column_moments(law.mixture)
     mean, sd = rows.mean(axis=0), rows.std(axis=0)
     d = rows.shape[1]
@@ -112,13 +134,14 @@ def _trials(law: RowLaw, rows: Array) -> Iterator[tuple[Changes, int]]:
     noticed = np.flatnonzero(np.abs(np.log(factors)) > NOTICED).tolist()
     if len(noticed) > 1:
         known = {j: round_factor(float(factors[j])) for j in noticed}
-        yield tuple(ColumnChange("unit", (j,), factor) for j, factor in known.items()), 0
+        changes = tuple(ColumnChange("unit", (j,), factor) for j, factor in known.items())
+        yield changes, len(changes)
 
 
 def _known(ratio: float) -> list[float]:
     """Factors between known units near a ratio of spreads, and the ratio itself."""
     near = [round_factor(ratio * step) for step in np.exp([0.0, NEIGHBOR, -NEIGHBOR])]
-    near = [factor for factor in near if abs(np.log(factor / ratio)) < NOTICED]
+    near = [f for f in near if f != 1.0 and abs(np.log(f / ratio)) < NOTICED]
     return [*dict.fromkeys(near), ratio]
 
 
