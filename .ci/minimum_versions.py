@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 
 PROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
-EXTRAS = ("fast", "plots", "tests")
+EXTRAS = ("cli", "fast", "plots", "tests")
 
 requirements = [
     *PROJECT["dependencies"],

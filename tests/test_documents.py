@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import re
 import runpy
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -88,6 +89,13 @@ def test_the_page_of_parameters_is_that_of_the_table():
     script = runpy.run_path(str(ROOT / "docs" / "write_parameters.py"))
     page = (REFERENCE / "parameters.md").read_text(encoding="utf-8")
     assert script["parameters_page"]() == page, "run python docs/write_parameters.py"
+
+
+def test_the_page_of_the_installation_has_every_extra_for_users():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = set(project["optional-dependencies"]) - {"benchmarks", "dev", "docs", "peers", "tests"}
+    page = (ROOT / "docs" / "how-to" / "install.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == extras
 
 
 class TestMigration:

@@ -89,6 +89,19 @@ def test_cytometry_prints_the_truth_last(printed: str) -> None:
     assert set(re.findall(r"plate-\d\d", listed)) == FAR | WITHOUT_ESTIMATE.keys()
 
 
+def test_cytometry_prints_what_its_page_says(printed: str) -> None:
+    page = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    shown = page.split("```text\n")[1].split("\n```")[0].splitlines()
+    found = printed.splitlines()[1 : len(shown) - 2]  # without the names of the folder
+    texts = ["\n".join(lines) for lines in (shown[1:-2], found)]
+    number = r"\d+\.?\d*"
+    masked = [re.sub(number, "", text) for text in texts]
+    assert masked[0] == masked[1]
+    # Another processor adds in another order.
+    on_page, now = ([float(n) for n in re.findall(number, text)] for text in texts)
+    np.testing.assert_allclose(on_page, now, rtol=0.02)
+
+
 def test_cytometry_robust_beats_plain(printed: str) -> None:
     robust, plain, oracle = map(float, re.findall(r"^  (-\d+\.\d+)  ", printed, re.MULTILINE))
     assert robust > plain + 0.05
@@ -137,10 +150,10 @@ def test_cytometry_holds_rows_out(tmp_path: Path, shuffle: int | None) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::dask_dfmr.PartitionWarning", "ignore:Port 8787 is already")
-def test_cluster(printed: str, tmp_path: Path) -> None:
+def test_cluster(printed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, found = run_example("cluster", "--output", str(tmp_path))
     assert re.search(r"2 workers; watch them at http://\S+/status", found)
-    assert "100% Completed" in found
+    assert "20 of 25 partitions kept" in capsys.readouterr().err
     assert excluded_from(found) == dict.fromkeys(FAR, "fitted") | WITHOUT_ESTIMATE
     score = re.search(r"(-\d+\.\d+) log-likelihood", found)
     assert score is not None
