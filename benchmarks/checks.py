@@ -1,4 +1,4 @@
-"""Checks of new data against a model: false alarms, power and names of what was done, and another tool on them.
+"""Checks of new data against a model: false alarms, power, and whether the reason names what was done.
 
     python benchmarks/checks.py                            # about 3 minutes
     python benchmarks/checks.py --evidently DIR/bin/python # with evidently, see checks_evidently.py
@@ -94,7 +94,7 @@ def correlation(rows: Rows, gm: GaussianMixture, rng: np.random.Generator) -> Ch
         aim = 0.0 if abs(now) > 0.4 else 0.6
         score = aim * order + np.sqrt(1 - aim**2) * rng.normal(size=len(own))
         rows[own[np.argsort(score)], j] = np.sort(rows[own, j])
-    return Changed(rows, set(), {int(i), int(j)})
+    return Changed(rows, set(), {int(j)})
 
 
 def shifted(rows: Rows, gm: GaussianMixture, rng: np.random.Generator) -> Changed:
@@ -166,8 +166,8 @@ def power(gm: GaussianMixture, sources: list[Changed]) -> list[str]:
 
 
 def _is_named(row: object, one: Changed) -> bool:
-    columns = {int(name.removeprefix("column ")) for name in row.columns.split(", ") if name}
-    if not one.kinds:  # one number of two columns, or a component in which they differ
+    columns = set(map(int, filter(None, row.columns.split(", "))))
+    if not one.kinds:  # of one component, or of all
         return one.columns <= columns
     return row.kind in one.kinds and one.columns <= columns
 

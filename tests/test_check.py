@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import dask
 import dask.array as da
@@ -217,6 +218,13 @@ class TestVerdicts:
 
 
 class TestModels:
+    def test_no_row_is_in_a_file_or_a_pickle(self, model, tmp_path):
+        """All rows of these partitions are in the sample of the fit."""
+        model.save(tmp_path / "m")
+        for content in ((tmp_path / "m").read_bytes(), pickle.dumps(model)):
+            assert not any(value.tobytes() in content for value in frame(0).to_numpy()[:200])
+        assert check(pickle.loads(pickle.dumps(model)), frame(0)).law == "rows"
+
     def test_a_loaded_model_checks_to_the_same_bits(self, model, loaded):
         sources = [frame(0), 10 * frame(1), frame(2, 50)]
         a, b = check(model, sources), check(loaded, sources)

@@ -27,7 +27,9 @@ COMMANDS = {
     "select": Entry("fitting", "select", "Choose the number of components on consistent files."),
     "score": Entry("using", "score", "Mean log-likelihood of rows under a model."),
     "predict": Entry("using", "predict", "Label rows with their most probable component."),
+    "check": Entry("checking", "check", "Check whether new files contradict a model."),
     "explain": Entry("using", "explain", "Explain why partitions of a model were excluded."),
+    "report": Entry("using", "report", "Write a page about a model."),
     "fit-local": Entry("federated", "fit_local", "Fit the rows of one site, for aggregate."),
     "start": Entry("federated", "start", "Make one start for all sites from first estimates."),
     "aggregate": Entry("federated", "aggregate", "Combine estimates of sites into a model."),
@@ -44,6 +46,7 @@ and reported; the others are combined into one model.
 Examples:
   dask-dfmr fit plates/*.parquet -k 5 --model plates.model
   dask-dfmr fit readings.csv -k 3 --source sensor --columns temperature,pressure
+  dask-dfmr check plates.model today/*.parquet
   dask-dfmr predict plates.model new/ --out labels
   dask-dfmr explain plates.model
 """
