@@ -968,7 +968,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     def score(self, X: Any, y: Any = None, *, rows: Rows = "auto") -> float:
         """Mean log-likelihood of the rows of X that count, in nats per row; eager.
 
-        Every row counts as it is, also one that a fit with ``row_outliers="truncate"`` cut off.
+        Every row counts as it is, also one that a fit with ``row_outliers="truncate"`` cut off. A few gross rows can
+        decide the mean.
 
         Parameters
         ----------
@@ -993,6 +994,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     def bic(self, X: Any, *, rows: Rows = "auto") -> float:
         """Bayesian information criterion on X, lower is better; eager.
 
+        Every row counts as for :meth:`score`, so that a few gross rows can decide it. They do not decide how
+        :func:`select_components` compares truncated fits.
+
         If only the rows of kept partitions count, it is their criterion, times the number of all rows that the fit read
         over the number of theirs. So fits that kept different partitions compare per row. They are not measured on the
         same rows, as by :func:`select_components`, which reads the data twice for all candidates.
@@ -1012,6 +1016,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
     def aic(self, X: Any, *, rows: Rows = "auto") -> float:
         """Akaike information criterion on X, lower is better; eager.
+
+        Every row counts as for :meth:`bic`.
 
         If only the rows of kept partitions count, it is scaled as :meth:`bic` is.
 

@@ -14,6 +14,7 @@ from dask_dfmr import GaussianMixture, Mixture, dfmr, fit_local, metrics, select
 from dask_dfmr.aggregation.archive import load_result
 from dask_dfmr.local.central_rows import rows_to_start_from, without_gross
 from dask_dfmr.local.comparison import boundary, mean_log_densities
+from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.mixtures import engine
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian
 from dask_dfmr.mixtures.row_cut import RowCut
@@ -29,6 +30,17 @@ def with_bad_rows(X, share=SHARE):
     bad = X.copy()
     bad[: round(share * len(X)), 0] = -9999.0
     return bad
+
+
+def overlapping_with_bad_rows():
+    """A mixture of five overlapping components in ten columns, and rows of it, one column of 10 % of them x10."""
+    rng = np.random.default_rng(0)
+    means, roots = rng.normal(size=(5, 10)), rng.normal(size=(5, 10, 10))
+    covariances = roots @ roots.swapaxes(1, 2) / 10 + 0.2 * np.eye(10)
+    truth = Mixture(np.full(5, 0.2), means, covariances)
+    X, _ = truth.sample(1500, random_state=0)
+    X[:150, 0] *= 10.0
+    return truth, X
 
 
 def error(mixture, truth=TRUTH):
@@ -147,6 +159,15 @@ class TestLocalFits:
         assert (found.outcome.value, found.start) == ("fitted", "k-means++")
         assert np.abs(found.mixture.means - 1e6).max() < 10.0
 
+    def test_a_component_does_not_grow_over_bad_rows(self):
+        # Of overlapping components one grows over the rows at its cut, from the truth itself, if the cut is wide.
+        truth, X = overlapping_with_bad_rows()
+        problem = LocalProblem(Gaussian(cut=RowCut(truncates=True)), truth.n_components)
+        origin = (truth.weights, truth.components)
+        left = problem.maximise(X, origin, problem.penalty_for(X))
+        found = problem.fit(X, truth)
+        assert left.n_outside < 0.5 * left.n_outside_start < found.n_outside
+
     def test_a_column_is_constant_whatever_a_few_rows_say(self):
         X, _ = TRUTH.sample(300, random_state=0)
         X = np.column_stack([X, np.full(len(X), 7.0)])
@@ -232,6 +253,11 @@ class TestWholeFits:
         assert_allclose(given.means_, TRUTH.means, atol=0.3)
         start = estimator(init_params=fitted.mixture_, check_optimum=0).fit(delayed(bad))
         assert error(start.mixture_) < 0.3
+
+    def test_an_update_counts_as_the_fit_did(self, bad, fitted):
+        again = estimator().fit(delayed(bad[:5])).update(delayed(bad[5:]))
+        assert again.support_.all()
+        assert_allclose(again.means_, fitted.means_, atol=0.1)
 
     def test_selection(self, bad):
         found = select_components(estimator(), delayed(bad), n_components=[1, 2, 3])

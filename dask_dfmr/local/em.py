@@ -37,6 +37,9 @@ PLAIN_STEPS = 2
 NOISE = 1e-13
 """Relative rounding of a log-likelihood that is a sum over rows; smaller differences mean nothing."""
 
+POINTS_OF_TWO_VISITS = 4
+"""Points whose coordinates are kept: those of the last two visits, and of their EM steps."""
+
 LEAST_MASS = 1e-6
 """Rows inside the cuts, fewer than which are none; their number is a sum of responsibilities."""
 
@@ -64,8 +67,8 @@ class EmResult:
         Whether the stopping rule was met.
     log_prior : float, default 0
         What the penalty adds to the log-likelihood at the parameters, in nats.
-    n_outside : int, default 0
-        Rows beyond the cuts of all components in the last pass.
+    n_outside, n_outside_start : int, default 0
+        Rows beyond the cuts of all components in the last pass, and in the first.
     """
 
     weights: Array
@@ -76,6 +79,7 @@ class EmResult:
     converged: bool
     log_prior: float = 0.0
     n_outside: int = 0
+    n_outside_start: int = 0
 
 
 class RemainingGain:
@@ -133,8 +137,7 @@ class _Walk:
 
     The trapezoid of the two ends is exact where the step is linear in the point. An extrapolated point is accepted if
     the integral up to it is not negative and its step is no longer than the last one, apart from what one row that
-    crosses a cut changes. Steps twice as long were tried: with 10 % of bad rows one fit in six then left its optimum
-    for one in which a component covers the bad rows, and no fit took fewer passes.
+    crosses a cut changes.
     """
 
     def __init__(self, trajectory: _Trajectory) -> None:
@@ -318,7 +321,7 @@ class _Trajectory:
         self.curvatures: list[float] = []
         self.wait = PLAIN_STEPS
         self.origin: Point | None = None
-        self._located: dict[int, tuple[_Visit, Array, Array]] = {}
+        self._located: list[tuple[Point, Array]] = []
 
     def restart(self) -> None:
         """Discard the steps behind a rejected extrapolation; the next step is a plain one."""
@@ -327,18 +330,21 @@ class _Trajectory:
         self._move_origin(None)
 
     def locate(self, visit: _Visit) -> tuple[Array, Array]:
-        """Coordinates of a visited point and of its EM step; those of the last two visits are known."""
+        """Coordinates of a visited point and of its EM step."""
         assert visit.mapped is not None
         if self.origin is None:
             self._move_origin(visit.point)
+        return self._coordinates(visit.point), self._coordinates(visit.mapped)
+
+    def _coordinates(self, point: Point) -> Array:
+        """Coordinates of a point; those of the last points are known, and a plain step leads to one of them."""
         assert self.origin is not None
-        if id(visit) not in self._located:
-            x = self.family.coordinates(*visit.point, self.origin)
-            g = self.family.coordinates(*visit.mapped, self.origin)
-            kept = list(self._located.items())[-1:]
-            self._located = dict([*kept, (id(visit), (visit, x, g))])
-        _, x, g = self._located[id(visit)]
-        return x, g
+        for known, found in self._located:
+            if known is point:
+                return found
+        x = self.family.coordinates(*point, self.origin)
+        self._located = [*self._located, (point, x)][-POINTS_OF_TWO_VISITS:]
+        return x
 
     def crossing(self, point: Point) -> float:
         """Squared length of what a row that crosses a cut changes a step by; 0 if the family does not truncate."""
@@ -382,4 +388,4 @@ class _Trajectory:
 
     def _move_origin(self, origin: Point | None) -> None:
         if self.origin is not origin:
-            self.origin, self._located = origin, {}
+            self.origin, self._located = origin, []

@@ -45,9 +45,6 @@ N_SHORT_RUNS, SHORT_PASSES, N_LONG_RUNS = 5, 5, 1
 N_CONTENDERS = 3
 """Largest number of fits of a group that are continued over the rows of the group."""
 
-LOOSE_TOL = 1e-5
-"""Mean gain per row in nats at which the fit of a pilot stops, because it is a start and not an estimate."""
-
 CHECK_ROWS = 1000
 """Largest number of rows of a partition on which candidates are compared."""
 
@@ -218,7 +215,7 @@ def run_on(
 ) -> EmResult | None:
     """An EM run with a loose stopping rule; None if a component collapsed."""
     try:
-        return problem.maximise(rows, start, penalty, tol=LOOSE_TOL, max_iter=max_iter)
+        return problem.search(rows, start, penalty, max_iter)
     except ComponentCollapsedError:
         return None
 

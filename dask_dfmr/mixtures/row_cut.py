@@ -28,6 +28,10 @@ LEVEL = 0.01
 ROW_OUTLIERS = (None, "truncate")
 """The values of the parameter ``row_outliers``."""
 
+SEARCH_LEVEL = 0.05
+"""Smallest level in a search for starts. Measured on five components in ten columns, overlap .3, one column of 10 % of
+the rows x10, four populations of five partitions: fits that start at the truth leave it for a mixture that covers the
+bad rows in 3 of 20 with .01, in 1 with .025 and in none with .05."""
 
 HALVINGS = 30
 """Bisections for a boundary, which make it exact to a billionth of the first interval."""
@@ -68,6 +72,10 @@ class RowCut(NamedTuple):
     def numbers(self, n_features: int) -> CutNumbers:
         """The cut in ``n_features`` columns."""
         return _numbers(self.level, n_features)
+
+    def for_search(self) -> RowCut:
+        """The cut of fits that only have to find a start: at least as strict, at the price of some precision."""
+        return self._replace(level=max(self.level, SEARCH_LEVEL)) if self.truncates else self
 
     def crossing(self, n_features: int) -> float:
         """Squared length of the part of a score in its component that a row loses beyond the cut; 0 without truncation.
