@@ -16,6 +16,7 @@ from dask_dfmr.fitted.learned import Learned
 from dask_dfmr.local.estimate import Outcome
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.mixtures.gaussian import Mixture
+from dask_dfmr.mixtures.row_cut import cut_of
 from dask_dfmr.monitoring.history import append_history
 from dask_dfmr.monitoring.result import CheckResult, result_of
 from dask_dfmr.monitoring.row_law import law_of_mixture
@@ -154,8 +155,9 @@ def _estimator_of(model: Any) -> GaussianMixture:
 def _checker(estimator: GaussianMixture, level: float) -> Checker:
     """What the checks of all sources share."""
     learned, mixture = learned_by(estimator), estimator.mixture_
+    cut = cut_of(estimator.row_outliers, estimator.row_outlier_level)
     problem = LocalProblem(
-        mixture.family,
+        mixture.family.with_cut(cut),
         mixture.n_components,
         max_iter=MOST_PASSES,
         nan_policy=estimator.nan_policy,

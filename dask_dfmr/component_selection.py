@@ -7,6 +7,7 @@ Candidates are fitted in one read and compared in a second one, on partitions th
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
@@ -38,6 +39,9 @@ from dask_dfmr.parameters import (
     plan_of,
     warn_of_partitions,
 )
+from dask_dfmr.reporting.page import write_report
+from dask_dfmr.reporting.reprs import in_html, in_text
+from dask_dfmr.reprs import html_lines, html_table, text_table
 from dask_dfmr.results import Aggregate, warn_of
 from dask_dfmr.selection.common_set import CommonSet, Judged, find_common_set
 from dask_dfmr.selection.criteria import CRITERIA, pick
@@ -137,6 +141,51 @@ class Selection:
                 "criterion must not be 'held_out' if no rows are held out; got 'held_out'. Select with test_share > 0."
             )
         return self.table.iloc[_best_of(self.table, criterion)]
+
+    def report(
+        self, path: str | os.PathLike[str], X: Any = None, *, title: str | None = None
+    ) -> None:
+        """Write a page about the selection: one HTML file that loads nothing from anywhere.
+
+        It has the verdict in a sentence, warnings, explanations, the mixture, pictures, the candidates, a table of the
+        partitions that can be sorted and searched, parameters, versions and a digest of the mixture. Everything that
+        comes from data is escaped. Without matplotlib (the extra ``plots``) it has no pictures.
+
+        Parameters
+        ----------
+        path : str or path
+            The file is written beside it and then renamed, so that there is never half a file.
+        X : as for :meth:`GaussianMixture.fit`, optional
+            Rows to count behind the ellipses of the mixture. None: no rows, and nothing is read.
+        title : str, optional
+            Heading of the page.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        write_report(self, path, X, title)
+
+    def __str__(self) -> str:
+        return f"{self!r}\n{text_table(*self._table(), 'candidates')}\n{in_text(self)}"
+
+    def _repr_html_(self) -> str:
+        return html_lines(repr(self)) + html_table(*self._table(), "candidates") + in_html(self)
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
+        """The candidates as cells of text; the selected one has a mark."""
+        numbers = [c for c in ("bic", "aic", "icl", "held_out") if self.table[c].notna().any()]
+        rows = [
+            [
+                f"{row['n_components']}{' *' * (i == self.best)}",
+                row["covariance_type"],
+                *(f"{row[c]:.6g}" for c in numbers),
+                row["reason"],
+            ]
+            for i, row in enumerate(self.table.to_dict("records"))
+        ]
+        return ["n_components", "covariance_type", *numbers, ""], rows
 
     def __repr__(self) -> str:
         chosen = f"n_components={self.n_components}, covariance_type={self.covariance_type!r}"

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import dask
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from dask_dfmr import checks
-from dask_dfmr.aggregation.options import FALSE_EXCLUSION_RATE
+from dask_dfmr.aggregation.options import FALSE_EXCLUSION_RATE, Method
 from dask_dfmr.aggregation.rerun import again, origin_of
 from dask_dfmr.aggregation.result import Note
 from dask_dfmr.exceptions import ExclusionWarning, PartitionError, PartitionWarning, warn
@@ -41,8 +41,9 @@ from dask_dfmr.fitted.learned import (
     parameters_of_aggregate,
 )
 from dask_dfmr.local.estimate import LocalEstimate, Outcome
+from dask_dfmr.local.starts import StartName
 from dask_dfmr.mixtures.family import Array
-from dask_dfmr.mixtures.gaussian import Mixture
+from dask_dfmr.mixtures.gaussian import CovarianceType, Mixture
 from dask_dfmr.mixtures.row_cut import LEVEL
 from dask_dfmr.on_dask.continued import Progress
 from dask_dfmr.on_dask.explain_rows import explain_with_rows
@@ -56,8 +57,15 @@ from dask_dfmr.on_dask.score import log_likelihood, token_of
 from dask_dfmr.on_dask.tasks import report_rows
 from dask_dfmr.parameters import expected_names, plan_of, warn_of_partitions
 from dask_dfmr.progress.choice import say_result
+from dask_dfmr.reporting.page import write_report
+from dask_dfmr.reporting.reprs import in_html, in_text
 from dask_dfmr.results import Aggregate, warn_of
 from dask_dfmr.seeds import SeedLike
+
+if TYPE_CHECKING:
+    import dask.array as da
+    import dask.dataframe as dd
+    from dask.delayed import Delayed
 
 logger = logging.getLogger("dask_dfmr")
 
@@ -134,7 +142,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     verbose : int, default 0
         Whether to show progress and the result of the filter. 1 writes to stderr: the stages of the fit by name, with
         the partitions done of how many and times, and then what was excluded. Bars need rich (the extra ``cli``) and a
-        terminal or notebook; there are lines of text otherwise. The logger ``dask_dfmr`` has the same at INFO.
+        terminal, or a notebook with ipywidgets; there are lines of text otherwise. The logger ``dask_dfmr`` has the
+        same at INFO.
     source : column name or None, default None
         What is kept or excluded as a whole. None: each partition. A column, like a sensor, site, file or day: the rows
         of one value of it, in whatever partitions they lie. A wrong sensor whose rows lie in every partition can only
@@ -265,11 +274,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         refinement: under the mixture that its last accepted pass was made with.
     n_features_in_ : int
         Number of columns, without that of ``source``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the columns, as str objects. Exists only if the columns have names.
     n_partitions_ : int
         Number of partitions, or of sources with ``source``.
-    support_ : ndarray of bool, shape (n_partitions_,)
+    support_ : ndarray of bool, shape (n_partitions,)
         Partitions that the mixture is made of: those that the filter kept, and after a refinement those whose rows it
         used.
     partition_report_ : pandas.DataFrame
@@ -341,12 +350,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self,
         n_components: int = 1,
         *,
-        covariance_type: str = "full",
+        covariance_type: CovarianceType = "full",
         tol: float | Literal["auto"] = "auto",
         reg_covar: float = 0.0,
         max_iter: int = 1000,
         n_init: int = 1,
-        init_params: str | Mixture = "pilot",
+        init_params: Literal["pilot"] | StartName | Mixture = "pilot",
         weights_init: ArrayLike | None = None,
         means_init: ArrayLike | None = None,
         precisions_init: ArrayLike | None = None,
@@ -354,10 +363,10 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         warm_start: bool = False,
         verbose: int = 0,
         source: Hashable = None,
-        method: str = "dfmr",
+        method: Method = "dfmr",
         rho: float | Literal["auto"] = "auto",
         false_exclusion_rate: float = FALSE_EXCLUSION_RATE,
-        machine_weights: str = "rows",
+        machine_weights: Literal["rows", "equal"] = "rows",
         n_references: int | Literal["auto"] | None = "auto",
         refit_excluded: bool = True,
         check_optimum: int | Literal["auto"] | None = "auto",
@@ -366,8 +375,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         row_outliers: Literal["truncate"] | None = None,
         row_outlier_level: float = LEVEL,
         min_partition_rows: int | Literal["auto"] = "auto",
-        nan_policy: str = "raise",
-        on_failed: str = "warn",
+        nan_policy: Literal["raise", "omit"] = "raise",
+        on_failed: Literal["warn", "raise", "ignore"] = "warn",
         warn_excluded: bool = True,
         partition_timeout: float | str | None = None,
         trusted_workers: Sequence[str] | Mapping[str, float] | str | None = None,
@@ -402,6 +411,25 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.trusted_workers = trusted_workers
         self.keep_estimates = keep_estimates
         self.split_every, self.n_partitions = split_every, n_partitions
+
+    # -- what a terminal and a notebook show ----------------------------------------------------
+
+    def __str__(self) -> str:
+        return f"{self!r}\n{in_text(self)}" if hasattr(self, "mixture_") else repr(self)
+
+    @property
+    def _repr_html_(self) -> Callable[[], str]:
+        """scikit-learn's diagram, and below it what was found; not there if scikit-learn is set to plain text."""
+        diagram = super()._repr_html_
+        found = in_html(self) if hasattr(self, "mixture_") else ""
+        return lambda: diagram() + found
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, str]:
+        bundle: dict[str, str] = super()._repr_mimebundle_(**options)
+        bundle["text/plain"] = str(self)
+        if "text/html" in bundle:
+            bundle["text/html"] = self._repr_html_()
+        return bundle
 
     # -- without a fit: files, mixtures and aggregates ----------------------------------------------
 
@@ -580,7 +608,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self._report(fit)
         return self
 
-    def fit_predict(self, X: Any, y: Any = None) -> Any:
+    def fit_predict(
+        self, X: Any, y: Any = None
+    ) -> NDArray[np.intp] | dd.Series | da.Array | list[Delayed]:
         """Fit the mixture to X and label the rows of X; the labels are as lazy as X.
 
         Parameters
@@ -724,6 +754,34 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         with plan.scheduler.session():
             return explain_with_rows(self.aggregate_, plan, which)
 
+    def report(
+        self, path: str | os.PathLike[str], X: Any = None, *, title: str | None = None
+    ) -> None:
+        """Write a page about the fit: one HTML file that loads nothing from anywhere.
+
+        It has the verdict in a sentence, warnings, explanations, the mixture, pictures, a table of the partitions
+        that can be sorted and searched, parameters, versions and a digest of the mixture. Everything that comes from
+        data is escaped. Without matplotlib (the extra ``plots``) it has no pictures.
+
+        Parameters
+        ----------
+        path : str or path
+            The file is written beside it and then renamed, so that there is never half a file.
+        X : as for :meth:`GaussianMixture.fit`, optional
+            Rows to count behind the ellipses of the mixture. None: no rows, and nothing is read.
+        title : str, optional
+            Heading of the page.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        NotFittedError
+            Before :meth:`fit`.
+        """
+        check_is_fitted(self, "mixture_")
+        write_report(self, path, X, title)
+
     def _check_warm_start(self) -> None:
         last = (self.mixture_.n_components, self.mixture_.covariance_type)
         if last != (self.n_components, self.covariance_type):
@@ -842,7 +900,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
     # -- predictions ------------------------------------------------------------------------------
 
-    def predict(self, X: Any) -> Any:
+    def predict(self, X: Any) -> NDArray[np.intp] | dd.Series | da.Array | list[Delayed]:
         """Label each row of X with its most probable component.
 
         Parameters
@@ -870,7 +928,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         """
         return self._map(X, "predict")
 
-    def predict_proba(self, X: Any) -> Any:
+    def predict_proba(self, X: Any) -> Array | dd.DataFrame | da.Array | list[Delayed]:
         """Probability of each component, given the row.
 
         Parameters
@@ -889,7 +947,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         """
         return self._map(X, "predict_proba")
 
-    def score_samples(self, X: Any) -> Any:
+    def score_samples(self, X: Any) -> Array | dd.Series | da.Array | list[Delayed]:
         """Log-density of each row, in nats.
 
         Parameters
@@ -975,7 +1033,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         found = self._scored(X, rows)
         return found.factor * 2 * (self.mixture_.n_parameters - found.log_likelihood)
 
-    def sample(self, n_samples: int = 1) -> tuple[Array, Any]:
+    def sample(self, n_samples: int = 1) -> tuple[Array, NDArray[np.intp]]:
         """Draw rows from the mixture, with ``random_state``.
 
         Parameters
@@ -1027,10 +1085,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     def _total(self, X: Any) -> tuple[float, int]:
         """Total log-likelihood of the rows of X, and their number, in one pass; omitted rows do not count."""
         scores = self.score_samples(X)
+        parts: list[Any] = scores if isinstance(scores, list) else [scores]
         if dask.is_dask_collection(scores):
             parts = delayed_parts(scores)
-        else:
-            parts = scores if isinstance(scores, list) else [scores]
         sums = dask.compute(*(dask.delayed(_sum_and_sizes)(part) for part in parts))
         total, n_samples, n_omitted = np.sum(sums, axis=0)
         if n_omitted:

@@ -16,7 +16,7 @@ from dask_dfmr import checks
 from dask_dfmr.aggregation import rerun
 from dask_dfmr.aggregation.archive import load_result, save_result
 from dask_dfmr.aggregation.exclusions import with_exclusion_note
-from dask_dfmr.aggregation.options import FALSE_EXCLUSION_RATE, AggregationOptions
+from dask_dfmr.aggregation.options import FALSE_EXCLUSION_RATE, AggregationOptions, Method
 from dask_dfmr.aggregation.plan import aggregate_now
 from dask_dfmr.aggregation.reduction import MAX_ROUNDS
 from dask_dfmr.aggregation.result import AggregationResult, Note, Origin
@@ -25,6 +25,8 @@ from dask_dfmr.explanation.table import explanation_table
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.mixtures.family import Family
 from dask_dfmr.mixtures.gaussian import Gaussian
+from dask_dfmr.reporting.page import write_report
+from dask_dfmr.reporting.reprs import in_html, in_text
 from dask_dfmr.seeds import SeedLike, seed_sequence
 
 
@@ -127,6 +129,31 @@ class Aggregate(AggregationResult):
         """
         return explanation_table(self, which)[0]
 
+    def report(
+        self, path: str | os.PathLike[str], X: Any = None, *, title: str | None = None
+    ) -> None:
+        """Write a page about the aggregate: one HTML file that loads nothing from anywhere.
+
+        It has the verdict in a sentence, warnings, explanations, the mixture, pictures, a table of the partitions
+        that can be sorted and searched, parameters, versions and a digest of the mixture. Everything that comes from
+        data is escaped. Without matplotlib (the extra ``plots``) it has no pictures.
+
+        Parameters
+        ----------
+        path : str or path
+            The file is written beside it and then renamed, so that there is never half a file.
+        X : as for :meth:`GaussianMixture.fit`, optional
+            Rows to count behind the ellipses of the mixture. None: no rows, and nothing is read.
+        title : str, optional
+            Heading of the page.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        write_report(self, path, X, title)
+
     def save(self, path: str | os.PathLike[str], estimates: bool = True) -> None:
         """Write the aggregate to one file, a zip of JSON and arrays (``docs/reference/file-format.md``).
 
@@ -172,6 +199,12 @@ class Aggregate(AggregationResult):
         """Issue the notes as warnings, at the line that called the package."""
         warn_of(self.notes)
 
+    def __str__(self) -> str:
+        return in_text(self)
+
+    def _repr_html_(self) -> str:
+        return in_html(self)
+
     def __repr__(self) -> str:
         how = (
             f"method={self.method!r}, objective={self.objective:.6g}, "
@@ -183,7 +216,7 @@ class Aggregate(AggregationResult):
 def aggregate(
     estimates: Sequence[LocalEstimate | Mapping[str, Any]],
     *,
-    method: Literal["dfmr", "mr", "coat", "hardened", "componentwise"] = "dfmr",
+    method: Method = "dfmr",
     rho: float | Literal["auto"] = "auto",
     false_exclusion_rate: float = FALSE_EXCLUSION_RATE,
     machine_weights: Literal["rows", "equal"] = "rows",

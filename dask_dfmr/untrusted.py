@@ -226,14 +226,18 @@ def write_document(
     OSError
         If the file cannot be written.
     """
+    with replacing(path) as file:
+        file.write(document_of(form, version, content))
+
+
+def document_of(form: str, version: int, content: Mapping[str, Any]) -> bytes:
+    """What :func:`write_document` writes."""
     plain = {
         name: value.tolist() if isinstance(value, np.ndarray) else value
         for name, value in content.items()
     }
     document = as_json({"format": form, "version": version, **plain})
-    text = json.dumps(document, allow_nan=False, indent=1).encode()
-    with replacing(path) as file:
-        file.write(text)
+    return json.dumps(document, allow_nan=False, indent=1).encode()
 
 
 def read_document(

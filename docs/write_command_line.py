@@ -25,7 +25,7 @@ INTRODUCTION = """# Command line
 PARAMETERS_OF_FITS = """## Parameters of a fit
 
 `fit`, `select` and `stress` take these options, and `fit-local` and `aggregate` some of them. They are the parameters
-of [`GaussianMixture`](api.md#gaussianmixture), which has more about each. A value that a parameter does not allow is
+of [`GaussianMixture`](api.md), which has more about each. A value that a parameter does not allow is
 refused before anything is read (exit code 64). `none`, `true` and `false` are Python's `None`, `True` and `False`.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import dask
 import dask.array as da
@@ -217,6 +218,13 @@ class TestVerdicts:
 
 
 class TestModels:
+    def test_no_row_is_in_a_file_or_a_pickle(self, model, tmp_path):
+        """All rows of these partitions are in the sample of the fit."""
+        model.save(tmp_path / "m")
+        for content in ((tmp_path / "m").read_bytes(), pickle.dumps(model)):
+            assert not any(value.tobytes() in content for value in frame(0).to_numpy()[:200])
+        assert check(pickle.loads(pickle.dumps(model)), frame(0)).law == "rows"
+
     def test_a_loaded_model_checks_to_the_same_bits(self, model, loaded):
         sources = [frame(0), 10 * frame(1), frame(2, 50)]
         a, b = check(model, sources), check(loaded, sources)
@@ -252,6 +260,18 @@ class TestModels:
         gm.fit([frame(i, 500) for i in range(6)])
         found = check(gm, [frame(100), frame(101) * [1, 1, 2]])
         assert found.report["verdict"].tolist() == ["accept", "quarantine"]
+
+    def test_a_model_of_truncated_fits_accepts_as_many_outliers_as_it_was_fitted_to(self):
+        def source(i):
+            rows = frame(i, 500)
+            rows.iloc[:10] += np.random.default_rng(i).normal(size=(10, 3)) * 30
+            return rows
+
+        gm = GaussianMixture(3, row_outliers="truncate", check_optimum=None, random_state=0)
+        gm.fit([source(i) for i in range(10)])
+        found = check(gm, [source(100), source(101) * [1, 1, 2]])
+        assert found.report["verdict"].tolist() == ["accept", "quarantine"]
+        assert found.report["kind"][1] == "unit"
 
     def test_one_that_is_not_fitted(self):
         with pytest.raises(NotFittedError):

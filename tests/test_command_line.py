@@ -12,6 +12,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -128,6 +129,12 @@ class TestFit:
         assert code == Exit.REVIEW
         assert [e["source"] for e in found["result"]["excluded"]] == [f"sensor='s{BAD}'"]
 
+    def test_numbers_of_sensors_stay_whole(self, tmp_path):
+        table = pd.concat([rows_of(i).assign(sensor=100 + i) for i in range(N_FILES)])
+        table.to_csv(tmp_path / "sensors.csv", index=False)
+        _, found = call_json("fit", tmp_path, "-k", 2, "--seed", 0, "--source", "sensor")
+        assert [e["source"] for e in found["result"]["excluded"]] == [f"sensor={100 + BAD}"]
+
     def test_one_partition_needs_a_review(self):
         found = call("fit", "plates [a]/plate 0.parquet", "-k", 1)
         assert found.exit_code == Exit.REVIEW
@@ -236,6 +243,18 @@ class TestInput:
         assert code == Exit.DATA
         assert "parquet files cannot be read" in found["error"]["message"]
 
+    def test_a_broken_file_among_others(self, tmp_path):
+        """A failure is an outcome of the file, the first one included."""
+        for i in range(N_FILES):
+            rows_of(i).to_parquet(tmp_path / f"{i}.parquet", index=False)
+        for i in (0, 5):
+            (tmp_path / f"{i}.parquet").write_bytes(b"PAR1")
+        rows_of(6).drop(columns="length").to_parquet(tmp_path / "6.parquet")
+        code, found = call_json("fit", tmp_path, "-k", 2, "--seed", 0)
+        assert code == Exit.REVIEW
+        names = [Path(e["source"]).name for e in found["result"]["excluded"]]
+        assert names == ["0.parquet", f"{BAD}.parquet", "5.parquet", "6.parquet"]
+
     def test_a_file_that_is_no_model(self, tmp_path):
         for content in (b"text", b"{}", b"PK\x03\x04"):
             path = tmp_path / "x.model"
@@ -268,6 +287,23 @@ class TestInput:
         rows_of(0).to_csv(tmp_path / "a.csv.gz", index=False, sep=";")
         read = ["--read", "sep=;", "--method", "mr"]
         assert call("fit", tmp_path / "a.csv.gz", *read).exit_code == Exit.FINE
+
+    def test_a_url(self):
+        files = fsspec.filesystem("memory")
+        for i in range(N_FILES):
+            with files.open(f"/plates/{i}.csv", "w") as file:
+                rows_of(i).to_csv(file, index=False)
+        for data in ("memory://plates", "memory://plates/*.csv"):
+            code, found = call_json("fit", data, "-k", 2, "--seed", 0)
+            assert (code, found["result"]["n_kept"]) == (Exit.REVIEW, N_FILES - 1)
+        files.rm("/plates", recursive=True)
+
+    def test_a_folder_that_holds_a_column(self, tmp_path):
+        for i in range(N_FILES):
+            (tmp_path / f"day={i}").mkdir()
+            rows_of(i).to_parquet(tmp_path / f"day={i}" / "part.parquet", index=False)
+        _, found = call_json("fit", tmp_path, "-k", 2, "--seed", 0, "--source", "day")
+        assert [e["source"] for e in found["result"]["excluded"]] == [f"day={BAD}"]
 
 
 class TestOutput:
@@ -322,6 +358,17 @@ class TestOutput:
         assert with_rows[0]["log_likelihood"] < -10
         assert "100 times" in call("explain", "plates.model").stdout
 
+    def test_a_page(self, fitted, tmp_path):
+        page = tmp_path / "a page.html"
+        code, found = call_json("report", "plates.model", "--out", page, "--title", "May <b>")
+        assert (code, found["result"]["n_partitions"]) == (Exit.FINE, N_FILES)
+        text = page.read_text(encoding="utf-8")
+        assert "May &lt;b&gt;" in text
+        assert f"plate {BAD}.parquet" in text
+        assert call("report", "plates.model", "--out", page).exit_code == Exit.CANNOT_WRITE
+        rows = ["plates [a]", "--out", page, "--force"]
+        assert call("report", "plates.model", *rows).exit_code == Exit.FINE
+
     def test_select(self):
         code, found = call_json("select", "plates [a]", "-k", "1,2", "--seed", 0)
         assert code == Exit.REVIEW
@@ -335,6 +382,41 @@ class TestOutput:
         assert code == Exit.FINE
         assert found["result"]["breakdown"] == {"dfmr": None, "mr": 0.25}
         assert "wrong_unit" in call("stress", "--list").stdout
+
+
+class TestCheck:
+    def test_one_verdict_per_file(self, fitted, tmp_path):
+        for i in range(3):
+            rows_of(10 + i).assign(label="x").to_parquet(tmp_path / f"{i}.parquet")
+        (rows_of(13) * 100).to_parquet(tmp_path / "unit.parquet")
+        rows_of(14).drop(columns="length").to_parquet(tmp_path / "columns.parquet")
+        (tmp_path / "broken.parquet").write_text("no parquet")
+        history = tmp_path / "history.jsonl"
+        code, found = call_json("check", "plates.model", tmp_path, "--history", history)
+        assert code == Exit.REVIEW
+        verdicts = {
+            Path(s["source"]).stem: (s["verdict"], s["kind"]) for s in found["result"]["sources"]
+        }
+        assert {verdicts[name][0] for name in "012"} == {"accept"}
+        assert verdicts["unit"] == ("quarantine", "unit")
+        assert verdicts["columns"] == ("quarantine", "other columns")
+        assert verdicts["broken"] == ("quarantine", "failed")
+        assert len(history.read_text().splitlines()) == 6
+        shown = call("check", "plates.model", tmp_path / "*.parquet")
+        assert shown.stdout.startswith("3 accept, 3 quarantine of 6 sources")
+        assert "100 times as large" in shown.stdout
+
+    def test_nothing_to_report(self, fitted):
+        assert call_json("check", "plates.model", "plates [a]/plate 0.parquet")[0] == Exit.FINE
+
+    def test_values_of_a_column(self, fitted, tmp_path):
+        parts = [rows_of(20 + i).assign(day=f"d{i}") for i in range(3)]
+        parts[1][["length", "width, mm"]] *= 100
+        pd.concat(parts).to_csv(tmp_path / "days.csv", index=False)
+        days = tmp_path / "days.csv"
+        _, found = call_json("check", "plates.model", days, "--source", "day")
+        verdicts = [s["verdict"] for s in found["result"]["sources"]]
+        assert verdicts == ["accept", "quarantine", "accept"]
 
 
 class TestSites:
@@ -432,7 +514,7 @@ class TestHelp:
 
         monkeypatch.setattr(GaussianMixture, "score", warned)
         POPULATION.save("population 2.json")
-        found = call("score", "population 2.json", "sensors.csv", "--columns", "length")
+        found = call("score", "population 2.json", "plates [a]/plate 0.parquet")
         assert found.exit_code == Exit.FINE
         assert "warning: an old function [FutureWarning]" in found.stderr
 
@@ -460,6 +542,13 @@ class TestProcesses:
         out, err = process.communicate(timeout=120)
         assert process.returncode == Exit.REVIEW, err
         assert json.loads(out)["result"]["means"] == fitted[1]["result"]["means"]
+
+    def test_a_reader_that_goes_away(self):
+        process = self.start("--help", env={**os.environ, "PYTHONUNBUFFERED": "1"})
+        process.stdout.close()
+        assert process.wait(timeout=60) == Exit.FINE
+        assert process.stderr.read() == ""
+        process.stderr.close()
 
     def test_interrupted(self):
         """Ctrl-C ends a fit whose tasks take hours."""
@@ -489,7 +578,7 @@ class TestPage:
         page = (root / "docs" / "how-to" / "command-line.md").read_text(encoding="utf-8")
         blocks = re.findall(r"```console\n(.*?)```", page, re.DOTALL)
         shown = [part for block in blocks for part in re.split(r"^\$ ", block, flags=re.M)[1:]]
-        assert len(shown) == 4
+        assert len(shown) == 5
         for part in shown:
             line, _, expected = part.partition("\n")
             found = call(*shlex.split(line)[1:], "--quiet")

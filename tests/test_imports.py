@@ -18,7 +18,7 @@ PACKAGE = Path(dask_dfmr.__file__).parent
 ROOT = PACKAGE.parent
 
 LAYERS = (
-    {"exceptions", "checks", "seeds", "tables", "untrusted", "deadlines", "progress"},
+    {"exceptions", "checks", "seeds", "tables", "untrusted", "deadlines", "progress", "reprs"},
     {"mixtures"},
     {"local"},
     {"aggregation"},
@@ -26,6 +26,7 @@ LAYERS = (
     {"monitoring"},
     {"on_dask"},
     {"plotting"},
+    {"reporting"},
     {"results"},
     {"parameters"},
     {"fitted"},

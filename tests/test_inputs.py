@@ -63,9 +63,7 @@ def gm():
 
 
 def make(n_components=2, **kwargs):
-    # Two components start near the truth, of which pilots would take half of the time.
-    start = {"means_init": TRUTH.means} if n_components == 2 else {}
-    return GaussianMixture(n_components, **{"random_state": 0} | start | kwargs)
+    return GaussianMixture(n_components, **{"random_state": 0} | kwargs)
 
 
 def all_rows():

@@ -179,6 +179,14 @@ class TestLaw:
         assert kstest(detector.p_value(rows), "uniform").pvalue > 0.01
         assert abs((detector.predict(rows) == -1).mean() - 0.01) < 4 * np.sqrt(0.01 / len(rows))
 
+    def test_gross_rows_in_the_training_change_neither_alarms_nor_detection(self):
+        rows = np.random.default_rng(0).normal(size=(5000, 2))
+        rows[:100] *= 1000
+        rows[100:200, 0] = -9999
+        labels = OutlierDetector(false_alarm_rate=0.01).fit_predict(rows)
+        assert (labels[:200] == -1).all()
+        assert abs((labels[200:] == -1).mean() - 0.01) < 0.005
+
     def test_decision_score_and_label_agree(self, detector):
         frame = make_frame(n=2000)
         decision = detector.decision_function(frame)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import runpy
 from pathlib import Path
 
 import dask
@@ -47,6 +48,13 @@ def documented():
     return dict(
         zip(entries[::2], [" ".join(entry.split()) for entry in entries[1::2]], strict=True)
     )
+
+
+def test_the_signatures_of_all_public_names_are_those_of_the_file():
+    folder = Path(__file__).parent / "data"
+    script = runpy.run_path(str(folder / "write_public_api.py"))
+    expected = (folder / "public_api.txt").read_text(encoding="utf-8")
+    assert script["public_api"]() == expected, "run python tests/data/write_public_api.py"
 
 
 class TestTable:

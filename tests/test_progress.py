@@ -66,6 +66,11 @@ def total_of(held):
     return g, [g.add("sum", 0, sum, [task.argument for task in held.tasks])]
 
 
+def report_each(held):
+    g = GraphBuilder()
+    return g, [g.add("report_rows", i, abs, task.argument) for i, task in enumerate(held.tasks)]
+
+
 def read_again(scheduler, n):
     """Hold tasks as a Reader does."""
 
@@ -118,6 +123,17 @@ class TestCounts:
             read_again(scheduler, 3)
         assert recorder.told == self.expected(2)  # the sum, and the task that packs the results
         assert (recorder.opened, recorder.closed) == (1, 1)
+
+    def test_the_aggregation_is_told_of_when_fits_have_ended(self, recorder, monkeypatch):
+        monkeypatch.setattr(stages, "LINE_EVERY", 0.0)
+        scheduler = LocalScheduler(Progress(recorder))
+        with dask.config.set(scheduler="synchronous"), scheduler.session():
+            steps = scheduler.in_steps()
+            held = HeldTasks(steps, fits, range(N))
+            steps.conclude(lambda: report_each(held), held)
+        fitted = [("fitting partitions", i + 1, N) for i in range(N)]
+        assert recorder.told[:N] == fitted
+        assert recorder.told[-1] == ("aggregating", N + 1, N + 1)
 
     def test_on_a_cluster(self, recorder, client):
         scheduler = ClusterScheduler(Cluster(client), Progress(recorder))

@@ -75,6 +75,16 @@ class TestFiles:
         fewer = [gm.without(0) for gm in (fitted, again)]
         assert_same(*fewer)
 
+    def test_a_truncated_fit_stays_one(self, path):
+        gm = fit(row_outliers="truncate", row_outlier_level=0.02)
+        gm.save(path)
+        again = GaussianMixture.load(path)
+        assert_same(gm, again)
+        assert again.row_outlier_level == 0.02
+        assert gm.without(0).row_outliers == "truncate"
+        made = GaussianMixture.from_aggregate(again.aggregate_)
+        assert (made.row_outliers, made.row_outlier_level) == ("truncate", 0.02)
+
     def test_an_update_after_a_file_is_that_before(self, path):
         gm = fit(keep_estimates=True)
         gm.save(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -10,7 +11,8 @@ from dask_dfmr import checks
 from dask_dfmr.aggregation.reduction import MAX_ROUNDS
 from dask_dfmr.aggregation.references import ALL_PAIRS_UP_TO, N_REFERENCES
 
-METHODS = ("dfmr", "mr", "coat", "hardened", "componentwise")
+Method = Literal["dfmr", "mr", "coat", "hardened", "componentwise"]
+METHODS: tuple[Method, ...] = get_args(Method)
 """Values of ``method``."""
 
 CALIBRATED_METHODS = ("dfmr", "hardened", "componentwise")

@@ -10,5 +10,5 @@ import is imported by the command that needs it, so that ``dask-dfmr --help`` an
     options   options that several commands share; those of a fit come from the table of parameters
     data      DATA -> a Dask DataFrame
     scheduler --scheduler and --workers
-    fitting, using, federated, stress   the commands
+    fitting, using, checking, federated, stress   the commands
 """

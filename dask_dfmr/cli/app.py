@@ -27,7 +27,9 @@ COMMANDS = {
     "select": Entry("fitting", "select", "Choose the number of components on consistent files."),
     "score": Entry("using", "score", "Mean log-likelihood of rows under a model."),
     "predict": Entry("using", "predict", "Label rows with their most probable component."),
+    "check": Entry("checking", "check", "Check whether new files contradict a model."),
     "explain": Entry("using", "explain", "Explain why partitions of a model were excluded."),
+    "report": Entry("using", "report", "Write a page about a model."),
     "fit-local": Entry("federated", "fit_local", "Fit the rows of one site, for aggregate."),
     "start": Entry("federated", "start", "Make one start for all sites from first estimates."),
     "aggregate": Entry("federated", "aggregate", "Combine estimates of sites into a model."),
@@ -44,6 +46,7 @@ and reported; the others are combined into one model.
 Examples:
   dask-dfmr fit plates/*.parquet -k 5 --model plates.model
   dask-dfmr fit readings.csv -k 3 --source sensor --columns temperature,pressure
+  dask-dfmr check plates.model today/*.parquet
   dask-dfmr predict plates.model new/ --out labels
   dask-dfmr explain plates.model
 """
@@ -75,9 +78,6 @@ class App(click.Group):
         extra["standalone_mode"] = False
         try:
             code = super().main(given, *rest, **extra) or Exit.FINE
-        except BrokenPipeError:  # the reader of a pipe has gone, as "head" does
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            code = Exit.FINE
         except BaseException as error:
             code = _report(error, given)
         sys.exit(int(code))
@@ -87,8 +87,10 @@ def _report(error: BaseException, given: Sequence[str]) -> Exit:
     """Show an error as a sentence, and as JSON if that was asked for; its exit code."""
     if isinstance(error, click.exceptions.Exit):
         return Exit.FINE if error.exit_code == 0 else Exit.USAGE
-    if isinstance(error, SystemExit):
-        raise error
+    if isinstance(
+        error, SystemExit
+    ):  # click's way if the reader of a pipe has gone, as "head" does
+        return Exit.FINE
     code = Exit.USAGE
     if isinstance(error, click.Abort):
         error = KeyboardInterrupt()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import dask
 import dask.dataframe as dd
+import pandas as pd
 from dask.utils import natural_sort_key
 from fsspec.core import has_magic, url_to_fs
 
@@ -83,14 +86,13 @@ def read(request: Request) -> tuple[Any, list[str]]:
     options = dict(request.options or {})
     found = find(request.paths, request.kind, options.get("storage_options") or {})
     try:
-        frame = _reader(found.kind, found.files, options)
+        frame = _reader(found.kind, found.files, options, request.source)
+        if not len(frame.columns):
+            raise ValueError(f"{found.files[0]} has no columns")
     except ImportError:
         raise
-    except OSError as error:
-        raise CommandError(Exit.NO_INPUT, _first_line(error)) from error
     except Exception as error:
-        text = f"the {found.kind} files cannot be read: {_first_line(error)}"
-        raise CommandError(Exit.DATA, text) from error
+        frame = _file_by_file(found, options, error)
     frame = _chosen(frame, request)
     if request.n_partitions is not None:
         frame = frame.repartition(npartitions=request.n_partitions)
@@ -221,10 +223,49 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def each_file(request: Request) -> tuple[list[Any], list[str], list[str]]:
+    """Every file as a Delayed of its rows, their names, and files that are ignored.
+
+    A file that cannot be read, or lacks columns, is then an outcome of its own and no error of the command.
+
+    Raises
+    ------
+    CommandError
+        If there is nothing to read, or kinds are mixed.
+    """
+    options = dict(request.options or {})
+    found = find(request.paths, request.kind, options.get("storage_options") or {})
+    names = list(request.columns)
+    load = dask.delayed(load_file, pure=False)
+    return (
+        [load(file, found.kind, names, options) for file in found.files],
+        found.files,
+        found.ignored,
+    )
+
+
+def load_file(file: str, kind: str, names: Sequence[str], options: Mapping[str, Any]) -> Any:
+    """The rows of one file in these columns; in its own columns if one of these is missing."""
+    readers: dict[str, Callable[..., Any]] = {
+        "parquet": pd.read_parquet,
+        "csv": pd.read_csv,
+        "json": partial(pd.read_json, orient="records", lines=True),
+        "orc": pd.read_orc,
+    }
+    usual = {"sep": "\t"} if kind == "csv" and is_tabbed(file) else {}
+    frame = readers[kind](file, **{**usual, **options})
+    return frame[list(names)] if names and set(names) <= set(frame.columns) else frame
+
+
+def is_tabbed(file: str) -> bool:
+    """Whether the columns of a file of text have tabs between them, by its ending."""
+    return ".tsv" in [ending.lower() for ending in Path(file).suffixes[-2:]]
+
+
 # -- frames ----------------------------------------------------------------------------------------
 
 
-def _reader(kind: str, files: list[str], options: dict[str, Any]) -> Any:
+def _reader(kind: str, files: list[str], options: dict[str, Any], source: str | None) -> Any:
     # fsspec would take brackets in the name of a file that is there for a pattern.
     paths = [_literal(file) if has_magic(file) else file for file in files]
     if kind == "parquet":
@@ -235,10 +276,38 @@ def _reader(kind: str, files: list[str], options: dict[str, Any]) -> Any:
         return dd.read_json(paths, **options)
     is_compressed = any(Path(file).suffix.lower() in COMPRESSED for file in files)
     usual: dict[str, Any] = {"blocksize": None} if is_compressed else {}
-    if all(Path(file).name.lower().partition(".")[2].startswith("tsv") for file in files):
+    if all(map(is_tabbed, files)):
         usual["sep"] = "\t"
     # Whole numbers in the first rows are no promise for the rest: without this, a file with a decimal point fails.
-    return dd.read_csv(paths, **{"assume_missing": True, **usual, **options})
+    frame = dd.read_csv(paths, **{"assume_missing": True, **usual, **options})
+    if source in frame.columns and frame.dtypes[source].kind == "f" and "dtype" not in options:
+        # The numbers of sensors stay whole, and may be missing.
+        whole = dd.read_csv(paths, **{**usual, **options}).dtypes[source].kind == "i"
+        if whole:
+            options = {**options, "dtype": {source: "Int64"}}
+            frame = dd.read_csv(paths, **{"assume_missing": True, **usual, **options})
+    return frame
+
+
+def _file_by_file(found: Found, options: Mapping[str, Any], error: Exception) -> Any:
+    """The same where Dask's reader cannot look into the first file: files that cannot be read fail on their own.
+
+    Raises
+    ------
+    CommandError
+        If no file can be read.
+    """
+    for file in found.files:
+        try:
+            example = load_file(file, found.kind, (), options).iloc[:0]
+        except Exception:
+            continue
+        how = {"kind": found.kind, "names": (), "options": dict(options)}
+        return dd.from_map(load_file, found.files, **how, meta=example)
+    if isinstance(error, OSError) and error.errno is not None:
+        raise CommandError(Exit.NO_INPUT, f"{_first_line(error)}") from error
+    text = f"the {found.kind} files cannot be read: {_first_line(error)}"
+    raise CommandError(Exit.DATA, text) from error
 
 
 def _chosen(frame: Any, request: Request) -> Any:

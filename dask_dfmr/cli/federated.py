@@ -154,15 +154,18 @@ def start(run: Run, estimates: tuple[str, ...], out: str, force: bool) -> Exit:
 )
 @click.argument("estimates", nargs=-1, required=True, metavar="ESTIMATES...")
 @parameter_options(OF_AGGREGATE)
-@output_options("model")
-def aggregate(run: Run, estimates: tuple[str, ...], model: str | None, force: bool) -> Exit:
+@output_options("model", "report")
+def aggregate(
+    run: Run, estimates: tuple[str, ...], model: str | None, report: str | None, force: bool
+) -> Exit:
     """Aggregate, show, write."""
     check_output(model, force)
+    check_output(report, force)
     found = combine(_load_estimates(estimates), **given_parameters(), warn_excluded=False)
     gm = GaussianMixture.from_aggregate(found)
     shown = show_partitions(run, gm)
     show_mixture(run, gm)
-    files = write_files(gm, model)
+    files = write_files(gm, model, report)
     show_written(run, files)
     n_excluded = int(np.count_nonzero(~gm.support_))
     return run.finish(n_excluded, **shown, **mixture_values(gm), files=files)

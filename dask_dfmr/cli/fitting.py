@@ -11,6 +11,7 @@ from dask_dfmr.cli.data import Request, read, reader_options
 from dask_dfmr.cli.exits import CommandError, Exit
 from dask_dfmr.cli.options import (
     WITHOUT_OPTION,
+    computing_where_asked,
     data_options,
     fit_options,
     given_parameters,
@@ -28,7 +29,6 @@ from dask_dfmr.cli.run import (
     shown_excluded,
     writing,
 )
-from dask_dfmr.cli.scheduler import computing_on
 from dask_dfmr.component_selection import select_components
 from dask_dfmr.estimator import GaussianMixture
 from dask_dfmr.parameters import PARAMETERS, WITHOUT_FILTER
@@ -50,13 +50,20 @@ def read_frame(run: Run, data: tuple[str, ...], source: str | None = None, **how
         how.get("keeps_others", False),
     )
     frame, ignored = read(request)
-    if ignored:
-        names = ", ".join(ignored[:3]) + (" and others" if len(ignored) > 3 else "")
-        run.hint(f"ignored {len(ignored)} files that are no data by their ending: {names}")
+    show_ignored(run, ignored)
     return frame
 
 
-def write_files(gm: GaussianMixture, model: str | None) -> dict[str, str]:
+def show_ignored(run: Run, ignored: list[str]) -> None:
+    """Say which files of folders are not read."""
+    if ignored:
+        names = ", ".join(ignored[:3]) + (" and others" if len(ignored) > 3 else "")
+        run.hint(f"ignored {len(ignored)} files that are no data by their ending: {names}")
+
+
+def write_files(
+    gm: GaussianMixture, model: str | None, report: str | None = None
+) -> dict[str, str]:
     """Write what was asked for; the paths by name."""
     files: dict[str, str] = {}
     if model is not None:
@@ -66,6 +73,10 @@ def write_files(gm: GaussianMixture, model: str | None) -> dict[str, str]:
         with writing(model):
             gm.save(model)
         files["model"] = model
+    if report is not None:
+        with writing(report):
+            gm.report(report)
+        files["report"] = report
     return files
 
 
@@ -113,7 +124,7 @@ def show_written(run: Run, files: dict[str, str]) -> None:
 
     \b
     Examples:
-      dask-dfmr fit plates/*.parquet -k 5 --seed 0 --model plates.model
+      dask-dfmr fit plates/*.parquet -k 5 --seed 0 --model plates.model --report plates.html
       dask-dfmr fit day-*.csv -k 3 --columns temperature,pressure --refine 2
       dask-dfmr fit readings.parquet -k 3 --source sensor --workers 4
       dask-dfmr fit s3://bucket/day=*/ -k 3 --scheduler tcp://10.0.0.1:8786
@@ -123,22 +134,22 @@ def show_written(run: Run, files: dict[str, str]) -> None:
 @data_options
 @source_option
 @fit_options
-@output_options("model")
+@output_options("model", "report")
 @scheduler_options
 def fit(
     run: Run,
     data: tuple[str, ...],
     source: str | None,
     model: str | None,
+    report: str | None,
     force: bool,
-    scheduler: str | None,
-    workers: int | None,
     **how: Any,
 ) -> Exit:
     """Fit, show, write."""
     check_output(model, force)
+    check_output(report, force)
     gm = _estimator(run, source)
-    with computing_on(scheduler, workers):
+    with computing_where_asked():
         frame = read_frame(run, data, source, **how)
         if frame.npartitions == 1 and source is None and gm.method not in WITHOUT_FILTER:
             run.hint(
@@ -147,7 +158,7 @@ def fit(
         gm.fit(frame)
     shown = show_partitions(run, gm)
     show_mixture(run, gm)
-    files = write_files(gm, model)
+    files = write_files(gm, model, report)
     show_written(run, files)
     n_excluded = int((~gm.support_).sum())
     return run.finish(
@@ -230,25 +241,22 @@ def _without_components(function: Callable[..., Any]) -> Callable[..., Any]:
 def select(
     run: Run,
     data: tuple[str, ...],
-    source: str | None,
     numbers: list[int],
     structures: str,
     criterion: Any,
     model: str | None,
     force: bool,
-    scheduler: str | None,
-    workers: int | None,
     **how: Any,
 ) -> Exit:
     """Select, show, write."""
     check_output(model, force)
     if not numbers:
         raise CommandError(Exit.USAGE, "-k must name at least one number of components.")
-    with computing_on(scheduler, workers):
-        frame = read_frame(run, data, source, **how)
+    with computing_where_asked():
+        frame = read_frame(run, data, **how)
         kinds = [kind.strip() for kind in structures.split(",")]
         found = select_components(
-            _estimator(run, source), frame, numbers, kinds, criterion=criterion
+            _estimator(run, how["source"]), frame, numbers, kinds, criterion=criterion
         )
     n_kept, n_partitions = int(found.kept.sum()), len(found.kept)
     table = found.table

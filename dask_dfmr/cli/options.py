@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
 
 import click
 
+from dask_dfmr.cli.scheduler import computing_on
 from dask_dfmr.estimator import GaussianMixture
 from dask_dfmr.parameters import PARAMETERS
 
@@ -40,7 +42,7 @@ OF_LOCAL_FITS = (
 WORDS = {"none": None, "true": True, "false": False}
 """Values of options that are no text."""
 
-_KEY = "dask_dfmr.parameters"
+_KEY, _WHERE = "dask_dfmr.parameters", "dask_dfmr.where"
 
 Decorated = Callable[..., Any]
 
@@ -194,22 +196,42 @@ def source_option(function: Decorated) -> Decorated:
 
 
 def scheduler_options(function: Decorated) -> Decorated:
-    """``--scheduler`` and ``--workers``."""
+    """``--scheduler`` and ``--workers``, for :func:`computing_where_asked`."""
+
+    def store(ctx: click.Context, option: click.Parameter, value: Any) -> None:
+        ctx.meta[f"{_WHERE}.{option.name}"] = value
+
     for decorate in (
         click.option(
             "--workers",
             type=click.IntRange(min=1),
             metavar="N",
+            expose_value=False,
+            callback=store,
             help="Start so many worker processes on this machine.",
         ),
         click.option(
             "--scheduler",
             metavar="ADDRESS",
+            expose_value=False,
+            callback=store,
             help="Compute on a Dask cluster, like tcp://10.0.0.1:8786. Default: threads of this process.",
         ),
     ):
         function = decorate(function)
     return function
+
+
+def computing_where_asked() -> AbstractContextManager[None]:
+    """Make the scheduler that was asked for the active one.
+
+    Raises
+    ------
+    CommandError
+        As of :func:`~dask_dfmr.cli.scheduler.computing_on`.
+    """
+    meta = click.get_current_context().meta
+    return computing_on(meta[f"{_WHERE}.scheduler"], meta[f"{_WHERE}.workers"])
 
 
 def output_options(*names: str) -> Callable[[Decorated], Decorated]:

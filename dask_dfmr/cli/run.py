@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 MOST_TABLE_ROWS = 40
 """Rows of a table that are shown in full; JSON and files have all of them."""
+
+
+LONGEST_SHOWN_CELL = 240
+"""Characters of a text in a table; JSON and files have all of it."""
 
 
 @dataclass
@@ -206,7 +210,8 @@ def _draw(table: pd.DataFrame) -> bool:
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return "" if value != value else f"{value:.4g}"
-    return str(value)
+    text = " ".join(str(value).split())
+    return text if len(text) <= LONGEST_SHOWN_CELL else f"{text[:LONGEST_SHOWN_CELL]} ..."
 
 
 def excluded_table(report: pd.DataFrame) -> pd.DataFrame:
@@ -218,17 +223,18 @@ def excluded_table(report: pd.DataFrame) -> pd.DataFrame:
 def shown_excluded(excluded: pd.DataFrame) -> pd.DataFrame:
     """The same for people: names of files without the folder that they share, and no column without values."""
     table = excluded.drop(columns=["p_value"])
-    sources = [None if s is None or s != s else str(s) for s in table["source"]]
-    if not any(sources):
+    names = without_shared_folder(table["source"])
+    if not any(names):
         return table.drop(columns=["source"])
-    shared = _shared_folder([s for s in sources if s])
-    table["source"] = ["" if s is None else s.removeprefix(shared) for s in sources]
-    return table.drop(columns=["partition"])
+    return table.assign(source=names).drop(columns=["partition"])
 
 
-def _shared_folder(names: Sequence[str]) -> str:
-    folders = [name.rpartition("/")[0] for name in names]
-    return f"{folders[0]}/" if folders[0] and len(set(folders)) == 1 else ""
+def without_shared_folder(sources: Iterable[Any]) -> list[str]:
+    """Names of files without the folder that all of them are in; other names as they are."""
+    names = ["" if s is None or s != s else str(s) for s in sources]
+    folders = {name.rpartition("/")[0] for name in names if name}
+    shared = f"{folders.pop()}/" if len(folders) == 1 else ""
+    return [name.removeprefix(shared) if shared != "/" else name for name in names]
 
 
 def mixture_values(gm: Any) -> Mapping[str, Any]:

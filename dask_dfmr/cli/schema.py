@@ -70,8 +70,22 @@ RESULTS: dict[str, dict[str, Key]] = {
         "columns": Key("array of string", "columns that were written"),
         "n_partitions": Key("integer", "partitions that were read"),
     },
+    "check": {
+        "format": Key("string", "`dask_dfmr.check`"),
+        "version": Key("integer", "of the format"),
+        "verdict": Key("string", "the worst one: `accept`, `review` or `quarantine`"),
+        "counts": Key("object", "number of sources by verdict"),
+        "false_alarm_rate": Key("number", "share of consistent sources that are not accepted"),
+        "law": Key("string", "`rows` or `mixture`: what rows are compared with"),
+        "model": Key("string", "digest of the mixture"),
+        "sources": Key("array of object", "the columns of `CheckResult.report`"),
+    },
     "explain": {
         "partitions": Key("array of object", "the columns of `GaussianMixture.explain`"),
+    },
+    "report": {
+        "out": Key("string", "the file that was written"),
+        "n_partitions": Key("integer", "partitions of the model"),
     },
     "fit-local": {
         "n_samples": Key("integer", "rows that were fitted"),

@@ -10,9 +10,14 @@ from dask_dfmr.attacks.catalogue import ATTACKS
 from dask_dfmr.attacks.stress import RATES, default_methods, stress_test
 from dask_dfmr.cli.exits import CommandError, Exit
 from dask_dfmr.cli.fitting import read_frame
-from dask_dfmr.cli.options import data_options, fit_options, given_parameters, scheduler_options
+from dask_dfmr.cli.options import (
+    computing_where_asked,
+    data_options,
+    fit_options,
+    given_parameters,
+    scheduler_options,
+)
 from dask_dfmr.cli.run import Run, command
-from dask_dfmr.cli.scheduler import computing_on
 
 
 def _list_attacks(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -79,8 +84,6 @@ def stress(
     rates: list[float],
     compare: str | None,
     repeats: int,
-    scheduler: str | None,
-    workers: int | None,
     **how: Any,
 ) -> Exit:
     """Run a stress test."""
@@ -88,7 +91,7 @@ def stress(
     if "n_components" not in parameters:
         raise CommandError(Exit.USAGE, "-k is needed: the number of components.")
     methods = None if compare is None else [name.strip() for name in compare.split(";")]
-    with computing_on(scheduler, workers):
+    with computing_where_asked():
         frame = read_frame(run, data, **how)
         found = stress_test(
             frame,

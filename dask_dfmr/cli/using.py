@@ -9,9 +9,13 @@ import click
 
 from dask_dfmr.cli.exits import CommandError, Exit
 from dask_dfmr.cli.fitting import read_frame
-from dask_dfmr.cli.options import data_options, optional_data_options, scheduler_options
-from dask_dfmr.cli.run import Run, check_output, command, remove, writing
-from dask_dfmr.cli.scheduler import computing_on
+from dask_dfmr.cli.options import (
+    computing_where_asked,
+    data_options,
+    optional_data_options,
+    scheduler_options,
+)
+from dask_dfmr.cli.run import Run, check_output, command, remove, without_shared_folder, writing
 from dask_dfmr.estimator import GaussianMixture
 from dask_dfmr.mixtures.gaussian import Mixture
 
@@ -70,13 +74,11 @@ def score(
     run: Run,
     model: str,
     data: tuple[str, ...],
-    scheduler: str | None,
-    workers: int | None,
     **how: Any,
 ) -> Exit:
     """Score all rows."""
     gm = load(model)
-    with computing_on(scheduler, workers):
+    with computing_where_asked():
         frame = rows_of_model(run, gm, data, **how)
         found = gm.score(frame, rows="all")
     run.say(f"{found:.6g} nats per row")
@@ -109,19 +111,17 @@ def predict(
     out: str,
     proba: bool,
     force: bool,
-    scheduler: str | None,
-    workers: int | None,
     **how: Any,
 ) -> Exit:
     """Label rows, and write them."""
     check_output(out, force)
     gm = load(model)
-    with computing_on(scheduler, workers):
+    with computing_where_asked():
         frame = rows_of_model(run, gm, data, keeps_others=True, **how)
         rows = frame[list(gm.mixture_.feature_names or how["columns"] or frame.columns)]
         labelled = frame.assign(**{LABEL: gm.predict(rows), DENSITY: gm.score_samples(rows)})
         if proba:
-            shares = gm.predict_proba(rows)
+            shares: Any = gm.predict_proba(rows)  # of a Dask frame: a frame
             labelled = labelled.assign(**{name: shares[name] for name in shares.columns})
         if force:
             remove(out)
@@ -158,8 +158,6 @@ def explain(
     model: str,
     data: tuple[str, ...],
     is_all: bool,
-    scheduler: str | None,
-    workers: int | None,
     **how: Any,
 ) -> Exit:
     """Show the explanations."""
@@ -167,13 +165,51 @@ def explain(
     which: Literal["all", "excluded"] = "all" if is_all else "excluded"
     if data:
         gm.set_params(verbose=run.verbose)
-        with computing_on(scheduler, workers):
+        with computing_where_asked():
             found = gm.explain(rows_of_model(run, gm, data, _text(gm.source), **how), which)
     else:
         found = gm.explain(which=which)
     if not len(found):
         run.say("no partition that has an estimate was excluded")
     names = ["partition", "source", "kind", "finding"]
-    shown = found[names]
-    run.table(shown.assign(source=[Path(str(s)).name if s else "" for s in shown["source"]]))
+    run.table(found[names].assign(source=without_shared_folder(found["source"])))
     return run.finish(partitions=found)
+
+
+@command(
+    "report",
+    """Write a page about MODEL: one HTML file that loads nothing from anywhere.
+
+    It has the verdict, the explanations, the mixture, pictures and a table of all partitions. With DATA, the pictures
+    show rows behind the components.
+
+    \b
+    Examples:
+      dask-dfmr report plates.model --out plates.html
+      dask-dfmr report plates.model plates/*.parquet --out plates.html --title "Plates of May"
+    """,
+)
+@click.argument("model")
+@optional_data_options
+@click.option("--out", required=True, metavar="FILE", help="File to write the page to.")
+@click.option("--title", metavar="TEXT", help="Heading of the page.")
+@click.option("--force", is_flag=True, help="Replace a file that exists.")
+@scheduler_options
+def report(
+    run: Run,
+    model: str,
+    data: tuple[str, ...],
+    out: str,
+    title: str | None,
+    force: bool,
+    **how: Any,
+) -> Exit:
+    """Write the page."""
+    check_output(out, force)
+    gm = load(model)
+    with computing_where_asked():
+        rows = rows_of_model(run, gm, data, _text(gm.source), **how) if data else None
+        with writing(out):
+            gm.report(out, rows, title=title)
+    run.say(f"wrote {out}")
+    return run.finish(out=out, n_partitions=gm.n_partitions_)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -112,10 +112,15 @@ def with_estimate(aggregate: AggregationResult, estimate: LocalEstimate) -> Mixt
 
 
 def explanation_table(
-    aggregate: AggregationResult, which: str = "excluded"
+    aggregate: AggregationResult, which: str = "excluded", only: Collection[int] | None = None
 ) -> tuple[pd.DataFrame, dict[int, Finding]]:
-    """The table, with one row per estimate and their indices as index, and the findings by index."""
+    """The table, with one row per estimate and their indices as index, and the findings by index.
+
+    ``only`` are the indices of those that are explained, by default all that ``which`` chooses.
+    """
     chosen = explained_estimates(aggregate, which)
+    if only is not None:
+        chosen = {i: e for i, e in chosen.items() if i in only}
     findings, outside = _findings(aggregate, chosen), outside_of(aggregate)
     level = aggregate.decision.false_exclusion_rate
     rows = [

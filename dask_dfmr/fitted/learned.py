@@ -240,6 +240,8 @@ def parameters_of_aggregate(aggregate: AggregationResult) -> dict[str, Any]:
         of_problem = ("tol", "max_iter", "penalty", "reg_covar", "nan_policy", "n_init")
         found |= {name: getattr(problem, name) for name in of_problem}
         found["min_partition_rows"] = problem.min_rows
+        found["row_outlier_level"], truncates = problem.family.cut
+        found["row_outliers"] = "truncate" if truncates else None
     return found
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from dask_dfmr.mixtures.family import Family
 from dask_dfmr.mixtures.gaussian import Gaussian, Mixture
+from dask_dfmr.reprs import html_lines
 from dask_dfmr.untrusted import is_unicode, read_document, write_document
 
 ESTIMATE_FORMAT, ESTIMATE_VERSION = "dask_dfmr.estimate", 1
@@ -139,6 +140,23 @@ class LocalEstimate:
         where = "" if self.partition is None else f", partition={self.partition}"
         what = f"{self.mixture!r}" if self.mixture is not None else f"reason={self.reason!r}"
         return f"LocalEstimate({self.outcome.value!r}, n_samples={self.n_samples}{where}, {what})"
+
+    def __str__(self) -> str:
+        return "\n".join(
+            (self._in_words(), self.reason if self.mixture is None else str(self.mixture))
+        )
+
+    def _repr_html_(self) -> str:
+        content = self.reason if self.mixture is None else ""
+        table = "" if self.mixture is None else self.mixture._repr_html_()
+        return html_lines(self._in_words(), content) + table
+
+    def _in_words(self) -> str:
+        number = "" if self.partition is None else f"partition {self.partition}"
+        where = ", ".join(text for text in (number, self.source) if text)
+        omitted = f", {self.n_omitted:,} omitted" if self.n_omitted else ""
+        rows = f"{self.n_samples:,} rows{omitted}"
+        return f"Estimate of {rows}{f' of {where}' if where else ''}: {self.outcome.value}"
 
     @property
     def is_usable(self) -> bool:

@@ -34,6 +34,7 @@ from dask_dfmr.local.starts import (
     NAMED_STARTS,
     GivenStart,
     Scale,
+    StartName,
     make_start,
     subsample,
 )
@@ -48,7 +49,7 @@ from dask_dfmr.mixtures.family import (
     canonical_order,
     take,
 )
-from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian, Mixture
+from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, CovarianceType, Gaussian, Mixture
 from dask_dfmr.mixtures.row_cut import COUNTING, LEVEL, cut_of
 from dask_dfmr.mixtures.whitening import match_components
 from dask_dfmr.seeds import SeedLike, seed_sequence
@@ -79,8 +80,8 @@ def fit_local(
     X: ArrayLike,
     n_components: int,
     *,
-    covariance_type: str = "full",
-    start: str | Mixture = "k-means++",
+    covariance_type: CovarianceType = "full",
+    start: StartName | Mixture = "k-means++",
     n_init: int = 1,
     tol: float | Literal["auto"] = "auto",
     max_iter: int = 1000,
@@ -131,7 +132,9 @@ def fit_local(
         fitted; ``reason`` then names them.
     row_outliers : {None, "truncate"}, default None
         "truncate": a row counts in a component only inside the cut of the component, so that a few bad rows do not
-        decide the fit. The fit then solves estimating equations, and has no objective. None: every row counts.
+        decide the fit. The fit then solves estimating equations, and has no objective. If it leaves more than a third
+        of the rows outside of all cuts, from a start that was given, it starts once more by a clustering of the rows.
+        None: every row counts.
     row_outlier_level : float, default 0.01
         Share of the rows of a component that lie beyond its cut, between 0 and 1. The cut is a quantile of the
         chi-square law of squared distances in standard deviations.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from sklearn.cluster import KMeans, kmeans_plusplus
@@ -96,6 +97,8 @@ def _random_from_data(Z: Array, n_components: int, rng: np.random.Generator) -> 
 def _random(Z: Array, n_components: int, rng: np.random.Generator) -> Labels:
     return rng.integers(n_components, size=len(Z))
 
+
+StartName = Literal["k-means++", "kmeans", "random", "random_from_data"]
 
 NAMED_STARTS: dict[str, Callable[[Array, int, np.random.Generator], Labels]] = {
     "k-means++": _kmeans_plusplus,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -48,8 +48,10 @@ from dask_dfmr.mixtures.family import (
 )
 from dask_dfmr.mixtures.mixture import FiniteMixture, as_floats, check_weights
 from dask_dfmr.mixtures.row_cut import COUNTING, RowCut
+from dask_dfmr.reprs import component_table, html_lines, html_table, text_table
 
 COVARIANCE_TYPES = tuple(SHAPES)
+CovarianceType = Literal["full", "tied", "diag", "spherical"]
 """scikit-learn's names of the covariance structures."""
 
 EM_BLOCK_FLOATS = 2**15
@@ -754,6 +756,21 @@ class Mixture(FiniteMixture):
         names = "" if self.feature_names is None else f", feature_names={self.feature_names!r}"
         shape = f"n_components={self.n_components}, n_features={self.n_features}"
         return f"Mixture({shape}, covariance_type={self.covariance_type!r}{names})"
+
+    def __str__(self) -> str:
+        return f"{self._in_words()}\n{text_table(*self._table(), 'components')}"
+
+    def _repr_html_(self) -> str:
+        return html_lines(self._in_words()) + html_table(*self._table(), "components")
+
+    def _in_words(self) -> str:
+        k, d = self.n_components, self.n_features
+        what = f"{k} component{'s' * (k > 1)} in {d} column{'s' * (d > 1)}"
+        return f"Mixture of {what}, covariance_type={self.covariance_type!r}"
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
+        parameters = (self.weights, *self.full_components)
+        return component_table(*parameters, self.feature_names)
 
     def __eq__(self, other: object) -> bool:
         """Whether all numbers are equal, in the same order of components."""

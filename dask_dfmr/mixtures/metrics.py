@@ -17,7 +17,7 @@ def mixing_distance(a: Mixture, b: Mixture) -> float:
     """W1 distance between two mixing distributions: the estimation error that the paper reports.
 
     It is the cost of optimal transport between the weights. The cost between two components is
-    |mu - mu'| + |Sigma^(1/2) - Sigma'^(1/2)|_F.
+    ``|mu - mu'| + |Sigma^(1/2) - Sigma'^(1/2)|_F``.
 
     Parameters
     ----------

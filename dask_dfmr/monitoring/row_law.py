@@ -87,7 +87,7 @@ class RowLaw:
     ----------
     mixture : Mixture
     about : Information
-        It whitens scores by the covariance that they have.
+        It whitens scores by the covariance that they have, which is its ``root``.
     levels : tuple of Level
         By number of rows, ascending.
     lowest : ndarray of shape (n_lowest,)
@@ -220,5 +220,6 @@ def _whitenings(
         for gram, fold in zip(grams, folds, strict=True)
     ]
     wide = about.widened(total / n_rows)
-    # In the order in which a file has it: BLAS gives other last digits for another order.
-    return wide._replace(root=np.ascontiguousarray(wide.root)), others
+    # One root, in the order in which a file has it: BLAS gives other last digits for another order.
+    root = np.ascontiguousarray(wide.root if wide.score_root is None else wide.score_root)
+    return wide._replace(root=root, score_root=None), others

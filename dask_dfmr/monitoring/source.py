@@ -1,7 +1,8 @@
 """The check of one source: its rows against the law of the model, and for unlikely rows where they differ.
 
-The verdict needs no fit. An unlikely source is explained afterwards: its rows, or a part of them, are fitted from the
-model, and the difference between both mixtures is searched for a cause as that of an excluded partition is
+The verdict needs no fit. An unlikely source is explained afterwards. Either all rows but some agree, or all agree once
+a change of columns is undone (:mod:`dask_dfmr.monitoring.columns`), or the rows are fitted from the model, and the
+difference of both mixtures is searched for a cause as that of an excluded partition is
 (:mod:`dask_dfmr.explanation.causes`). Nothing of the rows leaves this module but their number and what was found.
 """
 
@@ -15,10 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dask_dfmr.explanation.causes import explain_estimate
+from dask_dfmr.explanation.findings import ColumnsChanged, Words
 from dask_dfmr.explanation.standard_errors import StandardErrors, column_moments
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.starts import subsample
 from dask_dfmr.mixtures.family import Rows
+from dask_dfmr.monitoring.columns import changed_columns
 from dask_dfmr.monitoring.row_law import LOW_RANKS, RowLaw
 
 N_TESTS = 1 + len(LOW_RANKS)
@@ -167,10 +170,22 @@ class Checker:
         mixture = self.law.mixture
         names = column_names(mixture.feature_names, mixture.n_features)
         rest = X[~is_low]
-        if len(rest) and found.p_low < self.level <= self.law.p_of_scores(rest)[0]:
+        is_minority = 0 < 2 * found.n_low < found.n_samples
+        if is_minority and self.law.p_of_scores(rest)[0] >= self.level:
             return self._of_some_rows(found, X[is_low], names)
         if found.n_samples < found.least_rows:
             return found
+        changes = changed_columns(self.law, X, self.level)
+        if changes is not None:
+            cause = ColumnsChanged(changes)
+            columns = tuple(names[j] for j in cause.columns)
+            text = cause.in_words(Words(mixture))
+            return replace(found, kind=cause.kind, finding=text, columns=columns)
+        return self._of_fit(found, X, names)
+
+    def _of_fit(self, found: SourceCheck, X: Rows, names: Sequence[str]) -> SourceCheck:
+        """The check of a source whose rows are fitted from the model: the component or column that differs."""
+        mixture = self.law.mixture
         rows = subsample(X, MOST_FITTED, np.random.default_rng(0))
         estimate = self.problem.fit(rows, mixture, feature_names=names)
         if estimate.mixture is None:
@@ -178,13 +193,15 @@ class Checker:
         finding = explain_estimate(estimate, self.errors)
         if finding.kind == "nothing":
             return found
+        worst = getattr(finding.cause, "worst", finding.worst)
+        own = dict.fromkeys((*finding.columns, *worst.columns))
         return replace(
             found,
             kind=finding.kind,
             finding=finding.text,
             component=int(finding.component),
-            columns=tuple(names[j] for j in finding.columns or finding.worst.columns),
-            z=float(finding.z),
+            columns=tuple(names[j] for j in own),
+            z=float(worst.z),
         )
 
     def _of_some_rows(self, found: SourceCheck, rows: Rows, names: Sequence[str]) -> SourceCheck:
@@ -193,7 +210,7 @@ class Checker:
         with np.errstate(over="ignore", invalid="ignore"):
             distances = np.median(np.abs(rows.astype(np.float64) - mean) / sd, axis=0)
         far = np.flatnonzero(distances >= distances.max() / 2).tolist()
-        where = f"most in {', '.join(map(repr, (names[j] for j in far[:3])))}"
+        where = f"mostly in {', '.join(Words(self.law.mixture).columns[j] for j in far[:3])}"
         return replace(
             found,
             kind=SOME_ROWS,
@@ -205,5 +222,5 @@ class Checker:
 def column_names(feature_names: Sequence[str] | None, n_features: int) -> list[str]:
     """Names of the columns, by position if they have none."""
     if feature_names is None:
-        return [f"column {j}" for j in range(n_features)]
+        return [str(j) for j in range(n_features)]
     return list(feature_names)

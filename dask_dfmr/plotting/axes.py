@@ -68,13 +68,13 @@ def axes_for(
     ValueError
         If another number of axes is given.
     """
-    try:
-        from matplotlib import pyplot as plt
-    except ImportError as error:
-        raise ImportError(
-            f"{who}.plot needs matplotlib, which is not installed: pip install 'dask-dfmr[plots]'."
-        ) from error
     if ax is None:
+        try:
+            from matplotlib import pyplot as plt
+        except ImportError as error:
+            raise ImportError(
+                f"{who}.plot needs matplotlib, which is not installed: pip install 'dask-dfmr[plots]'."
+            ) from error
         n_rows = math.ceil(n / n_columns)
         figure, grid = plt.subplots(
             n_rows, n_columns, figsize=size, layout="constrained", squeeze=False

@@ -200,11 +200,18 @@ class DriftDisplay:
         order = order[np.isfinite(track.values[order])]
         x, y, kept = self.times[order], track.values[order], self.kept[order]
         axes.axhline(track.reference, color=INK, lw=1, zorder=1, label="global mixture")
+        is_image = len(x) > MOST_VECTORS
         inner = [np.array([track.reference]), y[kept]]
         if track.errors is not None and len(x):
             half = N_ERRORS * track.errors[order]
             band = (track.reference - half, track.reference + half)
-            axes.fill_between(x, *band, color="#E4E4E4", lw=0, zorder=0, label="sampling")
+            shade: dict[str, Any] = {
+                "color": "#E4E4E4",
+                "lw": 0,
+                "zorder": 0,
+                "rasterized": is_image,
+            }
+            axes.fill_between(x, *band, label="sampling", **shade)
             inner += band
         low, high = (float(f(np.concatenate(inner))) for f in (np.min, np.max))
         margin = MARGIN_OF_KEPT * (high - low) or 1.0
@@ -224,7 +231,7 @@ class DriftDisplay:
                         x[shown],
                         np.clip(y[shown], low, high),
                         label=own,
-                        rasterized=len(x) > MOST_VECTORS,
+                        rasterized=is_image,
                         zorder=2 + (label == "excluded"),
                         **style,
                     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,7 +72,7 @@ def sources_of(found: Any, result: AggregationResult) -> list[str]:
 
 
 def _source_of(estimate: Any) -> Any:
-    return estimate.get("source") if isinstance(estimate, dict) else estimate.source
+    return estimate.get("source") if isinstance(estimate, Mapping) else estimate.source
 
 
 def outcomes_of(found: Any, result: AggregationResult) -> list[str]:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib.util import find_spec
 
 from dask_dfmr.progress.lines import Lines
 from dask_dfmr.progress.stages import SILENT, Display, Progress, Unseen, logger
@@ -52,4 +53,6 @@ def _display() -> Display:
     except ImportError:  # the extra "cli" is not installed
         return Lines()
     console = Console(stderr=True)
-    return Bars(console) if console.is_terminal or console.is_jupyter else Lines()
+    # In a notebook rich draws with ipywidgets, and warns again and again without.
+    draws = find_spec("ipywidgets") is not None if console.is_jupyter else console.is_terminal
+    return Bars(console) if draws else Lines()

@@ -60,27 +60,44 @@ def stage_of(key: Any, progress: Progress, others: str | None = None) -> str | N
 
 
 class LocalTally(Callback):
-    """Tells of the tasks of one graph on a scheduler of this process."""
+    """Tells of the tasks of one graph on a scheduler of this process.
+
+    First tasks of the other stages run between those with a name of their own, and wait for most of these. They are
+    told when the named ones have ended: until then their time would say nothing of the time that is left.
+    """
 
     def __init__(self, progress: Progress, others: str | None) -> None:
         super().__init__()
         self._progress, self._others = progress, others
         self._stage_of: dict[Any, str] = {}
+        self._n_named = self._n_untold = 0
 
     def _start_state(self, dsk: Any, state: Mapping[str, Any]) -> None:
         keys = (*state["ready"], *state["waiting"])
         found = ((key, stage_of(key, self._progress, self._others)) for key in keys)
         self._stage_of = {key: stage for key, stage in found if stage is not None}
-        for stage, n_tasks in Counter(self._stage_of.values()).items():
+        counts = Counter(self._stage_of.values())
+        for stage, n_tasks in counts.items():
             self._progress.expect(stage, n_tasks)
+        self._n_named = sum(n for stage, n in counts.items() if stage != self._others)
 
     def _pretask(self, key: Any, dsk: Any, state: Any) -> None:
-        if key in self._stage_of:
-            self._progress.begin(self._stage_of[key])
+        stage = self._stage_of.get(key)
+        if stage is not None and (stage != self._others or not self._n_named):
+            self._progress.begin(stage)
 
     def _posttask(self, key: Any, result: Any, dsk: Any, state: Any, worker_id: Any) -> None:
-        if key in self._stage_of:
-            self._progress.advance(self._stage_of[key])
+        stage = self._stage_of.get(key)
+        if stage is None:
+            return
+        if stage != self._others:
+            self._n_named -= 1
+            self._progress.advance(stage)
+            return
+        self._n_untold += 1
+        if not self._n_named:
+            self._progress.advance(stage, self._n_untold)
+            self._n_untold = 0
 
 
 class FuturesTally:
