@@ -153,12 +153,6 @@ class TestLocalFits:
         assert found.outcome.value == "fitted"
         assert error(found.mixture) < 0.5
 
-    def test_rows_beyond_all_cuts_of_the_start_start_at_their_own(self):
-        X, _ = TRUTH.sample(200, random_state=0)
-        found = fit_local(X + 1e6, 2, start=TRUTH, row_outliers="truncate", random_state=0)
-        assert (found.outcome.value, found.start) == ("fitted", "k-means++")
-        assert np.abs(found.mixture.means - 1e6).max() < 10.0
-
     def test_a_component_does_not_grow_over_bad_rows(self):
         # Of overlapping components one grows over the rows at its cut, from the truth itself, if the cut is wide.
         truth, X = overlapping_with_bad_rows()
@@ -167,6 +161,12 @@ class TestLocalFits:
         left = problem.maximise(X, origin, problem.penalty_for(X))
         found = problem.fit(X, truth)
         assert left.n_outside < 0.5 * left.n_outside_start < found.n_outside
+
+    def test_rows_beyond_all_cuts_of_the_start_start_at_their_own(self):
+        X, _ = TRUTH.sample(200, random_state=0)
+        found = fit_local(X + 1e6, 2, start=TRUTH, row_outliers="truncate", random_state=0)
+        assert (found.outcome.value, found.start) == ("fitted", "k-means++")
+        assert np.abs(found.mixture.means - 1e6).max() < 10.0
 
     def test_a_column_is_constant_whatever_a_few_rows_say(self):
         X, _ = TRUTH.sample(300, random_state=0)
