@@ -1,5 +1,7 @@
 """Rows that belong nowhere: their number, the comparison of partitions, and the columns that put them there."""
 
+from dataclasses import replace
+
 import dask.array as da
 import naive
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy.stats import binom
+from scipy.stats import betabinom, binom
 from strategies import jiggled, random_mixture
 
 from dask_dfmr import GaussianMixture, LocalEstimate, Mixture, aggregate, fit_local
