@@ -118,9 +118,8 @@ def _upper_tail(x: int, n: int, a: float, b: float) -> float:
     for start in range(first, last, step * SUMMED_TERMS):
         stop = start + step * SUMMED_TERMS
         k = np.arange(start, min(stop, last) if is_upper else max(stop, last), step)
-        log_terms = betaln(k + a, n - k + b) - betaln(a, b)
-        log_terms += gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(n - k + 1.0)
-        terms = np.exp(log_terms)
+        log_ways = gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(n - k + 1.0)
+        terms: Array = np.exp(log_ways + betaln(k + a, n - k + b) - betaln(a, b))
         total += float(terms.sum())
         # From the mean on, terms fall the faster the farther out.
         if terms[-1] * abs(last - k[-1]) <= UNSUMMED * total:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dask_dfmr.explanation.causes import explain_estimate
-from dask_dfmr.explanation.findings import ColumnsChanged, Words
+from dask_dfmr.explanation.findings import SOME_ROWS, ColumnsChanged, Words
 from dask_dfmr.explanation.standard_errors import StandardErrors, column_moments
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.starts import subsample
@@ -29,9 +29,6 @@ N_TESTS = 1 + len(LOW_RANKS)
 
 MOST_FITTED, MOST_PASSES = 20_000, 200
 """Rows of an unlikely source that are fitted to explain it, and passes over them, at most."""
-
-SOME_ROWS = "some rows"
-"""Kind of a source of which a few rows are unlikely, and the others agree."""
 
 CHECKED, EMPTY = "checked", "empty"
 """Outcomes of sources whose rows could be read; the others are those of a local fit."""
