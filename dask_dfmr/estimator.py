@@ -698,9 +698,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         return type(self).from_aggregate(left, **self.get_params(deep=False))
 
     def explain(
-        self, X: Any = None, which: Literal["excluded", "all"] = "excluded"
+        self, X: Any = None, which: Literal["unusual", "excluded", "all"] = "unusual"
     ) -> pd.DataFrame:
-        """Explain why partitions were excluded, in words and numbers.
+        """Explain why partitions were excluded, and which rows belong nowhere, in words and numbers.
 
         Parameters
         ----------
@@ -709,8 +709,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             X the partitions in question are read again and refitted from the global mixture, because a fit of correct
             rows may have ended in another optimum. Some kept partitions are read too, to see how likely their rows
             would be under the mixture with the partition in question.
-        which : {"excluded", "all"}, default "excluded"
-            Excluded partitions that have an estimate, or all partitions that have one.
+        which : {"unusual", "excluded", "all"}, default "unusual"
+            Of the partitions that have an estimate: the excluded ones and those of which more rows belong nowhere than
+            of others (``rows_outside_p_value`` below ``false_exclusion_rate``), the excluded ones alone, or all.
 
         Returns
         -------
@@ -721,7 +722,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             - ``p_value``, ``sampling_ratio``: of the decision; the ratio is the distance to the consensus in units of
               what sampling explains.
             - ``kind``: the cause: "unit", "offset", "sign", "swapped columns", "column order", "weights",
-              "component", "column", "optimum", "other optimum", "unexplained" or "nothing".
+              "component", "column", "optimum", "other optimum", "unexplained", "some rows" or "nothing".
             - ``finding``: the cause in words, with numbers.
             - ``worst_component``, ``worst_column``, ``z``: the parameter that deviates most, and by how many standard
               errors.

@@ -109,13 +109,13 @@ class Aggregate(AggregationResult):
         """
         return type(self).of(rerun.with_rho(self, rho))
 
-    def explain(self, which: Literal["excluded", "all"] = "excluded") -> pd.DataFrame:
+    def explain(self, which: Literal["unusual", "excluded", "all"] = "unusual") -> pd.DataFrame:
         """Why estimates were excluded, from the estimates alone.
 
         Parameters
         ----------
-        which : {"excluded", "all"}, default "excluded"
-            Explain the estimates that have a mixture and were excluded, or all that have one.
+        which : {"unusual", "excluded", "all"}, default "unusual"
+            As for :meth:`GaussianMixture.explain`.
 
         Returns
         -------

@@ -141,6 +141,20 @@ class TestPower:
         assert (found["kind"].str.startswith(kind)).all()
         assert (found["columns"] == columns).all()
 
+    def test_more_fill_values_than_in_the_rows_of_a_truncated_fit(self):
+        """A few are usual, so that none of them is of low density for the law of the rows."""
+
+        def filled(seed, step):
+            rows = frame(seed, 500)
+            rows.iloc[::step, 1] = -9999.0
+            return rows
+
+        settings = {"row_outliers": "truncate", "check_optimum": None, "random_state": 0}
+        gm = GaussianMixture(3, **settings).fit([filled(i, 50) for i in range(8)])
+        assert check(gm, filled(100, 50)).verdict == "accept"
+        row = only(check(gm, filled(101, 8)))
+        assert (row["verdict"], row["kind"], row["columns"]) == ("quarantine", "some rows", "width")
+
     def test_the_component_of_a_correlation(self, model):
         row = only(check(model, correlated(frame(0))))
         heaviest = int(model.weights_.argmax())

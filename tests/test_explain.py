@@ -353,7 +353,7 @@ class TestTable:
         assert gm.explain(data).equals(expected)
 
     def test_what_goes_wrong_is_named(self, gm):
-        with pytest.raises(ValueError, match="which must be one of 'excluded', 'all'"):
+        with pytest.raises(ValueError, match="which must be one of 'unusual', 'excluded', 'all'"):
             gm.explain(which="bad")
         with pytest.raises(ValueError, match="in 16 partitions; got 3"):
             gm.explain(make_ddf(3))

@@ -1,5 +1,7 @@
 """Rows that belong nowhere: their number, the comparison of partitions, and the columns that put them there."""
 
+from dataclasses import replace
+
 import dask.array as da
 import naive
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy.stats import binom
+from scipy.stats import betabinom, binom
 from strategies import jiggled, random_mixture
 
 from dask_dfmr import GaussianMixture, LocalEstimate, Mixture, aggregate, fit_local
@@ -71,6 +73,16 @@ class TestComparison:
         few = compared([8, 9, 7], [1000] * 3)
         assert_allclose(few.shares, [0.008, 0.009, 0.007])
         assert np.isnan(few.p_values).all()
+
+    @pytest.mark.parametrize("n_outside", [60, 150, 600])
+    def test_p_values_are_exact_far_out(self, n_outside):
+        x, n = draws(1, m=12)
+        p = compared(np.append(x, n_outside), np.append(n, 1000)).p_values[-1]
+        share, size = x.sum() / n.sum(), n.sum()
+        k = np.arange(n_outside, 1001)
+        # The law of the others, if these vary by sampling alone: its share is as sure as their number of rows makes it.
+        exact = betabinom.pmf(k, 1000, share * (size - 1), (1 - share) * (size - 1)).sum()
+        assert p == pytest.approx(exact, rel=0.05)
 
     @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=4, max_size=12))
     def test_p_values_are_probabilities_that_fall_with_the_rows_outside(self, counts):
@@ -155,6 +167,21 @@ def test_explain_says_it_and_names_the_column(fitted):
     table = model.explain(X, which="all")
     assert "out of range: column 1 in" in table["outside"][7]
     assert (table["outside"].drop(7) == "").all()
+
+
+def test_a_kept_partition_with_too_many_of_them_is_explained_without_being_asked_for():
+    mixture = Mixture([1.0], [[0.0, 0.0]], [np.eye(2)])
+    estimates = [
+        replace(LocalEstimate(jiggled(mixture, i, 0.01), 1000), n_outside=60 if i == 7 else 9)
+        for i in range(12)
+    ]
+    found = aggregate(estimates, rho=np.inf)
+    assert found.decision.kept.all()
+    table = found.explain()
+    assert table["partition"].tolist() == [7]
+    assert table.loc[7, "kind"] == "some rows"
+    assert table.loc[7, "finding"] == table.loc[7, "outside"] != ""
+    assert len(found.explain("excluded")) == 0
 
 
 def test_estimates_from_elsewhere_may_say_nothing_of_it():

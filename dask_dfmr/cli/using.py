@@ -137,7 +137,7 @@ def predict(
 
 @command(
     "explain",
-    """Explain why partitions were excluded from MODEL: the cause in words, with numbers.
+    """Explain why partitions were excluded from MODEL, and which have too many rows that belong nowhere.
 
     With DATA, the files of the fit, the partitions in question are read and fitted again: a fit of correct rows may
     have ended in another optimum.
@@ -151,7 +151,7 @@ def predict(
 )
 @click.argument("model")
 @optional_data_options
-@click.option("--all", "is_all", is_flag=True, help="Explain the kept partitions, too.")
+@click.option("--all", "is_all", is_flag=True, help="Explain all kept partitions, too.")
 @scheduler_options
 def explain(
     run: Run,
@@ -162,7 +162,7 @@ def explain(
 ) -> Exit:
     """Show the explanations."""
     gm = load(model)
-    which: Literal["all", "excluded"] = "all" if is_all else "excluded"
+    which: Literal["all", "unusual"] = "all" if is_all else "unusual"
     if data:
         gm.set_params(verbose=run.verbose)
         with computing_where_asked():
@@ -170,7 +170,9 @@ def explain(
     else:
         found = gm.explain(which=which)
     if not len(found):
-        run.say("no partition that has an estimate was excluded")
+        run.say(
+            "no partition that has an estimate was excluded, and none has too many rows that belong nowhere"
+        )
     names = ["partition", "source", "kind", "finding"]
     run.table(found[names].assign(source=without_shared_folder(found["source"])))
     return run.finish(partitions=found)

@@ -15,6 +15,9 @@ from dask_dfmr.explanation.column_changes import ColumnChange
 from dask_dfmr.explanation.standard_errors import Quantity, column_moments
 from dask_dfmr.mixtures.gaussian import Mixture
 
+SOME_ROWS = "some rows"
+"""Kind of rows of which too many lie far outside, while the others agree."""
+
 
 @dataclass(frozen=True)
 class Finding:

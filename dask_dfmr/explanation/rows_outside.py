@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import betabinom, binom
+from scipy.special import betaln, gammaln
+from scipy.stats import binom
 
 from dask_dfmr.mixtures.family import Array
 
@@ -39,6 +40,12 @@ LEAST_SHARE, MOST_NAMED = 0.25, 3
 
 LEAST_COUNT = 0.5
 """Expected rows outside of all members together are at least this many: of no rows outside at all, one is no alarm."""
+
+SUMMED_TERMS = 1024
+"""Terms of a tail that are summed at a time."""
+
+UNSUMMED = 1e-12
+"""Share of a tail that may be missing from its sum."""
 
 
 class OutsideRows(NamedTuple):
@@ -96,7 +103,28 @@ class _Law(NamedTuple):
             return np.asarray(binom.sf(n_outside - 1, n_samples, self.share))
         size = 1.0 / self.correlation - 1.0
         a, b = self.share * size, (1.0 - self.share) * size
-        return np.asarray(betabinom.sf(n_outside - 1, n_samples, a, b))
+        pairs = zip(n_outside, n_samples, strict=True)
+        return np.array([_upper_tail(int(x), int(n), a, b) for x, n in pairs])
+
+
+def _upper_tail(x: int, n: int, a: float, b: float) -> float:
+    """P(X >= x) for the beta-binomial law of n rows.
+
+    The shorter side is summed. SciPy takes 1 minus the lower tail, which leaves rounding of the sum where p is small.
+    """
+    is_upper = x * (a + b) > n * a
+    first, last, step = (x, n + 1, 1) if is_upper else (x - 1, -1, -1)
+    total = 0.0
+    for start in range(first, last, step * SUMMED_TERMS):
+        stop = start + step * SUMMED_TERMS
+        k = np.arange(start, min(stop, last) if is_upper else max(stop, last), step)
+        log_ways = gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(n - k + 1.0)
+        terms: Array = np.exp(log_ways + betaln(k + a, n - k + b) - betaln(a, b))
+        total += float(terms.sum())
+        # From the mean on, terms fall the faster the farther out.
+        if terms[-1] * abs(last - k[-1]) <= UNSUMMED * total:
+            break
+    return min(total, 1.0) if is_upper else max(1.0 - total, 0.0)
 
 
 def rows_outside_of(rows: Sequence[Mapping[str, Any]], is_kept: NDArray[np.bool_]) -> OutsideRows:

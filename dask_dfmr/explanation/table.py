@@ -1,4 +1,4 @@
-"""The table of :meth:`Aggregate.explain`: one row per excluded estimate, with the finding and its numbers."""
+"""The table of :meth:`Aggregate.explain`: one row per unusual estimate, with the finding and its numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dask_dfmr.aggregation.rerun import counted_rows, origin_of, read_estimates
 from dask_dfmr.aggregation.result import AggregationResult
 from dask_dfmr.exceptions import AggregationError
 from dask_dfmr.explanation.causes import explain_estimate
-from dask_dfmr.explanation.findings import Finding
+from dask_dfmr.explanation.findings import SOME_ROWS, Finding
 from dask_dfmr.explanation.rows_outside import OutsideRows, rows_outside_of
 from dask_dfmr.explanation.standard_errors import StandardErrors, make_standard_errors
 from dask_dfmr.local.estimate import LocalEstimate
@@ -63,15 +63,20 @@ def standard_errors_of(aggregate: AggregationResult) -> StandardErrors:
 def explained_estimates(
     aggregate: AggregationResult, which: str = "excluded"
 ) -> dict[int, LocalEstimate]:
-    """The estimates to explain, by index: the excluded ones, or with ``which="all"`` all usable ones.
+    """The usable estimates to explain, by index.
+
+    ``which`` is "excluded", "unusual" (also kept ones of which more rows belong nowhere than of the others), or "all".
 
     Raises
     ------
     ValueError
-        If ``which`` is neither "excluded" nor "all", or the estimates were not kept.
+        If ``which`` is none of these, or the estimates were not kept.
     """
-    checks.one_of("which", which, ("excluded", "all"))
+    checks.one_of("which", which, ("unusual", "excluded", "all"))
     decision, reference = aggregate.decision, aggregate.mixture
+    is_chosen = ~decision.kept
+    if which == "unusual":
+        is_chosen = is_chosen | (outside_of(aggregate).p_values < decision.false_exclusion_rate)
     shape = (reference.covariance_type, reference.n_components, reference.n_features)
     found = {}
     for i, e in enumerate(read_estimates(origin_of(aggregate))):
@@ -80,7 +85,7 @@ def explained_estimates(
         m = e.mixture
         if (m.covariance_type, m.n_components, m.n_features) != shape or i in decision.refused:
             continue
-        if which == "all" or not decision.kept[i]:
+        if which == "all" or is_chosen[i]:
             found[i] = e
     return found
 
@@ -123,13 +128,21 @@ def explanation_table(
         chosen = {i: e for i, e in chosen.items() if i in only}
     findings, outside = _findings(aggregate, chosen), outside_of(aggregate)
     level = aggregate.decision.false_exclusion_rate
-    rows = [
-        _row(aggregate, i, e, findings[i])
-        | {"rows_outside": outside.shares[i], "outside": outside.in_words(i, level)}
-        for i, e in chosen.items()
-    ]
+    rows = []
+    for i, e in chosen.items():
+        text = outside.in_words(i, level)
+        row = _row(aggregate, i, e, findings[i]) | {"rows_outside": outside.shares[i]}
+        kind, words = kind_and_words(findings[i], text)
+        rows.append(row | {"kind": kind, "finding": words, "outside": text})
     table = pd.DataFrame(rows, columns=list(EXPLANATION_COLUMNS))
     return table.set_index("partition", drop=False).rename_axis(None), findings
+
+
+def kind_and_words(finding: Finding, outside: str) -> tuple[str, str]:
+    """The cause as a key and in words: if the estimate agrees, the rows outside, if they are too many."""
+    if finding.kind == "nothing" and outside:
+        return SOME_ROWS, outside
+    return finding.kind, finding.text
 
 
 def outside_of(aggregate: AggregationResult) -> OutsideRows:
@@ -168,8 +181,6 @@ def _row(
         "sampling_ratio": np.nan
         if decision.sampling_ratios is None
         else decision.sampling_ratios[i],
-        "kind": finding.kind,
-        "finding": finding.text,
         "worst_component": finding.component,
         "worst_column": column_name(mixture, finding.column),
         "z": finding.z,

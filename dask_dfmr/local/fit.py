@@ -301,6 +301,7 @@ class LocalProblem:
         all_rows = self.family.prior_target(central)
         reason = self._degeneracy(central, all_rows, names, self.reg_covar)
         if reason is not None:
+            reason = _despite_gross_rows(reason, len(X) - len(central))
             return without_estimate(Outcome.DEGENERATE, reason, len(X), n_omitted=n_omitted)
         rng = np.random.default_rng(seed_sequence(random_state))
         try:
@@ -583,6 +584,15 @@ class LocalProblem:
             ascent.take(sums.log_likelihood, sums.moments)
             outside.append(sums.n_outside)
         return replace(ascent.result(), n_outside=outside[-1], n_outside_start=outside[0])
+
+
+def _despite_gross_rows(reason: str, n_gross: int) -> str:
+    """Why rows are degenerate, if so many rows with gross values do not count: the user sees those in the data."""
+    if not n_gross:
+        return reason
+    found, _, cure = reason.partition(";")
+    gross = f"{n_gross} {'row' if n_gross == 1 else 'rows'} with gross values"
+    return f"{found} apart from {gross}; for a rare category use row_outliers=None, otherwise{cure}"
 
 
 class _BadValues(NamedTuple):

@@ -203,13 +203,13 @@ def _outside_by_column(X: Rows, mixture: Mixture, cut: RowCut) -> Array:
     step = max(256, BLOCK_FLOATS // (mixture.n_components * mixture.n_features))
     for batch in batches(len(X), step):
         rows = as_block(X[batch])
-        rows = rows[_are_outside(rows, mixture, cut)]
+        rows = rows[are_outside(rows, mixture, cut)]
         for j, marginal in enumerate(marginals):
-            counts[j] += np.count_nonzero(_are_outside(rows[:, j : j + 1], marginal, cut))
+            counts[j] += np.count_nonzero(are_outside(rows[:, j : j + 1], marginal, cut))
     return counts
 
 
-def _are_outside(rows: Array, mixture: Mixture, cut: RowCut) -> NDArray[np.bool_]:
+def are_outside(rows: Array, mixture: Mixture, cut: RowCut) -> NDArray[np.bool_]:
     """Whether each row is beyond the cuts of all components, (n_samples,)."""
     family, components = mixture.family, mixture.components
     lowest = family.log_peaks(components) - 0.5 * cut.numbers(mixture.n_features).limit

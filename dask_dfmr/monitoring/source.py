@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binom
 
 from dask_dfmr.explanation.causes import explain_estimate
-from dask_dfmr.explanation.findings import ColumnsChanged, Words
+from dask_dfmr.explanation.findings import SOME_ROWS, ColumnsChanged, Words
 from dask_dfmr.explanation.standard_errors import StandardErrors, column_moments
 from dask_dfmr.local.fit import LocalProblem
+from dask_dfmr.local.row_statistics import are_outside
 from dask_dfmr.local.starts import subsample
 from dask_dfmr.mixtures.family import Rows
 from dask_dfmr.monitoring.columns import changed_columns
@@ -29,9 +31,6 @@ N_TESTS = 1 + len(LOW_RANKS)
 
 MOST_FITTED, MOST_PASSES = 20_000, 200
 """Rows of an unlikely source that are fitted to explain it, and passes over them, at most."""
-
-SOME_ROWS = "some rows"
-"""Kind of a source of which a few rows are unlikely, and the others agree."""
 
 CHECKED, EMPTY = "checked", "empty"
 """Outcomes of sources whose rows could be read; the others are those of a local fit."""
@@ -192,7 +191,7 @@ class Checker:
             return replace(found, kind=estimate.outcome.value, finding=estimate.reason)
         finding = explain_estimate(estimate, self.errors)
         if finding.kind == "nothing":
-            return found
+            return self._of_rows_outside(found, X, names)
         worst = getattr(finding.cause, "worst", finding.worst)
         own = dict.fromkeys((*finding.columns, *worst.columns))
         return replace(
@@ -203,6 +202,18 @@ class Checker:
             columns=tuple(names[j] for j in own),
             z=float(worst.z),
         )
+
+    def _of_rows_outside(self, found: SourceCheck, X: Rows, names: Sequence[str]) -> SourceCheck:
+        """The check of a source whose fit agrees: if the fit truncates, only rows beyond its cuts can differ.
+
+        Such rows need not be of low density for the law, because those of the fit may have had some of them too.
+        """
+        cut = self.problem.family.cut
+        is_outside = are_outside(X.astype(np.float64), self.law.mixture, cut)
+        n_outside = int(is_outside.sum())
+        if not cut.truncates or binom.sf(n_outside - 1, len(X), cut.level) >= self.level:
+            return found
+        return self._of_some_rows(found, X[is_outside], names)
 
     def _of_some_rows(self, found: SourceCheck, rows: Rows, names: Sequence[str]) -> SourceCheck:
         """The check of a source of which all rows but these agree: in which columns these lie far out."""

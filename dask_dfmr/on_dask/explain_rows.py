@@ -1,4 +1,4 @@
-"""What the rows of excluded partitions show: their likelihood, and a refit from the global mixture."""
+"""What the rows of unusual partitions show: their likelihood, and a refit from the global mixture."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from dask_dfmr.explanation.rows_outside import columns_in_words
 from dask_dfmr.explanation.table import (
     explained_estimates,
     explanation_table,
+    kind_and_words,
     standard_errors_of,
     with_estimate,
 )
@@ -40,8 +41,8 @@ def explain_with_rows(aggregate: AggregationResult, plan: FitPlan, which: str) -
     aggregate : AggregationResult
     plan : FitPlan
         Over the same partitions, with the global mixture as start.
-    which : {"excluded", "all"}
-        Excluded partitions, or all that have an estimate.
+    which : {"unusual", "excluded", "all"}
+        As for :func:`explained_estimates`.
     """
     with single_threaded_blas():
         table, findings = explanation_table(aggregate, which)
@@ -65,13 +66,15 @@ def explain_with_rows(aggregate: AggregationResult, plan: FitPlan, which: str) -
             errors = standard_errors_of(aggregate)
             for i, refit in zip(again, refits, strict=True):
                 findings[i] = compare_refit(findings[i], estimates[i], refit, errors)
+    outside = [
+        _with_columns(text, reading, aggregate.mixture)
+        for text, reading in zip(table["outside"], own, strict=True)
+    ]
+    words = [kind_and_words(findings[i], text) for i, text in zip(chosen, outside, strict=True)]
     return table.assign(
-        kind=[findings[i].kind for i in chosen],
-        finding=[findings[i].text for i in chosen],
-        outside=[
-            _with_columns(text, reading, aggregate.mixture)
-            for text, reading in zip(table["outside"], own, strict=True)
-        ],
+        kind=[kind for kind, _ in words],
+        finding=[text for _, text in words],
+        outside=outside,
         log_likelihood=[_means([reading], 1)[0] for reading in own],
         kept_log_likelihood=usual,
         log_likelihood_with=[mean - usual for mean in changed],
