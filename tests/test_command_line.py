@@ -322,6 +322,13 @@ class TestInput:
         assert code == Exit.REVIEW
         (excluded,) = found["result"]["excluded"]
         assert (Path(excluded["source"]).name, excluded["outcome"]) == (f"{place}.csv", "failed")
+        POPULATION.save("population 3.json")
+        columns = ["--columns", "length", "--columns", "width, mm"]
+        scored = call("score", "population 3.json", tmp_path, *columns)
+        assert scored.exit_code == Exit.DATA
+        assert f"{place}.csv" in scored.stderr, (
+            "a command that needs all rows says which file has none"
+        )
 
     def test_files_of_which_none_can_be_read(self, tmp_path):
         (tmp_path / "0.parquet").write_bytes(b"PAR1 no")

@@ -268,7 +268,11 @@ def load_file(file: str, kind: str, names: Sequence[str], options: Mapping[str, 
         "orc": pd.read_orc,
     }
     usual = {"sep": "\t"} if kind == "csv" and is_tabbed(file) else {}
-    frame = readers[kind](file, **{**usual, **options})
+    try:
+        frame = readers[kind](file, **{**usual, **options})
+    except Exception as error:
+        error.add_note(f"in {file}")
+        raise
     return frame[list(names)] if names and set(names) <= set(frame.columns) else frame
 
 
