@@ -405,10 +405,11 @@ class TestHistory:
         assert set(found["model"]) == {first.model}
         assert str(found["time"].dtype).endswith("UTC]")
 
-    def test_an_interrupted_line_is_skipped(self, model, tmp_path):
+    @pytest.mark.parametrize("n_written", [5, 200])
+    def test_an_interrupted_line_is_skipped(self, model, tmp_path, n_written):
         path = tmp_path / "history.jsonl"
         check(model, frame(0), names="a", history=path)
-        path.write_bytes(path.read_bytes() + path.read_bytes()[:200])
+        path.write_bytes(path.read_bytes() + path.read_bytes()[:n_written])
         check(model, frame(0), names="b", history=path)
         assert read_history(path)["source"].tolist() == ["a", "b"]
 

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 
 from dask_dfmr import GaussianMixture, LocalEstimate, Mixture
 from dask_dfmr.cli.app import COMMANDS, app
-from dask_dfmr.cli.data import kind_of, reader_options
+from dask_dfmr.cli.data import Request, kind_of, read, reader_options
 from dask_dfmr.cli.exits import CommandError, Exit, exit_for, exit_of
 from dask_dfmr.cli.options import WITHOUT_OPTION
 from dask_dfmr.cli.schema import ENVELOPE, RESULTS, envelope, plain
@@ -305,8 +305,61 @@ class TestInput:
         _, found = call_json("fit", tmp_path, "-k", 2, "--seed", 0, "--source", "day")
         assert [e["source"] for e in found["result"]["excluded"]] == [f"day={BAD}"]
 
+    def test_an_index_is_no_feature(self, tmp_path):
+        for i in (0, 1):
+            rows_of(i).to_csv(tmp_path / f"{i}.csv")
+        frame, _ = read(Request((str(tmp_path),)))
+        assert list(frame.columns) == ["length", "width, mm"]
+        frame, _ = read(Request((str(tmp_path),), columns=("Unnamed: 0",)))
+        assert list(frame.columns) == ["Unnamed: 0"]
+
+    @pytest.mark.parametrize("place", [0, 3])
+    def test_a_file_without_a_byte_is_an_outcome(self, tmp_path, place):
+        for i in range(4):
+            rows_of(i + BAD + 1).to_csv(tmp_path / f"{i}.csv", index=False)
+        (tmp_path / f"{place}.csv").write_text("")
+        code, found = call_json("fit", tmp_path, "-k", 1, "--seed", 0)
+        assert code == Exit.REVIEW
+        (excluded,) = found["result"]["excluded"]
+        assert (Path(excluded["source"]).name, excluded["outcome"]) == (f"{place}.csv", "failed")
+        POPULATION.save("population 3.json")
+        columns = ["--columns", "length", "--columns", "width, mm"]
+        scored = call("score", "population 3.json", tmp_path, *columns)
+        assert scored.exit_code == Exit.DATA
+        assert f"{place}.csv" in scored.stderr, (
+            "a command that needs all rows says which file has none"
+        )
+
+    def test_files_of_which_none_can_be_read(self, tmp_path):
+        (tmp_path / "0.parquet").write_bytes(b"PAR1 no")
+        found = call("fit", tmp_path, "-k", 1)
+        assert found.exit_code == Exit.DATA
+        assert "0.parquet" in found.stderr
+
 
 class TestOutput:
+    def test_a_folder_is_no_file(self, tmp_path):
+        found = call("fit", "plates [a]", "-k", 1, "--model", tmp_path, "--force")
+        assert found.exit_code == Exit.CANNOT_WRITE
+        assert "is a folder" in found.stderr
+
+    def test_two_outputs_in_one_file(self):
+        found = call("fit", "plates [a]", "-k", 1, "--model", "one", "--report", "./one")
+        assert found.exit_code == Exit.USAGE
+
+    def test_data_that_are_replaced_are_read_before(self, fitted, tmp_path):
+        rows_of(0).to_parquet(tmp_path / "0.parquet", index=False)
+        code, _ = call_json("predict", "plates.model", tmp_path, "--out", tmp_path, "--force")
+        assert code == Exit.FINE
+        assert len(pd.read_parquet(tmp_path)) == len(rows_of(0))
+
+    def test_a_folder_of_something_else_is_not_replaced(self, fitted, tmp_path):
+        (tmp_path / "thesis.txt").touch()
+        out = ["--out", tmp_path, "--force"]
+        found = call("predict", "plates.model", "plates [a]", *out)
+        assert found.exit_code == Exit.CANNOT_WRITE
+        assert (tmp_path / "thesis.txt").exists()
+
     def test_a_file_that_exists(self, fitted):
         before = Path("plates.model").read_bytes()
         found = call("fit", "plates [a]", "-k", 1, "--model", "plates.model")
@@ -525,6 +578,15 @@ class TestProcesses:
         return subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
         )
+
+    def test_a_reader_that_has_gone_changes_no_verdict(self, folder):
+        """As with ``| head -1``: files are written, and the exit code is the one of the result."""
+        fit = ["fit", "plates [a]", "-k", 1, "--model", "piped.model"]
+        with self.start(*fit, cwd=folder) as process:
+            process.stdout.close()
+            process.stderr.read()
+        assert process.returncode == Exit.REVIEW
+        assert (folder / "piped.model").exists()
 
     def test_help_imports_nothing_heavy(self):
         code = (

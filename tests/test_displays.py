@@ -345,3 +345,13 @@ class TestBreakdownDisplay:
         assert_array_equal(np.isnan(lost.get_ydata()), [False, True])
         assert cross.get_xdata() == [0.4]
         inside(d)
+
+
+def test_a_row_alone_in_its_bin_is_visible():
+    from matplotlib.collections import QuadMesh
+
+    mixture = Mixture([1.0], [[0.0, 0.0]], [np.eye(2)])
+    rows = np.array([[0.0, 0.0], [0.0, 0.0], [1.5, 1.5]])
+    axes = MixtureDisplay.from_estimator(GaussianMixture.from_mixture(mixture), rows).ax_
+    (mesh,) = (artist for artist in np.ravel(axes)[0].collections if isinstance(artist, QuadMesh))
+    assert mesh.cmap(mesh.norm(1.0))[0] < 0.95

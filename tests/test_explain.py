@@ -131,6 +131,19 @@ def test_one_component_is_named(errors):
     assert finding.text.endswith(" se; the others agree")
 
 
+def test_a_component_without_rows_agrees_with_nothing(errors):
+    """All rows went to one component: the others say nothing of the rest."""
+    estimate = spoilt(scaled(0, 1.8, 32.0))
+    m = estimate.mixture
+    means = m.means.copy()
+    means[1:] = TRUTH.means[1:]
+    alone = Mixture(
+        [1 - 1e-30, *[1e-30 / (len(means) - 1)] * (len(means) - 1)], means, m.covariances
+    )
+    finding = explain_estimate(LocalEstimate(alone, estimate.n_samples), errors)
+    assert finding.kind != "component"
+
+
 def test_one_column_of_one_component_is_named(errors):
     means = TRUTH.means.copy()
     means[1, 2] += 0.5

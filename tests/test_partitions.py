@@ -233,6 +233,14 @@ class TestSources:
         parts = [dask.delayed(np.load)(f"/data/{i}.npy") for i in range(2)]
         assert as_partitions(parts).sources == ["/data/0.npy", "/data/1.npy"]
 
+    def test_files_of_concatenated_frames(self, tmp_path):
+        for i in range(2):
+            make_frame(i).to_csv(tmp_path / f"{i}.csv", index=False)
+        parts = [dd.read_csv(tmp_path / f"{i}.csv") for i in range(2)]
+        found = as_partitions(dd.concat(parts))
+        assert found.sources == [str(tmp_path / f"{i}.csv") for i in range(2)]
+        assert all(loader.node is not None for loader in found.loaders), "a failure is an outcome"
+
     def test_rows_of_arrays(self):
         assert as_partitions(make_array(2)).sources == ["rows 0:200", "rows 200:400"]
         assert as_partitions(make_rows(), 2).sources == ["rows 0:100", "rows 100:200"]

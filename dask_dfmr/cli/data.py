@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -35,6 +36,10 @@ MOST_LISTED_COLUMNS = 12
 """Columns that a message lists."""
 
 
+_NAMELESS = re.compile(r"Unnamed: \d+|__index_level_\d+__")
+"""Columns of a file that wrote its index: they number the rows, and are features only if they are asked for."""
+
+
 @dataclass(frozen=True)
 class Request:
     """What to read.
@@ -44,7 +49,7 @@ class Request:
     paths : tuple of str
         Files, folders, patterns and URLs.
     columns : tuple of str
-        Features; all columns by default.
+        Features; by default all columns that have a name.
     source : str or None
         A column that is no feature, and is needed besides.
     kind : str or None
@@ -85,10 +90,15 @@ def read(request: Request) -> tuple[Any, list[str]]:
     """
     options = dict(request.options or {})
     found = find(request.paths, request.kind, options.get("storage_options") or {})
+    empty = _empty(found, options.get("storage_options") or {})
+    files = [file for file in found.files if file not in empty]
     try:
-        frame = _reader(found.kind, found.files, options, request.source)
+        frame = _reader(found.kind, files, options, request.source)
         if not len(frame.columns):
-            raise ValueError(f"{found.files[0]} has no columns")
+            raise ValueError(f"{files[0]} has no columns")
+        if empty:
+            how = {"kind": found.kind, "names": (), "options": options}
+            frame = dd.concat([frame, dd.from_map(load_file, empty, **how, meta=frame._meta)])
     except ImportError:
         raise
     except Exception as error:
@@ -223,6 +233,11 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def _cause(error: BaseException) -> BaseException:
+    """What a reader of Dask says is only that one of its functions failed; what it failed of is behind that."""
+    return _cause(error.__cause__) if error.__cause__ is not None else error
+
+
 def each_file(request: Request) -> tuple[list[Any], list[str], list[str]]:
     """Every file as a Delayed of its rows, their names, and files that are ignored.
 
@@ -253,13 +268,25 @@ def load_file(file: str, kind: str, names: Sequence[str], options: Mapping[str, 
         "orc": pd.read_orc,
     }
     usual = {"sep": "\t"} if kind == "csv" and is_tabbed(file) else {}
-    frame = readers[kind](file, **{**usual, **options})
+    try:
+        frame = readers[kind](file, **{**usual, **options})
+    except Exception as error:
+        error.add_note(f"in {file}")
+        raise
     return frame[list(names)] if names and set(names) <= set(frame.columns) else frame
 
 
 def is_tabbed(file: str) -> bool:
     """Whether the columns of a file of text have tabs between them, by its ending."""
     return ".tsv" in [ending.lower() for ending in Path(file).suffixes[-2:]]
+
+
+def _empty(found: Found, storage: Mapping[str, Any]) -> list[str]:
+    """Files of text without a byte, which Dask's reader skips in silence: they are to fail on their own."""
+    if found.kind != "csv":
+        return []
+    systems = ((file, *url_to_fs(file, **storage)) for file in found.files)
+    return [file for file, system, inside in systems if system.info(inside).get("size") == 0]
 
 
 # -- frames ----------------------------------------------------------------------------------------
@@ -306,7 +333,7 @@ def _file_by_file(found: Found, options: Mapping[str, Any], error: Exception) ->
         return dd.from_map(load_file, found.files, **how, meta=example)
     if isinstance(error, OSError) and error.errno is not None:
         raise CommandError(Exit.NO_INPUT, f"{_first_line(error)}") from error
-    text = f"the {found.kind} files cannot be read: {_first_line(error)}"
+    text = f"the {found.kind} files cannot be read: {_first_line(_cause(error))}"
     raise CommandError(Exit.DATA, text) from error
 
 
@@ -314,7 +341,7 @@ def _chosen(frame: Any, request: Request) -> Any:
     """The features and the column of the source; an error says which columns there are."""
     there = [str(name) for name in frame.columns]
     wanted = _split(request.columns, there)
-    features = wanted or [name for name in there if name != request.source]
+    features = wanted or [n for n in there if n != request.source and not _NAMELESS.fullmatch(n)]
     needed = [*features, *([request.source] if request.source is not None else [])]
     missing = [name for name in needed if name not in there]
     if missing:

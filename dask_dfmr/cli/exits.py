@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from enum import IntEnum
 
@@ -53,6 +54,8 @@ def exit_of(error: BaseException) -> tuple[Exit, str]:
     if isinstance(error, ImportError):
         return Exit.UNAVAILABLE, str(error)
     if isinstance(error, OSError):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            return Exit.CANNOT_WRITE, f"the output cannot be written: {error.strerror}"
         where = f"{error.filename}: " if error.filename else ""
         return Exit.NO_INPUT, f"{where}{error.strerror or error}"
     from dask_dfmr.exceptions import ClusterError
@@ -60,7 +63,8 @@ def exit_of(error: BaseException) -> tuple[Exit, str]:
     if isinstance(error, ClusterError):
         return Exit.UNAVAILABLE, str(error)
     if isinstance(error, (ValueError, TypeError)):
-        return Exit.DATA, str(error)
+        where = [note for note in getattr(error, "__notes__", ()) if note.startswith("in ")]
+        return Exit.DATA, " ".join([str(error), *where[:1]])
     text = f"{type(error).__name__}: {error}"
     return Exit.INTERNAL, f"{text} (an error of dask-dfmr; --debug shows where)"
 

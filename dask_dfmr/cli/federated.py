@@ -26,7 +26,7 @@ from dask_dfmr.cli.options import (
     output_options,
     parameter_options,
 )
-from dask_dfmr.cli.run import Run, check_output, command, mixture_values, writing
+from dask_dfmr.cli.run import Run, check_output, check_outputs, command, mixture_values, writing
 from dask_dfmr.cli.using import load
 from dask_dfmr.estimator import GaussianMixture
 from dask_dfmr.local.estimate import LocalEstimate
@@ -159,8 +159,7 @@ def aggregate(
     run: Run, estimates: tuple[str, ...], model: str | None, report: str | None, force: bool
 ) -> Exit:
     """Aggregate, show, write."""
-    check_output(model, force)
-    check_output(report, force)
+    check_outputs(model, report, force=force)
     found = combine(_load_estimates(estimates), **given_parameters(), warn_excluded=False)
     gm = GaussianMixture.from_aggregate(found)
     shown = show_partitions(run, gm)

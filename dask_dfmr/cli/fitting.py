@@ -23,6 +23,7 @@ from dask_dfmr.cli.options import (
 from dask_dfmr.cli.run import (
     Run,
     check_output,
+    check_outputs,
     command,
     excluded_table,
     mixture_values,
@@ -146,8 +147,7 @@ def fit(
     **how: Any,
 ) -> Exit:
     """Fit, show, write."""
-    check_output(model, force)
-    check_output(report, force)
+    check_outputs(model, report, force=force)
     gm = _estimator(run, source)
     with computing_where_asked():
         frame = read_frame(run, data, source, **how)

@@ -159,7 +159,7 @@ def _data_options(function: Decorated, is_required: bool) -> Decorated:
                 "--columns",
                 multiple=True,
                 metavar="A,B,...",
-                help="Columns that are features. Default: all, without that of --source.",
+                help="Columns that are features. Default: all that have a name, without that of --source.",
             ),
             click.option(
                 "--partitions",

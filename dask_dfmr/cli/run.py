@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import click
 
@@ -63,7 +64,7 @@ class Run:
     def say(self, text: str) -> None:
         """Show a line of the result."""
         if not self.as_json:
-            click.echo(text)
+            _to_stdout(text)
 
     def table(self, table: pd.DataFrame) -> None:
         """Show a table of the result: drawn in a terminal if rich is there, else aligned text."""
@@ -73,15 +74,15 @@ class Run:
         if sys.stdout.isatty() and _draw(shown):
             pass
         else:
-            click.echo(_aligned(shown))
+            _to_stdout(_aligned(shown))
         if len(table) > MOST_TABLE_ROWS:
-            click.echo(f"... and {len(table) - MOST_TABLE_ROWS} more rows (--json has all)")
+            _to_stdout(f"... and {len(table) - MOST_TABLE_ROWS} more rows (--json has all)")
 
     def finish(self, n_excluded: int = 0, **result: Any) -> Exit:
         """Show the result as JSON if that was asked for; the exit code."""
         code = exit_for((found["category"] for found in self.warnings), n_excluded)
         if self.as_json:
-            click.echo(to_json(envelope(self.command, code, warnings=self.warnings, result=result)))
+            _to_stdout(to_json(envelope(self.command, code, warnings=self.warnings, result=result)))
         return code
 
     @contextmanager
@@ -102,6 +103,16 @@ class Run:
             warnings.simplefilter("ignore", ResourceWarning)
             warnings.showwarning = show
             yield
+
+
+def _to_stdout(text: str) -> None:
+    """Show a text. If the reader of a pipe has gone, as "head" does, the command goes on: it has files to write."""
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 Body = Callable[..., Exit]
@@ -135,16 +146,18 @@ def command(name: str, about: str) -> Callable[[Body], click.Command]:
 # -- files -----------------------------------------------------------------------------------------
 
 
-def check_output(path: str | None, force: bool) -> None:
+def check_output(path: str | None, force: bool, may_be_folder: bool = False) -> None:
     """Raise an error, before anything is computed, unless a file or folder can be written.
 
     Raises
     ------
     CommandError
-        If it exists already, or its folder does not.
+        If it exists already, is a folder where a file is meant, or its folder does not exist.
     """
     if path is None:
         return
+    if Path(path).is_dir() and not may_be_folder:
+        raise CommandError(Exit.CANNOT_WRITE, f"{path} is a folder; name a file in it.")
     if os.path.lexists(path) and not force:
         text = f"{path} exists. --force replaces it."
         raise CommandError(Exit.CANNOT_WRITE, text)
@@ -153,6 +166,21 @@ def check_output(path: str | None, force: bool) -> None:
         raise CommandError(Exit.CANNOT_WRITE, f"{path}: there is no folder {parent}.")
     if not os.access(parent, os.W_OK):
         raise CommandError(Exit.CANNOT_WRITE, f"{path}: the folder {parent} may not be written to.")
+
+
+def check_outputs(*paths: str | None, force: bool) -> None:
+    """The same for several files of one command, which must be different.
+
+    Raises
+    ------
+    CommandError
+        If two of them are one, or as :func:`check_output` says.
+    """
+    given = [os.path.realpath(path) for path in paths if path is not None]
+    if len(set(given)) < len(given):
+        raise CommandError(Exit.USAGE, f"two outputs have the same path, {given[0]!r}.")
+    for path in paths:
+        check_output(path, force)
 
 
 @contextmanager
@@ -165,12 +193,48 @@ def writing(path: str) -> Iterator[None]:
         raise CommandError(Exit.CANNOT_WRITE, text) from error
 
 
-def remove(path: str) -> None:
-    """Remove a file or folder that is to be replaced, if it is there."""
-    if Path(path).is_dir() and not Path(path).is_symlink():
+@contextmanager
+def replacing(path: str) -> Iterator[str]:
+    """A path beside ``path`` to write to; it takes the place of what is there when all is written, and not before.
+
+    DATA may be what is replaced: rows are read while the output is written.
+    """
+    target = Path(path).absolute()
+    beside = target.with_name(f".{target.name}.{uuid4().hex[:8]}{target.suffix}")
+    try:
+        with writing(path):
+            yield str(beside)
+            _remove(target)
+            beside.rename(target)
+    finally:
+        _remove(beside)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     elif os.path.lexists(path):
-        Path(path).unlink()
+        path.unlink()
+
+
+def check_folder(path: str) -> None:
+    """Raise an error unless a folder that is to be replaced holds an output of ``predict``, and nothing else.
+
+    Raises
+    ------
+    CommandError
+        If it holds anything but parquet files, or is a folder of another kind.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        return
+    other = next((p for p in folder.iterdir() if p.is_dir() or p.suffix != ".parquet"), None)
+    is_current = folder.resolve() in (Path.cwd(), *Path.cwd().parents)
+    if is_current or other is not None:
+        held = "is the current folder" if is_current or other is None else f"holds {other.name!r}"
+        text = f"{path} is not replaced, even with --force: it {held}. Name another folder."
+        raise CommandError(Exit.CANNOT_WRITE, text)
 
 
 # -- tables ----------------------------------------------------------------------------------------

@@ -15,7 +15,15 @@ from dask_dfmr.cli.options import (
     optional_data_options,
     scheduler_options,
 )
-from dask_dfmr.cli.run import Run, check_output, command, remove, without_shared_folder, writing
+from dask_dfmr.cli.run import (
+    Run,
+    check_folder,
+    check_output,
+    command,
+    replacing,
+    without_shared_folder,
+    writing,
+)
 from dask_dfmr.estimator import GaussianMixture
 from dask_dfmr.mixtures.gaussian import Mixture
 
@@ -114,7 +122,8 @@ def predict(
     **how: Any,
 ) -> Exit:
     """Label rows, and write them."""
-    check_output(out, force)
+    check_output(out, force, may_be_folder=True)
+    check_folder(out)
     gm = load(model)
     with computing_where_asked():
         frame = rows_of_model(run, gm, data, keeps_others=True, **how)
@@ -123,13 +132,11 @@ def predict(
         if proba:
             shares: Any = gm.predict_proba(rows)  # of a Dask frame: a frame
             labelled = labelled.assign(**{name: shares[name] for name in shares.columns})
-        if force:
-            remove(out)
-        with writing(out):
+        with replacing(out) as path:
             if out.endswith(".csv"):
-                labelled.to_csv(out, single_file=True, index=False)
+                labelled.to_csv(path, single_file=True, index=False)
             else:
-                labelled.to_parquet(out, write_index=False)
+                labelled.to_parquet(path, write_index=False)
     run.say(f"wrote {out}")
     columns = [str(name) for name in labelled.columns]
     return run.finish(out=out, columns=columns, n_partitions=frame.npartitions)

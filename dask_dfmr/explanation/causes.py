@@ -190,13 +190,21 @@ class _Comparison:
         # Errors of components follow the rows behind them, which the estimate's own weights give.
         reweighted = errors.difference(self.aligned, self.aligned.weights)
         found = []
+        empty = self._components_without_rows()
         for (kind, number), part in errors.parts.items():
+            if kind == "component" and not empty <= {number}:
+                continue  # A component without rows agrees with everything: it is no evidence for the rest.
             statistic = part.statistic(v if kind == "column" else reweighted, variance)
             p_value = errors.p_value(statistic, part.n_free)
             n_freed = self.n_parameters - part.n_free
             cause = self._cause_of(kind, number)
             found.append(_Freed(kind, number, statistic, n_freed, p_value, cause))
         return found
+
+    def _components_without_rows(self) -> set[int]:
+        """Components of the estimate with fewer rows than determine a covariance: they left with the others' rows."""
+        rows = self.aligned.weights * self.n_samples
+        return set(np.flatnonzero(rows <= self.aligned.n_features).tolist())
 
     def _cause_of(self, kind: str, number: int) -> Cause:
         if kind == "weights":

@@ -130,4 +130,5 @@ def _parsed(line: bytes) -> dict[str, Any]:
 
 def _was_interrupted(line: bytes) -> bool:
     """Whether a line is the beginning of one, as an interrupted write leaves it."""
-    return line.startswith(b'{"format": "dask_dfmr.check"') and not line.endswith(b"}")
+    head = f'{{"format": "{CHECK_FORMAT}"'.encode()
+    return head.startswith(line) or (line.startswith(head) and not line.endswith(b"}"))

@@ -19,7 +19,7 @@ from uuid import uuid4
 import dask
 import numpy as np
 import pandas as pd
-from dask.core import flatten, get_dependencies
+from dask.core import flatten, get_dependencies, ishashable
 from dask.delayed import Delayed
 from dask.optimization import cull
 from dask.task_spec import Alias, DataNode, GraphNode, TaskRef
@@ -438,11 +438,7 @@ def _fold(graph: dict[Any, Any], keys: list[Any]) -> tuple[list[Loader], dict[An
             f"X has {len(keys)} partitions, but {missing} are not in its graph. Dask does that when persist() "
             f"merges small parquet partitions: call dask.config.set({{{TUNE!r}: False}}) before it."
         )
-    # from_delayed leaves aliases under the key of their target instead of their own.
-    graph = {
-        key: Alias(key, node.target) if isinstance(node, Alias) else node
-        for key, node in graph.items()
-    }
+    graph = {key: _alias(key, node, graph) for key, node in graph.items()}
     graph |= _results_on_cluster(graph)
     dependencies = {key: get_dependencies(graph, key) for key in graph}
     dependents: dict[Any, set[Any]] = {key: set() for key in graph}
@@ -461,6 +457,14 @@ def _fold(graph: dict[Any, Any], keys: list[Any]) -> tuple[list[Loader], dict[An
         node = GraphNode.fuse(*(graph[k] for k in own))
         loaders.append(Loader(node, sorted(node.dependencies, key=str)))
     return loaders, _needed(graph, loaders)
+
+
+def _alias(key: Any, node: Any, graph: Mapping[Any, Any]) -> Any:
+    """A node under its key: from_delayed leaves aliases under the key of their target, dd.concat bare keys."""
+    if isinstance(node, Alias):
+        return Alias(key, node.target)
+    is_key = isinstance(node, tuple) and ishashable(node) and node in graph
+    return Alias(key, node) if is_key else node
 
 
 def _results_on_cluster(graph: Mapping[Any, Any]) -> dict[Any, Any]:

@@ -255,7 +255,8 @@ def _draw_pair(
     if histogram is not None:
         shown = np.ma.masked_equal(histogram.counts.T, 0)
         # Half of the shades, so that lines stand out from the darkest bin.
-        norm_ = LogNorm(1, max(2, int(histogram.counts.max())) ** 2)
+        darkest = max(2, int(histogram.counts.max())) ** 2
+        norm_ = LogNorm(darkest**-0.25, darkest)  # a bin with one row is grey, not white
         axes.pcolormesh(
             *histogram.edges, shown, cmap="Greys", norm=norm_, rasterized=True, zorder=0
         )

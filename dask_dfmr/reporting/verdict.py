@@ -38,6 +38,8 @@ def verdict_of(found: Any) -> Verdict:
     if n_kept == n:
         of_all = f"All {n:,} {what} are" if n > 1 else f"The only {what.removesuffix('s')} is"
     sentence = f"{of_all} in the mixture{in_part}"
+    if n == 1 and not parts:
+        sentence += "; there is nothing to compare it with"
     sentence += f": {parts}." if parts else "."
     if any(issubclass(note.category, NoMajorityWarning) for note in result.notes):
         return Verdict("no majority", f"There is no clear majority. {sentence}")
