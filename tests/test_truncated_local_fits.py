@@ -168,17 +168,6 @@ class TestLocalFits:
         assert (found.outcome.value, found.start) == ("fitted", "k-means++")
         assert np.abs(found.mixture.means - 1e6).max() < 10.0
 
-    @pytest.mark.parametrize("n_features", [2, 10])
-    def test_a_light_component_of_clean_rows_starts_too(self, n_features):
-        means = np.zeros((3, n_features))
-        means[1, 0], means[2, 1] = 9.0, 9.0
-        light = Mixture([0.55, 0.4, 0.05], means, [np.eye(n_features)] * 3)
-        X, y = light.sample(1000, random_state=0)
-        rows = rows_to_start_from(X, np.random.default_rng(0))
-        assert (rows[:, 1] > 5.0).sum() > 0.25 * (y == 2).sum()
-        found = fit_local(X, 3, row_outliers="truncate", n_init=3, random_state=0)
-        assert found.mixture.weights.min() == pytest.approx(0.05, abs=0.02)
-
     def test_a_column_is_constant_whatever_a_few_rows_say(self):
         X, _ = TRUTH.sample(300, random_state=0)
         X = np.column_stack([X, np.full(len(X), 7.0)])

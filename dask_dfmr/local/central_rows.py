@@ -25,16 +25,8 @@ QUANTILE_ROWS = 2000
 """Rows from which the quantiles of columns are computed, at most."""
 
 SET_ASIDE = 0.1
-"""Share of the rows whose distance to their tenth neighbour is looked at: the largest ones. They start no component
-unless they lie as near to one another as the others do. More bad rows take part in a clustering, unless they are gross.
-"""
-
-NEAR = 0.7
-"""Rows that are set aside return if their tenth neighbour among these is nearer than this quantile of the distances of
-all rows. Tried with 2,000 rows of four clusters in 2, 10 and 30 columns: of a cluster with 5 % of the rows about half
-return, of one with 2 % hardly any. Of 10 % rows with one column times 10, 18 to 58 of 200 return; with the quantile 0.9
-half of a cluster with 2 % returns, and 55 to 168 of those 200 rows.
-"""
+"""Share of the rows that start no component: those with the largest distance to their tenth neighbour. More bad rows
+than that take part in a clustering, unless they are gross."""
 
 N_NEIGHBOURS = 10
 """The neighbour whose distance counts: fewer than ten bad rows near one another, among the references, are far from it.
@@ -58,30 +50,17 @@ def without_gross(X: Rows) -> Rows:
 
 
 def rows_to_start_from(X: Rows, rng: np.random.Generator) -> Array:
-    """At most 5,000 rows in float64, without gross values and without single ones that are far from their neighbours."""
+    """At most 5,000 rows in float64, without gross values and without those whose neighbours are farthest."""
     rows = subsample(without_gross(X), CLUSTERED_ROWS, rng)
     white = Scale.of(rows).apply(rows)
     references = rng.permutation(len(rows))[:REFERENCE_ROWS]
     k = min(N_NEIGHBOURS, len(references) - 1)
     if k < 1:
         return rows
-    distances = _neighbour_distances(white, references, k)
-    limit = np.quantile(distances, 1.0 - SET_ASIDE)
-    is_central = distances <= limit
-    aside = np.flatnonzero(~is_central)
-    if len(aside) > k:
-        # A light component has few of the references, and is as dense among its own rows as others are.
-        among = _neighbour_distances(white[aside], np.arange(len(aside)), k)
-        is_central[aside[among <= np.quantile(distances, NEAR)]] = True
-    return rows[is_central]
-
-
-def _neighbour_distances(rows: Array, references: NDArray[np.intp], k: int) -> NDArray[np.float32]:
-    """Squared distance (n_rows,) of each row to its k-th neighbour among the rows at the positions ``references``."""
-    squares = _squared_distances(rows, rows[references])
+    squares = _squared_distances(white, white[references])
     squares[references, np.arange(len(references))] = np.inf  # no row is its own neighbour
-    found: NDArray[np.float32] = np.partition(squares, k - 1, axis=1)[:, k - 1]
-    return found
+    farthest = np.partition(squares, k - 1, axis=1)[:, k - 1]
+    return rows[farthest <= np.quantile(farthest, 1.0 - SET_ASIDE)]
 
 
 def _squared_distances(a: Array, b: Array) -> NDArray[np.float32]:
