@@ -63,8 +63,8 @@ def exit_of(error: BaseException) -> tuple[Exit, str]:
     if isinstance(error, ClusterError):
         return Exit.UNAVAILABLE, str(error)
     if isinstance(error, (ValueError, TypeError)):
-        where = [note for note in getattr(error, "__notes__", ()) if note.startswith("in ")]
-        return Exit.DATA, " ".join([str(error), *where[:1]])
+        notes = [note for note in getattr(error, "__notes__", ()) if note.startswith("in ")]
+        return Exit.DATA, " ".join([str(error), *notes[:1]])
     text = f"{type(error).__name__}: {error}"
     return Exit.INTERNAL, f"{text} (an error of dask-dfmr; --debug shows where)"
 
