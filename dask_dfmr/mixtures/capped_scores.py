@@ -78,7 +78,7 @@ def capped_scores(family: Family, X: Rows, point: Point, cap: float) -> Array:
 
 def _shares(lengths: Array, cap: float) -> Array:
     """By how much each score counts, at most 1; rows that are cut off have scores of length 0."""
-    return cap / np.maximum(lengths, cap)
+    return np.divide(cap, lengths, out=np.ones_like(lengths), where=lengths > cap)
 
 
 def _blocks(X: Rows, point: Point) -> Sequence[slice]:
