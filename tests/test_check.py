@@ -14,8 +14,9 @@ import pytest
 from pandas.testing import assert_frame_equal
 from sklearn.exceptions import NotFittedError
 
-from dask_dfmr import Aggregate, GaussianMixture, Mixture, check, read_history
+from dask_dfmr import Aggregate, ClusterError, GaussianMixture, Mixture, check, read_history
 from dask_dfmr.monitoring.row_law import law_of_mixture, law_of_rows
+from dask_dfmr.on_dask.scheduling.scheduler import LocalScheduler
 
 NAMES = ["length", "width", "depth"]
 TRUTH = Mixture(
@@ -313,6 +314,14 @@ class TestInputs:
         for scheduler in ("threads", "synchronous"):
             with dask.config.set(scheduler=scheduler):
                 assert_frame_equal(check(model, lazy).report[["p_value"]], expected.to_frame())
+
+    def test_a_scheduler_that_goes_is_no_verdict_on_sources(self, model, monkeypatch):
+        def fail(self, build, indices):
+            raise RuntimeError("upstream") if len(indices) > 1 else ClusterError("gone")
+
+        monkeypatch.setattr(LocalScheduler, "hold_each", fail)
+        with pytest.raises(ClusterError, match="gone"):
+            check(model, [frame(0), frame(1)])
 
     def test_a_table_in_memory_is_one_source(self, model):
         for X in (frame(0), frame(0).to_numpy(), frame(0).to_numpy().tolist()):

@@ -26,6 +26,7 @@ from dask_dfmr import (
     Mixture,
     NoMajorityWarning,
     Outcome,
+    PartitionDisplay,
     aggregate,
     fit_local,
     select_components,
@@ -199,6 +200,15 @@ class TestPage:
         text = report_page(many(5))
         assert "<svg" not in text
         assert "dask-dfmr[plots]" in text
+
+    def test_a_picture_that_fails_is_said_to_be_missing(self, monkeypatch):
+        def fail(self, *arguments, **options):
+            raise RuntimeError("no <ink>")
+
+        monkeypatch.setattr(PartitionDisplay, "plot", fail)
+        text = report_page(many(5))
+        assert "could not be drawn: RuntimeError: no &lt;ink&gt;" in text
+        assert "<svg" in text  # the other pictures
 
     def test_a_selection_has_its_candidates(self):
         X = [make_rows(i, 60) for i in range(4)]

@@ -57,6 +57,8 @@ def _computed(scheduler: Scheduler, build: Build, indices: Sequence[int]) -> lis
 def _one(scheduler: Scheduler, build: Build, i: int) -> Any:
     try:
         (found,) = _computed(scheduler, build, [i])
+    except ClusterError:  # no fault of this partition
+        raise
     except Exception as error:  # whatever a reader raises
         return error
     return found

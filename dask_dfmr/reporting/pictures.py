@@ -41,13 +41,15 @@ def has_matplotlib() -> bool:
 
 
 def pictures_of(found: Any, result: AggregationResult, X: Any = None) -> list[Picture]:
-    """All pictures of a fitted estimator, an aggregate or a selection; one that fails is left to the log."""
+    """All pictures of a fitted estimator, an aggregate or a selection; of one that fails there is the error alone."""
     drawn: list[Picture] = []
     for draw in (_selection, _partitions, _mixture, _drift):
         try:
             drawn += draw(found, result, X)
-        except Exception:  # a page without a picture is better than none
+        except Exception as error:  # a page without a picture is better than none
             logger.exception("A picture of the report could not be drawn.")
+            text = f"A picture is missing, since it could not be drawn: {type(error).__name__}: {error}"
+            drawn.append(Picture("", text))
     return drawn
 
 
