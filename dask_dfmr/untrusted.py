@@ -299,9 +299,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     target = os.path.realpath(os.fsdecode(path))
     beside = os.path.join(os.path.dirname(target), f".dask-dfmr-{secrets.token_hex(8)}")
     # The operating system applies the umask here; tempfile makes files that only their owner can read.
-    handle = os.open(
-        beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666
-    )
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    try:
+        handle = os.open(beside, flags, 0o666)
+    except OSError as error:  # the error names the path of the caller, not the file beside it
+        raise type(error)(error.errno, error.strerror, os.fspath(path)) from None
     try:
         with os.fdopen(handle, "wb") as file:
             yield file

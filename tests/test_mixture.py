@@ -376,6 +376,12 @@ class TestFiles:
         with pytest.raises(ValueError, match=rf"m\.json.*{message}"):
             Mixture.load(path)
 
+    def test_a_folder_that_does_not_exist_is_named(self, tmp_path):
+        path = tmp_path / "missing" / "m.json"
+        with pytest.raises(FileNotFoundError) as caught:
+            random_mixture(0).save(path)
+        assert caught.value.filename == str(path)
+
     @pytest.mark.parametrize("content", ["", "cake", '{"format": "dask_dfmr.mixt', "\x00\x01"])
     def test_garbage_and_truncated_files_are_no_json(self, tmp_path, content):
         (tmp_path / "m.json").write_text(content)
