@@ -85,6 +85,8 @@ class EmResult:
 class RemainingGain:
     """Stop when the predicted gain to the optimum, in nats, is below a threshold for several consecutive passes."""
 
+    predicts = True
+
     def __init__(self, threshold: float) -> None:
         self.threshold = threshold
         self._near = 0
@@ -96,6 +98,8 @@ class RemainingGain:
 
 class MeanChange:
     """Stop when the objective changes by less than a threshold in nats, as scikit-learn does."""
+
+    predicts = False
 
     def __init__(self, threshold: float) -> None:
         self.threshold = threshold
@@ -274,7 +278,9 @@ class Ascent:
         gain = self._judge.gain(visit)
         self.objective, self.log_likelihood = visit.objective, log_likelihood
         self.mapped = visit.mapped
-        extrapolated, remaining = self._trajectory.look_ahead(visit)
+        extrapolated, remaining = self.mapped, np.inf
+        if self.accelerate or self._has_converged.predicts:
+            extrapolated, remaining = self._trajectory.look_ahead(visit)
         self.converged = self._has_converged(gain, remaining) or self._judge.is_rounding(gain)
         self.point = extrapolated if self.accelerate else self.mapped
         return gain
