@@ -388,6 +388,19 @@ class TestOutput:
         assert (table["name"] == "x").all()
         np.testing.assert_allclose(table[["component_0", "component_1"]].sum(axis=1), 1)
 
+    def test_predict_overwrites_no_column_of_the_data(self, fitted):
+        rows_of(0).assign(component="heavy").iloc[:5].to_csv("weighed.csv", index=False)
+        out = ["predict", "plates.model", "weighed.csv", "--out", "weighed labels.csv"]
+        found = call(*out)
+        assert found.exit_code == Exit.DATA
+        assert "'component' of DATA" in found.stderr
+        assert "--prefix model_" in found.stderr
+        assert not Path("weighed labels.csv").exists()
+        assert call_json(*out, "--prefix", "model_")[0] == Exit.FINE
+        table = pd.read_csv("weighed labels.csv")
+        assert (table["component"] == "heavy").all()
+        assert set(table["model_component"]) <= {0, 1}
+
     def test_score(self, fitted):
         code, found = call_json("score", "plates.model", "plates [a]/plate 0.parquet")
         assert code == Exit.FINE
