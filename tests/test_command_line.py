@@ -24,6 +24,7 @@ from dask_dfmr.cli.data import Request, kind_of, read, reader_options
 from dask_dfmr.cli.exits import CommandError, Exit, exit_for, exit_of
 from dask_dfmr.cli.options import WITHOUT_OPTION
 from dask_dfmr.cli.schema import ENVELOPE, RESULTS, envelope, plain
+from dask_dfmr.cli.words import in_options
 from dask_dfmr.exceptions import ClusterError
 from dask_dfmr.parameters import PARAMETERS
 
@@ -335,6 +336,35 @@ class TestInput:
         found = call("fit", tmp_path, "-k", 1)
         assert found.exit_code == Exit.DATA
         assert "0.parquet" in found.stderr
+
+
+class TestWords:
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("n_components=2, or larger files", "--components 2, or larger files"),
+            (
+                "covariance_type='diag' or 'tied', min_partition_rows=35",
+                "--covariance-type diag or tied, --min-partition-rows 35",
+            ),
+            ("use tol=1e-3 or n_init=5.", "use --tol 1e-3 or --n-init 5."),
+            ("raise max_iter or loosen tol", "raise --max-iter or loosen tol"),
+            ("nan_policy='omit'.", "--nan-policy omit."),
+            ("penalty='auto' or reg_covar > 0", "--penalty auto or --reg-covar > 0"),
+            ("the method of the refine", "the method of the refine"),
+            ("gm.weights_init, mean_n_init, 'n_init'", "gm.weights_init, mean_n_init, 'n_init'"),
+        ],
+    )
+    def test_parameters_become_options(self, text, expected):
+        assert in_options(text) == expected
+
+    def test_advice_of_a_reason_works_when_copied(self):
+        found = call("fit", "plates [a]/plate 0.parquet", "-k", 150)
+        assert found.exit_code == Exit.DATA
+        advised = re.search("--components ([0-9]+)", found.stderr)
+        assert advised is not None
+        again = call("fit", "plates [a]/plate 0.parquet", *advised[0].split(), "--tol", "1e-2")
+        assert again.exit_code in (Exit.FINE, Exit.REVIEW)
 
 
 class TestOutput:

@@ -18,6 +18,7 @@ import click
 
 from dask_dfmr.cli.exits import CommandError, Exit, exit_for
 from dask_dfmr.cli.schema import envelope, to_json
+from dask_dfmr.cli.words import in_options
 from dask_dfmr.progress.choice import results_shown_elsewhere
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 MOST_TABLE_ROWS = 40
 """Rows of a table that are shown in full; JSON and files have all of them."""
 
+
+SENTENCES = ("reason", "finding")
+"""Columns of tables whose texts may advise parameters; JSON and files keep the names of Python."""
 
 LONGEST_SHOWN_CELL = 240
 """Characters of a text in a table; JSON and files have all of it."""
@@ -71,6 +75,8 @@ class Run:
         if self.as_json or not len(table):
             return
         shown = table.head(MOST_TABLE_ROWS)
+        texts = [name for name in SENTENCES if name in shown]
+        shown = shown.assign(**{name: shown[name].astype(str).map(in_options) for name in texts})
         if sys.stdout.isatty() and _draw(shown):
             pass
         else:
@@ -95,7 +101,7 @@ class Run:
             if is_own:
                 self.warnings.append({"category": category.__name__, "message": text})
             if is_own or not self.is_quiet:
-                click.echo(f"warning: {text} [{category.__name__}]", err=True)
+                click.echo(f"warning: {in_options(text)} [{category.__name__}]", err=True)
 
         with warnings.catch_warnings():
             warnings.simplefilter("default")
