@@ -23,6 +23,7 @@ from dask_dfmr.cli.app import COMMANDS, app
 from dask_dfmr.cli.data import Request, kind_of, read, reader_options
 from dask_dfmr.cli.exits import CommandError, Exit, exit_for, exit_of
 from dask_dfmr.cli.options import WITHOUT_OPTION
+from dask_dfmr.cli.run import without_shared_folder
 from dask_dfmr.cli.schema import ENVELOPE, RESULTS, envelope, plain
 from dask_dfmr.cli.words import in_options
 from dask_dfmr.exceptions import ClusterError
@@ -365,6 +366,21 @@ class TestWords:
         assert advised is not None
         again = call("fit", "plates [a]/plate 0.parquet", *advised[0].split(), "--tol", "1e-2")
         assert again.exit_code in (Exit.FINE, Exit.REVIEW)
+
+
+class TestNamesOfFiles:
+    @pytest.mark.parametrize(
+        ("names", "expected"),
+        [
+            (["/data/a.csv", "/data/b.csv"], ["a.csv", "b.csv"]),
+            (["/data/a.csv", "/other/b.csv"], ["/data/a.csv", "/other/b.csv"]),
+            (["partition 2 (/data/2.csv)"], ["partition 2 (2.csv)"]),
+            (["site='a/b'", "site='c'"], ["site='a/b'", "site='c'"]),
+            ([None, float("nan"), ""], ["", "", ""]),
+        ],
+    )
+    def test_without_the_folder_that_they_share(self, names, expected):
+        assert without_shared_folder(names) == expected
 
 
 class TestOutput:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import warnings
@@ -302,9 +303,17 @@ def shown_excluded(excluded: pd.DataFrame) -> pd.DataFrame:
 def without_shared_folder(sources: Iterable[Any]) -> list[str]:
     """Names of files without the folder that all of them are in; other names as they are."""
     names = ["" if s is None or s != s else str(s) for s in sources]
-    folders = {name.rpartition("/")[0] for name in names if name}
+    # "partition 2 (folder/file)" is the name of a file among values of a column.
+    leads = [found[0] if (found := _LEAD.match(name)) else "" for name in names]
+    paths = [name.removeprefix(lead) for name, lead in zip(names, leads, strict=True)]
+    folders = {path.rpartition("/")[0] for path in paths if path}
     shared = f"{folders.pop()}/" if len(folders) == 1 else ""
-    return [name.removeprefix(shared) if shared != "/" else name for name in names]
+    if shared == "/":
+        return names
+    return [lead + path.removeprefix(shared) for lead, path in zip(leads, paths, strict=True)]
+
+
+_LEAD = re.compile(r"partition \d+ \(")
 
 
 def mixture_values(gm: Any) -> Mapping[str, Any]:
