@@ -87,6 +87,13 @@ class TestDensities:
         logs = f.family.log_product_integral(f.components, g.components)
         assert_allclose(np.exp(logs[0, 0]), integral, rtol=1e-9)
 
+    @every_type
+    def test_matched_integrals_are_the_diagonal_of_all_pairs(self, covariance_type):
+        f, g = (random_mixture(s, 3, 3, covariance_type) for s in (1, 2))
+        every = f.family.log_product_integral(f.components, g.components)
+        matched = f.family.log_matched_integral(f.components, g.components)
+        assert_allclose(matched, np.diagonal(every), rtol=1e-12)
+
 
 class TestDivergence:
     @every_type

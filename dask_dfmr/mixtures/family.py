@@ -166,6 +166,10 @@ class Family(Protocol, Hashable):
         """
         ...
 
+    def log_matched_integral(self, a: Components, b: Components) -> Array:
+        """Log <phi_i, phi_i>, the same of the i-th density of either set alone, shape (n,) for two sets of n."""
+        ...
+
     # -- mixture reduction ------------------------------------------------------------------------
 
     def divergence(self, a: Components, b: Components) -> Array:

@@ -243,6 +243,13 @@ class Gaussian:
             a, b = ((m, self._shape.by_column(c, n_features)) for m, c in (a, b))
             return compiled.log_product_integral(a, b, floor)
 
+    def log_matched_integral(self, a: Components, b: Components) -> Array:
+        # N(mu; nu, Sigma + Omega) depends on the difference of the means and the sum of the covariances alone.
+        means, covariances = a[0] - b[0], a[1] + b[1]
+        nothing = np.zeros_like(means[:1]), np.zeros_like(covariances[:1])
+        integrals: Array = self.log_product_integral(nothing, (means, covariances))[0]
+        return integrals
+
     def _log_product_integral(self, a: Components, b: Components) -> Array:
         means_a, covariances_a = a
         means_b, covariances_b = b
@@ -467,12 +474,12 @@ class Gaussian:
         n_features = means.shape[-1]
         root = self._shape.root(covariances)
         target = prior.target[0]
-        is_own = target.ndim == covariances.ndim
-        traces = self._shape.trace_ratio(
-            target if is_own else target[None], self._shape.inverse_root(root), n_features
-        )
-        total = np.trace(traces) if is_own else traces.sum()
-        return -prior.weight * float(total + self._shape.log_det(root, n_features).sum())
+        inverse_root = self._shape.inverse_root(root)
+        if target.ndim == covariances.ndim:
+            traces = self._shape.own_trace_ratio(target, inverse_root, n_features)
+        else:
+            traces = self._shape.trace_ratio(target[None], inverse_root, n_features)
+        return -prior.weight * float(traces.sum() + self._shape.log_det(root, n_features).sum())
 
     def is_proper(self, components: Components) -> bool:
         means, covariances = components
@@ -506,8 +513,9 @@ class Gaussian:
         means, covariances = components
         root = self._shape.root(covariances0)
         root_w = np.sqrt(np.maximum(w0, LEAST_WEIGHT))
-        v_means = root_w[:, None] * self._shape.solve(root, means - means0)
-        white = self._shape.whitened(covariances, self._shape.inverse_root(root))
+        inverse_root = self._shape.inverse_root(root)
+        v_means = root_w[:, None] * self._shape.multiply(inverse_root, means - means0)
+        white = self._shape.whitened(covariances, inverse_root)
         v_covariances = self._covariance_scale(w0) * self._shape.pack(white, means.shape[-1])
         if self._is_tied:
             v_covariances = v_covariances[0]
