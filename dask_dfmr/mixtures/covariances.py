@@ -12,6 +12,7 @@ from functools import cache
 from typing import Protocol
 
 import numpy as np
+from scipy.linalg.blas import dtrmm
 from scipy.linalg.lapack import dtrtri
 
 from dask_dfmr.mixtures.family import Array, Labels
@@ -26,6 +27,10 @@ this bound, so does the sum of any two."""
 ASYMMETRY_TOLERANCE = 1e-8
 """A covariance may differ from its transpose by this share of its largest entry."""
 
+LEAST_TRIANGULAR = 50
+"""From so many columns on, products use that a matrix is triangular, or that both factors are one array. Measured for
+256 rows: of 30 columns such a product takes 1.3 to 1.6 times as long as a plain one, of 60 .8 to 1 times, of 100 .67 to
+.7 times."""
 
 # -- the contract ----------------------------------------------------------------------------------
 
@@ -251,7 +256,15 @@ class MatrixShape(CovarianceShape):
 
     @staticmethod
     def whiten(columns: Array, means: Array, inverse_root: Array, out: Array | None) -> Array:
-        y = np.matmul(inverse_root, columns, out=out)
+        if len(columns) < LEAST_TRIANGULAR:
+            y = np.matmul(inverse_root, columns, out=out)
+        else:
+            y = np.empty((*means.shape, columns.shape[1])) if out is None else out
+            y[:] = columns
+            for root, rows in zip(inverse_root, y, strict=True):
+                product = dtrmm(1.0, root.T, rows.T, side=1, overwrite_b=1)
+                if product.base is not rows.base:
+                    rows[:] = product.T
         y -= np.matmul(inverse_root, means[:, :, None])
         return y
 
@@ -261,8 +274,11 @@ class MatrixShape(CovarianceShape):
 
     @staticmethod
     def second(y: Array, r: Array, scratch: Array) -> Array:
-        np.multiply(y, r[:, None, :], out=scratch)
-        return np.matmul(scratch, np.swapaxes(y, -1, -2))
+        if y.shape[1] < LEAST_TRIANGULAR:
+            np.multiply(y, r[:, None, :], out=scratch)
+            return np.matmul(scratch, np.swapaxes(y, -1, -2))
+        np.multiply(y, np.sqrt(r)[:, None, :], out=scratch)
+        return np.matmul(scratch, np.swapaxes(scratch, -1, -2))
 
     @staticmethod
     def colour(first: Array, second: Array, root: Array) -> tuple[Array, Array]:

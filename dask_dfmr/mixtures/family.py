@@ -31,7 +31,8 @@ further axes in front of it."""
 
 Moments = tuple[Array, ...]
 """Weighted sums of sufficient statistics per component. They add up over blocks of rows or of pooled components. The
-first array is always the mass, shape (n_components,)."""
+first array is always the mass, shape (n_components,). A statistic of a parameter that all components share may have one
+entry, the sum over them."""
 
 Quantity = Literal["log_density", "label", "responsibilities"]
 """What :meth:`Family.evaluate` computes of each row."""
