@@ -12,13 +12,17 @@ from typing import Any, NamedTuple
 import dask
 import numpy as np
 import pandas as pd
+from dask.delayed import Delayed
 from sklearn.utils.validation import validate_data
 
 from dask_dfmr.local.fit import MAX_MAGNITUDE
 from dask_dfmr.on_dask.partitions import (
+    Loader,
     as_collection,
     check_example,
     check_kind,
+    delayed_parts,
+    fold_dataframe,
     is_array,
     is_expression,
     is_frame,
@@ -85,6 +89,32 @@ def map_rows(estimator: Any, model: Any, method: RowMethod, X: Any, source: Hash
     return _apply(_rows_in_memory(X, estimator, model), model, method)
 
 
+def values_by_part(
+    estimator: Any, model: Any, method: RowMethod, X: Any, source: Hashable = None
+) -> list[Any]:
+    """The same values as arrays or Series, one for each partition of X, for sums over them.
+
+    Arguments and errors are those of :func:`map_rows`. What is lazy in X is a Delayed. The partitions of a frame are
+    read as a fit reads them, which costs less than a frame with an index.
+    """
+    found = map_rows(estimator, model, method, X, source)
+    if isinstance(found, list):
+        return found
+    if not dask.is_dask_collection(found):
+        return [found]
+    X = _without(source, as_collection(X), model)
+    if not is_frame(X):
+        return delayed_parts(found)
+    loaders, graph, _ = fold_dataframe(X)
+    travelling = dask.delayed(model)
+    return [
+        dask.delayed(_apply_loaded)(
+            loader, travelling, method, *(Delayed(key, graph) for key in loader.dependencies)
+        )
+        for loader in loaders
+    ]
+
+
 def _map_array(X: Any, model: Any, method: RowMethod) -> Any:
     if X.ndim != 2 or X.shape[1] != model.n_features:
         raise ValueError(f"X must have the shape (n_samples, {model.n_features}); got {X.shape}.")
@@ -139,6 +169,11 @@ def _apply(data: Any, model: Any, method: RowMethod) -> Any:
     return _values_and_omitted(data, model, method)[0]
 
 
+def _apply_loaded(loader: Loader, model: Any, method: RowMethod, *values: Any) -> Any:
+    """The method on the rows of one partition, which is loaded here."""
+    return _apply(loader(*values), model, method)
+
+
 def _apply_to_frame(
     frame: pd.DataFrame, model: Any, method: RowMethod
 ) -> pd.Series[Any] | pd.DataFrame:
@@ -159,6 +194,8 @@ def _values_and_omitted(data: Any, model: Any, method: RowMethod) -> tuple[Any, 
         return getattr(model, method.name)(rows), np.zeros(len(rows), dtype=bool)
     with np.errstate(invalid="ignore"):
         is_good = (np.abs(rows) <= MAX_MAGNITUDE).all(axis=1)
+    if is_good.all():  # no copy
+        return getattr(model, method.name)(rows), ~is_good
     found = getattr(model, method.name)(rows[is_good])
     missing = method.no_label if found.dtype.kind == "i" else np.nan
     values = np.full((len(rows), *found.shape[1:]), missing, dtype=found.dtype)
