@@ -85,8 +85,6 @@ class EmResult:
 class RemainingGain:
     """Stop when the predicted gain to the optimum, in nats, is below a threshold for several consecutive passes."""
 
-    predicts = True
-
     def __init__(self, threshold: float) -> None:
         self.threshold = threshold
         self._near = 0
@@ -98,8 +96,6 @@ class RemainingGain:
 
 class MeanChange:
     """Stop when the objective changes by less than a threshold in nats, as scikit-learn does."""
-
-    predicts = False
 
     def __init__(self, threshold: float) -> None:
         self.threshold = threshold
@@ -233,6 +229,8 @@ class Ascent:
         self.converged = False
         self.n_iter = 0
         self._has_converged = has_converged
+        # A plain run with a rule that asks for no prediction needs none: it would cost as much as a pass over few rows.
+        self._looks_ahead = accelerate or isinstance(has_converged, RemainingGain)
         self._trajectory = _Trajectory(family, n_samples)
         self._judge = _Walk(self._trajectory) if family.cut.truncates else _Climb()
 
@@ -279,7 +277,7 @@ class Ascent:
         self.objective, self.log_likelihood = visit.objective, log_likelihood
         self.mapped = visit.mapped
         extrapolated, remaining = self.mapped, np.inf
-        if self.accelerate or self._has_converged.predicts:
+        if self._looks_ahead:
             extrapolated, remaining = self._trajectory.look_ahead(visit)
         self.converged = self._has_converged(gain, remaining) or self._judge.is_rounding(gain)
         self.point = extrapolated if self.accelerate else self.mapped
