@@ -12,7 +12,6 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp, softmax
 
 from dask_dfmr.mixtures.row_cut import RowCut
 
@@ -31,7 +30,8 @@ further axes in front of it."""
 
 Moments = tuple[Array, ...]
 """Weighted sums of sufficient statistics per component. They add up over blocks of rows or of pooled components. The
-first array is always the mass, shape (n_components,)."""
+first array is always the mass, shape (n_components,). A statistic of a parameter that all components share may have one
+entry, the sum over them."""
 
 Quantity = Literal["log_density", "label", "responsibilities"]
 """What :meth:`Family.evaluate` computes of each row."""
@@ -164,6 +164,10 @@ class Family(Protocol, Hashable):
 
         Pairs below ``floor[0][i] + floor[1][j]`` are negligible. The result may be -inf for them if that saves work.
         """
+        ...
+
+    def log_matched_integral(self, a: Components, b: Components) -> Array:
+        """Log <phi_i, phi_i>, the same of the i-th density of either set alone, shape (n,) for two sets of n."""
         ...
 
     # -- mixture reduction ------------------------------------------------------------------------
@@ -318,14 +322,17 @@ class Family(Protocol, Hashable):
 
 def quantity_of(log_joint: Array, quantity: Quantity) -> Array:
     """The quantity of each row, from log w_k + log phi_k(x) of a block of rows, (n_samples, n_components)."""
-    found: Array
     if quantity == "label":
-        found = log_joint.argmax(axis=1).astype(np.float64)
-    elif quantity == "log_density":
-        found = logsumexp(log_joint, axis=1)
-    else:
-        found = softmax(log_joint, axis=1)
-    return found
+        return log_joint.argmax(axis=1).astype(np.float64)
+    top = log_joint.max(axis=1)
+    np.copyto(top, 0.0, where=~np.isfinite(top))  # no component has the row
+    shares = np.exp(log_joint - top[:, None])
+    total = shares.sum(axis=1)
+    if quantity == "responsibilities":
+        shares /= total[:, None]
+        return shares
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(total) + top)
 
 
 def canonical_order(family: Family, weights: Array, components: Components) -> Labels:
