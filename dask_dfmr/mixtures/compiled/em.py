@@ -99,9 +99,8 @@ def em_pass(
         n_outside += int(outside)
     if not is_matrix:
         return EmSums(log_likelihood, (mass, first, second), n_outside)
-    lower = second[:, :d, :d]
-    symmetric = np.tril(lower) + np.swapaxes(np.tril(lower, -1), 1, 2)
-    return EmSums(log_likelihood, (mass, first[:, :d], symmetric), n_outside)
+    mirror(second)
+    return EmSums(log_likelihood, (mass, first[:, :d], second[:, :d, :d]), n_outside)
 
 
 def shared_pass(
@@ -123,7 +122,7 @@ def shared_pass(
     width = offset.shape[1]
     block = _block_size(1, width)
     mass, first = np.zeros(n_components), np.zeros((n_components, width))
-    second = np.zeros((width, width))
+    second = np.zeros((1, width, width))
     work = aligned(2 * width * block)
     shares = aligned((2 * n_components + 3) * block)
     densities = scale.ravel(), offset, log_weights + log_norm
@@ -134,9 +133,8 @@ def shared_pass(
         in_nats, outside = matrix_shared_pass(rows, densities, cut, block, work, shares, moments)
         log_likelihood += in_nats
         n_outside += int(outside)
-    lower = np.tril(second[:d, :d])
-    symmetric = lower + np.tril(lower, -1).T
-    return EmSums(log_likelihood, (mass, first[:, :d], symmetric[None]), n_outside)
+    mirror(second)
+    return EmSums(log_likelihood, (mass, first[:, :d], second[:, :d, :d]), n_outside)
 
 
 def evaluate(
@@ -459,6 +457,16 @@ def matrix_shared_pass(rows, densities, cut, B, work, shares, moments):
                 store(y, j * B + r, load(counted, r) * load(y, j * B + r))
         _add_products(y, 0, second, d, B)
     return log_likelihood, n_outside
+
+
+@jit
+def mirror(second):
+    """Copy the lower halves of matrices (K, d, d) to the upper ones, where parts of sums may be."""
+    K, d, _ = second.shape
+    for k in range(K):
+        for i in range(d):
+            for j in range(i):
+                second[k, j, i] = second[k, i, j]
 
 
 @jit
