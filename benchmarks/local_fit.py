@@ -41,16 +41,16 @@ CASES = (
 """n, d, K, covariance type, and the target: scikit-learn's time over ours."""
 
 WIDE_CASES = (
-    (20_000, 100, 5, "full", 1.5),
-    (20_000, 100, 5, "tied", 1.5),
-    (20_000, 150, 5, "tied", 1.5),
+    (5_000, 100, 5, "full", 1.5),
+    (5_000, 100, 5, "tied", 1.5),
+    (5_000, 150, 5, "tied", 1.5),
 )
 """The same in many columns."""
 
 STARTED_CASES = (
-    (30_000, 100, 5, "full", 1.5),
-    (20_000, 100, 5, "tied", 1.5),
-    (20_000, 150, 5, "tied", 1.5),
+    (12_000, 100, 2, "full", 1.5),
+    (10_000, 100, 5, "tied", 1.5),
+    (10_000, 150, 5, "tied", 1.5),
 )
 """Fits by default beside scikit-learn's with five starts."""
 

@@ -69,10 +69,6 @@ DRAWN_IN, DRAWN_IN_SDS = 0.5, 3.0
 start, and more than so many standard deviations of their number. The four fits that left the truth (SEARCH_LEVEL) left
 10 to 27 rows outside where those that stayed left 146 to 202."""
 
-MOST_COPIED = 2**18
-"""Numbers in rows, up to which they are copied column by column for all passes of a run: 2 MB. Measured for 5,000 rows
-in 10 columns: a pass that transposes them itself takes 1.1 times as long."""
-
 MAX_MAGNITUDE = 1e140
 """Larger values cannot be squared and summed in floating point."""
 
@@ -580,7 +576,6 @@ class LocalProblem:
             if tol == "auto"
             else MeanChange(float(tol) * len(X))
         )
-        X = _by_column(X)
         ascent = Ascent(self.family, start, penalty, len(X), rule, self.is_accelerated)
         outside: list[int] = []
         while not ascent.converged and ascent.n_iter < (max_iter or self.max_iter):
@@ -589,11 +584,6 @@ class LocalProblem:
             ascent.take(sums.log_likelihood, sums.moments)
             outside.append(sums.n_outside)
         return replace(ascent.result(), n_outside=outside[-1], n_outside_start=outside[0])
-
-
-def _by_column(X: Rows) -> Rows:
-    """Few rows in float64 and column by column, as passes need them; many rows as they are, without a copy."""
-    return np.asfortranarray(X, dtype=np.float64) if X.size <= MOST_COPIED else X
 
 
 def _despite_gross_rows(reason: str, n_gross: int) -> str:
