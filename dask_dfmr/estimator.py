@@ -12,7 +12,6 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
-import dask
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
@@ -49,11 +48,10 @@ from dask_dfmr.on_dask.continued import Progress
 from dask_dfmr.on_dask.explain_rows import explain_with_rows
 from dask_dfmr.on_dask.fit import run_fit
 from dask_dfmr.on_dask.fit_plan import Fit, FitPlan
-from dask_dfmr.on_dask.partitions import delayed_parts
-from dask_dfmr.on_dask.predictions import RowMethod, map_rows
+from dask_dfmr.on_dask.predictions import RowMethod, map_rows, values_by_part
 from dask_dfmr.on_dask.refit import fit_partitions
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
-from dask_dfmr.on_dask.score import log_likelihood, token_of
+from dask_dfmr.on_dask.score import log_likelihood, token_of, total_of_scores
 from dask_dfmr.on_dask.tasks import report_rows
 from dask_dfmr.parameters import expected_names, plan_of, warn_of_partitions
 from dask_dfmr.progress.choice import say_result
@@ -1065,7 +1063,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             token = self._learned.token
             rows = "kept" if token is not None and token == token_of(X) else "all"
         if rows == "all":
-            return _Scored(*self._total(X))
+            call = self._row_method("score_samples")
+            parts = values_by_part(self, self.mixture_, call, X, self.source)
+            return _Scored(*total_of_scores(parts))
         # A score draws nothing, and shows no progress.
         own = GaussianMixture(**self.get_params(deep=False) | {"random_state": 0, "verbose": 0})
         plan = _starting_at(self.mixture_, plan_of(own, X))
@@ -1083,26 +1083,13 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 f"got {len(plan.partitions)}."
             )
 
-    def _total(self, X: Any) -> tuple[float, int]:
-        """Total log-likelihood of the rows of X, and their number, in one pass; omitted rows do not count."""
-        scores = self.score_samples(X)
-        parts: list[Any] = scores if isinstance(scores, list) else [scores]
-        if dask.is_dask_collection(scores):
-            parts = delayed_parts(scores)
-        sums = dask.compute(*(dask.delayed(_sum_and_sizes)(part) for part in parts))
-        total, n_samples, n_omitted = np.sum(sums, axis=0)
-        if n_omitted:
-            logger.info("%d rows with missing or infinite values were omitted", n_omitted)
-        if n_samples == 0:
-            omitted = f"; {n_omitted:.0f} have missing or infinite values" if n_omitted else ""
-            raise ValueError(f"X must have at least one row to score; got none{omitted}.")
-        return float(total), int(n_samples)
-
     def _map(self, X: Any, method: str) -> Any:
         """A method of the mixture on all rows of X."""
         check_is_fitted(self, "mixture_")
-        call = RowMethod(method, is_omitting=self.nan_policy == "omit", no_label=NO_LABEL)
-        return map_rows(self, self.mixture_, call, X, self.source)
+        return map_rows(self, self.mixture_, self._row_method(method), X, self.source)
+
+    def _row_method(self, name: str) -> RowMethod:
+        return RowMethod(name, is_omitting=self.nan_policy == "omit", no_label=NO_LABEL)
 
 
 def _starting_at(mixture: Mixture, plan: FitPlan) -> FitPlan:
@@ -1130,13 +1117,3 @@ def learned_by(estimator: GaussianMixture) -> Learned:
     """
     check_is_fitted(estimator, "mixture_")
     return estimator._learned
-
-
-# -- tasks of scores ----------------------------------------------------------------------------
-
-
-def _sum_and_sizes(scores: Any) -> Array:
-    """Sum and number of the log-densities of one partition, and the number of rows that were omitted."""
-    values = np.asarray(scores, dtype=np.float64)
-    is_omitted = np.isnan(values)
-    return np.array([np.sum(values[~is_omitted]), (~is_omitted).sum(), is_omitted.sum()])

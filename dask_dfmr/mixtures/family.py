@@ -12,7 +12,6 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp, softmax
 
 from dask_dfmr.mixtures.row_cut import RowCut
 
@@ -323,14 +322,17 @@ class Family(Protocol, Hashable):
 
 def quantity_of(log_joint: Array, quantity: Quantity) -> Array:
     """The quantity of each row, from log w_k + log phi_k(x) of a block of rows, (n_samples, n_components)."""
-    found: Array
     if quantity == "label":
-        found = log_joint.argmax(axis=1).astype(np.float64)
-    elif quantity == "log_density":
-        found = logsumexp(log_joint, axis=1)
-    else:
-        found = softmax(log_joint, axis=1)
-    return found
+        return log_joint.argmax(axis=1).astype(np.float64)
+    top = log_joint.max(axis=1)
+    np.copyto(top, 0.0, where=~np.isfinite(top))  # no component has the row
+    shares = np.exp(log_joint - top[:, None])
+    total = shares.sum(axis=1)
+    if quantity == "responsibilities":
+        shares /= total[:, None]
+        return shares
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(total) + top)
 
 
 def canonical_order(family: Family, weights: Array, components: Components) -> Labels:

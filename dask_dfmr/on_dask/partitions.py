@@ -27,6 +27,7 @@ from distributed import Future, get_client
 from sklearn.utils import check_array
 
 from dask_dfmr.mixtures.family import Rows
+from dask_dfmr.on_dask.parquet import by_columns
 from dask_dfmr.tables import (
     as_frame,
     check_columns,
@@ -454,7 +455,7 @@ def _fold(graph: dict[Any, Any], keys: list[Any]) -> tuple[list[Loader], dict[An
             loaders.append(Loader(None, [key]))
             continue
         own = _own_tasks(key, graph, dependencies, dependents, targets)
-        node = GraphNode.fuse(*(graph[k] for k in own))
+        node = by_columns(GraphNode.fuse(*(graph[k] for k in own)))
         loaders.append(Loader(node, sorted(node.dependencies, key=str)))
     return loaders, _needed(graph, loaders)
 

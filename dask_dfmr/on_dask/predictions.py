@@ -12,13 +12,17 @@ from typing import Any, NamedTuple
 import dask
 import numpy as np
 import pandas as pd
+from dask.delayed import Delayed
 from sklearn.utils.validation import validate_data
 
 from dask_dfmr.local.fit import MAX_MAGNITUDE
 from dask_dfmr.on_dask.partitions import (
+    Loader,
     as_collection,
     check_example,
     check_kind,
+    delayed_parts,
+    fold_dataframe,
     is_array,
     is_expression,
     is_frame,
@@ -68,7 +72,7 @@ def map_rows(estimator: Any, model: Any, method: RowMethod, X: Any, source: Hash
     """
     if is_lazy(X):
         return map_rows(estimator, model, method, [X], source)[0]
-    X = _without(source, as_collection(X), model)
+    X = without_source(as_collection(X), source, model.feature_names)
     if is_frame(X):
         check_example(X._meta)
         _check_labels(list(X.columns), model)
@@ -83,6 +87,32 @@ def map_rows(estimator: Any, model: Any, method: RowMethod, X: Any, source: Hash
     if is_list_of_tables(X):
         return [_apply(_rows_in_memory(part, estimator, model), model, method) for part in X]
     return _apply(_rows_in_memory(X, estimator, model), model, method)
+
+
+def values_by_part(
+    estimator: Any, model: Any, method: RowMethod, X: Any, source: Hashable = None
+) -> list[Any]:
+    """The same values as arrays or Series, one for each partition of X, for sums over them.
+
+    Arguments and errors are those of :func:`map_rows`. What is lazy in X is a Delayed. The partitions of a frame are
+    read as a fit reads them, which costs less than a frame with an index.
+    """
+    found = map_rows(estimator, model, method, X, source)
+    if isinstance(found, list):
+        return found
+    if not dask.is_dask_collection(found):
+        return [found]
+    X = without_source(as_collection(X), source, model.feature_names)
+    if not is_frame(X):
+        return delayed_parts(found)
+    loaders, graph, _ = fold_dataframe(X)
+    travelling = dask.delayed(model)
+    return [
+        dask.delayed(_apply_loaded)(
+            loader, travelling, method, *(Delayed(key, graph) for key in loader.dependencies)
+        )
+        for loader in loaders
+    ]
 
 
 def _map_array(X: Any, model: Any, method: RowMethod) -> Any:
@@ -101,12 +131,14 @@ def _map_array(X: Any, model: Any, method: RowMethod) -> Any:
     return X.map_blocks(_apply, travelling, method, meta=example, drop_axis=1)
 
 
-def _without(source: Hashable, X: Any, model: Any) -> Any:
-    """X without the column of ``source``, unless that is a feature."""
-    if source is None or not (isinstance(X, pd.DataFrame) or is_frame(X)):
+def without_source(X: Any, source: Hashable, feature_names: Sequence[str] | None) -> Any:
+    """A frame, or each of a list, without the column ``source``, unless that is a feature."""
+    if source is None or str(source) in (feature_names or ()):
         return X
-    is_feature = str(source) in (model.feature_names or ())
-    return X if is_feature or source not in X.columns else X.drop(columns=[source])
+    if is_list_of_tables(X):
+        return [without_source(part, source, feature_names) for part in X]
+    has_column = (isinstance(X, pd.DataFrame) or is_frame(X)) and source in X.columns
+    return X.drop(columns=[source]) if has_column else X
 
 
 def _rows_in_memory(X: Any, estimator: Any, model: Any) -> Any:
@@ -137,6 +169,11 @@ def _apply(data: Any, model: Any, method: RowMethod) -> Any:
     return _values_and_omitted(data, model, method)[0]
 
 
+def _apply_loaded(loader: Loader, model: Any, method: RowMethod, *values: Any) -> Any:
+    """The method on the rows of one partition, which is loaded here."""
+    return _apply(loader(*values), model, method)
+
+
 def _apply_to_frame(
     frame: pd.DataFrame, model: Any, method: RowMethod
 ) -> pd.Series[Any] | pd.DataFrame:
@@ -157,6 +194,8 @@ def _values_and_omitted(data: Any, model: Any, method: RowMethod) -> tuple[Any, 
         return getattr(model, method.name)(rows), np.zeros(len(rows), dtype=bool)
     with np.errstate(invalid="ignore"):
         is_good = (np.abs(rows) <= MAX_MAGNITUDE).all(axis=1)
+    if is_good.all():  # no copy
+        return getattr(model, method.name)(rows), ~is_good
     found = getattr(model, method.name)(rows[is_good])
     missing = method.no_label if found.dtype.kind == "i" else np.nan
     values = np.full((len(rows), *found.shape[1:]), missing, dtype=found.dtype)

@@ -6,9 +6,12 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+import dask
+import numpy as np
 from dask.tokenize import tokenize
 
 from dask_dfmr.local.row_statistics import Wanted
+from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.on_dask.fit_plan import FitPlan
 from dask_dfmr.on_dask.rereading import Reader
@@ -46,3 +49,33 @@ def log_likelihood(plan: FitPlan, mixture: Mixture, indices: Sequence[int]) -> t
         logger.info("%d rows with missing or infinite values were omitted", n_omitted)
     total = sum(reading.measurements[0].log_likelihood for reading in readings)
     return total, sum(reading.n_samples for reading in readings)
+
+
+def total_of_scores(parts: Sequence[Any]) -> tuple[float, int]:
+    """The sum of the log-densities of all parts, and the number of rows; NaN marks a row that was omitted.
+
+    Parameters
+    ----------
+    parts : sequence of Delayed, ndarray or Series
+        Log-densities in nats.
+
+    Raises
+    ------
+    ValueError
+        If there is no row, or none is left.
+    """
+    sums = dask.compute(*(dask.delayed(_sum_and_sizes)(part) for part in parts))
+    total, n_samples, n_omitted = np.sum(sums, axis=0)
+    if n_omitted:
+        logger.info("%d rows with missing or infinite values were omitted", n_omitted)
+    if n_samples == 0:
+        omitted = f"; {n_omitted:.0f} have missing or infinite values" if n_omitted else ""
+        raise ValueError(f"X must have at least one row to score; got none{omitted}.")
+    return float(total), int(n_samples)
+
+
+def _sum_and_sizes(scores: Any) -> Array:
+    """Sum and number of the log-densities of one partition, and the number of rows that were omitted."""
+    values = np.asarray(scores, dtype=np.float64)
+    is_omitted = np.isnan(values)
+    return np.array([np.sum(values[~is_omitted]), (~is_omitted).sum(), is_omitted.sum()])

@@ -216,9 +216,13 @@ def _take_block(rows, first, B, x):
     d = len(center)
     n = min(B, n_rows - first)
     if row_step == 1:
+        whole = n // LANES * LANES
         for j in range(d):
             at, origin = j * column_step + first, center[j]
-            for r in range(n):
+            about = splat(origin)
+            for r in range(0, whole, LANES):
+                store(x, j * B + r, load(numbers, at + r) - about)
+            for r in range(whole, n):
                 x[j * B + r] = numbers[at + r] - origin
     else:
         for r in range(n):
@@ -538,11 +542,14 @@ def _values(shares, constants, quantity, n, B, found):
             best = maximum(joint, best)
         store(top, r, best)
     if quantity == LABEL:
+        for r in range(0, B, LANES):
+            best, first = load(top, r), splat(0.0)
+            for k in range(K - 1, -1, -1):
+                is_best = zero_below(load(q, k * B + r), best, splat(1.0))
+                first = fma(is_best, splat(float(k)) - first, first)
+            store(mix, r, first)
         for r in range(n):
-            k = 0
-            while q[k * B + r] < top[r]:
-                k += 1
-            found[r, 0] = k
+            found[r, 0] = mix[r]
         return
     for r in range(0, B, LANES):
         sum_ = splat(0.0)
@@ -551,13 +558,16 @@ def _values(shares, constants, quantity, n, B, found):
             store(q, k * B + r, share)
             sum_ = sum_ + share
         store(mix, r, sum_)
+        if quantity == RESPONSIBILITIES:
+            for k in range(K):
+                store(q, k * B + r, load(q, k * B + r) / sum_)
     if quantity == LOG_DENSITY:
         for r in range(n):
             found[r, 0] = top[r] + np.log(mix[r])
         return
     for r in range(n):
         for k in range(K):
-            found[r, k] = q[k * B + r] / mix[r]
+            found[r, k] = q[k * B + r]
 
 
 @jit
