@@ -19,7 +19,7 @@ from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.mixtures.gaussian import Gaussian
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.on_dask.tasks import FitSettings, fit_rows
-from dask_dfmr.seeds import PILOT_DRAW, PILOT_FIT, PILOT_ROWS, stream
+from dask_dfmr.seeds import PILOT_DRAW, PILOT_FIT, PILOT_ROWS, PILOT_SEARCH, stream
 
 
 class Setting(NamedTuple):
@@ -79,5 +79,5 @@ def _fit(truth: Mixture, setting: Setting) -> list[LocalEstimate]:
         pilot.fit_pilot(problem, rows, scale, stream(seed, PILOT_FIT, i))
         for i, rows in pilots.items()
     ]
-    shortlist = pilot.make_shortlist(problem, fits)
+    shortlist = pilot.make_shortlist(problem, fits, stream(seed, PILOT_SEARCH))
     return [fit_rows(X, None, i, settings, shortlist) for i, X in enumerate(rows)]

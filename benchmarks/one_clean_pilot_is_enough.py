@@ -175,7 +175,7 @@ def run_draw(data: Data, seed: int, to_the_end: bool) -> Draw:
     root, n_corrupted, problem = seed_sequence(seed), data.n_corrupted, data.problem
     drawn = pilot.draw_pilots(len(data.parts), stream(root, 0))
     fits = data.pilot_fits(drawn, root)
-    shortlist = pilot.make_shortlist(problem, fits)
+    shortlist = pilot.make_shortlist(problem, fits, stream(root, 5))
     clean_fits = [f.start for f, i in zip(fits, drawn, strict=True) if f and i >= n_corrupted]
     least = min(map(data.describes, clean_fits))
     is_clean = [data.describes(start) >= least for start in shortlist.starts]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from dask_dfmr.local.em import NOISE
 from dask_dfmr.local.stopping import TIGHT
 from dask_dfmr.mixtures.family import Array
 
@@ -63,8 +64,8 @@ class Progress:
             return False
         if not isinstance(tol, str):
             return self.gain < tol * self.n_kept
-        if self.gain == 0:
-            return True
+        if self.gain <= NOISE * abs(self.n_kept * self.log_likelihood):
+            return True  # gains of rounding fall no further
         if last is None or last.gain is None or self.gain >= last.gain:
             return False
         # Gains fall geometrically; this is the sum of those that would follow.
