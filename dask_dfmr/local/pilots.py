@@ -25,7 +25,7 @@ from dask_dfmr.local.comparison import best_first, mean_log_densities
 from dask_dfmr.local.em import ComponentCollapsedError, EmResult
 from dask_dfmr.local.fit import MAX_MAGNITUDE, LocalProblem
 from dask_dfmr.local.penalty import Penalty
-from dask_dfmr.local.starts import MAX_START_ROWS, Scale, make_start, subsample
+from dask_dfmr.local.starts import MAX_START_ROWS, PROJECTIONS, Scale, make_start, subsample
 from dask_dfmr.mixtures.family import Array, Components, Rows
 from dask_dfmr.mixtures.gaussian import Mixture
 
@@ -130,16 +130,17 @@ def best_of_starts(
 ) -> EmResult | None:
     """The best EM run on rows from ``n_short`` k-means++ starts, of which the best ``n_long`` are continued.
 
-    Both numbers are multiplied by the ``n_init`` of the problem. The first starts are those of ``n_init=1``. The result
-    is None if a component collapsed in all runs.
+    Both numbers are multiplied by the ``n_init`` of the problem. The first starts are those of ``n_init=1``. One more
+    start divides the rows along the directions in which they are least normal. The result is None if a component
+    collapsed in all runs.
     """
     penalty = problem.penalty_for(rows)
     # All rows of a plain fit, which are at most as many as a clustering takes.
     clustered = problem.start_rows(rows, rng) if problem.family.cut.truncates else rows
     shorts = []
-    for _ in range(problem.n_init * n_short):
+    for name in ["k-means++"] * (problem.n_init * n_short) + [PROJECTIONS]:
         start = make_start(
-            problem.family, clustered, problem.n_components, "k-means++", penalty, rng, scale=scale
+            problem.family, clustered, problem.n_components, name, penalty, rng, scale=scale
         )
         shorts.append(run_on(problem, rows, start, penalty, SHORT_PASSES))
     best = best_first(problem.family, shorts, rows)[: problem.n_init * n_long]
