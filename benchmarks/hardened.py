@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,6 +53,12 @@ CACHE = Path(__file__).with_name("cache")
 RATES = (0.1, 0.2, 0.3, 0.4)
 METHODS = ("hardened", "auto", "1.3")
 MEASURES = ("par", "fisher", "w1")
+OPTIONS = {
+    "hardened": AggregationOptions("hardened"),
+    "auto": AggregationOptions("dfmr"),
+    "1.3": AggregationOptions("dfmr", rho=1.3),
+}
+"""What the methods are."""
 
 
 class Limit(NamedTuple):
@@ -193,18 +199,17 @@ def run(estimates: list[LocalEstimate], is_bad: np.ndarray, ruler: Ruler) -> Mea
     return found
 
 
-def results_of(estimates: list[LocalEstimate]) -> dict[str, Aggregate]:
+def results_of(
+    estimates: Sequence[LocalEstimate], options: Mapping[str, AggregationOptions] = OPTIONS
+) -> dict[str, Aggregate]:
     """The result of ``aggregate`` with every method; distances and consensus are computed once for all methods."""
-    options = {
-        "hardened": AggregationOptions("hardened"),
-        "auto": AggregationOptions("dfmr"),
-        "1.3": AggregationOptions("dfmr", rho=1.3),
-    }
     seed, family = np.random.SeedSequence(0), estimates[0].mixture.family
     settings = {name: PlanSetting(o, seed, family) for name, o in options.items()}
+    # The hardened filter needs more distances than the others.
+    most = max(settings.values(), key=lambda setting: setting.options.method == "hardened")
     now, layout = CallNow(), layout_in_memory(len(estimates))
-    blocks, participants = plan_intake(now, estimates, settings["hardened"], layout)
-    measured = plan_measures(now, blocks, participants, settings["hardened"], layout)
+    blocks, participants = plan_intake(now, estimates, most, layout)
+    measured = plan_measures(now, blocks, participants, most, layout)
     found = {}
     for name, setting in settings.items():
         near = l2_filter(measured.center, participants, setting.options)

@@ -1,8 +1,9 @@
 """Command lines and output of the benchmark scripts.
 
 A script prints its results to standard output, as Markdown, and its progress to standard error. With ``--write`` the
-results also go into ``results/SCRIPT.md``, between two comments that name the command. A later run of the same command
-replaces that block only; the text around it is written by hand and stays.
+results also go into ``results/SCRIPT.md``, or for a script in a folder into ``results/FOLDER_SCRIPT.md``, between two
+comments that name the command. A later run of the same command replaces that block only; the text around it is written
+by hand and stays.
 """
 
 from __future__ import annotations
@@ -46,7 +47,14 @@ def benchmark_parser(description: str | None) -> argparse.ArgumentParser:
 def command_line(script: str, arguments: Sequence[str]) -> str:
     """The command as it can be printed anywhere: absolute paths are shortened to DIR, or to DIR and a file name."""
     words = [_without_folder(word) for word in arguments if word != "--write"]
-    return shlex.join([f"benchmarks/{Path(script).name}", *words])
+    return shlex.join(["/".join(["benchmarks", *_place(script)]), *words])
+
+
+def _place(script: str) -> tuple[str, ...]:
+    """The folders and the file of a script, as seen from the folder of the benchmarks."""
+    path = Path(script).resolve()
+    is_inside = path.is_relative_to(RESULTS.parent)
+    return path.relative_to(RESULTS.parent).parts if is_inside else (path.name,)
 
 
 def _without_folder(word: str) -> str:
@@ -69,7 +77,8 @@ def recorded(options: argparse.Namespace) -> Iterator[None]:
     if options.write:
         script, *arguments = sys.argv
         command = command_line(script, arguments)
-        write_block(RESULTS / f"{Path(script).stem}.md", command, copy.getvalue())
+        page = Path("_".join(_place(script))).with_suffix(".md")
+        write_block(RESULTS / page, command, copy.getvalue())
 
 
 class _Tee(io.TextIOBase):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dask_dfmr import LocalEstimate, Mixture, aggregate
+from dask_dfmr import FilterDecision, LocalEstimate, Mixture, aggregate
 from dask_dfmr.aggregation.reduction import (
     MAX_ROUNDS,
     SAME_COMPONENT,
@@ -58,6 +58,7 @@ def trimmed_reduction(
     n_starts: int = 1,
     max_rounds: int = MAX_ROUNDS,
     random_state: Any = None,
+    decision: FilterDecision | None = None,
 ) -> TrimmedReduction:
     """Reduce local estimates to one mixture, without the farthest half of their components.
 
@@ -73,13 +74,17 @@ def trimmed_reduction(
         Most rounds of a reduction.
     random_state : int, RandomState, Generator, SeedSequence or None, default None
         Seed of the references of more than 2,000 estimates.
+    decision : FilterDecision, optional
+        That of :func:`dask_dfmr.aggregate` for the same estimates, with any filter by distance, if it is known already.
+        The reduction uses its center, its distances and what it refused.
 
     Raises
     ------
     AggregationError
         If no estimate is usable, or the reduction is no proper mixture.
     """
-    decision = aggregate(estimates, method="coat", random_state=random_state).decision
+    if decision is None:
+        decision = aggregate(estimates, method="coat", random_state=random_state).decision
     is_usable = np.ones(len(estimates), dtype=bool)
     is_usable[list(decision.refused)] = False
     usable = np.flatnonzero(is_usable)

@@ -31,6 +31,7 @@ from dask_dfmr.on_dask.partitions import (
     is_list_of_lazy,
     is_list_of_tables,
 )
+from dask_dfmr.on_dask.predictions import without_source
 from dask_dfmr.on_dask.scheduling.scheduler import active_scheduler
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.parameters import seconds_of
@@ -115,6 +116,8 @@ def check(
     scheduler = active_scheduler()
     checker = _checker(estimator, float(false_alarm_rate))
     own = estimator.source if source is None and _has_column(X, estimator.source) else source
+    if own is None:
+        X = without_source(X, estimator.source, checker.law.mixture.feature_names)
     try:
         partitions = sources_of(_in_parts(X, own), own, 1, timeout, scheduler, least=1)
     except (TypeError, ValueError) as error:

@@ -293,7 +293,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         - ``distance_ratio``: the same in radii.
         - ``expected_distance``: the distance that sampling alone explains (root mean square).
         - ``z_score``, ``p_value``: of the distance to the consensus of the estimates near the center, under the null
-          law.
+          law. The score of the only estimate is NaN.
         - ``group``: number of its group; exists only if the partitions form groups.
         - ``kept``: whether it is part of the mixture.
         - ``components_kept``: how many of its components are; exists only with ``method="componentwise"``.

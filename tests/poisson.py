@@ -59,6 +59,10 @@ class Poisson:
         series = x * np.log(rates_a * rates_b) - 2 * gammaln(x + 1) - rates_a - rates_b
         return logsumexp(series, axis=-1).sum(axis=-1)
 
+    def log_matched_integral(self, a, b):
+        pairs = zip(*a, *b, strict=True)
+        return np.array([self.log_product_integral((x[None],), (y[None],))[0, 0] for x, y in pairs])
+
     # -- reduction --------------------------------------------------------------------------------
 
     def divergence(self, a, b):

@@ -341,6 +341,13 @@ class TestInputs:
         assert len(check(gm, frame(0).assign(day=np.arange(1000) % 2)).report) == 2
         assert len(check(gm, frame(0)).report) == 1
 
+    def test_a_list_may_have_the_column_of_the_model(self, model):
+        gm = GaussianMixture.from_mixture(model.mixture_, source="day")
+        marked, plain = frame(0).assign(day="today"), frame(1)
+        assert (check(gm, [marked, plain]).report["verdict"] == "accept").all()
+        labels = gm.predict([marked, plain])
+        np.testing.assert_array_equal(labels[0], gm.predict(frame(0)))
+
     def test_files_give_sources_their_names(self, model, tmp_path):
         for name in ("a", "b"):
             frame(0).to_csv(tmp_path / f"{name}.csv", index=False)

@@ -23,7 +23,9 @@ from dask_dfmr.cli.app import COMMANDS, app
 from dask_dfmr.cli.data import Request, kind_of, read, reader_options
 from dask_dfmr.cli.exits import CommandError, Exit, exit_for, exit_of
 from dask_dfmr.cli.options import WITHOUT_OPTION
+from dask_dfmr.cli.run import without_shared_folder
 from dask_dfmr.cli.schema import ENVELOPE, RESULTS, envelope, plain
+from dask_dfmr.cli.words import in_options
 from dask_dfmr.exceptions import ClusterError
 from dask_dfmr.parameters import PARAMETERS
 
@@ -337,6 +339,50 @@ class TestInput:
         assert "0.parquet" in found.stderr
 
 
+class TestWords:
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("n_components=2, or larger files", "--components 2, or larger files"),
+            (
+                "covariance_type='diag' or 'tied', min_partition_rows=35",
+                "--covariance-type diag or tied, --min-partition-rows 35",
+            ),
+            ("use tol=1e-3 or n_init=5.", "use --tol 1e-3 or --n-init 5."),
+            ("raise max_iter or loosen tol", "raise --max-iter or loosen tol"),
+            ("nan_policy='omit'.", "--nan-policy omit."),
+            ("penalty='auto' or reg_covar > 0", "--penalty auto or --reg-covar > 0"),
+            ("the method of the refine", "the method of the refine"),
+            ("gm.weights_init, mean_n_init, 'n_init'", "gm.weights_init, mean_n_init, 'n_init'"),
+        ],
+    )
+    def test_parameters_become_options(self, text, expected):
+        assert in_options(text) == expected
+
+    def test_advice_of_a_reason_works_when_copied(self):
+        found = call("fit", "plates [a]/plate 0.parquet", "-k", 150)
+        assert found.exit_code == Exit.DATA
+        advised = re.search("--components ([0-9]+)", found.stderr)
+        assert advised is not None
+        again = call("fit", "plates [a]/plate 0.parquet", *advised[0].split(), "--tol", "1e-2")
+        assert again.exit_code in (Exit.FINE, Exit.REVIEW)
+
+
+class TestNamesOfFiles:
+    @pytest.mark.parametrize(
+        ("names", "expected"),
+        [
+            (["/data/a.csv", "/data/b.csv"], ["a.csv", "b.csv"]),
+            (["/data/a.csv", "/other/b.csv"], ["/data/a.csv", "/other/b.csv"]),
+            (["partition 2 (/data/2.csv)"], ["partition 2 (2.csv)"]),
+            (["site='a/b'", "site='c'"], ["site='a/b'", "site='c'"]),
+            ([None, float("nan"), ""], ["", "", ""]),
+        ],
+    )
+    def test_without_the_folder_that_they_share(self, names, expected):
+        assert without_shared_folder(names) == expected
+
+
 class TestOutput:
     def test_a_folder_is_no_file(self, tmp_path):
         found = call("fit", "plates [a]", "-k", 1, "--model", tmp_path, "--force")
@@ -387,6 +433,19 @@ class TestOutput:
         table = pd.read_csv("labels.csv")
         assert (table["name"] == "x").all()
         np.testing.assert_allclose(table[["component_0", "component_1"]].sum(axis=1), 1)
+
+    def test_predict_overwrites_no_column_of_the_data(self, fitted):
+        rows_of(0).assign(component="heavy").iloc[:5].to_csv("weighed.csv", index=False)
+        out = ["predict", "plates.model", "weighed.csv", "--out", "weighed labels.csv"]
+        found = call(*out)
+        assert found.exit_code == Exit.DATA
+        assert "'component' of DATA" in found.stderr
+        assert "--prefix model_" in found.stderr
+        assert not Path("weighed labels.csv").exists()
+        assert call_json(*out, "--prefix", "model_")[0] == Exit.FINE
+        table = pd.read_csv("weighed labels.csv")
+        assert (table["component"] == "heavy").all()
+        assert set(table["model_component"]) <= {0, 1}
 
     def test_score(self, fitted):
         code, found = call_json("score", "plates.model", "plates [a]/plate 0.parquet")

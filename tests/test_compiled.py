@@ -104,11 +104,9 @@ class TestCompilation:
             mixture.family.log_product_integral(mixture.components, writable)
             mixture.family.log_product_integral(writable, mixture.components, floor)
         is_matrix = covariance_type in ("full", "tied")
-        kernels = (
-            (em.matrix_pass, integrals.matrix_pairs)
-            if is_matrix
-            else (em.vector_pass, integrals.vector_pairs)
-        )
+        of_vectors = em.vector_pass, integrals.vector_pairs
+        pass_ = em.matrix_shared_pass if covariance_type == "tied" else em.matrix_pass
+        kernels = (pass_, integrals.matrix_pairs) if is_matrix else of_vectors
         assert [len(kernel.signatures) for kernel in kernels] == [1, 1]
 
 

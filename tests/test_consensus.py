@@ -119,6 +119,15 @@ class TestVerdict:
             assert np.isnan(values[5])
             assert np.isfinite(values[:5]).all()
 
+    def test_an_estimate_alone_agrees_with_itself_and_has_no_score(self):
+        for alone in (fits([300]), [*fits([300]), {"n_samples": 3}]):
+            found = aggregate(alone)
+            decision = found.decision
+            assert decision.p_values[0] == 1.0
+            assert decision.expected_distances[0] == decision.sampling_ratios[0] == 0.0
+            assert np.isnan(decision.z_scores[0])
+            assert found.mixture.n_components == alone[0].mixture.n_components
+
     def test_the_order_of_machines_does_not_matter(self):
         some = [*fits([200] * 6 + [2000] * 6), moved(fits([500])[0], 0.5)]
         order = np.random.default_rng(3).permutation(13)

@@ -12,6 +12,7 @@ from dask_dfmr import Mixture
 from dask_dfmr.mixtures import gaussian as module
 from dask_dfmr.mixtures.family import Family, Prior, canonical_order
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian
+from dask_dfmr.mixtures.row_cut import RowCut
 from tests import naive
 from tests.strategies import covariance_types, jiggled, random_mixture, seeds
 
@@ -86,6 +87,13 @@ class TestDensities:
         integral = (naive.density(f, grid) * naive.density(g, grid)).sum() * cell
         logs = f.family.log_product_integral(f.components, g.components)
         assert_allclose(np.exp(logs[0, 0]), integral, rtol=1e-9)
+
+    @every_type
+    def test_matched_integrals_are_the_diagonal_of_all_pairs(self, covariance_type):
+        f, g = (random_mixture(s, 3, 3, covariance_type) for s in (1, 2))
+        every = f.family.log_product_integral(f.components, g.components)
+        matched = f.family.log_matched_integral(f.components, g.components)
+        assert_allclose(matched, np.diagonal(every), rtol=1e-12)
 
 
 class TestDivergence:
@@ -230,6 +238,21 @@ class TestEm:
         here, there = penalised_step(m, X, 0.2), penalised_step(moved, X + far, 0.2)
         assert_allclose(there.covariances, here.covariances, rtol=1e-6, atol=1e-7)
         assert_allclose(there.means - far, here.means, atol=1e-7)
+
+    @pytest.mark.parametrize(("d", "apart"), [(3, 3.0), (60, 3.0), (3, 1e4), (2, 1e8)])
+    @pytest.mark.parametrize("truncates", [False, True])
+    def test_a_tied_pass_is_a_full_pass_with_one_scatter(self, d, apart, truncates):
+        m = random_mixture(1, 3, d, "tied", apart)
+        X = m.sample(400, random_state=0)[0]
+        cut = RowCut(0.1, truncates)
+        full = Gaussian("full", cut).em_pass(X, m.weights, m.components)
+        tied = Gaussian("tied", cut).em_pass(X, m.weights, m.components)
+        mass, first, second = tied.moments
+        assert_allclose(tied.log_likelihood, full.log_likelihood, rtol=1e-12)
+        assert_allclose(mass, full.moments[0], rtol=1e-9)
+        assert_allclose(first, full.moments[1], rtol=1e-7, atol=1e-9 * np.abs(X).max())
+        assert_allclose(second, full.moments[2].sum(axis=0)[None], rtol=1e-7, atol=1e-7)
+        assert tied.n_outside == full.n_outside
 
     @every_type
     def test_float32_and_integer_rows_are_computed_in_float64(self, covariance_type):

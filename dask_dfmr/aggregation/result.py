@@ -54,7 +54,8 @@ class FilterDecision:
         many rows; NaN for a refused one. None if nothing was calibrated.
     z_scores : ndarray of shape (n_estimates,) or None
         Distance from the consensus of the estimates near the center, in standard normal units: values
-        above 3 are rare among consistent estimates.
+        above 3 are rare among consistent estimates. NaN for a refused one, and for the only estimate,
+        which has nothing to be compared with.
     p_values : ndarray of shape (n_estimates,) or None
         P-value under the null law: probability that a consistent estimate from as many rows lies
         farther from the consensus.

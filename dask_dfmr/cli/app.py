@@ -101,7 +101,11 @@ def _report(error: BaseException, given: Sequence[str]) -> Exit:
         code, message = exit_of(error)
         if "--debug" in given:
             traceback.print_exception(error)
-        click.echo(f"Error: {message}", err=True)
+        from dask_dfmr.cli.words import (
+            in_options,
+        )  # imports the package, which --help does not need
+
+        click.echo(f"Error: {in_options(message)}", err=True)
     if "--json" in given:
         from dask_dfmr.cli.schema import envelope, to_json
 

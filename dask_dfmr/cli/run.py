@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import warnings
@@ -18,6 +19,7 @@ import click
 
 from dask_dfmr.cli.exits import CommandError, Exit, exit_for
 from dask_dfmr.cli.schema import envelope, to_json
+from dask_dfmr.cli.words import in_options
 from dask_dfmr.progress.choice import results_shown_elsewhere
 
 if TYPE_CHECKING:
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 MOST_TABLE_ROWS = 40
 """Rows of a table that are shown in full; JSON and files have all of them."""
 
+
+SENTENCES = ("reason", "finding")
+"""Columns of tables whose texts may advise parameters; JSON and files keep the names of Python."""
 
 LONGEST_SHOWN_CELL = 240
 """Characters of a text in a table; JSON and files have all of it."""
@@ -71,6 +76,8 @@ class Run:
         if self.as_json or not len(table):
             return
         shown = table.head(MOST_TABLE_ROWS)
+        texts = [name for name in SENTENCES if name in shown]
+        shown = shown.assign(**{name: shown[name].astype(str).map(in_options) for name in texts})
         if sys.stdout.isatty() and _draw(shown):
             pass
         else:
@@ -95,7 +102,7 @@ class Run:
             if is_own:
                 self.warnings.append({"category": category.__name__, "message": text})
             if is_own or not self.is_quiet:
-                click.echo(f"warning: {text} [{category.__name__}]", err=True)
+                click.echo(f"warning: {in_options(text)} [{category.__name__}]", err=True)
 
         with warnings.catch_warnings():
             warnings.simplefilter("default")
@@ -296,9 +303,17 @@ def shown_excluded(excluded: pd.DataFrame) -> pd.DataFrame:
 def without_shared_folder(sources: Iterable[Any]) -> list[str]:
     """Names of files without the folder that all of them are in; other names as they are."""
     names = ["" if s is None or s != s else str(s) for s in sources]
-    folders = {name.rpartition("/")[0] for name in names if name}
+    # "partition 2 (folder/file)" is the name of a file among values of a column.
+    leads = [found[0] if (found := _LEAD.match(name)) else "" for name in names]
+    paths = [name.removeprefix(lead) for name, lead in zip(names, leads, strict=True)]
+    folders = {path.rpartition("/")[0] for path in paths if path}
     shared = f"{folders.pop()}/" if len(folders) == 1 else ""
-    return [name.removeprefix(shared) if shared != "/" else name for name in names]
+    if shared == "/":
+        return names
+    return [lead + path.removeprefix(shared) for lead, path in zip(leads, paths, strict=True)]
+
+
+_LEAD = re.compile(r"partition \d+ \(")
 
 
 def mixture_values(gm: Any) -> Mapping[str, Any]:

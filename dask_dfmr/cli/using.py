@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,6 +63,18 @@ def rows_of_model(
     return read_frame(run, data, source, **how)
 
 
+def refuse_to_overwrite(columns: Iterable[Any], added: Iterable[str]) -> None:
+    """Raise a CommandError if DATA have a column of a name that ``predict`` would add."""
+    clashes = sorted(set(map(str, columns)).intersection(added))
+    if clashes:
+        names = ", ".join(map(repr, clashes))
+        raise CommandError(
+            Exit.DATA,
+            f"predict would overwrite the column{'s' * (len(clashes) > 1)} {names} of DATA; give the columns that it "
+            "adds other names, for example with --prefix model_.",
+        )
+
+
 def _text(source: Any) -> str | None:
     return None if source is None else str(source)
 
@@ -97,8 +110,9 @@ def score(
     "predict",
     """Label the rows of DATA with the most probable component of MODEL, and write them to a folder or file.
 
-    The output has the columns of the data, and two more: "component" and "log_density". A folder gets one parquet file
-    per partition; a name that ends in .csv gets one file of text.
+    The output has the columns of the data, and two more: "component" and "log_density". With --proba it has
+    "component_0", "component_1" and so on, too. A column of the data is never overwritten. A folder gets one parquet
+    file per partition; a name that ends in .csv gets one file of text.
 
     \b
     Examples:
@@ -110,6 +124,9 @@ def score(
 @data_options
 @click.option("--out", required=True, metavar="PATH", help="Folder, or file that ends in .csv.")
 @click.option("--proba", is_flag=True, help="Write the probability of each component, too.")
+@click.option(
+    "--prefix", default="", metavar="TEXT", help="Begin the names of the added columns with TEXT."
+)
 @click.option("--force", is_flag=True, help="Replace an output that exists.")
 @scheduler_options
 def predict(
@@ -118,6 +135,7 @@ def predict(
     data: tuple[str, ...],
     out: str,
     proba: bool,
+    prefix: str,
     force: bool,
     **how: Any,
 ) -> Exit:
@@ -128,10 +146,13 @@ def predict(
     with computing_where_asked():
         frame = rows_of_model(run, gm, data, keeps_others=True, **how)
         rows = frame[list(gm.mixture_.feature_names or how["columns"] or frame.columns)]
-        labelled = frame.assign(**{LABEL: gm.predict(rows), DENSITY: gm.score_samples(rows)})
+        added: dict[str, Any] = {LABEL: gm.predict(rows), DENSITY: gm.score_samples(rows)}
         if proba:
             shares: Any = gm.predict_proba(rows)  # of a Dask frame: a frame
-            labelled = labelled.assign(**{name: shares[name] for name in shares.columns})
+            added |= {name: shares[name] for name in shares.columns}
+        added = {prefix + name: values for name, values in added.items()}
+        refuse_to_overwrite(frame.columns, added)
+        labelled = frame.assign(**added)
         with replacing(out) as path:
             if out.endswith(".csv"):
                 labelled.to_csv(path, single_file=True, index=False)

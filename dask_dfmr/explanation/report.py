@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -53,6 +54,9 @@ _OF_OUTSIDE = {
 }
 """Columns about rows that belong nowhere, and the attributes of :class:`OutsideRows`."""
 
+_OF_PARTITIONS = [n for n in REPORT_COLUMNS if n not in _OF_DECISION and n not in _OF_OUTSIDE]
+"""Columns that the partitions give."""
+
 
 def partition_report(
     rows: Sequence[Mapping[str, Any]], decision: FilterDecision | None
@@ -72,28 +76,18 @@ def partition_report(
         One row per partition. After ``kept`` it has the column ``components_kept`` if components were filtered one by
         one; before it the column ``group`` if estimates fall into groups.
     """
-    table = pd.DataFrame(
-        rows, columns=[n for n in REPORT_COLUMNS if n not in _OF_DECISION and n not in _OF_OUTSIDE]
-    )
-    n = len(table)
+    n = len(rows)
+    outcomes, reasons = _outcomes_and_reasons(rows, decision)
+    # One table of whole columns: to set one column after the other would take most of the time of a small fit.
+    columns: dict[str, Any] = {name: [row.get(name) for row in rows] for name in _OF_PARTITIONS}
+    columns |= {"outcome": outcomes, "reason": reasons}
     for column, attribute in _OF_DECISION.items():
         values = getattr(decision, attribute, None)
-        table[column] = np.full(n, np.nan) if values is None else values
-    table["kept"] = np.zeros(n, dtype=bool) if decision is None else decision.kept
-    outside = rows_outside_of(rows, table["kept"].to_numpy(bool))
-    for column, attribute in _OF_OUTSIDE.items():
-        table[column] = getattr(outside, attribute)
-    reasons = [""] * n if decision is None else [decision.reason(i) for i in range(n)]
-    refused = {} if decision is None else decision.refused
-    table["outcome"] = [
-        _outcome_of(refused[i], own) if i in refused else own
-        for i, own in enumerate(table["outcome"])
-    ]
-    table["reason"] = [
-        _joined(Outcome(outcome), own, reason)
-        for outcome, own, reason in zip(table["outcome"], table["reason"], reasons, strict=True)
-    ]
-    table = table[list(REPORT_COLUMNS)]
+        columns[column] = np.full(n, np.nan) if values is None else values
+    columns["kept"] = np.zeros(n, dtype=bool) if decision is None else decision.kept
+    outside = rows_outside_of(rows, columns["kept"])
+    columns |= {column: getattr(outside, attribute) for column, attribute in _OF_OUTSIDE.items()}
+    table = pd.DataFrame({name: columns[name] for name in REPORT_COLUMNS})
     if decision is not None and decision.groups:
         # If there are many partitions, only some were compared. The others have no group.
         number_of = {i: number for number, group in enumerate(decision.groups) for i in group}
@@ -103,6 +97,22 @@ def partition_report(
         components_kept = decision.components.kept.sum(axis=1)
         table.insert(list(table.columns).index("kept") + 1, "components_kept", components_kept)
     return table
+
+
+def _outcomes_and_reasons(
+    rows: Sequence[Mapping[str, Any]], decision: FilterDecision | None
+) -> tuple[list[str], list[str]]:
+    """The outcome of each partition, and why its fit failed or was excluded."""
+    outcomes = [row["outcome"] for row in rows]
+    if decision is None:
+        return outcomes, [_joined(Outcome(row["outcome"]), row["reason"], "") for row in rows]
+    for i, refusal in decision.refused.items():
+        outcomes[i] = _outcome_of(refusal, outcomes[i])
+    reasons = [
+        _joined(Outcome(outcome), row["reason"], decision.reason(i))
+        for i, (outcome, row) in enumerate(zip(outcomes, rows, strict=True))
+    ]
+    return outcomes, reasons
 
 
 def _outcome_of(refusal: Reason, own: str) -> str:
@@ -125,7 +135,8 @@ def _joined(outcome: Outcome, of_fit: str, of_decision: str) -> str:
 def failures(report: pd.DataFrame) -> pd.DataFrame:
     """The rows of a report whose partitions have no estimate, and did not join a refinement either."""
     has_none = np.array([not Outcome(outcome).is_usable for outcome in report["outcome"]], bool)
-    return report[has_none & ~report["kept"].to_numpy(bool)]
+    has_failed = has_none & ~report["kept"].to_numpy(bool)
+    return report[has_failed] if has_failed.any() else report.iloc[:0]
 
 
 def describe_failures(report: pd.DataFrame, most: int = 3) -> str:
@@ -187,14 +198,14 @@ def _named(source: Any) -> str:
 
 def describe_decision(report: pd.DataFrame, decision: FilterDecision) -> str:
     """A sentence: how many partitions were kept, which were excluded, and where the fits started."""
-    far = report[~report["kept"] & report["distance"].notna()]
-    names = ", ".join(
-        f"{row.partition} (x{row.distance_ratio:.2f})" for row in far.head(10).itertuples()
-    )
+    is_far = ~report["kept"].to_numpy(bool) & ~np.isnan(report["distance"].to_numpy(float))
+    far, ratios = np.flatnonzero(is_far), report["distance_ratio"].to_numpy(float)
+    partitions = report["partition"].to_numpy()
+    names = ", ".join(f"{partitions[i]} (x{ratios[i]:.2f})" for i in far[:10])
     why = "" if decision.reasons else " as too far from the center"
     excluded = f"; excluded{why}: {names}{', ...' if len(far) > 10 else ''}" if len(far) else ""
-    pilots = report["start"][report["start"].str.startswith("pilot")].value_counts()
-    starts = ", ".join(f"{n} from {name}" for name, n in pilots.items())
+    pilots = Counter(name for name in report["start"] if str(name).startswith("pilot"))
+    starts = ", ".join(f"{n} from {name}" for name, n in pilots.most_common())
     # Two starts with many fits each mean two optima, or two populations.
     excluded += f"; starts: {starts}" if len(pilots) > 1 else ""
     kept = int(decision.kept.sum())

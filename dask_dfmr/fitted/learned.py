@@ -140,18 +140,20 @@ def learned_from(
     last : Progress or None
         That of the fit before, if this one continues it.
     """
-    kept, refinement = report[fit.aggregate.decision.kept & fit.kept], fit.refinement
-    weights = kept["n_samples"].to_numpy(np.float64)
-    bound = float(np.average(kept["log_likelihood"], weights=weights)) if weights.any() else np.nan
+    is_kept, refinement = fit.aggregate.decision.kept & fit.kept, fit.refinement
+    n_samples = report["n_samples"].to_numpy()
+    weights = n_samples[is_kept].astype(np.float64)
+    values = report["log_likelihood"].to_numpy(np.float64)[is_kept]
+    bound = float(np.average(values, weights=weights)) if weights.any() else np.nan
     if refinement is not None:
         bound = refinement.mean_log_likelihood
-    progress = Progress(fit.kept, report["n_samples"].to_numpy(), bound).after(last)
+    progress = Progress(fit.kept, n_samples, bound).after(last)
     n_parameters = fit.aggregate.mixture.n_parameters
     converged = (
         fit.aggregate.converged
         and (refinement is None or refinement.converged)
         and (
-            (kept["outcome"] == Outcome.FITTED.value).all()
+            (report["outcome"] == Outcome.FITTED.value)[is_kept].all()
             or progress.has_converged(last, tol, n_parameters)
         )
     )
@@ -161,7 +163,7 @@ def learned_from(
         fit.kept,
         fit.passes,
         fit.estimates,
-        int(kept["n_iter"].max()),
+        int(report["n_iter"].to_numpy()[is_kept].max()),
         bound,
         bool(converged),
         fit.n_optimum_changes,
@@ -184,11 +186,12 @@ def explained_report(fit: Fit) -> pd.DataFrame:
             "The excluded partitions could not be explained; the report has no findings."
         )
         return report
-    reasons = [
-        f"{reason}: {findings[i]}" if i in findings else reason
-        for i, reason in enumerate(report["reason"])
-    ]
-    return report.assign(reason=reasons)
+    if findings:
+        report["reason"] = [
+            f"{reason}: {findings[i]}" if i in findings else reason
+            for i, reason in enumerate(report["reason"])
+        ]
+    return report
 
 
 # -- of an aggregate or a mixture ------------------------------------------------------------------

@@ -229,6 +229,8 @@ class Ascent:
         self.converged = False
         self.n_iter = 0
         self._has_converged = has_converged
+        # A plain run with a rule that asks for no prediction needs none: it would cost as much as a pass over few rows.
+        self._looks_ahead = accelerate or isinstance(has_converged, RemainingGain)
         self._trajectory = _Trajectory(family, n_samples)
         self._judge = _Walk(self._trajectory) if family.cut.truncates else _Climb()
 
@@ -274,7 +276,9 @@ class Ascent:
         gain = self._judge.gain(visit)
         self.objective, self.log_likelihood = visit.objective, log_likelihood
         self.mapped = visit.mapped
-        extrapolated, remaining = self._trajectory.look_ahead(visit)
+        extrapolated, remaining = self.mapped, np.inf
+        if self._looks_ahead:
+            extrapolated, remaining = self._trajectory.look_ahead(visit)
         self.converged = self._has_converged(gain, remaining) or self._judge.is_rounding(gain)
         self.point = extrapolated if self.accelerate else self.mapped
         return gain

@@ -8,9 +8,11 @@ scikit-learn's names to the classes. The last section checks covariances that co
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Protocol
 
 import numpy as np
+from scipy.linalg.blas import dtrmm
 from scipy.linalg.lapack import dtrtri
 
 from dask_dfmr.mixtures.family import Array, Labels
@@ -25,6 +27,10 @@ this bound, so does the sum of any two."""
 ASYMMETRY_TOLERANCE = 1e-8
 """A covariance may differ from its transpose by this share of its largest entry."""
 
+LEAST_TRIANGULAR = 50
+"""From so many columns on, products use that a matrix is triangular, or that both factors are one array. Measured for
+256 rows: of 30 columns such a product takes 1.3 to 1.6 times as long as a plain one, of 60 .8 to 1 times, of 100 .67 to
+.7 times."""
 
 # -- the contract ----------------------------------------------------------------------------------
 
@@ -98,6 +104,10 @@ class CovarianceShape(Protocol):
     @staticmethod
     def trace_ratio(covariances: Array, inverse_roots: Array, n_features: int) -> Array:
         """tr(B_k^-1 A_i) of all pairs, shape (n_a, n_b), for covariances A and the inverse roots of B."""
+
+    @staticmethod
+    def own_trace_ratio(covariances: Array, inverse_roots: Array, n_features: int) -> Array:
+        """tr(B_k^-1 A_k) of matching pairs, shape (K,): the diagonal of :meth:`trace_ratio`."""
 
     # -- rows --------------------------------------------------------------------------------------
 
@@ -187,8 +197,15 @@ class MatrixShape(CovarianceShape):
             return False
         spread = np.sqrt(variances)
         correlations = covariances / (spread[..., :, None] * spread[..., None, :])
-        smallest = np.linalg.eigvalsh(correlations)[..., 0]
-        return bool((smallest >= MIN_CORRELATION_EIGENVALUE * covariances.shape[-1]).all())
+        # Less the bound a factor exists if all eigenvalues are larger, and it costs less than they do.
+        correlations -= (
+            MIN_CORRELATION_EIGENVALUE * covariances.shape[-1] * np.eye(covariances.shape[-1])
+        )
+        try:
+            np.linalg.cholesky(correlations)
+        except np.linalg.LinAlgError:
+            return False
+        return True
 
     @staticmethod
     def root(covariances: Array) -> Array:
@@ -215,7 +232,7 @@ class MatrixShape(CovarianceShape):
 
     @staticmethod
     def multiply(root: Array, v: Array) -> Array:
-        return np.einsum("...ij,...j->...i", root, v)
+        return np.matmul(root, v[..., None])[..., 0]
 
     @staticmethod
     def whitened(covariances: Array, inverse_root: Array) -> Array:
@@ -234,8 +251,20 @@ class MatrixShape(CovarianceShape):
         )
 
     @staticmethod
+    def own_trace_ratio(covariances: Array, inverse_roots: Array, n_features: int) -> Array:
+        return np.einsum("kij,kij->k", inverse_roots @ covariances, inverse_roots)
+
+    @staticmethod
     def whiten(columns: Array, means: Array, inverse_root: Array, out: Array | None) -> Array:
-        y = np.matmul(inverse_root, columns, out=out)
+        if len(columns) < LEAST_TRIANGULAR:
+            y = np.matmul(inverse_root, columns, out=out)
+        else:
+            y = np.empty((*means.shape, columns.shape[1])) if out is None else out
+            y[:] = columns
+            for root, rows in zip(inverse_root, y, strict=True):
+                product = dtrmm(1.0, root.T, rows.T, side=1, overwrite_b=1)
+                if product.base is not rows.base:
+                    rows[:] = product.T
         y -= np.matmul(inverse_root, means[:, :, None])
         return y
 
@@ -245,8 +274,11 @@ class MatrixShape(CovarianceShape):
 
     @staticmethod
     def second(y: Array, r: Array, scratch: Array) -> Array:
-        np.multiply(y, r[:, None, :], out=scratch)
-        return np.matmul(scratch, np.swapaxes(y, -1, -2))
+        if y.shape[1] < LEAST_TRIANGULAR:
+            np.multiply(y, r[:, None, :], out=scratch)
+            return np.matmul(scratch, np.swapaxes(y, -1, -2))
+        np.multiply(y, np.sqrt(r)[:, None, :], out=scratch)
+        return np.matmul(scratch, np.swapaxes(scratch, -1, -2))
 
     @staticmethod
     def colour(first: Array, second: Array, root: Array) -> tuple[Array, Array]:
@@ -262,24 +294,30 @@ class MatrixShape(CovarianceShape):
 
     @staticmethod
     def pack(white: Array, n_features: int) -> Array:
-        upper = np.triu_indices(n_features, 1)
-        deviation = white - np.eye(n_features)
-        diagonal = np.diagonal(deviation, axis1=-2, axis2=-1) / np.sqrt(2.0)
-        return np.concatenate([diagonal, deviation[..., upper[0], upper[1]]], axis=-1)
+        diagonal = (np.diagonal(white, axis1=-2, axis2=-1) - 1.0) / np.sqrt(2.0)
+        flat = white.reshape(*white.shape[:-2], n_features**2)
+        return np.concatenate([diagonal, flat[..., _above_diagonal(n_features)]], axis=-1)
 
     @staticmethod
     def unpack(packed: Array, n_features: int) -> Array:
-        d = n_features
-        upper = np.triu_indices(d, 1)
-        white = np.zeros((*packed.shape[:-1], d, d))
-        white[..., upper[0], upper[1]] = packed[..., d:]
+        d, leading = n_features, packed.shape[:-1]
+        flat = np.zeros((*leading, d * d))
+        flat[..., _above_diagonal(d)] = packed[..., d:]
+        white = flat.reshape(*leading, d, d)
         white += np.swapaxes(white, -1, -2)
-        white[..., np.arange(d), np.arange(d)] = 1.0 + np.sqrt(2.0) * packed[..., :d]
+        flat[..., :: d + 1] = 1.0 + np.sqrt(2.0) * packed[..., :d]
         return white
 
     @staticmethod
     def with_columns(covariances: Array, order: Labels, scale: Array) -> Array | None:
         return covariances[..., order[:, None], order] * np.outer(scale, scale)
+
+
+@cache
+def _above_diagonal(d: int) -> Labels:
+    """Positions of the entries above the diagonal in the flat matrix. To find them takes longer than to use them."""
+    rows, columns = np.triu_indices(d, 1)
+    return rows * d + columns
 
 
 class VectorShape(CovarianceShape):
@@ -345,6 +383,10 @@ class VectorShape(CovarianceShape):
     @staticmethod
     def trace_ratio(covariances: Array, inverse_roots: Array, n_features: int) -> Array:
         return covariances @ (inverse_roots**2).T
+
+    @staticmethod
+    def own_trace_ratio(covariances: Array, inverse_roots: Array, n_features: int) -> Array:
+        return (covariances * inverse_roots**2).sum(axis=-1)
 
     @staticmethod
     def whiten(columns: Array, means: Array, inverse_root: Array, out: Array | None) -> Array:
@@ -424,6 +466,10 @@ class ScalarShape(CovarianceShape):
     @staticmethod
     def trace_ratio(covariances: Array, inverse_roots: Array, n_features: int) -> Array:
         return n_features * covariances[:, None] * (inverse_roots**2)[None, :]
+
+    @staticmethod
+    def own_trace_ratio(covariances: Array, inverse_roots: Array, n_features: int) -> Array:
+        return n_features * covariances * inverse_roots**2
 
     @staticmethod
     def whiten(columns: Array, means: Array, inverse_root: Array, out: Array | None) -> Array:

@@ -30,7 +30,8 @@ further axes in front of it."""
 
 Moments = tuple[Array, ...]
 """Weighted sums of sufficient statistics per component. They add up over blocks of rows or of pooled components. The
-first array is always the mass, shape (n_components,)."""
+first array is always the mass, shape (n_components,). A statistic of a parameter that all components share may have one
+entry, the sum over them."""
 
 Quantity = Literal["log_density", "label", "responsibilities"]
 """What :meth:`Family.evaluate` computes of each row."""
@@ -163,6 +164,10 @@ class Family(Protocol, Hashable):
 
         Pairs below ``floor[0][i] + floor[1][j]`` are negligible. The result may be -inf for them if that saves work.
         """
+        ...
+
+    def log_matched_integral(self, a: Components, b: Components) -> Array:
+        """Log <phi_i, phi_i>, the same of the i-th density of either set alone, shape (n,) for two sets of n."""
         ...
 
     # -- mixture reduction ------------------------------------------------------------------------

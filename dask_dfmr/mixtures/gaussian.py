@@ -6,7 +6,7 @@ covariance structure is in :mod:`dask_dfmr.mixtures.covariances`.
 Components are ``(means, covariances)``: (n_components, d), and (n_components, ...) with the axes (d, d), (d,) or () of
 one covariance. Moments are taken about the means of a reference, not about zero, so nothing cancels if the data lie far
 from the origin: mass = sum r, first = sum r (x - mu), second = sum r (x - mu)(x - mu)^T, the last one in the shape of
-the covariances (its diagonal, or its trace / d).
+the covariances (its diagonal, or its trace / d). ``tied`` has one second moment, (1, d, d), the sum of all.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ from dask_dfmr.mixtures.family import (
 )
 from dask_dfmr.mixtures.mixture import FiniteMixture, as_floats, check_weights
 from dask_dfmr.mixtures.row_cut import COUNTING, RowCut
+from dask_dfmr.mixtures.shared_pass import MAX_WHITE_MEAN, shared_pass
 from dask_dfmr.reprs import component_table, html_lines, html_table, text_table
 
 COVARIANCE_TYPES = tuple(SHAPES)
@@ -121,6 +122,10 @@ class Gaussian:
     def _is_tied(self) -> bool:
         return self.covariance_type == "tied"
 
+    def _distinct(self, covariances: Array) -> Array:
+        """The covariances of a mixture without the copies that a tied one has."""
+        return covariances[:1] if self._is_tied else covariances
+
     def with_cut(self, cut: RowCut) -> Gaussian:
         return Gaussian(self.covariance_type, cut)
 
@@ -173,7 +178,7 @@ class Gaussian:
         with np.errstate(divide="ignore"):
             log_weights = np.log(weights)
         compiled = engine.compiled()
-        if compiled is not None and not self._are_far(means, inverse_root):
+        if compiled is not None and self._farthest(means, inverse_root) <= MAX_FROM_CENTER:
             scale = self._shape.by_column(inverse_root, means.shape[-1])
             found: Array = compiled.evaluate(X, log_weights, means, scale, log_norm, quantity)
             return found
@@ -193,18 +198,22 @@ class Gaussian:
         self, X: Rows, means: Array, inverse_root: Array, out: Array | None = None
     ) -> Array:
         """White residuals (K, d, n). The rows are last, so that the inner loops of NumPy are long."""
-        if self._are_far(means, inverse_root):
+        if not self._farthest(means, inverse_root) <= MAX_FROM_CENTER:
             return self._residuals_of_each(X, means, inverse_root, out)
         # W (x - mu) is computed as W x - W mu. About the center both terms are as small as the residuals.
         center = means.mean(axis=0)
         columns = np.subtract(X.T, center[:, None], order="C")
         return self._shape.whiten(columns, means - center, inverse_root, out)
 
-    def _are_far(self, means: Array, inverse_root: Array) -> bool:
-        """Whether a component lies so far from the center of all that rounding there would spoil its residuals."""
+    def _farthest(self, means: Array, inverse_root: Array) -> float:
+        """Distance of a mean from the center of all, in one white column, at most; inf if it overflows.
+
+        Where it is large, rounding would spoil residuals about the center.
+        """
         with np.errstate(over="ignore", invalid="ignore"):
             white = self._shape.multiply(inverse_root, means - means.mean(axis=0))
-            return not bool((np.abs(white) <= MAX_FROM_CENTER).all())
+            farthest = float(np.abs(white).max())
+        return np.inf if np.isnan(farthest) else farthest
 
     def _residuals_of_each(
         self, X: Rows, means: Array, inverse_root: Array, out: Array | None
@@ -242,6 +251,13 @@ class Gaussian:
             n_features = a[0].shape[-1]
             a, b = ((m, self._shape.by_column(c, n_features)) for m, c in (a, b))
             return compiled.log_product_integral(a, b, floor)
+
+    def log_matched_integral(self, a: Components, b: Components) -> Array:
+        # N(mu; nu, Sigma + Omega) depends on the difference of the means and the sum of the covariances alone.
+        means, covariances = a[0] - b[0], a[1] + b[1]
+        nothing = np.zeros_like(means[:1]), np.zeros_like(covariances[:1])
+        integrals: Array = self.log_product_integral(nothing, (means, covariances))[0]
+        return integrals
 
     def _log_product_integral(self, a: Components, b: Components) -> Array:
         means_a, covariances_a = a
@@ -292,7 +308,11 @@ class Gaussian:
         np.add.at(
             second, labels, self._shape.times(weights, covariances + self._shape.outer(shift))
         )
-        return mass, first, second
+        return mass, first, self._of_type(second)
+
+    def _of_type(self, second: Array) -> Array:
+        """Second moments (K, ...) of each component, as moments hold them: their sum alone, (1, ...), if tied."""
+        return second.sum(axis=0, keepdims=True) if self._is_tied else second
 
     def place(self, components: Components, positions: Labels, source: Components) -> Components:
         means, covariances = (parameter.copy() for parameter in components)
@@ -306,23 +326,47 @@ class Gaussian:
     def em_pass(self, X: Rows, weights: Array, components: Components) -> EmSums:
         means, covariances = components
         n_features = means.shape[-1]
-        root = self._shape.root(covariances)
+        root = self._shape.root(self._distinct(covariances))
         inverse_root = self._shape.inverse_root(root)
-        log_norm = self._log_norm(root, n_features)
+        log_norm = np.broadcast_to(self._log_norm(root, n_features), weights.shape)
         with np.errstate(divide="ignore"):
             log_weights = np.log(weights)  # -inf for a component of weight 0, which has no rows
+        cut = (self.cut.numbers(n_features).limit, self.cut.truncates)
+        farthest = self._farthest(means, inverse_root)
+        if self._is_tied and farthest <= MAX_WHITE_MEAN:
+            sums = shared_pass(X, log_weights, means, inverse_root[0], log_norm, cut)
+        else:
+            sums = self._pass_of_each(
+                X, log_weights, means, inverse_root, log_norm, farthest > MAX_FROM_CENTER
+            )
+        with np.errstate(over="ignore", invalid="ignore"):  # rows far from every component
+            mass, first, second = self._undo_cut(sums.moments, n_features)
+            return sums._replace(moments=(mass, *self._shape.colour(first, second, root)))
+
+    def _pass_of_each(
+        self,
+        X: Rows,
+        log_weights: Array,
+        means: Array,
+        inverse_root: Array,
+        log_norm: Array,
+        are_far: bool,
+    ) -> EmSums:
+        """The sums over the rows with the moments of the white residuals of each component by itself."""
+        n_components, n_features = means.shape
+        if self._is_tied:
+            inverse_root = np.repeat(inverse_root, n_components, axis=0)
         compiled = engine.compiled()
-        if compiled is None or self._are_far(means, inverse_root):  # it knows one center
+        if compiled is None or are_far:  # it knows one center
             sums = self._em_pass(X, log_weights, means, inverse_root, log_norm)
         else:
             scale = self._shape.by_column(inverse_root, n_features)
             cut = (self.cut.numbers(n_features).limit, self.cut.truncates)
             sums = compiled.em_pass(X, log_weights, means, scale, log_norm, cut)
-            mass, first, second = sums.moments
-            sums = sums._replace(moments=(mass, first, self._shape.from_columns(second)))
-        with np.errstate(over="ignore", invalid="ignore"):  # rows far from every component
-            mass, first, second = self._undo_cut(sums.moments, n_features)
-            return sums._replace(moments=(mass, *self._shape.colour(first, second, root)))
+        mass, first, second = sums.moments
+        if compiled is not None and not are_far:
+            second = self._shape.from_columns(second)
+        return sums._replace(moments=(mass, first, self._of_type(second)))
 
     def _em_pass(
         self, X: Rows, log_weights: Array, means: Array, inverse_root: Array, log_norm: Array
@@ -377,7 +421,7 @@ class Gaussian:
             mass[k] = len(shift)
             first[k] = shift.sum(axis=0)
             second[k] = self._shape.project(shift.T @ shift)
-        return mass, first, second
+        return mass, first, self._of_type(second)
 
     def from_moments(
         self, moments: Moments, reference: Components, prior: Prior | None = None
@@ -387,19 +431,21 @@ class Gaussian:
             (0.0, np.zeros_like(second[0])) if prior is None else (prior.weight, prior.target[0])
         )
         shift = _mean_shift(mass, first)
-        scatter = second - self._shape.times(mass, self._shape.outer(shift))
-        if self._is_tied:
-            total = mass.sum() + 2 * a * len(mass)
-            shared = (scatter.sum(axis=0) + 2 * a * len(mass) * target) / total
-            covariances = np.repeat(shared[None], len(mass), axis=0)
-        else:
-            total = mass + 2 * a
-            inverse = np.divide(1.0, total, out=np.zeros_like(total), where=total > 0)
-            covariances = self._shape.times(inverse, scatter + 2 * a * target)
+        scatter = self._own_scatter(mass, shift, second)
+        rows = mass.sum(keepdims=True) if self._is_tied else mass
+        total = rows + 2 * a * len(mass) / len(rows)
+        inverse = np.divide(1.0, total, out=np.zeros_like(total), where=total > 0)
+        covariances = self._shape.times(inverse, scatter + 2 * a * len(mass) / len(rows) * target)
         covariances = self._shape.symmetric(covariances)
         if prior is not None and prior.floor:
             covariances = self._shape.add_to_diagonal(covariances, prior.floor)
+        if self._is_tied:
+            covariances = np.repeat(covariances, len(mass), axis=0)
         return reference[0] + shift, covariances
+
+    def _own_scatter(self, mass: Array, shift: Array, second: Array) -> Array:
+        """Second moments about the means, which are ``shift`` from the reference: of each component, or of all."""
+        return second - self._of_type(self._shape.times(mass, self._shape.outer(shift)))
 
     def prior_target(self, X: Rows) -> Components:
         """The sample covariance (ddof 1) in the structure of the family, and the sample mean, in two passes over X."""
@@ -448,7 +494,7 @@ class Gaussian:
         mass, first, second = moments
         n_samples = float(mass.sum())
         shift = _mean_shift(mass, first)
-        within = (second - self._shape.times(mass, self._shape.outer(shift))).sum(axis=0)
+        within = self._own_scatter(mass, shift, second).sum(axis=0)
         means = reference[0] + shift
         # About one of the means, so that nothing cancels far from the origin.
         mean = means[0] + mass @ (means - means[0]) / n_samples
@@ -465,19 +511,20 @@ class Gaussian:
             return 0.0
         means, covariances = components
         n_features = means.shape[-1]
-        root = self._shape.root(covariances)
+        root = self._shape.root(self._distinct(covariances))
         target = prior.target[0]
-        is_own = target.ndim == covariances.ndim
-        traces = self._shape.trace_ratio(
-            target if is_own else target[None], self._shape.inverse_root(root), n_features
-        )
-        total = np.trace(traces) if is_own else traces.sum()
-        return -prior.weight * float(total + self._shape.log_det(root, n_features).sum())
+        inverse_root = self._shape.inverse_root(root)
+        if target.ndim == covariances.ndim:
+            traces = self._shape.own_trace_ratio(target, inverse_root, n_features)
+        else:
+            traces = self._shape.trace_ratio(target[None], inverse_root, n_features)
+        total = float(traces.sum() + self._shape.log_det(root, n_features).sum())
+        return -prior.weight * total * (len(means) / len(root))
 
     def is_proper(self, components: Components) -> bool:
         means, covariances = components
         are_bounded = bool((np.abs(means) <= MAX_MEAN).all())
-        return are_bounded and self._shape.is_positive(covariances)
+        return are_bounded and self._shape.is_positive(self._distinct(covariances))
 
     def with_columns(
         self, components: Components, order: Labels, scale: Array, shift: Array
@@ -504,20 +551,18 @@ class Gaussian:
         """
         w0, (means0, covariances0) = origin
         means, covariances = components
-        root = self._shape.root(covariances0)
         root_w = np.sqrt(np.maximum(w0, LEAST_WEIGHT))
-        v_means = root_w[:, None] * self._shape.solve(root, means - means0)
-        white = self._shape.whitened(covariances, self._shape.inverse_root(root))
+        inverse_root = self._shape.inverse_root(self._shape.root(self._distinct(covariances0)))
+        v_means = root_w[:, None] * self._shape.multiply(inverse_root, means - means0)
+        white = self._shape.whitened(self._distinct(covariances), inverse_root)
         v_covariances = self._covariance_scale(w0) * self._shape.pack(white, means.shape[-1])
-        if self._is_tied:
-            v_covariances = v_covariances[0]
         return np.concatenate([(weights - w0) / root_w, v_means.ravel(), v_covariances.ravel()])
 
     def from_coordinates(
         self, coordinates: Array, origin: tuple[Array, Components]
     ) -> tuple[Array, Components] | None:
         weights, (means, covariances) = self.displaced(coordinates, origin)
-        if not (weights >= 0).all() or not self._shape.is_positive(covariances):
+        if not (weights >= 0).all() or not self._shape.is_positive(self._distinct(covariances)):
             return None
         return weights / weights.sum(), (means, covariances)
 
@@ -527,7 +572,7 @@ class Gaussian:
         w0, (means0, covariances0) = origin
         n_components, n_features = means0.shape
         leading = coordinates.shape[:-1]
-        root = self._shape.root(covariances0)
+        root = self._shape.root(self._distinct(covariances0))
         root_w = np.sqrt(np.maximum(w0, LEAST_WEIGHT))
         v_weights, v_means, v_covariances = np.split(
             coordinates, [n_components, n_components * (1 + n_features)], axis=-1
@@ -538,7 +583,10 @@ class Gaussian:
         )
         packed = v_covariances.reshape(*leading, 1 if self._is_tied else n_components, -1)
         white = self._shape.unpack(packed / self._covariance_scale(w0), n_features)
-        return weights, (means, self._shape.symmetric(self._shape.coloured(white, root)))
+        covariances = self._shape.symmetric(self._shape.coloured(white, root))
+        if self._is_tied:
+            covariances = np.repeat(covariances, n_components, axis=len(leading))
+        return weights, (means, covariances)
 
     def coordinate_owners(self, components: Components) -> Labels:
         n_components, n_features = components[0].shape
@@ -623,14 +671,15 @@ class Gaussian:
         mass, first, second = moments
         means, covariances = components
         n_features = means.shape[-1]
-        root = self._shape.root(covariances)
         root_w = np.sqrt(np.maximum(weights, LEAST_WEIGHT))
-        white = self._shape.whitened(second, self._shape.inverse_root(root))
-        # pack subtracts the identity once, as for one row; the moments are sums of `mass` rows.
+        inverse_root = self._shape.inverse_root(self._shape.root(self._distinct(covariances)))
+        white = self._shape.whitened(second, inverse_root)
+        # pack subtracts the identity once, as for one row; the moments are sums of many rows.
+        rows = mass.sum(keepdims=True) if self._is_tied else mass
         identity = self._shape.unpack(np.zeros(self._shape.n_parameters(n_features)), n_features)
-        packed = self._shape.pack(white - self._shape.times(mass - 1.0, identity), n_features)
-        s_covariances = packed.sum(axis=0) if self._is_tied else packed / root_w[:, None]
-        s_means = self._shape.solve(root, first) / root_w[:, None]
+        packed = self._shape.pack(white - self._shape.times(rows - 1.0, identity), n_features)
+        s_covariances = packed / self._covariance_scale(weights)
+        s_means = self._shape.multiply(inverse_root, first) / root_w[:, None]
         s_weights = (mass - weights * mass.sum()) / root_w
         return np.concatenate([s_weights, s_means.ravel(), s_covariances.ravel()])
 

@@ -131,14 +131,18 @@ class Fit:
     def report(self) -> pd.DataFrame:
         """One row per partition, with the outcome of all passes."""
         report = partition_report(self.rows, self.aggregate.decision)
-        reasons = report["reason"].tolist()
-        for i, reason in self.reasons.items():
-            reasons[i] = f"{reasons[i]}; {reason}" if reasons[i] else str(reason)
-        return report.assign(kept=self.kept, reason=reasons)
+        if self.kept is not self.aggregate.decision.kept:
+            report["kept"] = self.kept
+        if self.reasons:
+            reasons = report["reason"].tolist()
+            for i, reason in self.reasons.items():
+                reasons[i] = f"{reasons[i]}; {reason}" if reasons[i] else str(reason)
+            report["reason"] = reasons
+        return report
 
     @property
     def passes(self) -> pd.DataFrame:
         """One row per pass of the refinement over the data; empty without refinement."""
         records = () if self.refinement is None else self.refinement.passes
-        names = list(PassRecord._fields)
-        return pd.DataFrame(records, columns=names).rename(columns={"number": "pass"})
+        names = ["pass" if name == "number" else name for name in PassRecord._fields]
+        return pd.DataFrame(records, columns=names)

@@ -72,7 +72,7 @@ def map_rows(estimator: Any, model: Any, method: RowMethod, X: Any, source: Hash
     """
     if is_lazy(X):
         return map_rows(estimator, model, method, [X], source)[0]
-    X = _without(source, as_collection(X), model)
+    X = without_source(as_collection(X), source, model.feature_names)
     if is_frame(X):
         check_example(X._meta)
         _check_labels(list(X.columns), model)
@@ -131,12 +131,14 @@ def _map_array(X: Any, model: Any, method: RowMethod) -> Any:
     return X.map_blocks(_apply, travelling, method, meta=example, drop_axis=1)
 
 
-def _without(source: Hashable, X: Any, model: Any) -> Any:
-    """X without the column of ``source``, unless that is a feature."""
-    if source is None or not (isinstance(X, pd.DataFrame) or is_frame(X)):
+def without_source(X: Any, source: Hashable, feature_names: Sequence[str] | None) -> Any:
+    """A frame, or each of a list, without the column ``source``, unless that is a feature."""
+    if source is None or str(source) in (feature_names or ()):
         return X
-    is_feature = str(source) in (model.feature_names or ())
-    return X if is_feature or source not in X.columns else X.drop(columns=[source])
+    if is_list_of_tables(X):
+        return [without_source(part, source, feature_names) for part in X]
+    has_column = (isinstance(X, pd.DataFrame) or is_frame(X)) and source in X.columns
+    return X.drop(columns=[source]) if has_column else X
 
 
 def _rows_in_memory(X: Any, estimator: Any, model: Any) -> Any:

@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 
 from dask_dfmr.aggregation.canaries import Canary, canaries
 from dask_dfmr.aggregation.groups import copies_of, groups_of, has_clear_majority, rival_groups
-from dask_dfmr.aggregation.null_law import MAX_SPREAD, Law, Settled, distance_law, settle
+from dask_dfmr.aggregation.null_law import (
+    MAX_SPREAD,
+    Law,
+    Settled,
+    chi_square_law,
+    distance_law,
+    settle,
+)
 from dask_dfmr.aggregation.reduction import Centers, reduce_pooled
 from dask_dfmr.aggregation.stages.intake import (
     Block,
@@ -127,6 +134,8 @@ def form_consensus(
     sample: Block, selected: Selected, participants: Participants, problem: LocalProblem
 ) -> Consensus:
     """Reduce the sampled estimates near the center, find their null law, and reduce again those that it explains."""
+    if len(participants.indices) == 1:
+        return _alone(sample, participants)
     near = np.isin(sample.summary.indices, participants.indices[selected.near])
     rows = rows_of(sample, participants)
     # The draws need not be secret: what sampling explains is the same for every caller.
@@ -160,6 +169,20 @@ def form_consensus(
         canaries=canaries(participants.schema.family, found.weights, found.components),
     )
     return _with_groups(found, sample, near, participants, rng)
+
+
+def _alone(sample: Block, participants: Participants) -> Consensus:
+    """The only estimate, whose distance to itself is 0: no law is drawn for it, and that of white errors stands in."""
+    assert sample.stack is not None
+    schema = participants.schema
+    n_parameters = schema.family.n_parameters(schema.n_components, schema.n_features)
+    return Consensus(
+        *sample.stack.one(0),
+        chi_square_law(n_parameters),
+        float(sample.summary.log_self[0]),
+        participants.indices,
+        float(participants.n_samples[0]),
+    )
 
 
 def _about(reduced: Centers, rows: Array, family: Family, rng: np.random.Generator) -> Information:

@@ -82,9 +82,11 @@ def judge(
         if not is_agreed:
             kept = statistics <= np.sort(statistics)[len(kept) // 2]
         decision = replace(decision, kept=spread(kept, participants, False))
+    # An estimate alone is its own consensus, and its distance of 0 has no law.
+    z_scores = settled.z_scores if len(kept) > 1 else np.full(1, np.nan)
     decision = replace(
         _with_expected(decision, squares, settled, consensus, participants),
-        z_scores=spread(settled.z_scores, participants, np.nan),
+        z_scores=spread(z_scores, participants, np.nan),
         p_values=spread(settled.p_values, participants, np.nan),
         sampling_ratios=spread(np.sqrt(statistics / settled.law.mean), participants, np.nan),
         scale=settled.scale,

@@ -104,6 +104,41 @@ def em_pass(
     return EmSums(log_likelihood, (mass, first[:, :d], symmetric), n_outside)
 
 
+def shared_pass(
+    X: Rows,
+    log_weights: Array,
+    means: Array,
+    inverse_root: Array,
+    log_norm: Array,
+    cut: tuple[float, bool],
+) -> EmSums:
+    """The E step over all rows if all components have one covariance matrix.
+
+    The arguments are those of :func:`em_pass`, but ``inverse_root`` (d, d) is that of all components. Moments are about
+    the center of all means: mass (K,), first (K, d), and second (1, d, d), of all components together.
+    """
+    n_components, d = means.shape
+    center = means.mean(axis=0)
+    scale, offset = _scale_and_offset(means - center, inverse_root[None])
+    width = offset.shape[1]
+    block = _block_size(1, width)
+    mass, first = np.zeros(n_components), np.zeros((n_components, width))
+    second = np.zeros((width, width))
+    work = aligned(2 * width * block)
+    shares = aligned((2 * n_components + 3) * block)
+    densities = scale.ravel(), offset, log_weights + log_norm
+    moments = mass, first, second.ravel()
+    log_likelihood, n_outside = 0.0, 0
+    for columns, n_rows in _columns_of(X, block):
+        rows = columns, n_rows, center
+        in_nats, outside = matrix_shared_pass(rows, densities, cut, block, work, shares, moments)
+        log_likelihood += in_nats
+        n_outside += int(outside)
+    lower = np.tril(second[:d, :d])
+    symmetric = lower + np.tril(lower, -1).T
+    return EmSums(log_likelihood, (mass, first[:, :d], symmetric[None]), n_outside)
+
+
 def evaluate(
     X: Rows,
     log_weights: Array,
@@ -364,6 +399,69 @@ def matrix_pass(rows, densities, cut, B, work, shares, moments):
                     sum_ = fma(root, weighted, sum_)
                 first[k, j] += total(sum_)
             _add_products(y, k * d * B, second[k], d, B)
+    return log_likelihood, n_outside
+
+
+@jit
+def _lengths_from(offset, y, q, d, B):
+    """Squared lengths q of the white rows y from one white mean."""
+    for r in range(0, B, 2 * LANES):
+        l0, l1 = splat(0.0), splat(0.0)
+        for j in range(d):
+            mean, at = splat(offset[j]), j * B + r
+            a0, a1 = load(y, at) - mean, load(y, at + LANES) - mean
+            l0, l1 = fma(a0, a0, l0), fma(a1, a1, l1)
+        store(q, r, l0)
+        store(q, r + LANES, l1)
+
+
+@jit
+def matrix_shared_pass(rows, densities, cut, B, work, shares, moments):
+    """Add rows to the moments; return their log-likelihood and how many are beyond all cuts; one matrix for all.
+
+    The arguments are those of :func:`matrix_pass`. Rows are whitened once, and their products are summed once.
+    """
+    columns, n_rows, center = rows
+    scale, offset, constants = densities
+    mass, first, second = moments
+    K, d = offset.shape
+    x, y = work[: d * B], work[d * B :]
+    q = shares[3 * B : (3 + K) * B]
+    counted = shares[:B]  # the largest terms of the rows, until their responsibilities are known
+    none = np.zeros(d)
+    x[(d - 1) * B :] = 0.0  # the empty column of an odd number of columns
+    log_likelihood, n_outside = 0.0, 0.0
+    for i in range(0, n_rows, B):
+        n = _take_block(columns, n_rows, center, i, B, x)
+        _whiten(scale, none, x, y, counted, d, B)
+        for k in range(K):
+            _lengths_from(offset[k], y, q[k * B : (k + 1) * B], d, B)
+        in_nats, outside = _responsibilities(shares, constants, cut, n, B)
+        log_likelihood += in_nats
+        n_outside += outside
+        for k in range(K):
+            sum_ = splat(0.0)
+            for r in range(k * B, (k + 1) * B, LANES):
+                sum_ = sum_ + load(q, r)
+            mass[k] += total(sum_)
+            for j in range(0, d, 2):
+                one, two = splat(0.0), splat(0.0)
+                at = j * B
+                for r in range(0, B, LANES):
+                    share = load(q, k * B + r)
+                    one = fma(share, load(y, at + r), one)
+                    two = fma(share, load(y, at + B + r), two)
+                first[k, j] += total(one)
+                first[k, j + 1] += total(two)
+        for r in range(0, B, LANES):
+            sum_ = splat(0.0)
+            for k in range(K):
+                sum_ = sum_ + load(q, k * B + r)
+            store(counted, r, sqrt(sum_))
+        for j in range(d):
+            for r in range(0, B, LANES):
+                store(y, j * B + r, load(counted, r) * load(y, j * B + r))
+        _add_products(y, 0, second, d, B)
     return log_likelihood, n_outside
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import numba
 
-from dask_dfmr.mixtures.compiled.em import em_pass, evaluate
+from dask_dfmr.mixtures.compiled.em import em_pass, evaluate, shared_pass
 from dask_dfmr.mixtures.compiled.integrals import log_product_integral
 from dask_dfmr.mixtures.compiled.lanes import LANES, check_lanes
 
-__all__ = ["check_lanes", "describe", "em_pass", "evaluate", "log_product_integral"]
+__all__ = ["check_lanes", "describe", "em_pass", "evaluate", "log_product_integral", "shared_pass"]
 
 
 def describe() -> str:

@@ -1,0 +1,124 @@
+"""The paper's simulation: K = 5, d = 10, machines of which up to 40 % send wrong estimates.
+
+    python benchmarks/paper/simulation.py --results FOLDER               # an hour of two cores
+    python benchmarks/paper/simulation.py --results FOLDER --minutes 20  # a part of it; run it again to go on
+    python benchmarks/paper/simulation.py --results FOLDER --only-show   # tables and figures of what is there
+
+Populations have a largest overlap of .1, .2 or .3, and every seed has its own one. The grid is a cross and not a full
+factorial: m = 20, 50 and 100 machines at N = 1e6 rows in all, and N = 5e5, 1e6 and 2e6 at m = 50. Rows are nested: a
+smaller N has the first rows of a larger one. Bad machines, floor(alpha m) of them, send attacked estimates; the local
+fits of a draw serve all attacks.
+
+Local fits start at the truth, with the penalty of the paper, in all cells. At two settings they also start from pilots,
+as a user's do: m = 50 with N = 1e6, and m = 100 with N = 5e5, where a machine has the fewest rows. There the hardened
+filter and ``refine="auto"`` run too. Refinement passes read the rows of the machines whose estimates were kept. These
+rows are honest, because the attacks of the paper are on estimates. At m = 50 and N = 1e6 two more things are measured:
+local fits that stop as early as those of the published scripts, and the covariance attack of these scripts.
+
+A cell that is done is a file of FOLDER, and a later run computes the others. Cells come seed by seed, so that a run
+that ends early has about as many seeds of all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from clusters import local_cluster
+from output import benchmark_parser, print_progress, recorded
+
+from paper.figures import draw_figures
+from paper.grid import ATTACKS, RATES, UNSCALED, Job, read_results, run_grid
+from paper.local_fits import EARLY, PILOTS, TRUTH
+from paper.populations import Cell
+from paper.tables import lines_of, print_tables
+
+OVERLAPS = (0.1, 0.2, 0.3)
+CENTER = (50, 10**6)
+CROSS = ((20, 10**6), CENTER, (100, 10**6), (50, 5 * 10**5), (50, 2 * 10**6))
+"""Numbers of machines, and of rows in all."""
+
+AS_USERS = (CENTER, (100, 5 * 10**5))
+"""Settings whose local fits also start from pilots."""
+
+
+def center_of(options: argparse.Namespace) -> tuple[int, int]:
+    """The setting at which the arms of the cross meet: most is measured there."""
+    return CENTER if CENTER in options.sizes else options.sizes[0]
+
+
+def design(options: argparse.Namespace) -> dict[Cell, Job]:
+    """The cells in the order in which they are computed, and what is done in each."""
+    jobs: dict[Cell, Job] = {}
+    shape = (options.components, options.features)
+    center, rates = center_of(options), tuple(options.rates)
+    ends = (0.0, max(rates))
+    for seed in range(options.seeds):
+        for overlap in options.overlaps:
+            has_extras = seed < options.extra_seeds
+            for size in options.sizes:
+                cell = Cell(overlap, *size, TRUTH, seed, *shape)
+                is_center = size == center
+                attacks = (*ATTACKS, UNSCALED) if is_center and has_extras else tuple(ATTACKS)
+                pooled_at = (0.0, *rates) if is_center else ends
+                jobs[cell] = Job(attacks, rates, pooled_at=pooled_at)
+            if has_extras:
+                jobs[Cell(overlap, *center, EARLY, seed, *shape)] = Job(("none",), ())
+                for size in options.pilot_sizes:
+                    cell = Cell(overlap, *size, PILOTS, seed, *shape)
+                    jobs[cell] = Job(tuple(ATTACKS), rates, True, ends, ends)
+    return jobs
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The options of the command line."""
+
+    def size(text: str) -> tuple[int, int]:
+        m, n_rows = text.split("x")
+        return int(m), int(n_rows)
+
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--results", type=Path, required=True, help="folder of the files of cells")
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--extra-seeds", type=int, default=8, help="seeds with more than the cross")
+    parser.add_argument("--overlaps", type=float, nargs="+", default=OVERLAPS)
+    parser.add_argument("--rates", type=float, nargs="+", default=RATES)
+    parser.add_argument("--sizes", type=size, nargs="+", default=CROSS, help="like 50x1000000")
+    parser.add_argument("--pilot-sizes", type=size, nargs="*", default=AS_USERS)
+    parser.add_argument("--components", type=int, default=5)
+    parser.add_argument("--features", type=int, default=10)
+    parser.add_argument("--workers", type=int, default=2, help="processes of one thread")
+    parser.add_argument("--minutes", type=float, help="stop after so many; a later run goes on")
+    parser.add_argument("--only-show", action="store_true", help="compute nothing")
+    parser.add_argument("--pictures", type=Path, help="folder of the figures")
+    return parser.parse_args(arguments)
+
+
+def compute(options: argparse.Namespace, jobs: dict[Cell, Job]) -> None:
+    """Compute the cells that have no file, as one graph on a cluster of this machine."""
+    began = time.monotonic()
+    seconds = None if options.minutes is None else 60 * options.minutes
+    with local_cluster(options.workers) as client:
+        for i, path in enumerate(run_grid(client, jobs, options.results, seconds)):
+            print_progress(f"{time.monotonic() - began:7.0f} s", i + 1, path.name)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Compute what is not there, print the tables, and draw the figures if asked to."""
+    options = parse(arguments)
+    jobs = design(options)
+    if not options.only_show:
+        compute(options, jobs)
+    found = read_results(jobs, options.results)
+    with recorded(options):
+        print_tables(found)
+    if options.pictures:
+        draw_figures(lines_of(found), center_of(options), options.pictures)
+
+
+if __name__ == "__main__":
+    main()
