@@ -18,7 +18,7 @@ from dask_dfmr.local.comparison import best_first, boundary, values_of
 from dask_dfmr.local.em import ComponentCollapsedError, EmResult
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.penalty import Penalty
-from dask_dfmr.local.starts import Scale, make_start, start_from_labels, thin
+from dask_dfmr.local.starts import PROJECTIONS, Scale, make_start, start_from_labels, thin
 from dask_dfmr.mixtures.family import Array, Components, Family, Rows
 
 Start = tuple[Array, Components]
@@ -101,10 +101,13 @@ class Search:
         """
         if self.problem.n_components == 1:  # there is one optimum
             return self._long(known[0])
-        best, has_gained = self._best_of([*known, self._shells(known[0])])
+        further = [self._shells(known[0])]
+        scale = self.problem.scale_of(self.rows)
+        if rng is not None:
+            further.append(self._start(PROJECTIONS, scale, rng))
+        best, has_gained = self._best_of([*known, *further])
         if rng is None:
             return best
-        scale = self.problem.scale_of(self.rows)
         least, most = (n * self.problem.n_init for n in (LEAST_STARTS, MOST_STARTS))
         while n_starts < least or (has_gained and n_starts < most):
             n_starts += BATCH
@@ -118,16 +121,16 @@ class Search:
         self, scale: Scale, rng: np.random.Generator, n_starts: int
     ) -> list[EmResult | None]:
         """A few plain EM passes from each of several k-means++ starts; None where a component collapsed."""
+        starts = (self._start("k-means++", scale, rng) for _ in range(n_starts))
+        return [self._short(start, SHORT_PASSES) for start in starts]
+
+    def _start(self, name: str, scale: Scale, rng: np.random.Generator) -> Start:
         problem, rows = self.problem, self.rows
         # All rows of a plain fit, which are at most as many as a clustering takes.
         clustered = problem.start_rows(rows, rng) if self.family.cut.truncates else rows
-        k, runs = problem.n_components, []
-        for _ in range(n_starts):
-            start = make_start(
-                self.family, clustered, k, "k-means++", self.penalty, rng, scale=scale
-            )
-            runs.append(self._short(start, SHORT_PASSES))
-        return runs
+        return make_start(
+            self.family, clustered, problem.n_components, name, self.penalty, rng, scale=scale
+        )
 
     def _best_of(
         self, starts: Sequence[Start], before: EmResult | None = None
@@ -296,11 +299,12 @@ def best_of_starts(
 ) -> EmResult | None:
     """The best EM run on rows from ``n_short`` k-means++ starts, of which the best ``n_long`` are continued.
 
-    Both numbers are multiplied by the ``n_init`` of the problem. The first starts are those of ``n_init=1``. The result
-    is None if a component collapsed in all runs.
+    Both numbers are multiplied by the ``n_init`` of the problem. One more start divides the rows along the directions
+    in which they are least normal. The result is None if a component collapsed in all runs.
     """
     search = Search.on(problem, rows)
     shorts = search.short_runs(scale, rng, problem.n_init * n_short)
+    shorts.append(search._short(search._start(PROJECTIONS, scale, rng), SHORT_PASSES))
     best = best_first(problem.family, shorts, rows)[: problem.n_init * n_long]
     longs = [run_on(problem, rows, point_of(run), search.penalty) for run in best]
     return next(iter(best_first(problem.family, longs, rows)), None)

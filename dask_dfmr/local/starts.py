@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.cluster import KMeans, kmeans_plusplus
 
 from dask_dfmr.local.penalty import Penalty
+from dask_dfmr.local.projections import projected_labels
 from dask_dfmr.mixtures.family import Array, Components, Family, Labels, Rows, as_block
 
 _AnyRows = TypeVar("_AnyRows", Array, Rows)
@@ -105,6 +106,11 @@ def _random(Z: Array, n_components: int, rng: np.random.Generator) -> Labels:
     return rng.integers(n_components, size=len(Z))
 
 
+def _projections(Z: Array, n_components: int, rng: np.random.Generator) -> Labels:
+    labels = projected_labels(Z, n_components, rng)
+    return _kmeans_plusplus(Z, n_components, rng) if labels is None else labels
+
+
 StartName = Literal["k-means++", "kmeans", "random", "random_from_data"]
 
 NAMED_STARTS: dict[str, Callable[[Array, int, np.random.Generator], Labels]] = {
@@ -114,6 +120,12 @@ NAMED_STARTS: dict[str, Callable[[Array, int, np.random.Generator], Labels]] = {
     "random_from_data": _random_from_data,
 }
 """Clusterings by scikit-learn's names: (rows, n_components, rng) -> the component of each row."""
+
+PROJECTIONS = "projections"
+"""The name of one more clustering, which pilots use besides k-means++ (:mod:`dask_dfmr.local.projections`)."""
+
+CLUSTERINGS = NAMED_STARTS | {PROJECTIONS: _projections}
+"""All clusterings of :func:`make_start`."""
 
 
 def make_start(
@@ -135,7 +147,7 @@ def make_start(
         At most :data:`MAX_START_ROWS` rows.
     n_components : int
     name : str
-        A key of :data:`NAMED_STARTS`.
+        A key of :data:`CLUSTERINGS`.
     penalty : Penalty
     rng : Generator
     scale : Scale, optional
@@ -151,7 +163,7 @@ def make_start(
     given = GivenStart() if given is None else given
     Z = scale.apply(X)
     if given.means is None:
-        labels = NAMED_STARTS[name](Z, n_components, rng)
+        labels = CLUSTERINGS[name](Z, n_components, rng)
         locations = np.repeat(X.mean(axis=0)[None], n_components, axis=0)
     else:
         labels = _nearest(Z, scale.apply(given.means))
