@@ -32,7 +32,7 @@ from clusters import local_cluster
 from output import benchmark_parser, print_progress, recorded
 
 from paper.figures import draw_figures
-from paper.grid import ATTACKS, RATES, UNSCALED, Job, read_results, run_grid
+from paper.grid import ATTACKS, NONE, RATES, UNSCALED, Job, read_results, run_grid
 from paper.local_fits import EARLY, PILOTS, TRUTH
 from paper.populations import Cell
 from paper.tables import lines_of, print_tables
@@ -52,25 +52,43 @@ def center_of(options: argparse.Namespace) -> tuple[int, int]:
 
 
 def design(options: argparse.Namespace) -> dict[Cell, Job]:
-    """The cells in the order in which they are computed, and what is done in each."""
+    """The cells in the order in which they are computed, and what is done in each.
+
+    A seed of the extras comes after each second seed of the cross, because the extras take as long as two of the cross.
+    """
     jobs: dict[Cell, Job] = {}
-    shape = (options.components, options.features)
-    center, rates = center_of(options), tuple(options.rates)
+    for seed in range(max(options.seeds, 2 * options.extra_seeds)):
+        if seed < options.seeds:
+            jobs |= cross(options, seed)
+        if seed % 2 and seed // 2 < options.extra_seeds:
+            jobs |= extras(options, seed // 2)
+    return jobs
+
+
+def cross(options: argparse.Namespace, seed: int) -> dict[Cell, Job]:
+    """The cells of one seed whose local fits start at the truth."""
+    rates, jobs = tuple(options.rates), {}
+    for overlap in options.overlaps:
+        for size in options.sizes:
+            cell = Cell(overlap, *size, TRUTH, seed, options.components, options.features)
+            is_center = size == center_of(options)
+            has_more = is_center and seed < options.extra_seeds
+            attacks = (*ATTACKS, UNSCALED) if has_more else tuple(ATTACKS)
+            pooled_at = (0.0, *rates) if is_center else (0.0, max(rates))
+            jobs[cell] = Job(attacks, rates, pooled_at=pooled_at)
+    return jobs
+
+
+def extras(options: argparse.Namespace, seed: int) -> dict[Cell, Job]:
+    """The cells of one seed whose local fits stop early or start from pilots."""
+    rates, jobs = tuple(options.rates), {}
     ends = (0.0, max(rates))
-    for seed in range(options.seeds):
-        for overlap in options.overlaps:
-            has_extras = seed < options.extra_seeds
-            for size in options.sizes:
-                cell = Cell(overlap, *size, TRUTH, seed, *shape)
-                is_center = size == center
-                attacks = (*ATTACKS, UNSCALED) if is_center and has_extras else tuple(ATTACKS)
-                pooled_at = (0.0, *rates) if is_center else ends
-                jobs[cell] = Job(attacks, rates, pooled_at=pooled_at)
-            if has_extras:
-                jobs[Cell(overlap, *center, EARLY, seed, *shape)] = Job(("none",), ())
-                for size in options.pilot_sizes:
-                    cell = Cell(overlap, *size, PILOTS, seed, *shape)
-                    jobs[cell] = Job(tuple(ATTACKS), rates, True, ends, ends)
+    shape = options.components, options.features
+    for overlap in options.overlaps:
+        jobs[Cell(overlap, *center_of(options), EARLY, seed, *shape)] = Job((NONE,), ())
+        for size in options.pilot_sizes:
+            cell = Cell(overlap, *size, PILOTS, seed, *shape)
+            jobs[cell] = Job(tuple(ATTACKS), rates, True, ends, ends)
     return jobs
 
 
