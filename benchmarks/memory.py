@@ -2,12 +2,15 @@
 
     python benchmarks/memory.py --data DIR
     python benchmarks/memory.py --data DIR --big 20
+    python benchmarks/memory.py --engine
 
 1. Equal partitions are fitted with both engines, or only read, on a fresh LocalCluster of two worker processes of one
    thread each. The table shows the most that a worker ever had resident, as the kernel counts it (VmHWM), beside the
    bytes of a partition in memory. Partitions are links to a few files.
 2. ``--big GB`` fits that many GB of parquet that does not compress, in distinct files; workers have ``--memory-limit``.
    The table shows whether a worker was paused, killed or started again.
+3. ``--engine`` shows what the compiled engine adds to a fresh process, step by step. A function that is loaded from the
+   cache takes as much as one that is compiled.
 """
 
 from __future__ import annotations
@@ -15,11 +18,14 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -202,10 +208,54 @@ def print_big(data: Path, gigabytes: float, n: int, memory_limit: str) -> None:
     print_table(header, [[*row, f"{run.wall:.0f}", *(run.events[name] for name in counts)]])
 
 
+STEPS = (
+    (
+        "import of dask_dfmr and its dependencies",
+        "import dask_dfmr.estimator, dask.dataframe, distributed",
+    ),
+    ("import of llvmlite", "import llvmlite.binding"),
+    ("import of numba", "import numba"),
+    (
+        "first function of numba, from the cache",
+        "from dask_dfmr.mixtures.compiled import lanes; lanes.check_lanes()",
+    ),
+    ("all kernels", "from dask_dfmr.mixtures import engine; engine.compiled()"),
+    (
+        "a fit of 2,000 x 10",
+        "import numpy, dask_dfmr; dask_dfmr.fit_local(numpy.random.default_rng(0).normal(size=(2000, 10)), 3)",
+    ),
+)
+"""What a process does that fits with the compiled engine: in words, and in Python."""
+
+
+def resident_after_each_step() -> list[float]:
+    """Resident MB of a fresh process after each of STEPS."""
+    reading = "print(psutil.Process().memory_info().rss / 1e6)"
+    code = "\n".join(["import psutil", *(f"{step}\n{reading}" for _, step in STEPS)])
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [float(line) for line in found.stdout.split()]
+
+
+def print_engine() -> None:
+    """The table of what the compiled engine adds to a process."""
+    resident_after_each_step()  # compiles, if nothing is in the cache
+    found = resident_after_each_step()
+    added = ["", *(f"{now - before:.0f}" for before, now in pairwise(found))]
+    rows = [
+        [words, f"{now:.0f}", more]
+        for (words, _), now, more in zip(STEPS, found, added, strict=True)
+    ]
+    print_table(["step", "resident MB", "added"], rows)
+
+
 def main() -> None:
     """Print the tables."""
     parser = benchmark_parser(__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="where partitions are written")
+    parser.add_argument("--data", type=Path, help="where partitions are written")
+    parser.add_argument(
+        "--engine", action="store_true", help="show the steps of the engine instead"
+    )
     parser.add_argument("--rows", type=int, default=100_000, help="of a partition")
     parser.add_argument("--partitions", type=int, nargs="*", default=[20, 100, 400])
     parser.add_argument("--large-rows", type=int, default=1_000_000, help="of a large partition")
@@ -213,13 +263,17 @@ def main() -> None:
     parser.add_argument("--big", type=float, metavar="GB", help="fit that much instead")
     parser.add_argument("--memory-limit", default="1GB", help="of a worker, with --big")
     options = parser.parse_args()
+    if options.data is None and not options.engine:
+        parser.error("--data or --engine is required")
     warnings.simplefilter("ignore")
     sizes = [(options.rows, m) for m in options.partitions]
     sizes += [(options.large_rows, m) for m in options.large_partitions]
     header = ["rows a partition", "partitions", "partition MB", "job", "worker MB at start"]
     header += ["peak MB", "(peak - start) / partition", "allowed MB", "within", "wall s"]
     with recorded(options):
-        if options.big:
+        if options.engine:
+            print_engine()
+        elif options.big:
             print_big(options.data, options.big, options.rows, options.memory_limit)
         else:
             print_table(header, [row for n, m in sizes for row in peak_rows(options.data, n, m)])

@@ -25,8 +25,8 @@ from output import benchmark_parser, print_lines, print_progress, print_table, r
 from threadpoolctl import threadpool_limits
 
 from dask_dfmr import Mixture, fit_local
-from dask_dfmr.local.em import TIGHT
 from dask_dfmr.local.fit import LocalProblem
+from dask_dfmr.local.stopping import TIGHT
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES
 
 

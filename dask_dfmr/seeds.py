@@ -28,7 +28,8 @@ from sklearn.utils import check_random_state
     SAMPLED_ROWS,
     SECOND_LOOK,
     DENSITY_LAW,
-) = range(20)
+    PILOT_SEARCH,
+) = range(21)
 """First number of the spawn key of each stream. The second number, if there is one, is the partition."""
 
 SeedLike = int | np.random.RandomState | np.random.Generator | np.random.SeedSequence | None

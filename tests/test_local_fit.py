@@ -10,9 +10,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from dask_dfmr import Mixture, Outcome, fit_local
-from dask_dfmr.local.em import TIGHT, ComponentCollapsedError
+from dask_dfmr.local.em import ComponentCollapsedError
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.starts import NAMED_STARTS
+from dask_dfmr.local.stopping import TIGHT
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian
 from tests import naive
 from tests.strategies import jiggled, random_mixture

@@ -9,12 +9,13 @@ from dask_dfmr import GaussianMixture, Mixture
 from dask_dfmr.local.comparison import mean_log_density
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.pilots import (
+    LEAST_ROWS,
+    MAX_SENT_ROWS,
     MAX_SHORTLIST,
     N_PILOTS,
     PilotFit,
     Shortlist,
     as_mixture,
-    best_of_starts,
     choose_start,
     draw_pilots,
     fit_pilot,
@@ -22,6 +23,7 @@ from dask_dfmr.local.pilots import (
     pilot_scale,
     read_pilot,
 )
+from dask_dfmr.local.search import best_of_starts
 from dask_dfmr.local.starts import MAX_START_ROWS, Scale
 from dask_dfmr.mixtures.gaussian import Gaussian
 from dask_dfmr.seeds import stream
@@ -74,7 +76,7 @@ class TestNumberOfStarts:
             [rng.normal(mean, 0.6, (40, 2)) for mean in rng.normal(0, 4, (16, 2))]
         )
         problem = LocalProblem(family=FAMILY, n_components=16, n_init=n_init)
-        return best_of_starts(problem, rows, Scale.of(rows), np.random.default_rng(0))
+        return best_of_starts(problem, rows, Scale.of(rows), np.random.default_rng(0), 5, 1)
 
     def test_more_of_them_find_a_better_optimum(self):
         assert self.best(3).objective > self.best(1).objective + 1.0
@@ -106,9 +108,9 @@ class TestRead:
         assert len(read_pilot(problem, X, SEED).rows) == len(X) - 1
 
     def test_no_more_rows_than_needed_are_kept(self):
-        X = np.random.default_rng(0).normal(size=(MAX_START_ROWS + 500, 3))
+        X = np.random.default_rng(0).normal(size=(LEAST_ROWS + 500, 3))
         pilot = read_pilot(PROBLEM, X, SEED)
-        assert len(pilot.rows) == MAX_START_ROWS
+        assert len(pilot.rows) == LEAST_ROWS
         assert_array_equal(pilot.rows, read_pilot(PROBLEM, X, SEED).rows)
 
     def test_the_scale_is_median_and_interquartile_range(self):
@@ -151,7 +153,7 @@ class TestFit:
         (fit,) = pilots_of(partitions_of(m, 1, 0))
         found = Gaussian().mixture(*fit.start).align_to(m)
         assert_allclose(found.means, m.means, atol=0.5)
-        assert len(fit.check_rows) <= 1000
+        assert len(fit.check_rows) <= MAX_SENT_ROWS
 
     def test_the_same_seed_gives_the_same_candidate(self):
         X = partitions_of(truth(), 2, 0)

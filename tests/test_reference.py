@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from dask_dfmr import LocalEstimate, Mixture, aggregate, fit_local, mixing_distance, pairwise_l2
-from dask_dfmr.local.em import TIGHT
+from dask_dfmr.local.stopping import TIGHT
 from dask_dfmr.mixtures import engine
 from tests import naive
 

@@ -13,11 +13,12 @@ partitions that were not replaced, "pooled" one EM fit to their rows together, f
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,6 +41,7 @@ KINDS = (*OTHERS, SHUFFLED)
 RATES = (0.1, 0.2, 0.3, 0.4)
 FILTERS = (DEFAULT, "DFMR(1)", "DFMR(1.3)", HARDENED)
 METHODS = (ORACLE, POOLED, *FILTERS, REFINED, COAT, TRIM, MR)
+KEYS = ["kind", "rate"]
 STRUCTURE = "tied"
 """Covariances of the components: partitions have 150 or 400 rows, fewer than full covariances have parameters."""
 
@@ -121,43 +123,58 @@ def lines_of(
                 for method, mixture, kept, fitted in results(case, seed):
                     line = {"kind": kind, "rate": rate, "seed": seed, "method": method}
                     line["ari"] = adjusted_rand_score(case.labels, mixture.predict(case.digits))
+                    line["log_likelihood"] = mixture.score(case.digits)
                     if kept is not None:
                         line["bad_excluded"] = 1 - kept[case.is_bad].mean()
                         line["honest_excluded"] = 1 - kept[~case.is_bad].mean()
                     if fitted is not None:
-                        line["findings"] = list(fitted.explain(which="all")["finding"][case.is_bad])
+                        findings = fitted.explain(which="all")["finding"]
+                        reasons = fitted.partition_report_["reason"]
+                        line["said"] = list(
+                            zip(findings[case.is_bad], reasons[case.is_bad], strict=True)
+                        )
                     yield line
 
 
 def print_source(name: str, source: Source, lines: pd.DataFrame) -> None:
     """The tables of one set of digits."""
-    keys = ["kind", "rate"]
     print(f"{name}: {source.m} partitions, {source.n_features} features. ARI, mean over draws.\n")
-    ari = lines.pivot_table(index=keys, columns="method", values="ari", sort=False)
-    rows = [[*key, *(f"{row[name]:.3f}" for name in METHODS)] for key, row in ari.iterrows()]
-    print_table([*keys, *METHODS], rows)
+    ari = lines.pivot_table(index=KEYS, columns="method", values="ari", sort=False)
+    print_means(ari, METHODS)
+    print("Mean log-likelihood of all digits below the oracle's, in nats a row, mean over draws.\n")
+    score = lines.pivot_table(index=KEYS, columns="method", values="log_likelihood", sort=False)
+    print_means(-score.sub(score[ORACLE], axis=0), METHODS[1:])
     print("Partitions excluded, bad / honest, mean over draws.\n")
     there = [*FILTERS, REFINED]
-    shares = lines.groupby([*keys, "method"], sort=False)[
+    shares = lines.groupby([*KEYS, "method"], sort=False)[
         ["bad_excluded", "honest_excluded"]
     ].mean()
     rows = [
         [*key, *("{:.0%} / {:.1%}".format(*shares.loc[(*key, name)]) for name in there)]
         for key in ari.index
     ]
-    print_table([*keys, *there], rows)
+    print_table([*KEYS, *there], rows)
     print(
-        "What `explain` finds in bad partitions, the three most frequent sentences of each kind:\n"
+        "What `explain` finds in bad partitions: how often which kind of finding, and an example with the reason.\n"
     )
     for kind, here in lines[lines["method"] == REFINED].groupby("kind", sort=False):
-        counted = Counter(sentence for found in here["findings"] for sentence in found)
-        total = sum(counted.values())
-        print_lines(
-            [
-                kind,
-                *(f"  {n} of {total}: {text or '(nothing)'}" for text, n in counted.most_common(3)),
-            ]
-        )
+        print_lines([kind, *_said([pair for said in here["said"] for pair in said])])
+
+
+def print_means(means: pd.DataFrame, methods: Sequence[str]) -> None:
+    """A table of numbers by kind and rate."""
+    rows = [[*key, *(f"{row[name]:.3f}" for name in methods)] for key, row in means.iterrows()]
+    print_table([*KEYS, *methods], rows)
+
+
+def _said(pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """Lines about findings and reasons of bad partitions."""
+    kinds = [re.sub(r"\d+(?:(?:, | and )\d+)*", "...", found.split(":")[0]) for found, _ in pairs]
+    for kind, n in Counter(kinds).most_common(3):
+        finding, reason = pairs[kinds.index(kind)]
+        yield f"{n} of {len(pairs)}: {kind or '(no finding)'}"
+        yield f"    {finding}"
+        yield f"    {reason}"
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -191,6 +191,11 @@ def settle(statistics: Array, law: Law, correcting: NDArray[np.bool_] | None = N
     )
 
 
+def not_judged(law: Law) -> Settled:
+    """A statistic that has nothing to be compared with: it is as expected, and has no score."""
+    return Settled(law, 1.0, 1.0, np.ones(1), np.full(1, np.nan))
+
+
 def _noise(law: Law, statistics: Array) -> float:
     """Standard error of the logarithm of the mean of the statistics."""
     return float(np.sqrt(2.0 / law.df / len(statistics)))

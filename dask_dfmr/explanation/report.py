@@ -174,6 +174,9 @@ def describe_exclusions(
     is_explained : bool
         Whether the estimates were kept, so that ``explain()`` has more.
     """
+    is_kept = report["kept"].to_numpy(bool) & decision.kept
+    if decision.components is None and is_kept.all():
+        return None
     failed, excluded = set(failures(report).index), []
     columns = (report["source"], report["kept"], report["reason"])
     for i, (source, is_kept, text) in enumerate(zip(*columns, strict=True)):

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dask_dfmr.local.em import EmResult, Point
+from dask_dfmr.local.starts import thin
 from dask_dfmr.mixtures.family import Array, Family, Rows
 from dask_dfmr.mixtures.row_cut import rare_log_density
 
@@ -57,6 +58,18 @@ def mean_log_densities(family: Family, points: Sequence[Point], rows: Rows) -> A
     return log_densities(family, points, rows).mean(axis=1)
 
 
+def mean_log_densities_each(
+    family: Family, points: Sequence[Point], blocks: Sequence[Array]
+) -> Array:
+    """:func:`mean_log_densities` of several blocks of rows with as many columns, (n_points, n_blocks)."""
+    if family.cut.truncates:
+        return np.array([mean_log_densities(family, points, rows) for rows in blocks]).T
+    # All blocks in one call: a call costs as much as several hundred rows.
+    values = log_densities(family, points, np.concatenate(blocks))
+    ends = np.cumsum([len(rows) for rows in blocks])
+    return np.array([part.mean(axis=1) for part in np.split(values, ends[:-1], axis=1)]).T
+
+
 def mean_log_density(family: Family, point: Point, rows: Rows) -> float:
     """Mean log-density of all rows under one mixture, in nats per row."""
     return family.em_pass(rows, *point).log_likelihood / len(rows)
@@ -75,10 +88,17 @@ def best_first(family: Family, runs: Sequence[EmResult | None], rows: Rows) -> l
     If the family truncates there is no objective, and floored log-densities take the place of the log-likelihood.
     """
     present = [run for run in runs if run is not None]
-    if not family.cut.truncates or len(present) < 2:
-        return sorted(present, key=lambda run: -run.objective)
-    points = [(run.weights, run.components) for run in present]
-    some = rows[:: -(-len(rows) // COMPARED_ROWS)]
-    means = mean_log_densities(family, points, some)
-    values = means + np.array([run.log_prior for run in present]) / len(rows)
-    return [present[i] for i in np.argsort(-values, kind="stable")]
+    order = np.argsort(-values_of(family, present, rows), kind="stable")
+    return [present[i] for i in order]
+
+
+def values_of(family: Family, runs: Sequence[EmResult], rows: Rows) -> Array:
+    """What EM runs over the same rows are compared by, in nats per row, (n_runs,): their objectives.
+
+    If the family truncates there is none, and floored log-densities take the place of the log-likelihood.
+    """
+    if not family.cut.truncates or len(runs) < 2:
+        return np.array([run.objective for run in runs]) / len(rows)
+    points = [(run.weights, run.components) for run in runs]
+    means = mean_log_densities(family, points, thin(rows, COMPARED_ROWS))
+    return means + np.array([run.log_prior for run in runs]) / len(rows)

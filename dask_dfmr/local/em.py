@@ -18,15 +18,8 @@ import numpy as np
 
 from dask_dfmr.local.anderson import Anderson
 from dask_dfmr.local.penalty import Penalty
+from dask_dfmr.local.stopping import MeanChange, Outlook, RemainingGain
 from dask_dfmr.mixtures.family import Array, Components, Family, Moments, Prior
-
-TIGHT = 0.005
-"""The tight rule stops when the predicted remaining gain of the total objective is below TIGHT * p / n_sources, with
-p free parameters. All local fits start at the same point, so their remaining errors have a common direction and do not
-average out over the sources."""
-
-PASSES_NEAR = 3
-"""Consecutive passes for which the predicted gain must be small, because one prediction rests on few steps."""
 
 MEMORY = 8
 """Passes over which the smallest curvature counts."""
@@ -80,28 +73,6 @@ class EmResult:
     log_prior: float = 0.0
     n_outside: int = 0
     n_outside_start: int = 0
-
-
-class RemainingGain:
-    """Stop when the predicted gain to the optimum, in nats, is below a threshold for several consecutive passes."""
-
-    def __init__(self, threshold: float) -> None:
-        self.threshold = threshold
-        self._near = 0
-
-    def __call__(self, gain: float, remaining: float) -> bool:
-        self._near = self._near + 1 if max(gain, remaining) < self.threshold else 0
-        return self._near >= PASSES_NEAR
-
-
-class MeanChange:
-    """Stop when the objective changes by less than a threshold in nats, as scikit-learn does."""
-
-    def __init__(self, threshold: float) -> None:
-        self.threshold = threshold
-
-    def __call__(self, gain: float, remaining: float) -> bool:
-        return abs(gain) < self.threshold
 
 
 class _Visit(NamedTuple):
@@ -276,10 +247,10 @@ class Ascent:
         gain = self._judge.gain(visit)
         self.objective, self.log_likelihood = visit.objective, log_likelihood
         self.mapped = visit.mapped
-        extrapolated, remaining = self.mapped, np.inf
+        extrapolated, outlook = self.mapped, Outlook()
         if self._looks_ahead:
-            extrapolated, remaining = self._trajectory.look_ahead(visit)
-        self.converged = self._has_converged(gain, remaining) or self._judge.is_rounding(gain)
+            extrapolated, outlook = self._trajectory.look_ahead(visit)
+        self.converged = self._has_converged(gain, outlook) or self._judge.is_rounding(gain)
         self.point = extrapolated if self.accelerate else self.mapped
         return gain
 
@@ -356,12 +327,12 @@ class _Trajectory:
         score = self.family.cut.crossing(self.family.n_features(components))
         return len(weights) * score / self.n_samples**2
 
-    def look_ahead(self, visit: _Visit) -> tuple[Point, float]:
-        """The next point, and the predicted gain from a visit to the optimum in nats (inf if it is unknown)."""
+    def look_ahead(self, visit: _Visit) -> tuple[Point, Outlook]:
+        """The next point, and what a visit says of the passes after it."""
         assert visit.mapped is not None
         if self.wait > 0:
             self.wait -= 1
-            return visit.mapped, np.inf
+            return visit.mapped, Outlook()
         if not self.steps:
             self._move_origin(visit.point)
         x, g = self.locate(visit)
@@ -381,14 +352,32 @@ class _Trajectory:
         extrapolated = self.family.from_coordinates(target, self.origin)
         if extrapolated is None:
             self.restart()
-            return visit.mapped, np.inf
-        if not is_concave or curvature is None or curvature <= 0:
-            return extrapolated, np.inf
+            return visit.mapped, Outlook()
+        if not is_concave or (curvature is not None and curvature <= 0):
+            return extrapolated, self._on_a_ridge(visit, residual)
+        if curvature is None:
+            return extrapolated, Outlook()
         # In these coordinates the gain to the fixed point x* is n / 2 (g - x) . (x* - x), and the extrapolation
         # approximates x*. Fast directions may hide slow ones, so the smallest recent curvature bounds the gain as well.
         self.curvatures = [*self.curvatures, curvature][-MEMORY:]
         gain = max(towards, squared / min(self.curvatures))
-        return extrapolated, 0.5 * self.n_samples * gain
+        return extrapolated, Outlook(0.5 * self.n_samples * gain, is_concave=True)
+
+    def _on_a_ridge(self, visit: _Visit, residual: Array) -> Outlook:
+        """The outlook where the objective is not concave along the recent steps."""
+        weights, components = visit.point
+        owners = self.family.coordinate_owners(components)
+        # Coordinates that all components share come last: all rows determine them.
+        rows = self.n_samples * np.append(np.maximum(weights, LEAST_MASS), 1.0)
+        parameters = np.bincount(owners % len(rows), minlength=len(rows))
+        squares = residual**2
+        step = float(squares.sum())
+        crowding = float(squares @ (parameters / rows)[owners])
+        return Outlook(
+            is_concave=False,
+            step=self.n_samples * step,
+            rows_per_parameter=step / crowding if crowding > 0 else np.inf,
+        )
 
     def _move_origin(self, origin: Point | None) -> None:
         if self.origin is not origin:

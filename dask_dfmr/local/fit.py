@@ -17,15 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from dask_dfmr import checks, deadlines
 from dask_dfmr.local.central_rows import rows_to_start_from, without_gross
 from dask_dfmr.local.comparison import MOST_OUTSIDE, best_first, floored_mean
-from dask_dfmr.local.em import (
-    TIGHT,
-    Ascent,
-    ComponentCollapsedError,
-    EmResult,
-    MeanChange,
-    Point,
-    RemainingGain,
-)
+from dask_dfmr.local.em import Ascent, ComponentCollapsedError, EmResult, Point
 from dask_dfmr.local.estimate import LocalEstimate, Outcome, without_estimate
 from dask_dfmr.local.least_rows import describe_least_rows, remedies
 from dask_dfmr.local.penalty import Penalty, check_penalty, weight_of
@@ -38,6 +30,7 @@ from dask_dfmr.local.starts import (
     make_start,
     subsample,
 )
+from dask_dfmr.local.stopping import MeanChange, RemainingGain
 from dask_dfmr.mixtures.family import (
     BLOCK_FLOATS,
     Array,
@@ -116,8 +109,8 @@ def fit_local(
         Number of clusterings. The fit with the best objective is the result. A given mixture is one start.
     tol : "auto" or float, default "auto"
         "auto": stop when the predicted gain to the optimum is below 0.005 p / n_sources in total log-likelihood, where
-        p is the number of free parameters. A float: stop when the mean objective per row changes by less, as in
-        scikit-learn.
+        p is the number of free parameters; or on a ridge that the rows do not determine. A float: stop when the mean
+        objective per row changes by less, as in scikit-learn.
     max_iter : int, default 1000
         Largest number of passes over all rows; passes at rejected extrapolations count.
     accelerate : bool, default True
@@ -572,7 +565,7 @@ class LocalProblem:
         tol = self.tol if tol is None else tol
         n_parameters = self.family.n_parameters(self.n_components, X.shape[1])
         rule = (
-            RemainingGain(TIGHT * n_parameters / self.n_sources)
+            RemainingGain.tight(n_parameters, self.n_sources, len(X))
             if tol == "auto"
             else MeanChange(float(tol) * len(X))
         )

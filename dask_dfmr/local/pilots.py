@@ -1,16 +1,17 @@
-"""Pilots: a few partitions are fitted from many starts, and give all partitions a short list of starts.
+"""Pilots: a few partitions are fitted from several starts, and give all partitions a short list of starts.
 
 A local fit that ends in a wrong optimum is a Byzantine failure by accident. With independent starts there can be so
-many of them that the correct fits lose the majority. So at most 16 pilot partitions, drawn by seed, are fitted from
-many starts. Every partition then starts from the candidate, out of at most four, under which its own rows have the
-highest density. One consistent pilot is enough: an inconsistent one takes a place on the list, but does not change the
-result.
+many of them that the correct fits lose the majority. So at most 16 pilot partitions, drawn by seed, are fitted with a
+few passes over a few thousand rows. Every partition then starts from the candidate, out of at most four, under which
+its own rows have the highest density. One consistent pilot is enough: an inconsistent one takes a place on the list,
+but does not change the result.
 
 Candidates are compared on the rows of all pilots. A candidate *covers* a pilot as far as its mean log-density there is
 less than about one nat per row below that of the best candidate. The short list is the greedy cover. Candidates of one
 population compete for the same rows, so one candidate stands for all of them: the one in the best optimum. A corrupted
-pilot is covered only by its own candidate. The short list holds the best fit of each group of pilots, continued over
-the rows of the whole group.
+pilot is covered only by its own candidate. The short list holds the best optimum of each group of pilots that a search
+over the rows of the group finds (:mod:`dask_dfmr.local.search`). A group of few pilots gets further starts there, so
+that one pilot alone is searched as well as many together.
 """
 
 from __future__ import annotations
@@ -21,16 +22,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dask_dfmr.local.comparison import best_first, mean_log_densities
-from dask_dfmr.local.em import ComponentCollapsedError, EmResult
+from dask_dfmr.local.comparison import best_first, mean_log_densities, mean_log_densities_each
 from dask_dfmr.local.fit import MAX_MAGNITUDE, LocalProblem
-from dask_dfmr.local.penalty import Penalty
-from dask_dfmr.local.starts import MAX_START_ROWS, PROJECTIONS, Scale, make_start, subsample
-from dask_dfmr.mixtures.family import Array, Components, Rows
+from dask_dfmr.local.search import Search, Start, point_of, run_on
+from dask_dfmr.local.starts import MAX_START_ROWS, Scale, subsample, thin
+from dask_dfmr.mixtures.family import Array, Rows
 from dask_dfmr.mixtures.gaussian import Mixture
-
-Start = tuple[Array, Components]
-"""Weights and components of a start."""
 
 N_PILOTS = 16
 """Largest number of pilots."""
@@ -38,12 +35,23 @@ N_PILOTS = 16
 MAX_SHORTLIST = 4
 """Largest number of candidates on the short list."""
 
-N_SHORT_RUNS, SHORT_PASSES, N_LONG_RUNS = 5, 5, 1
-"""A pilot is fitted from N_SHORT_RUNS starts for SHORT_PASSES passes; the best N_LONG_RUNS of them are continued.
-``n_init`` multiplies both numbers of runs."""
+N_SHORT_RUNS = 2
+"""Starts of a pilot, of which the best is its candidate. ``n_init`` multiplies their number."""
 
-N_CONTENDERS = 3
-"""Largest number of fits of a group that are continued over the rows of the group."""
+ROWS_PER_PARAMETER, LEAST_ROWS = 2, 2000
+"""Rows of a pilot that are fitted per free parameter, and in all if there are as many."""
+
+SETTLING_ROWS_PER_PARAMETER = 8
+"""Rows of a group per free parameter on which its best optimum is sought."""
+
+MAX_SENT_ROWS = 5000
+"""Largest number of rows that a pilot sends along with its candidate."""
+
+GROUP_ROWS = 16_000
+"""Largest number of rows of a group on which its candidate is settled."""
+
+SCALE_ROWS = 2000
+"""Largest number of rows from which location and spread of the columns are computed."""
 
 CHECK_ROWS = 1000
 """Largest number of rows of a partition on which candidates are compared."""
@@ -56,14 +64,14 @@ LEAST_ADDED_COVER = 0.5
 
 
 class PilotRows(NamedTuple):
-    """At most 20,000 rows of a pilot partition, and the scale of its columns."""
+    """Some rows of a pilot partition, and the scale of its columns."""
 
     rows: Array
     scale: Scale
 
 
 class PilotFit(NamedTuple):
-    """A candidate start, and the rows of its pilot on which all candidates are compared."""
+    """A candidate start, and rows of its pilot, on which all candidates are compared and its group is settled."""
 
     start: Start
     check_rows: Array
@@ -82,13 +90,33 @@ def draw_pilots(n_partitions: int, seed: np.random.SeedSequence) -> list[int]:
     return sorted(rng.choice(n_partitions, min(N_PILOTS, n_partitions), replace=False).tolist())
 
 
-def read_pilot(problem: LocalProblem, X: Rows, seed: np.random.SeedSequence) -> PilotRows | None:
-    """A subsample of the rows of a pilot; None if its rows cannot be fitted (too few rows, NaN, degenerate)."""
+def n_rows_of(
+    problem: LocalProblem, n_features: int, per_parameter: int = ROWS_PER_PARAMETER
+) -> int:
+    """The number of rows of a pilot that are fitted."""
+    n_parameters = problem.family.n_parameters(problem.n_components, n_features)
+    return int(np.clip(per_parameter * n_parameters, LEAST_ROWS, MAX_START_ROWS))
+
+
+def read_pilot(
+    problem: LocalProblem,
+    X: Rows,
+    seed: np.random.SeedSequence,
+    largest: LocalProblem | None = None,
+) -> PilotRows | None:
+    """A subsample of the rows of a pilot; None if its rows cannot be fitted (too few rows, NaN, degenerate).
+
+    There are as many rows as fits of ``largest`` need, which is the problem itself if it is not given.
+    """
     X, _, refusal = problem.check_rows(X)
-    if refusal is not None or not problem.can_fit(X):
+    if refusal is not None:
         return None
-    rows = subsample(X, MAX_START_ROWS, np.random.default_rng(seed))
-    return PilotRows(rows, problem.scale_of(rows))
+    largest = problem if largest is None else largest
+    n_rows = max(n_rows_of(largest, X.shape[1]), largest.least_rows(X.shape[1]))
+    rows = subsample(X, n_rows, np.random.default_rng(seed))
+    if not problem.can_fit(rows):
+        return None
+    return PilotRows(rows, problem.scale_of(thin(rows, SCALE_ROWS)))
 
 
 def pilot_scale(pilots: Sequence[PilotRows | None]) -> Scale | None:
@@ -114,42 +142,23 @@ def fit_pilot(
     if pilot is None or scale is None or pilot.rows.shape[1] != len(scale.location):
         return None
     rng = np.random.default_rng(seed)
-    best = best_of_starts(problem, pilot.rows, scale, rng)
+    rows = subsample(pilot.rows, n_rows_of(problem, pilot.rows.shape[1]), rng)
+    runs = Search.on(problem, rows).short_runs(scale, rng, _n_short_runs(problem))
+    best = next(iter(best_first(problem.family, runs, rows)), None)
     if best is None:
         return None
-    return PilotFit((best.weights, best.components), subsample(pilot.rows, CHECK_ROWS, rng))
+    return PilotFit(point_of(best), thin(rows, MAX_SENT_ROWS))
 
 
-def best_of_starts(
+def make_shortlist(
     problem: LocalProblem,
-    rows: Array,
-    scale: Scale,
-    rng: np.random.Generator,
-    n_short: int = N_SHORT_RUNS,
-    n_long: int = N_LONG_RUNS,
-) -> EmResult | None:
-    """The best EM run on rows from ``n_short`` k-means++ starts, of which the best ``n_long`` are continued.
+    fits: Sequence[PilotFit | None],
+    seed: np.random.SeedSequence | None = None,
+) -> Shortlist:
+    """At most four candidates that together cover the pilots; none if no pilot could be fitted.
 
-    Both numbers are multiplied by the ``n_init`` of the problem. The first starts are those of ``n_init=1``. One more
-    start divides the rows along the directions in which they are least normal. The result is None if a component
-    collapsed in all runs.
+    With a ``seed``, further starts are tried for groups of few pilots, and while they lead to better optima.
     """
-    penalty = problem.penalty_for(rows)
-    # All rows of a plain fit, which are at most as many as a clustering takes.
-    clustered = problem.start_rows(rows, rng) if problem.family.cut.truncates else rows
-    shorts = []
-    for name in ["k-means++"] * (problem.n_init * n_short) + [PROJECTIONS]:
-        start = make_start(
-            problem.family, clustered, problem.n_components, name, penalty, rng, scale=scale
-        )
-        shorts.append(run_on(problem, rows, start, penalty, SHORT_PASSES))
-    best = best_first(problem.family, shorts, rows)[: problem.n_init * n_long]
-    longs = [run_on(problem, rows, (r.weights, r.components), penalty) for r in best]
-    return next(iter(best_first(problem.family, longs, rows)), None)
-
-
-def make_shortlist(problem: LocalProblem, fits: Sequence[PilotFit | None]) -> Shortlist:
-    """At most four candidates that together cover the pilots; none if no pilot could be fitted."""
     present = [fit for fit in fits if fit is not None]
     if not present:
         return Shortlist([], [])
@@ -165,7 +174,10 @@ def make_shortlist(problem: LocalProblem, fits: Sequence[PilotFit | None]) -> Sh
     members = [
         np.union1d(np.flatnonzero((groups == i) & (cover[i] >= LEAST_COVER)), [i]) for i in chosen
     ]
-    starts = [_settle(problem, present, scores, group) for group in members]
+    rng = None if seed is None else np.random.default_rng(seed)
+    starts = [_settle(problem, present, scores, group, rng) for group in members]
+    if len(starts) == 1:
+        return Shortlist(starts, [len(present)])
     best = _cross_scores(problem, starts, present).argmax(axis=0)
     return Shortlist(starts, np.bincount(best, minlength=len(starts)).tolist())
 
@@ -174,8 +186,8 @@ def _cross_scores(
     problem: LocalProblem, starts: Sequence[Start], pilots: Sequence[PilotFit]
 ) -> Array:
     """Mean log-density of each pilot's rows under each candidate, in nats per row, shape (n_starts, n_pilots)."""
-    columns = [mean_log_densities(problem.family, starts, fit.check_rows) for fit in pilots]
-    return np.array(columns).T
+    blocks = [thin(fit.check_rows, CHECK_ROWS) for fit in pilots]
+    return mean_log_densities_each(problem.family, starts, blocks)
 
 
 def _greedy_cover(cover: Array) -> list[int]:
@@ -193,32 +205,38 @@ def _greedy_cover(cover: Array) -> list[int]:
 
 
 def _settle(
-    problem: LocalProblem, pilots: Sequence[PilotFit], scores: Array, members: NDArray[np.intp]
+    problem: LocalProblem,
+    pilots: Sequence[PilotFit],
+    scores: Array,
+    members: NDArray[np.intp],
+    rng: np.random.Generator | None,
 ) -> Start:
-    """The candidate of a group of pilots: their best fits, continued over the pooled rows of the group.
+    """The candidate of a group of pilots: its best fits, continued over the pooled rows of the group.
 
     The optimum of a small pilot may belong to its few rows alone. The pooled rows lead to the common optimum.
     """
-    if len(members) == 1:
-        return pilots[members[0]].start
     own = scores[np.ix_(members, members)]
     others = np.where(np.eye(len(members), dtype=bool), 0.0, own).sum(axis=1)
-    ranked = members[np.argsort(-others, kind="stable")][:N_CONTENDERS]
-    rows = np.concatenate([pilots[i].check_rows for i in members])
-    penalty = problem.penalty_for(rows)
-    runs = [run_on(problem, rows, pilots[i].start, penalty) for i in ranked]
-    best = next(iter(best_first(problem.family, runs, rows)), None)
-    return pilots[ranked[0]].start if best is None else (best.weights, best.components)
+    ranked = members[np.argsort(-others, kind="stable")]
+    first = pilots[ranked[0]].start
+    if rng is None and len(members) == 1:
+        return first
+    share = -(-GROUP_ROWS // len(members))
+    rows = np.concatenate([thin(pilots[i].check_rows, share) for i in members])
+    some = thin(rows, n_rows_of(problem, rows.shape[1], SETTLING_ROWS_PER_PARAMETER))
+    known = [pilots[i].start for i in ranked]
+    best = Search.on(problem, some).best(known, len(members) * _n_short_runs(problem), rng)
+    if best is None:
+        return first
+    found = point_of(best)
+    if len(rows) > len(some):
+        best = run_on(problem, rows, found, problem.penalty_for(rows))
+    return found if best is None else point_of(best)
 
 
-def run_on(
-    problem: LocalProblem, rows: Rows, start: Start, penalty: Penalty, max_iter: int | None = None
-) -> EmResult | None:
-    """An EM run with a loose stopping rule; None if a component collapsed."""
-    try:
-        return problem.search(rows, start, penalty, max_iter)
-    except ComponentCollapsedError:
-        return None
+def _n_short_runs(problem: LocalProblem) -> int:
+    """Starts of a pilot; the fit of one component does not depend on its start."""
+    return 1 if problem.n_components == 1 else N_SHORT_RUNS * problem.n_init
 
 
 def choose_start(
@@ -237,6 +255,8 @@ def choose_start(
     ]
     if not usable or not len(rows):
         return None
+    if len(usable) == 1:
+        return usable[0]
     starts = [shortlist.starts[i] for i in usable]
     return usable[int(mean_log_densities(problem.family, starts, rows).argmax())]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from sklearn.cluster import KMeans, kmeans_plusplus
@@ -12,6 +12,8 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 from dask_dfmr.local.penalty import Penalty
 from dask_dfmr.local.projections import projected_labels
 from dask_dfmr.mixtures.family import Array, Components, Family, Labels, Rows, as_block
+
+_AnyRows = TypeVar("_AnyRows", Array, Rows)
 
 MAX_SPREADS = 1e8
 """Bound of distances from the median in a clustering, in spreads, so that their squares do not overflow."""
@@ -73,6 +75,11 @@ def subsample(X: Rows, n_rows: int, rng: np.random.Generator) -> Array:
     return as_block(X)
 
 
+def thin(rows: _AnyRows, n_rows: int) -> _AnyRows:
+    """At most ``n_rows`` rows at equal distances from each other."""
+    return rows[:: max(1, -(-len(rows) // n_rows))]
+
+
 def _nearest(Z: Array, centers: Array) -> Labels:
     return ((Z**2).sum(1)[:, None] - 2 * Z @ centers.T + (centers**2).sum(1)).argmin(axis=1)
 
@@ -115,7 +122,7 @@ NAMED_STARTS: dict[str, Callable[[Array, int, np.random.Generator], Labels]] = {
 """Clusterings by scikit-learn's names: (rows, n_components, rng) -> the component of each row."""
 
 PROJECTIONS = "projections"
-"""The name of one more clustering, which pilots use besides k-means++ (:mod:`dask_dfmr.local.projections`)."""
+"""The name of one more clustering, of the search for starts (:mod:`dask_dfmr.local.projections`)."""
 
 CLUSTERINGS = NAMED_STARTS | {PROJECTIONS: _projections}
 """All clusterings of :func:`make_start`."""
@@ -161,15 +168,22 @@ def make_start(
     else:
         labels = _nearest(Z, scale.apply(given.means))
         locations = given.means
+    weights, components = start_from_labels(family, X, labels, locations, penalty)
+    if given.means is not None:
+        components = (given.means, *components[1:])
+    if given.shapes is not None:
+        components = (components[0], *given.shapes)
+    return (weights if given.weights is None else given.weights), components
+
+
+def start_from_labels(
+    family: Family, X: Array, labels: Labels, locations: Array, penalty: Penalty
+) -> tuple[Array, Components]:
+    """Weights and components of the clusters that labels (n_samples,) make of rows, about locations of components."""
     reference = family.start_components(X, locations)
     moments = family.hard_moments(X, labels, reference)
     prior = penalty.prior(moments, reference)
     # A stronger penalty than in the fit keeps a component with few rows from starting as a point.
     strong = prior._replace(weight=max(prior.weight, family.n_features(reference)))
     components = family.from_moments(moments, reference, strong)
-    weights = (moments[0] + 1.0) / (moments[0] + 1.0).sum()
-    if given.means is not None:
-        components = (given.means, *components[1:])
-    if given.shapes is not None:
-        components = (components[0], *given.shapes)
-    return (weights if given.weights is None else given.weights), components
+    return (moments[0] + 1.0) / (moments[0] + 1.0).sum(), components

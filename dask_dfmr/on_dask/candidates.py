@@ -32,6 +32,7 @@ from dask_dfmr.exceptions import AggregationError, OutOfTimeError
 from dask_dfmr.local import pilots as pilot
 from dask_dfmr.local.comparison import boundary
 from dask_dfmr.local.estimate import LocalEstimate, Outcome, without_estimate
+from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.row_statistics import PartitionStatistics, Wanted
 from dask_dfmr.mixtures.distances import BLOCK_SIZE, tile_blocks
 from dask_dfmr.mixtures.family import Rows
@@ -69,7 +70,7 @@ Message = dict[str, Any]
 
 
 def read_pilot(
-    loader: Loader, partition: int, simplest: FitSettings, *values: Any
+    loader: Loader, partition: int, simplest: FitSettings, largest: LocalProblem, *values: Any
 ) -> tuple[pilot.PilotRows | None, Any]:
     """Training rows of a pilot partition, and its data if they are small enough to keep; None for what there is not."""
 
@@ -81,7 +82,7 @@ def read_pilot(
             return None, kept
         X, _ = tasks.split_partition_rows(X, partition, simplest)
         seed = stream(simplest.seed, PILOT_ROWS, partition)
-        return pilot.read_pilot(simplest.problem, X, seed), kept
+        return pilot.read_pilot(simplest.problem, X, seed, largest), kept
 
     nothing: tuple[None, None] = (None, None)
     return tasks.guarded(
@@ -200,10 +201,11 @@ def add_pilots(
     """Rows of the pilots, and the data that stay in memory for their fits, by partition."""
     g.tasks.update(partitions.graph)
     settings = candidates[simplest]
+    largest = max((c.problem for c in candidates), key=lambda problem: problem.n_components)
     rows, data = {}, {}
     for i in pilot.draw_pilots(len(partitions), stream(settings.seed, PILOT_DRAW)):
         loader = partitions.loaders[i]
-        read = g.add("open_pilot", i, read_pilot, loader, i, settings, *loader.refs)
+        read = g.add("open_pilot", i, read_pilot, loader, i, settings, largest, *loader.refs)
         rows[i] = g.add("pilot_rows", i, itemgetter(0), read)
         data[i] = g.add("pilot_data", i, itemgetter(1), read)
     return rows, data

@@ -16,7 +16,7 @@ import numpy as np
 from dask_dfmr.aggregation.result import Note
 from dask_dfmr.exceptions import OptimumWarning
 from dask_dfmr.local.fit import LocalProblem
-from dask_dfmr.local.pilots import Start
+from dask_dfmr.local.search import Start
 from dask_dfmr.local.starts import MAX_START_ROWS
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dask_dfmr.local.em import TIGHT
+from dask_dfmr.local.stopping import TIGHT
 from dask_dfmr.mixtures.family import Array
 
 

@@ -102,7 +102,7 @@ def values_by_part(
         return found
     if not dask.is_dask_collection(found):
         return [found]
-    X = _without(source, as_collection(X), model)
+    X = without_source(as_collection(X), source, model.feature_names)
     if not is_frame(X):
         return delayed_parts(found)
     loaders, graph, _ = fold_dataframe(X)

@@ -36,6 +36,7 @@ from dask_dfmr.seeds import (
     LOCAL_FIT,
     PILOT_FIT,
     PILOT_ROWS,
+    PILOT_SEARCH,
     SAMPLED_ROWS,
     START_ROWS,
     stream,
@@ -236,7 +237,8 @@ def pilot_scale(rows: list[Any]) -> Any:
 def make_shortlist(fits: list[pilot.PilotFit | None], settings: FitSettings) -> pilot.Shortlist:
     """The starts that all partitions choose from."""
     with single_threaded_blas():
-        return pilot.make_shortlist(settings.problem, answers.pilot_fits(fits, settings.problem))
+        present = answers.pilot_fits(fits, settings.problem)
+        return pilot.make_shortlist(settings.problem, present, stream(settings.seed, PILOT_SEARCH))
 
 
 # -- later reads -----------------------------------------------------------------------------------

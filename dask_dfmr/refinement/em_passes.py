@@ -33,9 +33,10 @@ from dask_dfmr.aggregation.reasons import (
 )
 from dask_dfmr.exceptions import RefinementError
 from dask_dfmr.local.comparison import mean_log_densities
-from dask_dfmr.local.em import Ascent, ComponentCollapsedError, MeanChange, Point, RemainingGain
+from dask_dfmr.local.em import Ascent, ComponentCollapsedError, Point
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.row_statistics import Measurement, PartitionStatistics, Total, Wanted
+from dask_dfmr.local.stopping import MeanChange, RemainingGain
 from dask_dfmr.mixtures.capped_scores import cap_for
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture

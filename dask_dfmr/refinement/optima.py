@@ -16,7 +16,7 @@ import numpy as np
 from dask_dfmr.local.comparison import log_densities
 from dask_dfmr.local.em import EmResult
 from dask_dfmr.local.fit import LocalProblem
-from dask_dfmr.local.pilots import Start, best_of_starts, run_on
+from dask_dfmr.local.search import Start, best_of_starts, run_on
 from dask_dfmr.local.starts import MAX_START_ROWS, subsample
 from dask_dfmr.mixtures.family import Array, Family
 from dask_dfmr.mixtures.gaussian import Mixture

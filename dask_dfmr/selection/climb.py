@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dask_dfmr.local.em import Ascent, ComponentCollapsedError, Point, RemainingGain
+from dask_dfmr.local.em import Ascent, ComponentCollapsedError, Point
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.row_statistics import Measurement
+from dask_dfmr.local.stopping import RemainingGain
 from dask_dfmr.mixtures.gaussian import Mixture
 
 

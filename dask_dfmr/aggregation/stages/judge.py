@@ -15,7 +15,7 @@ from scipy.stats import binom
 
 from dask_dfmr.aggregation.canaries import FACTOR, Canary
 from dask_dfmr.aggregation.groups import has_clear_majority
-from dask_dfmr.aggregation.null_law import Law, Settled, settle
+from dask_dfmr.aggregation.null_law import Law, Settled, not_judged, settle
 from dask_dfmr.aggregation.options import AggregationOptions
 from dask_dfmr.aggregation.reasons import listed
 from dask_dfmr.aggregation.result import FilterDecision, Note
@@ -74,7 +74,8 @@ def judge(
     squares = np.concatenate(distances) ** 2
     statistics = statistics_of(squares, participants.indices, participants.n_samples, consensus)
     statistics = as_of_many_rows(statistics, participants.n_samples, consensus)
-    settled = settle(statistics, consensus.law)
+    law = consensus.law
+    settled = settle(statistics, law) if len(statistics) > 1 else not_judged(law)
     decision, is_agreed = near.decision, True
     kept = settled.p_values >= options.false_exclusion_rate
     if options.is_calibrated:
@@ -82,11 +83,9 @@ def judge(
         if not is_agreed:
             kept = statistics <= np.sort(statistics)[len(kept) // 2]
         decision = replace(decision, kept=spread(kept, participants, False))
-    # An estimate alone is its own consensus, and its distance of 0 has no law.
-    z_scores = settled.z_scores if len(kept) > 1 else np.full(1, np.nan)
     decision = replace(
         _with_expected(decision, squares, settled, consensus, participants),
-        z_scores=spread(z_scores, participants, np.nan),
+        z_scores=spread(settled.z_scores, participants, np.nan),
         p_values=spread(settled.p_values, participants, np.nan),
         sampling_ratios=spread(np.sqrt(statistics / settled.law.mean), participants, np.nan),
         scale=settled.scale,

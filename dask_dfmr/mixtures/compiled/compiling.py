@@ -31,7 +31,7 @@ def aligned(size: int) -> Array:
     A vector that straddles two lines costs two loads.
     """
     raw = np.empty(size + CACHE_LINE // 8)
-    first = -raw.ctypes.data % CACHE_LINE // 8
+    first = -raw.__array_interface__["data"][0] % CACHE_LINE // 8
     return raw[first : first + size]
 
 

@@ -1,8 +1,8 @@
 """One E step over all rows, with the moments of the next M step or with values of each row, in blocks of rows.
 
-A block is transposed, so that each lane holds one row. With matrix covariances the white residuals of all components
-stay in the cache until the responsibilities are known, and are then used again for the moments. Columns are taken in
-pairs there; an odd number of columns gets one empty column more.
+A block is copied column by column, so that each lane holds one row. With matrix covariances the white residuals of all
+components stay in the cache until the responsibilities are known, and are then used again for the moments. Columns are
+taken in pairs there; an odd number of columns gets one empty column more.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LEAST_BLOCK, LARGEST_BLOCK = 2 * GROUP, 192
 so a larger block could overflow (:func:`_responsibilities`)."""
 
 CHUNK_FLOATS = 2**15
-"""Size of the rows that are transposed together, 256 kB: enough that the cost of a call does not matter."""
+"""Size of the rows that are converted together, 256 kB: enough that the cost of a call does not matter."""
 
 LOG_DENSITY, LABEL, RESPONSIBILITIES = 0, 1, 2
 """The quantities of a row, as kernels take them."""
@@ -90,18 +90,15 @@ def em_pass(
     shares = aligned((2 * n_components + 3) * block)
     kernel = matrix_pass if is_matrix else vector_pass
     densities = scale.reshape(n_components, -1), offset, log_weights + log_norm
-    moments = mass, first, second.reshape(n_components, -1)
-    log_likelihood, n_outside = 0.0, 0
-    for columns, n_rows in _columns_of(X, block):
-        rows = columns, n_rows, center
-        in_nats, outside = kernel(rows, densities, cut, block, work, shares, moments)
-        log_likelihood += in_nats
-        n_outside += int(outside)
+    totals = np.zeros(2)
+    moments = totals, mass, first, second.reshape(n_components, -1)
+    for rows in _rows_of(X, center, block):
+        kernel(rows, densities, cut, block, work, shares, moments)
+    log_likelihood, n_outside = float(totals[0]), int(totals[1])
     if not is_matrix:
         return EmSums(log_likelihood, (mass, first, second), n_outside)
-    lower = second[:, :d, :d]
-    symmetric = np.tril(lower) + np.swapaxes(np.tril(lower, -1), 1, 2)
-    return EmSums(log_likelihood, (mass, first[:, :d], symmetric), n_outside)
+    mirror(second)
+    return EmSums(log_likelihood, (mass, first[:, :d], second[:, :d, :d]), n_outside)
 
 
 def shared_pass(
@@ -123,20 +120,16 @@ def shared_pass(
     width = offset.shape[1]
     block = _block_size(1, width)
     mass, first = np.zeros(n_components), np.zeros((n_components, width))
-    second = np.zeros((width, width))
+    second = np.zeros((1, width, width))
     work = aligned(2 * width * block)
     shares = aligned((2 * n_components + 3) * block)
     densities = scale.ravel(), offset, log_weights + log_norm
-    moments = mass, first, second.ravel()
-    log_likelihood, n_outside = 0.0, 0
-    for columns, n_rows in _columns_of(X, block):
-        rows = columns, n_rows, center
-        in_nats, outside = matrix_shared_pass(rows, densities, cut, block, work, shares, moments)
-        log_likelihood += in_nats
-        n_outside += int(outside)
-    lower = np.tril(second[:d, :d])
-    symmetric = lower + np.tril(lower, -1).T
-    return EmSums(log_likelihood, (mass, first[:, :d], symmetric[None]), n_outside)
+    totals = np.zeros(2)
+    moments = totals, mass, first, second.ravel()
+    for rows in _rows_of(X, center, block):
+        matrix_shared_pass(rows, densities, cut, block, work, shares, moments)
+    mirror(second)
+    return EmSums(float(totals[0]), (mass, first[:, :d], second[:, :d, :d]), int(totals[1]))
 
 
 def evaluate(
@@ -159,29 +152,33 @@ def evaluate(
     code = CODES[quantity]
     found = np.empty((len(X), n_components if code == RESPONSIBILITIES else 1))
     start = 0
-    for columns, n_rows in _columns_of(X, block):
-        rows = columns, n_rows, center
-        kernel(rows, densities, code, block, work, shares, found[start : start + n_rows])
-        start += n_rows
+    for rows in _rows_of(X, center, block):
+        stop = start + rows[1]
+        kernel(rows, densities, code, block, work, shares, found[start:stop])
+        start = stop
     return found if code == RESPONSIBILITIES else found[:, 0]
 
 
-def _columns_of(X: Rows, block: int) -> Iterator[tuple[Array, int]]:
-    """The rows as transposed chunks: pairs of an array (d, n) and the number of its columns that hold rows.
+def _rows_of(
+    X: Rows, center: Array, block: int
+) -> Iterator[tuple[Array, int, tuple[int, int], Array]]:
+    """The rows as kernels take them: numbers, how many rows, the steps from row to row and column to column, center.
 
-    Rows that already lie in memory column by column are one chunk without a copy. All chunks are contiguous and
-    read-only, so that kernels are compiled for one type of array.
+    Rows in float64 that lie in memory row by row or column by column are taken as they are. Others are copied in
+    chunks. All arrays are flat and read-only, so that kernels are compiled for one type of array.
     """
-    if X.dtype == np.float64 and X.flags.f_contiguous and X.flags.aligned:
-        yield read_only(np.asarray(X.T, dtype=np.float64)), len(X)
+    n_rows, d = X.shape
+    if X.dtype == np.float64 and X.flags.aligned and X.flags.forc:
+        is_by_row = X.flags.c_contiguous
+        flat = np.asarray(X if is_by_row else X.T, dtype=np.float64).reshape(-1)
+        yield read_only(flat), n_rows, (d, 1) if is_by_row else (1, n_rows), center
         return
-    n_features = X.shape[1]
-    step = max(block, CHUNK_FLOATS // n_features // block * block)
-    columns = np.empty((n_features, min(step, len(X))))
-    for chunk in batches(len(X), step):
+    step = max(block, CHUNK_FLOATS // d // block * block)
+    buffer = np.empty((min(step, n_rows), d))
+    for chunk in batches(n_rows, step):
         rows = X[chunk]
-        columns[:, : len(rows)] = rows.T
-        yield read_only(columns), len(rows)
+        buffer[: len(rows)] = rows
+        yield read_only(buffer.reshape(-1)), len(rows), (d, 1), center
 
 
 def _scale_and_offset(means: Array, inverse_root: Array) -> tuple[Array, Array]:
@@ -209,17 +206,30 @@ def _block_size(n_components: int, width: int) -> int:
 
 
 @jit
-def _take_block(columns, n_rows, center, first, B, x):
-    """Copy rows first, first + 1, ... minus the center into x; rows past the end count as the center."""
+def _take_block(rows, first, B, x):
+    """Copy rows first, first + 1, ... minus the center into x, column by column; rows past the end count as the center.
+
+    Returns the number of rows that are none of these.
+    """
+    numbers, n_rows, steps, center = rows
+    row_step, column_step = steps
+    d = len(center)
     n = min(B, n_rows - first)
-    for j in range(len(center)):
-        column, origin = columns[j], center[j]
+    if row_step == 1:
         whole = n // LANES * LANES
-        about = splat(origin)
-        for r in range(0, whole, LANES):
-            store(x, j * B + r, load(column, first + r) - about)
-        for r in range(whole, n):
-            x[j * B + r] = column[first + r] - origin
+        for j in range(d):
+            at, origin = j * column_step + first, center[j]
+            about = splat(origin)
+            for r in range(0, whole, LANES):
+                store(x, j * B + r, load(numbers, at + r) - about)
+            for r in range(whole, n):
+                x[j * B + r] = numbers[at + r] - origin
+    else:
+        for r in range(n):
+            at = (first + r) * row_step
+            for j in range(d):
+                x[j * B + r] = numbers[at + j] - center[j]
+    for j in range(d):
         for r in range(n, B):
             x[j * B + r] = 0.0
     return n
@@ -360,28 +370,27 @@ def _add_products(z, z0, second, d, B):
 
 @jit
 def matrix_pass(rows, densities, cut, B, work, shares, moments):
-    """Add rows to the moments; return their log-likelihood and how many are beyond all cuts; matrix covariances.
+    """Add rows to the moments, their log-likelihood, and how many are beyond all cuts; matrix covariances.
 
-    ``rows`` are the transposed rows, their number and their center; ``densities`` scale, offset and log constant of
-    each component; ``cut`` its limit, and whether it truncates; ``work`` and ``shares`` buffers for x and y, and for
-    the numbers of each row and component.
+    ``rows`` are those of :func:`_rows_of`; ``densities`` scale, offset and log constant of each component; ``cut`` its
+    limit, and whether it truncates; ``work`` and ``shares`` buffers for x and y, and for the numbers of each row and
+    component.
     """
-    columns, n_rows, center = rows
+    n_rows = rows[1]
     scale, offset, constants = densities
-    mass, first, second = moments
+    totals, mass, first, second = moments
     K, d = offset.shape
     x, y = work[: d * B], work[d * B :]
     q = shares[3 * B : (3 + K) * B]
     x[(d - 1) * B :] = 0.0  # the empty column of an odd number of columns
-    log_likelihood, n_outside = 0.0, 0.0
     for i in range(0, n_rows, B):
-        n = _take_block(columns, n_rows, center, i, B, x)
+        n = _take_block(rows, i, B, x)
         for k in range(K):
             residuals, lengths = y[k * d * B : (k + 1) * d * B], q[k * B : (k + 1) * B]
             _whiten(scale[k], offset[k], x, residuals, lengths, d, B)
         in_nats, outside = _responsibilities(shares, constants, cut, n, B)
-        log_likelihood += in_nats
-        n_outside += outside
+        totals[0] += in_nats
+        totals[1] += outside
         for k in range(K):
             sum_ = splat(0.0)
             for r in range(k * B, (k + 1) * B, LANES):
@@ -399,7 +408,6 @@ def matrix_pass(rows, densities, cut, B, work, shares, moments):
                     sum_ = fma(root, weighted, sum_)
                 first[k, j] += total(sum_)
             _add_products(y, k * d * B, second[k], d, B)
-    return log_likelihood, n_outside
 
 
 @jit
@@ -417,28 +425,27 @@ def _lengths_from(offset, y, q, d, B):
 
 @jit
 def matrix_shared_pass(rows, densities, cut, B, work, shares, moments):
-    """Add rows to the moments; return their log-likelihood and how many are beyond all cuts; one matrix for all.
+    """Add rows to the moments, their log-likelihood, and how many are beyond all cuts; one matrix for all.
 
     The arguments are those of :func:`matrix_pass`. Rows are whitened once, and their products are summed once.
     """
-    columns, n_rows, center = rows
+    n_rows = rows[1]
     scale, offset, constants = densities
-    mass, first, second = moments
+    totals, mass, first, second = moments
     K, d = offset.shape
     x, y = work[: d * B], work[d * B :]
     q = shares[3 * B : (3 + K) * B]
     counted = shares[:B]  # the largest terms of the rows, until their responsibilities are known
     none = np.zeros(d)
     x[(d - 1) * B :] = 0.0  # the empty column of an odd number of columns
-    log_likelihood, n_outside = 0.0, 0.0
     for i in range(0, n_rows, B):
-        n = _take_block(columns, n_rows, center, i, B, x)
+        n = _take_block(rows, i, B, x)
         _whiten(scale, none, x, y, counted, d, B)
         for k in range(K):
             _lengths_from(offset[k], y, q[k * B : (k + 1) * B], d, B)
         in_nats, outside = _responsibilities(shares, constants, cut, n, B)
-        log_likelihood += in_nats
-        n_outside += outside
+        totals[0] += in_nats
+        totals[1] += outside
         for k in range(K):
             sum_ = splat(0.0)
             for r in range(k * B, (k + 1) * B, LANES):
@@ -462,7 +469,16 @@ def matrix_shared_pass(rows, densities, cut, B, work, shares, moments):
             for r in range(0, B, LANES):
                 store(y, j * B + r, load(counted, r) * load(y, j * B + r))
         _add_products(y, 0, second, d, B)
-    return log_likelihood, n_outside
+
+
+@jit
+def mirror(second):
+    """Copy the lower halves of matrices (K, d, d) to the upper ones, where parts of sums may be."""
+    K, d, _ = second.shape
+    for k in range(K):
+        for i in range(d):
+            for j in range(i):
+                second[k, j, i] = second[k, i, j]
 
 
 @jit
@@ -478,24 +494,23 @@ def _square_lengths(scale, offset, x, q, d, B):
 
 @jit
 def vector_pass(rows, densities, cut, B, work, shares, moments):
-    """Add rows to the moments; return their log-likelihood and how many are beyond all cuts; one variance per column.
+    """Add rows to the moments, their log-likelihood, and how many are beyond all cuts; one variance per column.
 
     The arguments are those of :func:`matrix_pass`. Residuals are cheaper to compute again than to keep.
     """
-    columns, n_rows, center = rows
+    n_rows = rows[1]
     scale, offset, constants = densities
-    mass, first, second = moments
+    totals, mass, first, second = moments
     K, d = offset.shape
     x = work[: d * B]
     q = shares[3 * B : (3 + K) * B]
-    log_likelihood, n_outside = 0.0, 0.0
     for i in range(0, n_rows, B):
-        n = _take_block(columns, n_rows, center, i, B, x)
+        n = _take_block(rows, i, B, x)
         for k in range(K):
             _square_lengths(scale[k], offset[k], x, q[k * B : (k + 1) * B], d, B)
         in_nats, outside = _responsibilities(shares, constants, cut, n, B)
-        log_likelihood += in_nats
-        n_outside += outside
+        totals[0] += in_nats
+        totals[1] += outside
         for k in range(K):
             sum_ = splat(0.0)
             for r in range(k * B, (k + 1) * B, LANES):
@@ -511,7 +526,6 @@ def vector_pass(rows, densities, cut, B, work, shares, moments):
                     two = fma(weighted, y, two)
                 first[k, j] += total(one)
                 second[k, j] += total(two)
-    return log_likelihood, n_outside
 
 
 @jit
@@ -559,13 +573,13 @@ def _values(shares, constants, quantity, n, B, found):
 @jit
 def matrix_values(rows, densities, quantity, B, work, shares, found):
     """Write the quantity of each row to ``found``; matrix covariances. Arguments as of :func:`matrix_pass`."""
-    columns, n_rows, center = rows
+    n_rows = rows[1]
     scale, offset, constants = densities
     K, d = offset.shape
     x, y = work[: d * B], work[d * B :]
     x[(d - 1) * B :] = 0.0  # the empty column of an odd number of columns
     for i in range(0, n_rows, B):
-        n = _take_block(columns, n_rows, center, i, B, x)
+        n = _take_block(rows, i, B, x)
         for k in range(K):
             _whiten(scale[k], offset[k], x, y, shares[(2 + k) * B : (3 + k) * B], d, B)
         _values(shares, constants, quantity, n, B, found[i : i + n])
@@ -574,12 +588,12 @@ def matrix_values(rows, densities, quantity, B, work, shares, found):
 @jit
 def vector_values(rows, densities, quantity, B, work, shares, found):
     """Write the quantity of each row to ``found``; one variance per column."""
-    columns, n_rows, center = rows
+    n_rows = rows[1]
     scale, offset, constants = densities
     K, d = offset.shape
     x = work[: d * B]
     for i in range(0, n_rows, B):
-        n = _take_block(columns, n_rows, center, i, B, x)
+        n = _take_block(rows, i, B, x)
         for k in range(K):
             _square_lengths(scale[k], offset[k], x, shares[(2 + k) * B : (3 + k) * B], d, B)
         _values(shares, constants, quantity, n, B, found[i : i + n])

@@ -1,0 +1,324 @@
+"""The search for the best optimum of some rows: many short EM runs, of which few are continued.
+
+Starts are given up in rounds, so that most of them cost a few passes over a part of the rows. What one run found and
+another one missed is not lost: components of the others take the place of those that the best run needs least. If rows
+with the components of a swap have a higher objective than the optimum, EM from there ends in a better one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import logsumexp
+
+from dask_dfmr.local.comparison import best_first, boundary, values_of
+from dask_dfmr.local.em import ComponentCollapsedError, EmResult
+from dask_dfmr.local.fit import LocalProblem
+from dask_dfmr.local.penalty import Penalty
+from dask_dfmr.local.starts import PROJECTIONS, Scale, make_start, start_from_labels, thin
+from dask_dfmr.mixtures.family import Array, Components, Family, Rows
+
+Start = tuple[Array, Components]
+"""Weights and components of a start."""
+
+SHORT_PASSES = 5
+"""Passes of a short run from a clustering."""
+
+ROUNDS = ((3, 8), (4, 4), (8, 3))
+"""Passes of each round of a search, and the largest number of runs that are continued after it."""
+
+ROUND_ROWS, ROUND_SHARE = 2000, 4
+"""Rounds take a quarter of the rows, and at least 2,000."""
+
+SAME = 1e-4
+"""Runs whose objectives differ by less, in nats per row, after all rounds are taken for one."""
+
+BATCH = 8
+"""Further starts that are tried at once."""
+
+LEAST_STARTS, MOST_STARTS = 8, 24
+"""Starts before a search may end, and after which it ends. ``n_init`` multiplies both."""
+
+LEAST_GAIN = 1e-3
+"""Gain of the objective in nats per row, from which on a run is better than another one."""
+
+LARGEST_LOSS = 0.2
+"""A swap is tried even if it first costs so much, in nats per row: EM adapts the other components to it. A smaller
+bound (.05) missed swaps that led to a better optimum."""
+
+MOST_BEHIND = 1e-3
+"""A swap is continued if after a few passes it is at most so much worse than the best run, in nats per row."""
+
+N_SWAPS, MOST_ROUNDS_OF_SWAPS = 3, 20
+"""Swaps that are tried before the best run is the result, and the largest number of swaps that succeed. With more than
+six components half as many swaps as components are tried: with 20, three swaps found worse optima than ten."""
+
+ALIKE = 0.7
+"""Components whose shares of the rows have a larger cosine are alike, and only one of them is tried."""
+
+LEAST_WEIGHT, MOST_WEIGHT = 1e-4, 0.9
+"""Weights of a component that takes the place of another one."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """Rows (n_samples, n_features), and the problem whose best optimum for them is sought."""
+
+    problem: LocalProblem
+    rows: Array
+    penalty: Penalty
+
+    @classmethod
+    def on(cls, problem: LocalProblem, rows: Array) -> Search:
+        """The search on some rows."""
+        return cls(problem, rows, problem.penalty_for(rows))
+
+    @property
+    def family(self) -> Family:
+        """The family of the components."""
+        return self.problem.family
+
+    def best(
+        self, known: Sequence[Start], n_starts: int, rng: np.random.Generator | None
+    ) -> EmResult | None:
+        """The best EM run from known starts, and from further ones while they lead to something better.
+
+        Parameters
+        ----------
+        known : sequence of (weights, components)
+            The best of ``n_starts`` starts that were tried, the most promising first.
+        n_starts : int
+        rng : Generator or None
+            None: no further starts.
+
+        Returns
+        -------
+        EmResult or None
+            None if a component collapsed in all runs.
+        """
+        if self.problem.n_components == 1:  # there is one optimum
+            return self._long(known[0])
+        best, has_gained = self._best_of([*known, self._shells(known[0]), self._projected()])
+        if rng is None:
+            return best
+        scale = self.problem.scale_of(self.rows)
+        least, most = (n * self.problem.n_init for n in (LEAST_STARTS, MOST_STARTS))
+        while n_starts < least or (has_gained and n_starts < most):
+            n_starts += BATCH
+            shorts = best_first(self.family, self.short_runs(scale, rng, BATCH), self.rows)
+            if not shorts:
+                break
+            best, has_gained = self._best_of([point_of(run) for run in shorts], best)
+        return best
+
+    def short_runs(
+        self, scale: Scale, rng: np.random.Generator, n_starts: int
+    ) -> list[EmResult | None]:
+        """A few plain EM passes from each of several k-means++ starts; None where a component collapsed."""
+        problem, rows = self.problem, self.rows
+        # All rows of a plain fit, which are at most as many as a clustering takes.
+        clustered = problem.start_rows(rows, rng) if self.family.cut.truncates else rows
+        k, runs = problem.n_components, []
+        for _ in range(n_starts):
+            start = make_start(
+                self.family, clustered, k, "k-means++", self.penalty, rng, scale=scale
+            )
+            runs.append(self._short(start, SHORT_PASSES))
+        return runs
+
+    def _best_of(
+        self, starts: Sequence[Start], before: EmResult | None = None
+    ) -> tuple[EmResult | None, bool]:
+        """The best run from several starts or before; and whether that is better than what there was.
+
+        Without a run before, what there was is the best of the starts, so that it counts only whether swaps helped.
+        """
+        longs = [before, *(self._long(start) for start in self._distinct(starts))]
+        runs = best_first(self.family, longs, self.rows)
+        if not runs:
+            return None, False
+        best = self._swap(runs[0], starts)
+        first = runs[0] if before is None else before
+        return best, self._gain(first, best) > LEAST_GAIN
+
+    def _distinct(self, starts: Sequence[Start]) -> list[Start]:
+        """The most promising starts after some passes over a part of the rows, one of each optimum."""
+        rows = thin(self.rows, max(ROUND_ROWS, len(self.rows) // ROUND_SHARE))
+        part, left = Search.on(self.problem, rows), list(starts)
+        runs: list[EmResult] = []
+        for n_passes, n_left in ROUNDS:
+            found = [part._short(start, n_passes) for start in left]
+            runs = best_first(self.family, found, rows)[:n_left]
+            left = [point_of(run) for run in runs]
+        distinct, last = [], np.inf
+        for run, value in zip(runs, values_of(self.family, runs, rows), strict=True):
+            if value < last - SAME:
+                distinct.append(point_of(run))
+                last = value
+        return distinct
+
+    def _shells(self, start: Start) -> Start:
+        """A start whose components lie about one another, with as many rows each, from the densest to the sparsest.
+
+        Skewed and heavy-tailed rows have such optima, which no clustering leads to.
+        """
+        k, rows = self.problem.n_components, self.rows
+        density = self.family.evaluate(rows, *start, "log_density")
+        labels = np.empty(len(rows), dtype=np.intp)
+        labels[np.argsort(-density, kind="stable")] = np.arange(len(rows)) * k // len(rows)
+        center = np.repeat(rows.mean(axis=0)[None], k, axis=0)
+        return start_from_labels(self.family, rows, labels, center, self.penalty)
+
+    def _projected(self) -> Start:
+        """A start along the directions in which the rows are least normal, for long parallel clusters."""
+        rng = np.random.default_rng(0)  # it draws only which rows are looked at
+        clustered = self.problem.start_rows(self.rows, rng)
+        scale = self.problem.scale_of(self.rows)
+        k = self.problem.n_components
+        return make_start(self.family, clustered, k, PROJECTIONS, self.penalty, rng, scale=scale)
+
+    def _swap(self, best: EmResult, others: Sequence[Start]) -> EmResult:
+        """The best run after components of others took the place of its own, as long as it gains by that."""
+        pool = Pool.of(self.family, others, self.rows)
+        for _ in range(MOST_ROUNDS_OF_SWAPS):
+            starts = pool.swaps(self.family, point_of(best), self.rows)
+            tried = (self._after_swap(best, start) for start in starts)
+            found = next((run for run in tried if run is not None), None)
+            if found is None:
+                break
+            best = found
+        return best
+
+    def _after_swap(self, best: EmResult, start: Start) -> EmResult | None:
+        """The run from a swap if it is better than the best one; one that is far from it is given up early."""
+        short = self._short(start, SHORT_PASSES)
+        if short is None or self._gain(best, short) < -MOST_BEHIND:
+            return None
+        long = self._long(point_of(short))
+        return long if long is not None and self._gain(best, long) > LEAST_GAIN else None
+
+    def _gain(self, first: EmResult, second: EmResult) -> float:
+        """What the second run is better than the first one, in nats per row."""
+        before, after = values_of(self.family, [first, second], self.rows)
+        return float(after - before)
+
+    def _long(self, start: Start) -> EmResult | None:
+        return run_on(self.problem, self.rows, start, self.penalty)
+
+    def _short(self, start: Start, n_passes: int) -> EmResult | None:
+        plain = replace(self.problem, accelerate=False)
+        return run_on(plain, self.rows, start, self.penalty, n_passes)
+
+
+class Pool(NamedTuple):
+    """Components of several mixtures, with their weights there and the log-densities of rows (n_samples, n_pool)."""
+
+    weights: Array
+    components: Components
+    log_densities: Array
+
+    @classmethod
+    def of(cls, family: Family, mixtures: Sequence[Start], rows: Array) -> Pool:
+        """The components of mixtures."""
+        weights = np.concatenate([weights for weights, _ in mixtures])
+        parts = zip(*(components for _, components in mixtures), strict=True)
+        components = tuple(np.concatenate(part) for part in parts)
+        densities = _log_densities(family, components, rows)
+        return cls(np.clip(weights, LEAST_WEIGHT, MOST_WEIGHT), components, densities)
+
+    def swaps(self, family: Family, point: Start, rows: Array) -> list[Start]:
+        """Mixtures with a component of the pool in place of one of their own, the most promising first.
+
+        The component is one by which the rows gain most, and it replaces the one that they then need least.
+        """
+        weights, components = point
+        own = np.log(np.maximum(weights, 1e-300)) + _log_densities(family, components, rows)
+        total = logsumexp(own, axis=1)
+        floor = boundary(family, point) if family.cut.truncates else -np.inf
+        before = np.maximum(total, floor).mean()
+        w = self.weights
+        # The log-density of each row if a component of the pool is added, and the others shrink for it.
+        added = np.logaddexp(total[:, None] + np.log1p(-w), np.log(w) + self.log_densities)
+        found = []
+        n_most = max(N_SWAPS, len(weights) // 2)
+        for j in self._unlike(np.maximum(added, floor).mean(axis=0), added, n_most):
+            share = np.exp(own + np.log1p(-w[j]) - added[:, [j]])
+            without = added[:, [j]] + np.log(np.maximum(1.0 - share, 1e-12))
+            gains = np.maximum(without, floor).mean(axis=0) - before
+            k = int(gains.argmax())
+            if gains[k] > -LARGEST_LOSS:
+                found.append((gains[k], self._swapped(point, j, k)))
+        return [start for _, start in sorted(found, key=lambda pair: -pair[0])]
+
+    def _unlike(self, values: Array, added: Array, n_most: int) -> list[int]:
+        """The components of the pool with the largest values, without those that are like a better one."""
+        chosen: list[int] = []
+        directions: list[Array] = []
+        for j in np.argsort(-values, kind="stable").tolist():
+            share = np.exp(np.log(self.weights[j]) + self.log_densities[:, j] - added[:, j])
+            length = np.sqrt(share @ share)
+            if length == 0 or any(share @ other > ALIKE * length for other in directions):
+                continue
+            chosen.append(j)
+            directions.append(share / length)
+            if len(chosen) == n_most:
+                break
+        return chosen
+
+    def _swapped(self, point: Start, j: int, k: int) -> Start:
+        """A mixture with component j of the pool in place of its component k."""
+        weights, components = point
+        new = weights.copy()
+        new[k] = self.weights[j]
+        parts = tuple(part.copy() for part in components)
+        for part, other in zip(parts, self.components, strict=True):
+            part[k] = other[j]
+        return new / new.sum(), parts
+
+
+def _log_densities(family: Family, components: Components, rows: Array) -> Array:
+    """Log-density of each row under each component, (n_samples, n_components)."""
+    n = len(components[0])
+    mixture = np.full(n, 1.0 / n), components
+    total = family.evaluate(rows, *mixture, "log_density")
+    shares = family.evaluate(rows, *mixture, "responsibilities")
+    with np.errstate(divide="ignore"):
+        return total[:, None] + np.log(n * shares)
+
+
+def point_of(run: EmResult) -> Start:
+    """Where an EM run ended."""
+    return run.weights, run.components
+
+
+def best_of_starts(
+    problem: LocalProblem,
+    rows: Array,
+    scale: Scale,
+    rng: np.random.Generator,
+    n_short: int,
+    n_long: int,
+) -> EmResult | None:
+    """The best EM run on rows from ``n_short`` k-means++ starts, of which the best ``n_long`` are continued.
+
+    Both numbers are multiplied by the ``n_init`` of the problem. The first starts are those of ``n_init=1``. The result
+    is None if a component collapsed in all runs.
+    """
+    search = Search.on(problem, rows)
+    shorts = search.short_runs(scale, rng, problem.n_init * n_short)
+    best = best_first(problem.family, shorts, rows)[: problem.n_init * n_long]
+    longs = [run_on(problem, rows, point_of(run), search.penalty) for run in best]
+    return next(iter(best_first(problem.family, longs, rows)), None)
+
+
+def run_on(
+    problem: LocalProblem, rows: Rows, start: Start, penalty: Penalty, max_iter: int | None = None
+) -> EmResult | None:
+    """An EM run with a loose stopping rule; None if a component collapsed."""
+    try:
+        return problem.search(rows, start, penalty, max_iter)
+    except ComponentCollapsedError:
+        return None
