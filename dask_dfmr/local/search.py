@@ -101,13 +101,10 @@ class Search:
         """
         if self.problem.n_components == 1:  # there is one optimum
             return self._long(known[0])
-        further = [self._shells(known[0])]
-        scale = self.problem.scale_of(self.rows)
-        if rng is not None:
-            further.append(self._start(PROJECTIONS, scale, rng))
-        best, has_gained = self._best_of([*known, *further])
+        best, has_gained = self._best_of([*known, self._shells(known[0]), self._projected()])
         if rng is None:
             return best
+        scale = self.problem.scale_of(self.rows)
         least, most = (n * self.problem.n_init for n in (LEAST_STARTS, MOST_STARTS))
         while n_starts < least or (has_gained and n_starts < most):
             n_starts += BATCH
@@ -121,16 +118,16 @@ class Search:
         self, scale: Scale, rng: np.random.Generator, n_starts: int
     ) -> list[EmResult | None]:
         """A few plain EM passes from each of several k-means++ starts; None where a component collapsed."""
-        starts = (self._start("k-means++", scale, rng) for _ in range(n_starts))
-        return [self._short(start, SHORT_PASSES) for start in starts]
-
-    def _start(self, name: str, scale: Scale, rng: np.random.Generator) -> Start:
         problem, rows = self.problem, self.rows
         # All rows of a plain fit, which are at most as many as a clustering takes.
         clustered = problem.start_rows(rows, rng) if self.family.cut.truncates else rows
-        return make_start(
-            self.family, clustered, problem.n_components, name, self.penalty, rng, scale=scale
-        )
+        k, runs = problem.n_components, []
+        for _ in range(n_starts):
+            start = make_start(
+                self.family, clustered, k, "k-means++", self.penalty, rng, scale=scale
+            )
+            runs.append(self._short(start, SHORT_PASSES))
+        return runs
 
     def _best_of(
         self, starts: Sequence[Start], before: EmResult | None = None
@@ -174,6 +171,14 @@ class Search:
         labels[np.argsort(-density, kind="stable")] = np.arange(len(rows)) * k // len(rows)
         center = np.repeat(rows.mean(axis=0)[None], k, axis=0)
         return start_from_labels(self.family, rows, labels, center, self.penalty)
+
+    def _projected(self) -> Start:
+        """A start along the directions in which the rows are least normal, for long parallel clusters."""
+        rng = np.random.default_rng(0)  # it draws only which rows are looked at
+        clustered = self.problem.start_rows(self.rows, rng)
+        scale = self.problem.scale_of(self.rows)
+        k = self.problem.n_components
+        return make_start(self.family, clustered, k, PROJECTIONS, self.penalty, rng, scale=scale)
 
     def _swap(self, best: EmResult, others: Sequence[Start]) -> EmResult:
         """The best run after components of others took the place of its own, as long as it gains by that."""
@@ -304,7 +309,7 @@ def best_of_starts(
     """
     search = Search.on(problem, rows)
     shorts = search.short_runs(scale, rng, problem.n_init * n_short)
-    shorts.append(search._short(search._start(PROJECTIONS, scale, rng), SHORT_PASSES))
+    shorts.append(search._short(search._projected(), SHORT_PASSES))
     best = best_first(problem.family, shorts, rows)[: problem.n_init * n_long]
     longs = [run_on(problem, rows, point_of(run), search.penalty) for run in best]
     return next(iter(best_first(problem.family, longs, rows)), None)
