@@ -35,9 +35,9 @@ N_PILOTS = 16
 MAX_SHORTLIST = 4
 """Largest number of candidates on the short list."""
 
-N_SHORT_RUNS = 5
-"""Starts of a pilot, of which the best is its candidate. ``n_init`` multiplies their number. With two, discrete rows
-ended in worse optima."""
+N_SHORT_RUNS = 3
+"""Starts of a pilot, of which the best is its candidate. ``n_init`` multiplies their number. In
+``benchmarks/pilot_search.py`` the search was worse than 40 long runs in 10 of 96 draws, and with five starts in 8."""
 
 ROWS_PER_PARAMETER, LEAST_ROWS = 2, 2000
 """Rows of a pilot that are fitted per free parameter, and in all if there are as many."""

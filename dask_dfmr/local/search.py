@@ -43,7 +43,7 @@ N_ENDS = 3
 BATCH = 8
 """Further starts that are tried at once."""
 
-LEAST_STARTS, MOST_STARTS = 8, 24
+LEAST_STARTS, MOST_STARTS = 5, 24
 """Starts before a search may end, and after which it ends. ``n_init`` multiplies both."""
 
 LEAST_GAIN = 1e-3
@@ -52,6 +52,9 @@ LEAST_GAIN = 1e-3
 LARGEST_LOSS = 0.2
 """A swap is tried even if it first costs so much, in nats per row: EM adapts the other components to it. A smaller
 bound (.05) missed swaps that led to a better optimum."""
+
+FAR_BEHIND = 0.05
+"""A start that is so much worse than the best one after all rounds, in nats per row, is not run to its end."""
 
 MOST_BEHIND = 1e-3
 """A swap is continued if after a few passes it is at most so much worse than the best run, in nats per row."""
@@ -168,7 +171,10 @@ class Search:
             runs = [part._short(start, n_passes) for start in left]
             runs = best_first(self.family, runs, rows)[:n_left]
             left = [point_of(run) for run in runs]
-        return [point_of(run) for run in part._different(runs)]
+        found = part._different(runs)
+        values = values_of(self.family, found, rows)
+        near = values > values.max(initial=-np.inf) - FAR_BEHIND
+        return [point_of(run) for run, is_near in zip(found, near, strict=True) if is_near]
 
     def _shells(self, start: Start) -> Start:
         """A start whose components lie about one another, with as many rows each, from the densest to the sparsest.
