@@ -37,7 +37,7 @@ MAX_SHORTLIST = 4
 
 N_SHORT_RUNS = 3
 """Starts of a pilot, of which the best is its candidate. ``n_init`` multiplies their number. In
-``benchmarks/pilot_search.py`` the search was worse than 40 long runs in 10 of 96 draws, and with five starts in 8."""
+``benchmarks/pilot_search.py`` the search is worse than 40 long runs in 12 of 96 draws, and with five starts in 8."""
 
 ROWS_PER_PARAMETER, LEAST_ROWS = 2, 2000
 """Rows of a pilot that are fitted per free parameter, and in all if there are as many."""
