@@ -129,7 +129,7 @@ def draw_boxes(rows: Mapping[str, pd.DataFrame], by: str, name: str, path: Path)
                 here = most[most["overlap"] == overlap]
                 _draw_boxes(panel, here, by, values)
                 best = here[here["method"] == ORACLE]["w1"]
-                panel.set(yscale="log", ylim=(0.3 * best.median(), MOST_OVER * best.median()))
+                panel.set(yscale="log", ylim=(0.2 * best.median(), MOST_OVER * best.median()))
                 labels = [value if isinstance(value, str) else f"{value:,}" for value in values]
                 panel.set_xticks(range(len(values)), labels)
                 panel.set_title(f"{title}, overlap {overlap:g}", loc="left", fontsize=13)
