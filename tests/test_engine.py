@@ -145,6 +145,14 @@ def test_the_environment_decides_for_a_process():
     assert "DASK_DFMR_ENGINE must be one of 'auto', 'numba', 'numpy'; got 'fortran'" in wrong.stderr
 
 
-def test_importing_the_package_does_not_import_numba():
-    code = "import sys, dask_dfmr; print('numba' in sys.modules)"
-    assert run_python(code).stdout == "False\n"
+def test_importing_the_package_imports_what_is_needed():
+    """Nothing before a name is used; the estimator without engine, pictures and other libraries of frames."""
+    code = (
+        "import sys, dask_dfmr\n"
+        "heavy = {'numpy', 'pandas', 'dask', 'distributed', 'sklearn', 'scipy', 'pyarrow'}\n"
+        "extras = {'numba', 'matplotlib', 'polars'}\n"
+        "print(sorted((heavy | extras) & set(sys.modules)))\n"
+        "dask_dfmr.GaussianMixture\n"
+        "print(sorted(extras & set(sys.modules)))"
+    )
+    assert run_python(code).stdout == "[]\n[]\n"

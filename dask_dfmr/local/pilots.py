@@ -35,14 +35,15 @@ N_PILOTS = 16
 MAX_SHORTLIST = 4
 """Largest number of candidates on the short list."""
 
-N_SHORT_RUNS = 2
-"""Starts of a pilot, of which the best is its candidate. ``n_init`` multiplies their number."""
+N_SHORT_RUNS = 3
+"""Starts of a pilot, of which the best is its candidate. ``n_init`` multiplies their number. In
+``benchmarks/pilot_search.py`` the search was worse than 40 long runs in 10 of 96 draws, and with five starts in 8."""
 
 ROWS_PER_PARAMETER, LEAST_ROWS = 2, 2000
 """Rows of a pilot that are fitted per free parameter, and in all if there are as many."""
 
-SETTLING_ROWS_PER_PARAMETER = 8
-"""Rows of a group per free parameter on which its best optimum is sought."""
+SETTLING_ROWS_PER_PARAMETER, LEAST_SETTLING_ROWS = 8, 4000
+"""Rows of a group on which its best optimum is sought, per free parameter, and in all if there are as many."""
 
 MAX_SENT_ROWS = 5000
 """Largest number of rows that a pilot sends along with its candidate."""
@@ -98,6 +99,11 @@ def n_rows_of(
     return int(np.clip(per_parameter * n_parameters, LEAST_ROWS, MAX_START_ROWS))
 
 
+def share_of(problem: LocalProblem) -> int:
+    """The number of rows of a pilot that make up the rows of a group of all pilots."""
+    return -(-GROUP_ROWS // min(N_PILOTS, problem.n_sources))
+
+
 def read_pilot(
     problem: LocalProblem,
     X: Rows,
@@ -112,7 +118,7 @@ def read_pilot(
     if refusal is not None:
         return None
     largest = problem if largest is None else largest
-    n_rows = max(n_rows_of(largest, X.shape[1]), largest.least_rows(X.shape[1]))
+    n_rows = max(n_rows_of(largest, X.shape[1]), largest.least_rows(X.shape[1]), share_of(problem))
     rows = subsample(X, n_rows, np.random.default_rng(seed))
     if not problem.can_fit(rows):
         return None
@@ -147,7 +153,7 @@ def fit_pilot(
     best = next(iter(best_first(problem.family, runs, rows)), None)
     if best is None:
         return None
-    return PilotFit(point_of(best), thin(rows, MAX_SENT_ROWS))
+    return PilotFit(point_of(best), thin(pilot.rows, max(MAX_SENT_ROWS, share_of(problem))))
 
 
 def make_shortlist(
@@ -223,15 +229,18 @@ def _settle(
         return first
     share = -(-GROUP_ROWS // len(members))
     rows = np.concatenate([thin(pilots[i].check_rows, share) for i in members])
-    some = thin(rows, n_rows_of(problem, rows.shape[1], SETTLING_ROWS_PER_PARAMETER))
+    some = thin(
+        rows,
+        max(LEAST_SETTLING_ROWS, n_rows_of(problem, rows.shape[1], SETTLING_ROWS_PER_PARAMETER)),
+    )
     known = [pilots[i].start for i in ranked]
-    best = Search.on(problem, some).best(known, len(members) * _n_short_runs(problem), rng)
-    if best is None:
-        return first
-    found = point_of(best)
+    ends = Search.on(problem, some).best(known, len(members) * _n_short_runs(problem), rng)
     if len(rows) > len(some):
-        best = run_on(problem, rows, found, problem.penalty_for(rows))
-    return found if best is None else point_of(best)
+        # Optima that differ little may change places on more rows.
+        penalty = problem.penalty_for(rows)
+        runs = [run_on(problem, rows, point_of(end), penalty) for end in ends]
+        ends = best_first(problem.family, runs, rows) or ends
+    return point_of(ends[0]) if ends else first
 
 
 def _n_short_runs(problem: LocalProblem) -> int:

@@ -34,7 +34,7 @@ FIRST_STEPS, LAST_STEPS = 4, 12
 LARGEST_SUBSPACE = 5
 """Most directions that rows are divided in together."""
 
-SAME = 0.99
+SAME_DIRECTION = 0.99
 """Directions with a larger cosine count as one. With .9, a direction that was not yet at the extreme hid the one that
 was, in 7 of 40 draws of four clusters with the weights .7, .1, .1 and .1; with .99 in none."""
 
@@ -167,7 +167,7 @@ def _distinct(directions: Array) -> Array:
     alike = np.abs(directions.T @ directions)
     kept: list[int] = []
     for i in range(len(alike)):
-        if not (alike[i, kept] > SAME).any():
+        if not (alike[i, kept] > SAME_DIRECTION).any():
             kept.append(i)
     return directions[:, kept]
 

@@ -122,7 +122,7 @@ NAMED_STARTS: dict[str, Callable[[Array, int, np.random.Generator], Labels]] = {
 """Clusterings by scikit-learn's names: (rows, n_components, rng) -> the component of each row."""
 
 PROJECTIONS = "projections"
-"""The name of one more clustering, which pilots use besides k-means++ (:mod:`dask_dfmr.local.projections`)."""
+"""The name of one more clustering, of the search for starts (:mod:`dask_dfmr.local.projections`)."""
 
 CLUSTERINGS = NAMED_STARTS | {PROJECTIONS: _projections}
 """All clusterings of :func:`make_start`."""
