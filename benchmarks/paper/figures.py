@@ -16,6 +16,7 @@ from matplotlib.ticker import LogLocator, PercentFormatter, StrMethodFormatter
 from paper.grid import NONE
 from paper.local_fits import PILOTS, TRUTH
 from paper.methods import COAT, DEFAULT, HARDENED, MR, ORACLE, POOLED, REFINED, TRIM
+from paper.tables import ANY
 
 # Okabe and Ito's palette with a marker for each line, so that lines differ without colours too.
 LOOKS: dict[str, dict[str, Any]] = {
@@ -67,11 +68,10 @@ def _by_attack(lines: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def with_pooled(lines: pd.DataFrame) -> pd.DataFrame:
     """The lines with those of the pooled fit and of the draws without bad machines under every attack."""
-    attacks = [name for name in ("mean", "covariance", "weight") if (lines["attack"] == name).any()]
-    shared = lines[(lines["attack"] == NONE)]
-    return pd.concat(
-        [lines[lines["attack"].isin(attacks)], *(shared.assign(attack=a) for a in attacks)]
-    )
+    attacks = _attacks(lines)
+    attacked = lines[lines["attack"].isin(attacks)]
+    shared = lines[lines["attack"].isin({NONE, ANY})]
+    return pd.concat([attacked, *(shared.assign(attack=name) for name in attacks)])
 
 
 def panels(
@@ -129,7 +129,7 @@ def draw_boxes(rows: Mapping[str, pd.DataFrame], by: str, name: str, path: Path)
                 here = most[most["overlap"] == overlap]
                 _draw_boxes(panel, here, by, values)
                 best = here[here["method"] == ORACLE]["w1"]
-                panel.set(yscale="log", ylim=(0.3 * best.median(), MOST_OVER * best.median()))
+                panel.set(yscale="log", ylim=(0.2 * best.median(), MOST_OVER * best.median()))
                 labels = [value if isinstance(value, str) else f"{value:,}" for value in values]
                 panel.set_xticks(range(len(values)), labels)
                 panel.set_title(f"{title}, overlap {overlap:g}", loc="left", fontsize=13)

@@ -18,6 +18,9 @@ METHODS = [POOLED, *FILTERS, COAT, TRIM, MR]
 SHOWN_RATE = 0.2
 """Tables of all settings show this rate beside 0 and the largest one; the figures have all."""
 
+ANY = "any"
+"""In place of an attack where the result is that of the honest machines alone."""
+
 DRAW = ["overlap", "m", "n_rows", "start", "seed", "rate"]
 """What a draw of rows and of bad machines is; attacks and methods share it."""
 
@@ -26,6 +29,8 @@ def lines_of(found: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """All lines of all cells, with ``over``, W1 over that of the oracle of the same draw."""
     rows = [line | result["cell"] for result in found for line in result["lines"]]
     lines = pd.DataFrame(rows)
+    # The rows of the honest machines are the same under all attacks.
+    lines.loc[(lines["method"] == POOLED) & (lines["rate"] > 0), "attack"] = ANY
     oracle = lines[lines["method"] == ORACLE].drop_duplicates(DRAW).set_index(DRAW)
     of_draw = oracle[["w1", "ari", "log_likelihood"]].add_prefix("oracle_")
     lines = lines.join(of_draw, on=DRAW)
@@ -37,6 +42,7 @@ def print_tables(found: Sequence[dict[str, Any]]) -> None:
     lines = lines_of(found)
     truth, users = (lines[lines["start"] == start] for start in (TRUTH, PILOTS))
     print_cost(found)
+    print_summary(truth)
     print_errors(truth, f"Local fits from the {TRUTH}: W1 over the oracle's, mean / largest")
     print_errors(users, f"Local fits from {PILOTS}: W1 over the oracle's, mean / largest")
     print_slopes(truth)
@@ -45,6 +51,7 @@ def print_tables(found: Sequence[dict[str, Any]]) -> None:
     print_other_measures(truth)
     print_seconds(found, lines)
     print_starts(lines)
+    print_unscaled(lines)
 
 
 def short(value: float) -> str:
@@ -76,13 +83,28 @@ def _table(
 # -- errors --------------------------------------------------------------------------------------
 
 
+def print_summary(lines: pd.DataFrame) -> None:
+    """W1 over the oracle's over all overlaps: by attack and rate, and at the largest rate by setting."""
+    attacked = lines[~lines["attack"].isin({ANY, UNSCALED}) & (lines["method"] != POOLED)]
+    title = f"Local fits from the {TRUTH}, all overlaps: W1 over the oracle's, mean / largest"
+    print(f"{title}; all numbers of machines and of rows.\n")
+
+    def text(group: pd.DataFrame) -> str:
+        return mean_and_most(group["over"])
+
+    _table(attacked, ["attack", "rate"], METHODS, text)
+    most = attacked["rate"].max()
+    print(f"{title}; {most:.0%} of the machines bad.\n")
+    _table(attacked[attacked["rate"] == most], ["attack", "m", "n_rows"], METHODS, text)
+
+
 def print_errors(lines: pd.DataFrame, title: str) -> None:
     """W1 over the oracle's by setting, attack and rate; the pooled fit stands in the lines of no attack."""
     if lines.empty:
         return
     print(f"{title}. The pooled fit to the honest rows is the same for all attacks.\n")
     keys = ["m", "n_rows", "overlap", "attack"]
-    attacked = lines[(lines["attack"] != NONE) & (lines["start"] != EARLY)]
+    attacked = lines[~lines["attack"].isin({NONE, ANY})]
     pooled = lines[lines["method"] == POOLED].drop(columns="attack")
     shared = pooled.merge(attacked[keys].drop_duplicates(), on=keys[:-1])
     both = pd.concat([attacked, lines[lines["rate"] == 0], shared[shared["rate"] > 0]])
@@ -146,7 +168,8 @@ def print_equality(lines: pd.DataFrame) -> None:
 def print_kept(lines: pd.DataFrame) -> None:
     """Shares of honest and of bad machines that were kept."""
     print("Machines kept, honest / bad, over all overlaps and sizes.\n")
-    _table(lines, ["attack", "rate"], [*FILTERS, MR], _shares_kept)
+    decided = lines[lines["method"].isin([*FILTERS, MR])]
+    _table(decided, ["attack", "rate"], [*FILTERS, MR], _shares_kept)
 
 
 def _shares_kept(group: pd.DataFrame) -> str:
@@ -212,14 +235,18 @@ def print_starts(lines: pd.DataFrame) -> None:
     clean = clean[shared > 1]
     print("Mean W1 without an attack, over the draws that have several starts.\n")
     _table(clean, ["m", "n_rows", "overlap", "start"], [ORACLE, POOLED], _mean_w1)
-    unscaled = lines[(lines["attack"] == UNSCALED) | (lines["attack"] == "covariance")]
-    unscaled = unscaled[unscaled["m"].isin(lines[lines["attack"] == UNSCALED]["m"].unique())]
-    if (unscaled["attack"] == UNSCALED).any():
-        print(
-            "The covariance attack with and without d^-2: W1 over the oracle's, mean / largest.\n"
-        )
-        unscaled = unscaled[unscaled["start"] == TRUTH]
-        _table(unscaled, ["attack", "rate"], METHODS, lambda g: mean_and_most(g["over"]))
+
+
+def print_unscaled(lines: pd.DataFrame) -> None:
+    """The covariance attack of the paper beside that of the published scripts, in the same draws."""
+    of_scripts = lines[lines["attack"] == UNSCALED]
+    if of_scripts.empty:
+        return
+    draws = of_scripts[DRAW].drop_duplicates()
+    of_paper = lines[lines["attack"] == "covariance"].merge(draws, on=DRAW)
+    print("The covariance attack with and without d^-2: W1 over the oracle's, mean / largest.\n")
+    both = pd.concat([of_paper, of_scripts])
+    _table(both, ["overlap", "attack", "rate"], METHODS, lambda g: mean_and_most(g["over"]))
 
 
 def _mean_w1(group: pd.DataFrame) -> str:
