@@ -75,9 +75,9 @@ def subsample(X: Rows, n_rows: int, rng: np.random.Generator) -> Array:
     return as_block(X)
 
 
-def thin(rows: _AnyRows, n_rows: int) -> _AnyRows:
-    """At most ``n_rows`` rows at equal distances from each other."""
-    return rows[:: max(1, -(-len(rows) // n_rows))]
+def thin(rows: Array, n_rows: int) -> Array:
+    """At most ``n_rows`` rows, the same at every call. They are drawn, since the order of rows may have a period."""
+    return subsample(rows, n_rows, np.random.default_rng(0))
 
 
 def _nearest(Z: Array, centers: Array) -> Labels:
