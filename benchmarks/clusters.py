@@ -15,11 +15,11 @@ def local_cluster(
     n_workers: int = 2, *, silence_logs: int = logging.ERROR, **options: Any
 ) -> Iterator[Client]:
     """A client of a new cluster on this machine: ``n_workers`` processes of one thread each, without a dashboard."""
+    options = {"dashboard_address": None} | options
     with (
         LocalCluster(
             n_workers=n_workers,
             threads_per_worker=1,
-            dashboard_address=None,
             silence_logs=silence_logs,
             **options,
         ) as cluster,

@@ -120,7 +120,7 @@ def compute(options: argparse.Namespace, jobs: dict[Cell, Job]) -> None:
     """Compute the cells that have no file, as one graph on a cluster of this machine."""
     began = time.monotonic()
     seconds = None if options.minutes is None else 60 * options.minutes
-    with local_cluster(options.workers) as client:
+    with local_cluster(options.workers, dashboard_address=":0") as client:
         for i, path in enumerate(run_grid(client, jobs, options.results, seconds)):
             print_progress(f"{time.monotonic() - began:7.0f} s", i + 1, path.name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -54,6 +55,11 @@ def print_tables(found: Sequence[dict[str, Any]]) -> None:
     print_unscaled(lines)
 
 
+def print_text(text: str) -> None:
+    """A paragraph in lines as long as those of the documents."""
+    print(textwrap.fill(text, 120, break_on_hyphens=False), end="\n\n")
+
+
 def short(value: float) -> str:
     """A ratio as text, with two decimals below 10."""
     return f"{value:.2f}" if value < 10 else f"{value:.0f}" if value < 1e4 else f"{value:.0e}"
@@ -102,7 +108,7 @@ def print_errors(lines: pd.DataFrame, title: str) -> None:
     """W1 over the oracle's by setting, attack and rate; the pooled fit stands in the lines of no attack."""
     if lines.empty:
         return
-    print(f"{title}. The pooled fit to the honest rows is the same for all attacks.\n")
+    print_text(f"{title}. The pooled fit to the honest rows is the same for all attacks.")
     keys = ["m", "n_rows", "overlap", "attack"]
     attacked = lines[~lines["attack"].isin({NONE, ANY})]
     pooled = lines[lines["method"] == POOLED].drop(columns="attack")
@@ -140,9 +146,9 @@ def _slope(group: pd.DataFrame) -> str:
 def print_equality(lines: pd.DataFrame) -> None:
     """How far the oracle is from the pooled fit, and how often the filters' results are the oracle's."""
     pooled = lines[(lines["method"] == POOLED) & lines["start"].isin([TRUTH, PILOTS])]
-    print(
+    print_text(
         "The oracle (reduction of the honest estimates) beside the pooled fit to the rows of the same machines: W1 "
-        "between the two over W1 of the pooled fit to the truth; W1 of the oracle over that of the pooled fit.\n"
+        "between the two over W1 of the pooled fit to the truth; W1 of the oracle over that of the pooled fit."
     )
     rows = []
     for key, group in pooled[pooled["rate"].isin([0.0, pooled["rate"].max()])].groupby(
