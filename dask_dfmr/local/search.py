@@ -321,12 +321,11 @@ def best_of_starts(
 ) -> EmResult | None:
     """The best EM run on rows from ``n_short`` k-means++ starts, of which the best ``n_long`` are continued.
 
-    Both numbers are multiplied by the ``n_init`` of the problem. One more start divides the rows along the directions
-    in which they are least normal. The result is None if a component collapsed in all runs.
+    Both numbers are multiplied by the ``n_init`` of the problem. The first starts are those of ``n_init=1``. The result
+    is None if a component collapsed in all runs.
     """
     search = Search.on(problem, rows)
     shorts = search.short_runs(scale, rng, problem.n_init * n_short)
-    shorts.append(search._short(search._projected(), SHORT_PASSES))
     best = best_first(problem.family, shorts, rows)[: problem.n_init * n_long]
     longs = [run_on(problem, rows, point_of(run), search.penalty) for run in best]
     return next(iter(best_first(problem.family, longs, rows)), None)
