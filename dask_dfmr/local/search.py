@@ -54,8 +54,8 @@ LARGEST_LOSS = 0.2
 bound (.05) missed swaps that led to a better optimum."""
 
 FAR_BEHIND = 0.05
-"""A start that is so much worse than the best one after all rounds, in nats per row, is not run to its end. Small tables
-take a third less time for it; in ``benchmarks/pilot_search.py`` two more of 96 draws end in a worse optimum."""
+"""A start that is so much worse than the best one after all rounds, in nats per row, is not run to its end. Small
+tables take a third less time for it; in ``benchmarks/pilot_search.py`` two more of 96 draws end in a worse optimum."""
 
 MOST_BEHIND = 1e-3
 """A swap is continued if after a few passes it is at most so much worse than the best run, in nats per row."""

@@ -75,7 +75,7 @@ def subsample(X: Rows, n_rows: int, rng: np.random.Generator) -> Array:
     return as_block(X)
 
 
-def thin(rows: Array, n_rows: int) -> Array:
+def thin(rows: Rows, n_rows: int) -> Array:
     """At most ``n_rows`` rows, the same at every call. They are drawn, since the order of rows may have a period."""
     return subsample(rows, n_rows, np.random.default_rng(0))
 
