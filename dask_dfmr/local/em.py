@@ -86,7 +86,8 @@ class _Visit(NamedTuple):
 class _Climb:
     """Judges passes by the penalised log-likelihood, which no accepted pass lowers."""
 
-    def __init__(self) -> None:
+    def __init__(self, n_terms: int) -> None:
+        self.n_terms = n_terms
         self.objective = -np.inf
 
     def accepts(self, visit: _Visit) -> bool:
@@ -99,8 +100,11 @@ class _Climb:
         return gain
 
     def is_rounding(self, gain: float) -> bool:
-        """Whether a gain cannot be told from none: it is below the rounding of the sum."""
-        return abs(gain) <= NOISE * abs(self.objective)
+        """Whether a gain cannot be told from none: it is below the rounding of the sum.
+
+        The sum may be near 0 while the log-densities in it are not: those of d columns are sums of d terms.
+        """
+        return abs(gain) <= NOISE * (abs(self.objective) + self.n_terms)
 
 
 class _Walk:
@@ -203,7 +207,8 @@ class Ascent:
         # A plain run with a rule that asks for no prediction needs none: it would cost as much as a pass over few rows.
         self._looks_ahead = accelerate or isinstance(has_converged, RemainingGain)
         self._trajectory = _Trajectory(family, n_samples)
-        self._judge = _Walk(self._trajectory) if family.cut.truncates else _Climb()
+        n_terms = n_samples * family.n_features(start[1])
+        self._judge = _Walk(self._trajectory) if family.cut.truncates else _Climb(n_terms)
 
     def accepts(self, log_likelihood: float, moments: Moments) -> bool:
         """Whether ``point`` is no worse than the last accepted one; it may be after an extrapolation."""
