@@ -96,8 +96,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The options of the command line."""
 
     def size(text: str) -> tuple[int, int]:
-        m, n_rows = text.split("x")
-        return int(m), int(n_rows)
+        try:
+            m, n_rows = map(int, text.split("x"))
+        except ValueError:
+            expected = "must be machines x rows in all, like 50x1000000"
+            raise argparse.ArgumentTypeError(f"{expected}; got {text!r}") from None
+        return m, n_rows
 
     parser = benchmark_parser(__doc__)
     parser.add_argument("--results", type=Path, required=True, help="folder of the files of cells")
