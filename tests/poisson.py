@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import gammaln, logsumexp, softmax, xlogy
 
-from dask_dfmr.mixtures.family import EmSums, as_block, quantity_of
+from dask_dfmr.mixtures.family import EmSums, as_block, em_steps, quantity_of
 from dask_dfmr.mixtures.mixture import FiniteMixture, as_floats, check_weights
 from dask_dfmr.mixtures.row_cut import RowCut
 
@@ -89,6 +89,9 @@ class Poisson:
         total = logsumexp(joint, axis=1)
         r = np.exp(joint - total[:, None])
         return EmSums(float(total.sum()), (r.sum(axis=0), r.T @ X))
+
+    def em_steps(self, X, weights, components, prior, rule):
+        return em_steps(self, X, weights, components, prior, rule)
 
     def hard_moments(self, X, labels, reference):
         return self.pooled_moments(np.ones(len(X)), (as_block(X),), labels, reference)

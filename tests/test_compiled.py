@@ -12,7 +12,8 @@ from numba import njit
 from numpy.testing import assert_allclose, assert_array_equal
 
 from dask_dfmr.mixtures import engine
-from dask_dfmr.mixtures.compiled import em, integrals, lanes
+from dask_dfmr.mixtures.compiled import em, integrals, lanes, steps
+from dask_dfmr.mixtures.family import Prior, StepRule, em_steps
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian
 from dask_dfmr.mixtures.row_cut import RowCut
 from tests.strategies import covariance_types, random_mixture, seeds
@@ -186,6 +187,99 @@ class TestEmPass:
             there = mixture.family.em_pass(X + 2.0**30, mixture.weights, moved)
         assert_allclose(there[0], here[0], rtol=1e-6)
         assert_allclose(there[1][2], here[1][2], rtol=1e-6, atol=1e-4)
+
+
+priors = st.sampled_from(
+    [Prior(0.0, ()), Prior(0.02, ()), Prior(0.3, (), 1e-3), Prior(0.1, ("of all rows",))]
+)
+"""Without a penalty, with the target of the first step, with a floor too, and with the penalty of the paper."""
+
+
+class TestEmSteps:
+    @staticmethod
+    def steps_of(mixture, X, prior=None, rule=None, cut=None, function=Gaussian.em_steps):
+        family = mixture.family if cut is None else mixture.family.with_cut(cut)
+        prior = Prior(0.02, ()) if prior is None else prior
+        if prior.target == ("of all rows",):
+            prior = prior._replace(target=family.prior_target(X))
+        rule = StepRule(6) if rule is None else rule
+        return function(family, X, mixture.weights, mixture.components, prior, rule)
+
+    def assert_twins(self, mixture, X, **given):
+        with engine.use("numba"):
+            expected = self.steps_of(mixture, X, function=em_steps, **given)
+            found = self.steps_of(mixture, X, **given)
+        for name in ("n_steps", "has_stopped", "n_outside_first", "n_outside"):
+            assert getattr(found, name) == getattr(expected, name), name
+        for name in ("objective", "log_likelihood"):
+            assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-9)
+        parts = (
+            [steps.weights, *steps.components, steps.prior.target[0]] for steps in (found, expected)
+        )
+        for f, e in zip(*parts, strict=True):
+            assert f.shape == e.shape
+            assert_allclose(f, e, rtol=1e-7, atol=1e-7 * np.abs(e).max())
+
+    @given(
+        covariance_types,
+        seeds,
+        st.integers(60, 700),
+        st.integers(1, 7),
+        st.integers(1, 4),
+        priors,
+        st.booleans(),
+        st.sampled_from(["f8", "f4"]),
+    )
+    def test_twins(self, covariance_type, seed, n, d, k, prior, truncates, dtype):
+        mixture = random_mixture(seed, k, d, covariance_type, 2.0)
+        X = mixture.sample(n, random_state=seed)[0].astype(dtype)
+        self.assert_twins(mixture, X, prior=prior, cut=RowCut(0.05, truncates))
+
+    @every_type
+    def test_they_stop_where_the_reference_stops(self, covariance_type):
+        mixture = random_mixture(7, 3, 2, covariance_type, 1.0)
+        X = mixture.sample(400, random_state=1)[0]
+        for rule in (StepRule(500, -np.inf, 0.02), StepRule(9, -1e300, np.inf), StepRule()):
+            self.assert_twins(mixture, X, rule=rule)
+
+    @every_type
+    def test_the_layout_of_the_rows_does_not_show(self, covariance_type):
+        mixture = random_mixture(1, 3, 4, covariance_type, 1.0)
+        X = mixture.sample(40_000, random_state=1)[0].astype("f4").astype("f8")
+        first, *others = (
+            self.steps_of(mixture, rows)
+            for rows in (X, np.asfortranarray(X), np.repeat(X, 2, axis=0)[::2], X.astype("f4"))
+        )
+        for other in others:
+            assert other.objective == first.objective
+            assert_array_equal(other.weights, first.weights)
+            for a, b in zip(other.components, first.components, strict=True):
+                assert_array_equal(a, b)
+
+    def test_a_step_without_a_result_is_not_made(self):
+        mixture = random_mixture(3, 2, 2)
+        with engine.use("numba"):
+            steps = self.steps_of(mixture, np.zeros((50, 2)), prior=Prior(0.0, ()))
+        assert steps.n_steps == 0
+        assert steps.weights is mixture.weights
+
+    @every_type
+    def test_means_too_far_apart_for_one_center(self, covariance_type):
+        mixture = random_mixture(4, 3, 2, covariance_type, 1e9)
+        self.assert_twins(mixture, mixture.sample(300, random_state=1)[0], rule=StepRule(1))
+
+    @every_type
+    def test_they_are_compiled_for_one_type(self, covariance_type):
+        mixture = random_mixture(1, 3, 4, covariance_type, 1.0)
+        X = mixture.sample(300, random_state=1)[0]
+        frozen = X.copy()
+        frozen.setflags(write=False)
+        with engine.use("numba"):
+            for rows in (frozen, np.asfortranarray(X), X.astype("f4"), X[::2], X[:60]):
+                self.steps_of(mixture, rows)
+                self.steps_of(mixture, rows, prior=Prior(0.1, ("of all rows",)))
+        n_kinds = len(set(steps.PASS_KINDS.values()))
+        assert len(steps.em_steps_kernel.signatures) <= n_kinds
 
 
 class TestEvaluate:

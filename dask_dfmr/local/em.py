@@ -19,7 +19,19 @@ import numpy as np
 from dask_dfmr.local.anderson import Anderson
 from dask_dfmr.local.penalty import Penalty
 from dask_dfmr.local.stopping import MeanChange, Outlook, RemainingGain
-from dask_dfmr.mixtures.family import Array, Components, Family, Moments, Prior
+from dask_dfmr.mixtures.family import (
+    LEAST_MASS,
+    NOISE,
+    Array,
+    Components,
+    Family,
+    Moments,
+    Prior,
+    Rows,
+    StepRule,
+    em_step,
+    is_rounding,
+)
 
 MEMORY = 8
 """Passes over which the smallest curvature counts."""
@@ -27,14 +39,11 @@ MEMORY = 8
 PLAIN_STEPS = 2
 """Plain EM steps before the first extrapolation, because the EM map is not nearly linear far from the optimum."""
 
-NOISE = 1e-13
-"""Relative rounding of a log-likelihood that is a sum over rows; smaller differences mean nothing."""
-
 POINTS_OF_TWO_VISITS = 4
 """Points whose coordinates are kept: those of the last two visits, and of their EM steps."""
 
-LEAST_MASS = 1e-6
-"""Rows inside the cuts, fewer than which are none; their number is a sum of responsibilities."""
+ROWS_OF_A_CALL = 200_000
+"""Plain steps that nothing interrupts take so many rows in all: within a tenth of a second a deadline is looked at."""
 
 Point = tuple[Array, Components]
 """Weights and components of one mixture."""
@@ -59,7 +68,8 @@ class EmResult:
     converged : bool
         Whether the stopping rule was met.
     log_prior : float, default 0
-        What the penalty adds to the log-likelihood at the parameters, in nats.
+        What the penalty adds to the log-likelihood at the parameters, in nats, if the family truncates. Then it has no
+        objective.
     n_outside, n_outside_start : int, default 0
         Rows beyond the cuts of all components in the last pass, and in the first.
     """
@@ -100,11 +110,8 @@ class _Climb:
         return gain
 
     def is_rounding(self, gain: float) -> bool:
-        """Whether a gain cannot be told from none: it is below the rounding of the sum.
-
-        The sum may be near 0 while the log-densities in it are not: those of d columns are sums of d terms.
-        """
-        return abs(gain) <= NOISE * (abs(self.objective) + self.n_terms)
+        """Whether a gain cannot be told from none."""
+        return is_rounding(gain, self.objective, self.n_terms)
 
 
 class _Walk:
@@ -151,10 +158,10 @@ class _Walk:
 
 
 class Ascent:
-    """One EM run that the caller advances pass by pass.
+    """One EM run that the caller advances pass by pass, until ``converged`` is true or it stops for another reason.
 
-    The caller computes log-likelihood and moments of all rows at ``point`` and passes them to :meth:`take`, until
-    ``converged`` is true or it stops for another reason.
+    With all rows at hand, :meth:`advance` makes the next passes. Otherwise the caller computes log-likelihood and
+    moments of all rows at ``point`` and passes them to :meth:`take`.
 
     Parameters
     ----------
@@ -241,14 +248,70 @@ class Ascent:
             self._check_mass(moments)
             self.prior = self.penalty.prior(moments, self.point[1])
         visit = self._visit(log_likelihood, moments, self.prior)
-        if self.accelerate and not self._judge.accepts(visit):
+        if visit.mapped is None and not self._rejects(visit):
+            self._check_mass(moments)
+            raise self._collapsed(self.prior)
+        return self._go_on(visit, log_likelihood)
+
+    def advance(self, X: Rows, n_most: int) -> tuple[int, int]:
+        """Make a pass over all rows, or up to ``n_most`` if nothing has to be decided between them.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_features)
+        n_most : int
+
+        Returns
+        -------
+        n_outside_first, n_outside : int
+            Rows beyond the cuts of all components in the first and in the last of these passes.
+
+        Raises
+        ------
+        ComponentCollapsedError
+            If an M step gives no proper components.
+        """
+        prior = self.penalty.open_prior() if self.prior is None else self.prior
+        steps = prior and self.family.em_steps(X, *self.point, prior, self._rule(n_most))
+        if not steps or not steps.n_steps:
+            # A penalty that needs the moments of the first pass, or a step without a result, which take() explains.
+            sums = self.family.em_pass(X, *self.point)
+            self.take(sums.log_likelihood, sums.moments)
+            return sums.n_outside, sums.n_outside
+        self.n_iter += steps.n_steps
+        self.prior = steps.prior
+        mapped = steps.weights, steps.components
+        if self._is_plain:
+            self.objective, self.log_likelihood = steps.objective, steps.log_likelihood
+            self.point = self.mapped = mapped
+            self.converged = steps.has_stopped
+        else:
+            self._go_on(_Visit(self.point, steps.objective, mapped), steps.log_likelihood)
+        return steps.n_outside_first, steps.n_outside
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether the objective alone says when the run stops, so that several steps can be made at once."""
+        return not self._looks_ahead and not self.family.cut.truncates
+
+    def _rule(self, n_most: int) -> StepRule:
+        if not self._is_plain:
+            return StepRule()
+        assert isinstance(self._has_converged, MeanChange)
+        n_at_once = max(1, ROWS_OF_A_CALL // max(self.n_samples, 1))
+        return StepRule(min(n_most, n_at_once), self.objective, self._has_converged.threshold)
+
+    def _rejects(self, visit: _Visit) -> bool:
+        return self.accelerate and not self._judge.accepts(visit)
+
+    def _go_on(self, visit: _Visit, log_likelihood: float) -> float:
+        """Choose the next point; returns the gain, 0 if the visited point was rejected."""
+        if self._rejects(visit):
             self._trajectory.restart()
             # Nothing gets worse in the plain step from the last accepted point.
             self.point = self.mapped
             return 0.0
-        if visit.mapped is None:
-            self._check_mass(moments)
-            raise self._collapsed(self.prior)
+        assert visit.mapped is not None
         gain = self._judge.gain(visit)
         self.objective, self.log_likelihood = visit.objective, log_likelihood
         self.mapped = visit.mapped
@@ -260,16 +323,10 @@ class Ascent:
         return gain
 
     def _visit(self, log_likelihood: float, moments: Moments, prior: Prior) -> _Visit:
-        objective = log_likelihood + self.family.log_prior(self.point[1], prior)
-        mass = moments[0]
-        if mass.sum() <= LEAST_MASS:
-            return _Visit(self.point, objective, None)
-        components = self.family.from_moments(moments, self.point[1], prior)
-        if not self.family.is_proper(components):
-            return _Visit(self.point, objective, None)
-        # The mass of rows that are cut off is that of no component.
-        n_inside = mass.sum() if self.family.cut.truncates else self.n_samples
-        return _Visit(self.point, objective, (mass / n_inside, components))
+        components = self.point[1]
+        objective = log_likelihood + self.family.log_prior(components, prior)
+        mapped = em_step(self.family, moments, components, prior, self.n_samples)
+        return _Visit(self.point, objective, mapped)
 
     def _check_mass(self, moments: Moments) -> None:
         if moments[0].sum() <= LEAST_MASS:
@@ -286,7 +343,9 @@ class Ascent:
 
     def result(self) -> EmResult:
         """The plain step from the last accepted point, and how the run ended."""
-        prior = 0.0 if self.prior is None else self.family.log_prior(self.mapped[1], self.prior)
+        prior = 0.0
+        if self.family.cut.truncates and self.prior is not None:
+            prior = self.family.log_prior(self.mapped[1], self.prior)
         sums = (self.objective, self.log_likelihood)
         return EmResult(*self.mapped, *sums, self.n_iter, self.converged, prior)
 

@@ -489,6 +489,8 @@ class LocalProblem:
     @property
     def stricter(self) -> LocalProblem:
         """The problem with the cut of a search."""
+        if not self.family.cut.truncates:
+            return self
         return replace(self, family=self.family.with_cut(self.family.cut.for_search()))
 
     def search(
@@ -570,12 +572,11 @@ class LocalProblem:
             else MeanChange(float(tol) * len(X))
         )
         ascent = Ascent(self.family, start, penalty, len(X), rule, self.is_accelerated)
+        n_most = max_iter or self.max_iter
         outside: list[int] = []
-        while not ascent.converged and ascent.n_iter < (max_iter or self.max_iter):
+        while not ascent.converged and ascent.n_iter < n_most:
             deadlines.check()
-            sums = self.family.em_pass(X, *ascent.point)
-            ascent.take(sums.log_likelihood, sums.moments)
-            outside.append(sums.n_outside)
+            outside += ascent.advance(X, n_most - ascent.n_iter)
         return replace(ascent.result(), n_outside=outside[-1], n_outside_start=outside[0])
 
 

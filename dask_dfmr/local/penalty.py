@@ -43,6 +43,12 @@ class Penalty:
     is_of_all_rows: bool = False
     all_rows: Components | None = None
 
+    def open_prior(self) -> Prior | None:
+        """The penalty before the first pass, which sets an open target; None if it needs the moments of that pass."""
+        if not self.is_of_all_rows:
+            return Prior(self.weight, (), self.floor)
+        return None if self.all_rows is None else Prior(self.weight, self.all_rows, self.floor)
+
     def prior(self, moments: Moments, reference: Components) -> Prior:
         """The penalty with its target, from moments of all rows about ``reference``."""
         if not self.is_of_all_rows:

@@ -39,6 +39,12 @@ Quantity = Literal["log_density", "label", "responsibilities"]
 LOG_2PI = float(np.log(2.0 * np.pi))
 """log(2 pi), of the normalisation of a Gaussian density."""
 
+NOISE = 1e-13
+"""Relative rounding of a log-likelihood that is a sum over rows; smaller differences mean nothing."""
+
+LEAST_MASS = 1e-6
+"""Rows inside the cuts, fewer than which are none; their number is a sum of responsibilities."""
+
 MAX_SQUARED_LENGTH = 1e300
 """Upper bound of squared distances in standard deviations; larger ones count as this."""
 
@@ -84,7 +90,7 @@ class Prior(NamedTuple):
     target : tuple of ndarray
         What the penalty shrinks the components towards. For Gaussians the first array holds covariances in the
         structure of the family: one for each component (:meth:`Family.within_target`), or that of all rows for all
-        (:meth:`Family.prior_target`).
+        (:meth:`Family.prior_target`). An empty tuple is open: the first of some EM steps sets it to the former.
     floor : float, default 0
         Added to the diagonal of every covariance after the update, as scikit-learn's ``reg_covar``.
     """
@@ -92,6 +98,61 @@ class Prior(NamedTuple):
     weight: float
     target: Components
     floor: float = 0.0
+
+
+class StepRule(NamedTuple):
+    """When several plain EM steps stop.
+
+    Attributes
+    ----------
+    n_most : int, default 1
+        Largest number of steps.
+    objective : float, default -inf
+        The penalised log-likelihood before the first step, in nats.
+    least_gain : float, default 0
+        Steps stop after one that changes it by less, in nats, or by no more than rounding.
+    """
+
+    n_most: int = 1
+    objective: float = -np.inf
+    least_gain: float = 0.0
+
+    def stops(self, gain: float, objective: float, n_terms: int) -> bool:
+        """Whether a step with this gain is the last one; the objective is a sum of ``n_terms`` terms."""
+        return abs(gain) < self.least_gain or is_rounding(gain, objective, n_terms)
+
+
+class EmSteps(NamedTuple):
+    """What some plain EM steps found.
+
+    Attributes
+    ----------
+    weights, components : ndarray, tuple of ndarray
+        The mixture after them.
+    prior : Prior
+        The penalty with its target.
+    n_steps : int
+        Their number. The step after them may have been impossible; if there is none, so was the first one.
+    objective, log_likelihood : float
+        Sums over all rows in nats, with and without the penalty, before the last step.
+    gain : float
+        Gain of the objective by the last but one step, in nats.
+    has_stopped : bool
+        Whether the last step gained too little to go on.
+    n_outside_first, n_outside : int
+        Rows beyond the cuts of all components before the first step, and before the last one.
+    """
+
+    weights: Array
+    components: Components
+    prior: Prior
+    n_steps: int = 0
+    objective: float = -np.inf
+    log_likelihood: float = -np.inf
+    gain: float = np.inf
+    has_stopped: bool = False
+    n_outside_first: int = 0
+    n_outside: int = 0
 
 
 @runtime_checkable
@@ -193,6 +254,12 @@ class Family(Protocol, Hashable):
 
     def em_pass(self, X: Rows, weights: Array, components: Components) -> EmSums:
         """One E step over all rows; the moments are those about ``components``."""
+        ...
+
+    def em_steps(
+        self, X: Rows, weights: Array, components: Components, prior: Prior, rule: StepRule
+    ) -> EmSteps:
+        """Some plain EM steps over all rows; :func:`em_steps` makes them from the other methods."""
         ...
 
     def hard_moments(self, X: Rows, labels: Labels, reference: Components) -> Moments:
@@ -318,6 +385,64 @@ class Family(Protocol, Hashable):
             If the parameters are no mixture of this family.
         """
         ...
+
+
+def em_steps(
+    family: Family, X: Rows, weights: Array, components: Components, prior: Prior, rule: StepRule
+) -> EmSteps:
+    """Some plain EM steps over all rows, from the passes and M steps of a family.
+
+    They end before a step that gives no proper components.
+    """
+    steps = EmSteps(weights, components, prior, objective=rule.objective)
+    n_terms = len(X) * family.n_features(components)
+    for _ in range(rule.n_most):
+        weights, components, prior = steps.weights, steps.components, steps.prior
+        sums = family.em_pass(X, weights, components)
+        if not prior.target:
+            prior = prior._replace(target=family.within_target(sums.moments, components))
+        mapped = em_step(family, sums.moments, components, prior, len(X))
+        if mapped is None:
+            break
+        objective = sums.log_likelihood + family.log_prior(components, prior)
+        gain = objective - steps.objective
+        first = steps.n_outside_first if steps.n_steps else sums.n_outside
+        steps = EmSteps(
+            *mapped,
+            prior,
+            steps.n_steps + 1,
+            objective,
+            sums.log_likelihood,
+            gain,
+            rule.stops(gain, objective, n_terms),
+            first,
+            sums.n_outside,
+        )
+        if steps.has_stopped:
+            break
+    return steps
+
+
+def em_step(
+    family: Family, moments: Moments, components: Components, prior: Prior, n_samples: int
+) -> tuple[Array, Components] | None:
+    """The mixture after an M step from moments about ``components``; None if it is improper, or no row counts."""
+    mass = moments[0]
+    if mass.sum() <= LEAST_MASS:
+        return None
+    mapped = family.from_moments(moments, components, prior)
+    if not family.is_proper(mapped):
+        return None
+    # The mass of rows that are cut off is that of no component.
+    return mass / (mass.sum() if family.cut.truncates else n_samples), mapped
+
+
+def is_rounding(gain: float, objective: float, n_terms: int) -> bool:
+    """Whether a gain cannot be told from none: it is below the rounding of the objective, a sum of ``n_terms`` terms.
+
+    The sum may be near 0 while the terms are not: log-densities of d columns are sums of d terms.
+    """
+    return abs(gain) <= NOISE * (abs(objective) + n_terms)
 
 
 def quantity_of(log_joint: Array, quantity: Quantity) -> Array:

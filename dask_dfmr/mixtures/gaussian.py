@@ -24,10 +24,12 @@ from dask_dfmr import checks
 from dask_dfmr.mixtures import engine
 from dask_dfmr.mixtures.covariances import (
     SHAPES,
+    VARIANCE_RANGE,
     CovarianceShape,
     as_symmetric,
     check_positive,
     check_shape,
+    least_eigenvalue,
 )
 from dask_dfmr.mixtures.degeneracy import degeneracy
 from dask_dfmr.mixtures.family import (
@@ -36,14 +38,17 @@ from dask_dfmr.mixtures.family import (
     MAX_SQUARED_LENGTH,
     Array,
     Components,
+    EmSteps,
     EmSums,
     Labels,
     Moments,
     Prior,
     Quantity,
     Rows,
+    StepRule,
     as_block,
     batches,
+    em_steps,
     quantity_of,
 )
 from dask_dfmr.mixtures.mixture import FiniteMixture, as_floats, check_weights
@@ -342,6 +347,53 @@ class Gaussian:
         with np.errstate(over="ignore", invalid="ignore"):  # rows far from every component
             mass, first, second = self._undo_cut(sums.moments, n_features)
             return sums._replace(moments=(mass, *self._shape.colour(first, second, root)))
+
+    def em_steps(
+        self, X: Rows, weights: Array, components: Components, prior: Prior, rule: StepRule
+    ) -> EmSteps:
+        compiled = engine.compiled()
+        if compiled is not None:
+            steps = self._compiled_steps(compiled, X, (weights, components), prior, rule)
+            if steps.n_steps:
+                return steps
+            rule = rule._replace(
+                n_most=1
+            )  # means are too far apart for one center, or there is no step
+        return em_steps(self, X, weights, components, prior, rule)
+
+    def _compiled_steps(
+        self, compiled: Any, X: Rows, point: tuple[Array, Components], prior: Prior, rule: StepRule
+    ) -> EmSteps:
+        weights, (means, covariances) = point
+        n_components, d = means.shape
+        distinct = self._distinct(covariances)
+        target = np.broadcast_to(prior.target[0] if prior.target else 0.0, distinct.shape)
+        flat, flat_target = (
+            self._shape.by_column(one, d).reshape(len(distinct), -1) for one in (distinct, target)
+        )
+        limit, *left = self.cut.numbers(d)
+        shrinkage = compiled.Shrinkage(
+            prior.weight, prior.floor, not prior.target, POOLED_ROWS, SHARE_OF_ALL_ROWS
+        )
+        farthest = MAX_WHITE_MEAN if self._is_tied else MAX_FROM_CENTER
+        bounds = compiled.Bounds(farthest, MAX_MEAN, *VARIANCE_RANGE, least_eigenvalue(d))
+        run = compiled.em_steps(
+            X,
+            self.covariance_type,
+            (weights, means, flat),
+            flat_target,
+            shrinkage,
+            (limit, self.cut.truncates, *(left if self.cut.truncates else (1.0, 1.0))),
+            bounds,
+            tuple(rule),
+        )
+        found = self._shape.from_flat(run.covariances, d)
+        target = self._shape.from_flat(run.target, d)
+        if self._is_tied:
+            found, target = np.repeat(found, n_components, axis=0), target[0]
+        if not prior.target:
+            prior = prior._replace(target=(target,))
+        return EmSteps(run.weights, (run.means, found), prior, *run.numbers())
 
     def _pass_of_each(
         self,

@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dask_dfmr.local.em import NOISE
 from dask_dfmr.local.stopping import TIGHT
-from dask_dfmr.mixtures.family import Array
+from dask_dfmr.mixtures.family import NOISE, Array
 
 
 @dataclass(frozen=True, eq=False)

@@ -83,7 +83,7 @@ def em_pass(
     center = means.mean(axis=0)
     scale, offset = _scale_and_offset(means - center, inverse_root)
     width = offset.shape[1]
-    block = _block_size(n_components, width)
+    block = block_size(n_components, width)
     mass, first = np.zeros(n_components), np.zeros((n_components, width))
     second = np.zeros_like(scale)
     work = aligned((n_components + 1) * width * block)
@@ -92,7 +92,7 @@ def em_pass(
     densities = scale.reshape(n_components, -1), offset, log_weights + log_norm
     totals = np.zeros(2)
     moments = totals, mass, first, second.reshape(n_components, -1)
-    for rows in _rows_of(X, center, block):
+    for rows in rows_of(X, center, block):
         kernel(rows, densities, cut, block, work, shares, moments)
     log_likelihood, n_outside = float(totals[0]), int(totals[1])
     if not is_matrix:
@@ -118,7 +118,7 @@ def shared_pass(
     center = means.mean(axis=0)
     scale, offset = _scale_and_offset(means - center, inverse_root[None])
     width = offset.shape[1]
-    block = _block_size(1, width)
+    block = block_size(1, width)
     mass, first = np.zeros(n_components), np.zeros((n_components, width))
     second = np.zeros((1, width, width))
     work = aligned(2 * width * block)
@@ -126,7 +126,7 @@ def shared_pass(
     densities = scale.ravel(), offset, log_weights + log_norm
     totals = np.zeros(2)
     moments = totals, mass, first, second.ravel()
-    for rows in _rows_of(X, center, block):
+    for rows in rows_of(X, center, block):
         matrix_shared_pass(rows, densities, cut, block, work, shares, moments)
     mirror(second)
     return EmSums(float(totals[0]), (mass, first[:, :d], second[:, :d, :d]), int(totals[1]))
@@ -145,40 +145,53 @@ def evaluate(
     center = means.mean(axis=0)
     scale, offset = _scale_and_offset(means - center, inverse_root)
     width = offset.shape[1]
-    block = _block_size(1, width)
+    block = block_size(1, width)
     work, shares = aligned(2 * width * block), aligned((n_components + 2) * block)
     kernel = matrix_values if inverse_root.ndim == 3 else vector_values
     densities = scale.reshape(n_components, -1), offset, log_weights + log_norm
     code = CODES[quantity]
     found = np.empty((len(X), n_components if code == RESPONSIBILITIES else 1))
     start = 0
-    for rows in _rows_of(X, center, block):
+    for rows in rows_of(X, center, block):
         stop = start + rows[1]
         kernel(rows, densities, code, block, work, shares, found[start:stop])
         start = stop
     return found if code == RESPONSIBILITIES else found[:, 0]
 
 
-def _rows_of(
+def rows_of(
     X: Rows, center: Array, block: int
 ) -> Iterator[tuple[Array, int, tuple[int, int], Array]]:
     """The rows as kernels take them: numbers, how many rows, the steps from row to row and column to column, center.
 
-    Rows in float64 that lie in memory row by row or column by column are taken as they are. Others are copied in
-    chunks. All arrays are flat and read-only, so that kernels are compiled for one type of array.
+    Rows that kernels do not take as they are get copied in chunks.
     """
-    n_rows, d = X.shape
-    if X.dtype == np.float64 and X.flags.aligned and X.flags.forc:
-        is_by_row = X.flags.c_contiguous
-        flat = np.asarray(X if is_by_row else X.T, dtype=np.float64).reshape(-1)
-        yield read_only(flat), n_rows, (d, 1) if is_by_row else (1, n_rows), center
+    if is_direct(X):
+        yield *direct_rows(X), center
         return
+    n_rows, d = X.shape
     step = max(block, CHUNK_FLOATS // d // block * block)
     buffer = np.empty((min(step, n_rows), d))
     for chunk in batches(n_rows, step):
         rows = X[chunk]
         buffer[: len(rows)] = rows
-        yield read_only(buffer.reshape(-1)), len(rows), (d, 1), center
+        yield *direct_rows(buffer[: len(rows)]), center
+
+
+def is_direct(X: Rows) -> bool:
+    """Whether kernels take the rows as they are: float64 that lie in memory row by row or column by column."""
+    return bool(X.dtype == np.float64 and X.flags.aligned and X.flags.forc)
+
+
+def direct_rows(X: Rows) -> tuple[Array, int, tuple[int, int]]:
+    """Numbers, how many rows, and the steps from row to row and column to column, if :func:`is_direct`.
+
+    All arrays are flat and read-only, so that kernels are compiled for one type of array.
+    """
+    n_rows, d = X.shape
+    is_by_row = X.flags.c_contiguous
+    flat = np.asarray(X if is_by_row else X.T, dtype=np.float64).reshape(-1)
+    return read_only(flat), n_rows, (d, 1) if is_by_row else (1, n_rows)
 
 
 def _scale_and_offset(means: Array, inverse_root: Array) -> tuple[Array, Array]:
@@ -193,7 +206,8 @@ def _scale_and_offset(means: Array, inverse_root: Array) -> tuple[Array, Array]:
     return scale, offset
 
 
-def _block_size(n_components: int, width: int) -> int:
+def block_size(n_components: int, width: int) -> int:
+    """Rows of a block, whose white residuals from so many components are kept."""
     rows = RESIDUAL_FLOATS // (n_components * width) // GROUP * GROUP
     return min(max(rows, LEAST_BLOCK), LARGEST_BLOCK)
 
@@ -372,7 +386,7 @@ def _add_products(z, z0, second, d, B):
 def matrix_pass(rows, densities, cut, B, work, shares, moments):
     """Add rows to the moments, their log-likelihood, and how many are beyond all cuts; matrix covariances.
 
-    ``rows`` are those of :func:`_rows_of`; ``densities`` scale, offset and log constant of each component; ``cut`` its
+    ``rows`` are those of :func:`rows_of`; ``densities`` scale, offset and log constant of each component; ``cut`` its
     limit, and whether it truncates; ``work`` and ``shares`` buffers for x and y, and for the numbers of each row and
     component.
     """

@@ -11,8 +11,19 @@ import numba
 from dask_dfmr.mixtures.compiled.em import em_pass, evaluate, shared_pass
 from dask_dfmr.mixtures.compiled.integrals import log_product_integral
 from dask_dfmr.mixtures.compiled.lanes import LANES, check_lanes
+from dask_dfmr.mixtures.compiled.steps import Bounds, Shrinkage, em_steps
 
-__all__ = ["check_lanes", "describe", "em_pass", "evaluate", "log_product_integral", "shared_pass"]
+__all__ = [
+    "Bounds",
+    "Shrinkage",
+    "check_lanes",
+    "describe",
+    "em_pass",
+    "em_steps",
+    "evaluate",
+    "log_product_integral",
+    "shared_pass",
+]
 
 
 def describe() -> str:
