@@ -44,6 +44,11 @@ N_ENDS = 3
 BATCH = 8
 """Further starts that are tried at once."""
 
+ENOUGH = 3
+"""So many starts that agree on the best optimum are enough, however few were tried. Measured on 120 draws of one
+partition (mixtures of up to ten components, and the rows of ``benchmarks/row_families.py``): no other optimum than with
+all starts. With 2, two of three draws of binary rows end in a worse one."""
+
 LEAST_STARTS, MOST_STARTS = 5, 24
 """Starts before a search may end, and after which it ends. ``n_init`` multiplies both."""
 
@@ -110,8 +115,9 @@ class Search:
         """
         if self.problem.n_components == 1:  # there is one optimum
             return self._different([self._long(known[0])])
-        ends, has_gained = self._ends_of([*known, self._shells(known[0]), self._projected()], [])
-        if rng is None:
+        starts = [*known, self._shells(known[0]), self._projected()]
+        ends, has_gained, n_agree = self._ends_of(starts, [])
+        if rng is None or (n_agree >= ENOUGH and not has_gained):
             return ends
         scale = self.problem.scale_of(self.rows)
         least, most = (n * self.problem.n_init for n in (LEAST_STARTS, MOST_STARTS))
@@ -120,7 +126,7 @@ class Search:
             shorts = best_first(self.family, self.short_runs(scale, rng, BATCH), self.rows)
             if not shorts:
                 break
-            ends, has_gained = self._ends_of([point_of(run) for run in shorts], ends)
+            ends, has_gained, _ = self._ends_of([point_of(run) for run in shorts], ends)
         return ends
 
     def short_runs(
@@ -140,18 +146,19 @@ class Search:
 
     def _ends_of(
         self, starts: Sequence[Start], before: list[EmResult]
-    ) -> tuple[list[EmResult], bool]:
-        """The best ends of runs from several starts and before; and whether the best is better than what there was.
+    ) -> tuple[list[EmResult], bool, int]:
+        """The best ends of runs from several starts and before, and what they say.
 
-        Without ends before, what there was is the best of the starts, so that it counts only whether swaps helped.
+        The second value is whether the best is better than what there was. Without ends before, that is the best of the
+        starts, so that it counts only whether swaps helped. The third is how many starts led to the most promising run.
         """
-        longs = [self._long(start) for start in self._distinct(starts)]
-        ends = self._different([*before, *longs])
+        distinct, n_agree = self._distinct(starts)
+        ends = self._different([*before, *(self._long(start) for start in distinct)])
         if not ends:
-            return [], False
+            return [], False, 0
         best = self._swap(ends[0], starts)
         first = before[0] if before else ends[0]
-        return self._different([best, *ends]), self._gain(first, best) > LEAST_GAIN
+        return self._different([best, *ends]), self._gain(first, best) > LEAST_GAIN, n_agree
 
     def _different(self, runs: Sequence[EmResult | None]) -> list[EmResult]:
         """The best runs, one for each value of the objective, and at most :data:`N_ENDS`."""
@@ -164,19 +171,25 @@ class Search:
                 last = value
         return kept[:N_ENDS]
 
-    def _distinct(self, starts: Sequence[Start]) -> list[Start]:
-        """The most promising starts after some passes over a part of the rows, one of each optimum."""
+    def _distinct(self, starts: Sequence[Start]) -> tuple[list[Start], int]:
+        """The most promising starts after some passes over a part of the rows, one of each optimum.
+
+        And how many of them agree with the best one.
+        """
         rows = thin(self.rows, max(ROUND_ROWS, len(self.rows) // ROUND_SHARE))
         part, left = Search.on(self.problem, rows), list(starts)
-        runs: Sequence[EmResult | None] = []
+        runs: list[EmResult] = []
         for n_passes, n_left in ROUNDS:
-            runs = [part._short(start, n_passes) for start in left]
-            runs = best_first(self.family, runs, rows)[:n_left]
+            tried = [part._short(start, n_passes) for start in left]
+            runs = best_first(self.family, tried, rows)[:n_left]
             left = [point_of(run) for run in runs]
         found = part._different(runs)
         values = values_of(self.family, found, rows)
         near = values > values.max(initial=-np.inf) - FAR_BEHIND
-        return [point_of(run) for run, is_near in zip(found, near, strict=True) if is_near]
+        all_values = values_of(self.family, runs, rows)
+        n_agree = int((all_values > all_values.max(initial=-np.inf) - SAME).sum())
+        kept = [point_of(run) for run, is_near in zip(found, near, strict=True) if is_near]
+        return kept, n_agree
 
     def _shells(self, start: Start) -> Start:
         """A start whose components lie about one another, with as many rows each, from the densest to the sparsest.
