@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_random_state
 
 (
     PILOT_DRAW,
@@ -78,6 +77,8 @@ def generator(random_state: Any) -> np.random.RandomState | np.random.Generator:
 
 
 def _random_state(random_state: Any) -> np.random.RandomState:
+    from sklearn.utils import check_random_state  # workers get seed sequences
+
     try:
         rng: np.random.RandomState = check_random_state(random_state)
     except ValueError as error:

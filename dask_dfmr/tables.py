@@ -1,7 +1,7 @@
 """Tables in memory, of whatever library: the names of their columns, their rows, and which cells are missing.
 
-pandas is used as it is. Polars, Arrow and other frames are read through narwhals. An array has no names. Masked cells
-of NumPy, nulls, and columns that hold nothing are missing values, NaN.
+pandas is used as it is. Polars, Arrow and other frames are read through narwhals, which is imported for them alone. An
+array has no names. Masked cells of NumPy, nulls, and columns that hold nothing are missing values, NaN.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable, Sequence
 from pathlib import PurePath
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import narwhals as nw
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import narwhals as nw
 
 READERS = {
     ".parquet": "dask.dataframe.read_parquet({})",
@@ -63,6 +65,8 @@ def refuse_others(X: Any) -> None:
         raise TypeError(f"X must have columns; got a {type(X).__name__}. Use X.to_frame().")
     if _is_of_dask(parts[0]):  # narwhals warns of collections of Dask
         return
+    import narwhals as nw
+
     found = nw.from_native(X, pass_through=True, allow_series=True)
     first = nw.from_native(parts[0], pass_through=True)
     if isinstance(first, nw.LazyFrame):
@@ -83,6 +87,8 @@ def as_frame(X: Any) -> pd.DataFrame | nw.DataFrame[Any] | None:
         return X
     if isinstance(X, np.ndarray) or _is_of_dask(X):
         return None
+    import narwhals as nw
+
     found = nw.from_native(X, pass_through=True, eager_only=True)
     return found if isinstance(found, nw.DataFrame) else None
 
@@ -224,6 +230,8 @@ def rows_and_names(frame: pd.DataFrame | nw.DataFrame[Any]) -> tuple[NDArray[Any
     names = check_columns(columns, is_pandas=is_pandas)
     if isinstance(frame, pd.DataFrame):
         return _rows_of_pandas(frame, columns), names
+    import narwhals as nw
+
     rows = [
         np.full(len(frame), np.nan) if column.is_empty else frame[:, j].cast(nw.Float64).to_numpy()
         for j, column in enumerate(columns)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 
 from dask_dfmr import exceptions
 from dask_dfmr.aggregation.options import AggregationOptions
@@ -45,14 +44,6 @@ FORMAT, FORMAT_VERSION = "dask_dfmr.aggregate", 1
 
 DOCUMENT = "aggregate.json"
 """Name of the member that holds the document."""
-
-_OWN_WARNINGS = [
-    found
-    for found in vars(exceptions).values()
-    if isinstance(found, type) and issubclass(found, Warning)
-]
-CATEGORIES: dict[str, type[Warning]] = {c.__name__: c for c in (*_OWN_WARNINGS, ConvergenceWarning)}
-"""The categories of notes by their names, as files name them."""
 
 _DECISION_ARRAYS = (
     "distances",
@@ -273,6 +264,14 @@ _OTHERWISE = (
 """Errors that values of wrong types or shapes cause."""
 
 
+def _categories() -> dict[str, type[Warning]]:
+    """The categories of notes by their names, as files name them."""
+    from sklearn.exceptions import ConvergenceWarning
+
+    found = (*vars(exceptions).values(), ConvergenceWarning)
+    return {c.__name__: c for c in found if isinstance(c, type) and issubclass(c, Warning)}
+
+
 def _get_result(document: dict[str, Any], arrays: dict[str, Any]) -> AggregationResult:
     decision = _get_decision(document["decision"], arrays)
     origin = None if document["origin"] is None else _get_origin(document["origin"], arrays)
@@ -280,9 +279,10 @@ def _get_result(document: dict[str, Any], arrays: dict[str, Any]) -> Aggregation
         raise ValueError(
             f"estimates must be as many as the decision is about, {decision.n_estimates}; got {len(origin.estimates)}."
         )
-    unknown = {category for category, _ in document["notes"]} - CATEGORIES.keys()
+    categories = _categories()
+    unknown = {category for category, _ in document["notes"]} - categories.keys()
     if unknown:
-        raise ValueError(f"notes must be of {sorted(CATEGORIES)}; got {sorted(unknown)}.")
+        raise ValueError(f"notes must be of {sorted(categories)}; got {sorted(unknown)}.")
     unrefined = document["unrefined"]
     return AggregationResult(
         get_mixture(document["mixture"], "mixture", arrays),
@@ -291,7 +291,7 @@ def _get_result(document: dict[str, Any], arrays: dict[str, Any]) -> Aggregation
         int(document["n_iter"]),
         bool(document["converged"]),
         str(document["method"]),
-        tuple(Note(CATEGORIES[category], str(text)) for category, text in document["notes"]),
+        tuple(Note(categories[category], str(text)) for category, text in document["notes"]),
         None if unrefined is None else get_mixture(unrefined, "unrefined", arrays),
         origin,
     )

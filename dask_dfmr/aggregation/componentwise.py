@@ -21,15 +21,22 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
-from scipy.stats import chi
-from sklearn.utils import gen_batches
 
 from dask_dfmr.aggregation.medoid import Candidate, best_candidate, row_candidates
 from dask_dfmr.aggregation.reduction import SAME_COMPONENT
 from dask_dfmr.exceptions import AggregationError
+from dask_dfmr.mixtures.assignment import assignment
 from dask_dfmr.mixtures.distances import Stack, log_self_products
-from dask_dfmr.mixtures.family import Array, Components, Family, Labels, canonical_order, take
+from dask_dfmr.mixtures.family import (
+    Array,
+    Components,
+    Family,
+    Labels,
+    batches,
+    canonical_order,
+    take,
+)
+from dask_dfmr.mixtures.tails import chi2_ppf
 
 LEAST_WEIGHT = 1e-12
 """Weight that stands for 0: distances divide by the rows of a component."""
@@ -159,12 +166,13 @@ def find_template(estimates: ComponentEstimates, drawn: Labels) -> int:
     costs = costs.reshape(len(drawn), n_components, len(drawn), n_components)
     costs = np.where(judged[:, :, None, None] & judged, costs, 1.0)
     matched = np.zeros((len(drawn), n_components, len(drawn)))
+    every = np.arange(n_components)
     for i in range(len(drawn)):
         for j in range(i + 1, len(drawn)):
-            of_i, of_j = linear_sum_assignment(costs[i, :, j])
-            cost = costs[i, of_i, j, of_j]
-            matched[i, of_i, j] = np.where(judged[j, of_j], cost, np.nan)
-            matched[j, of_j, i] = np.where(judged[i, of_i], cost, np.nan)
+            of_j = assignment(costs[i, :, j])
+            cost = costs[i, every, j, of_j]
+            matched[i, :, j] = np.where(judged[j, of_j], cost, np.nan)
+            matched[j, of_j, i] = np.where(judged[i], cost, np.nan)
     matched[~judged] = 1.0
     medians = np.nanmedian(matched, axis=2).sum(axis=1)
     means = np.nanmean(matched, axis=2).sum(axis=1)
@@ -192,7 +200,7 @@ def match(estimates: ComponentEstimates, reference: Components, log_reference: A
     )
     costs = costs.reshape(n_components, m, n_components).swapaxes(0, 1)
     costs = np.where(estimates.judged[:, None, :], costs, 1.0)
-    return np.array([linear_sum_assignment(cost)[1] for cost in costs])
+    return np.array([assignment(cost) for cost in costs])
 
 
 # -- center, radius and kept estimates, component by component -------------------------------------
@@ -269,7 +277,7 @@ def _center(estimates: ComponentEstimates, k: int, voters: Labels, candidates: L
     floats = len(voters) * estimates.family.n_features(of_voters)
     step = max(1, DISTANCE_FLOATS // floats)
     best: list[Candidate] = []
-    for s in gen_batches(len(candidates), step):
+    for s in batches(len(candidates), step):
         block = candidates[s]
         distances = distances_in_errors(
             estimates.family, estimates.component(k, block), of_voters, rows[block], rows[voters]
@@ -296,7 +304,7 @@ def calibrate(
     >>> [round(calibrate(1e3, q, 1.0)[1] / 1e3, 2) for q in (2, 5, 9, 20, 65, 1325)]
     [3.16, 2.17, 1.83, 1.53, 1.28, 1.06]
     """
-    median, extreme = chi.ppf(np.array([0.5, 1.0 - level]), n_parameters)
+    median, extreme = np.sqrt(chi2_ppf(np.array([0.5, 1.0 - level]), n_parameters))
     radius = max(half_distance, float(median * np.sqrt(LEAST_CENTER_SCALE)))
     return radius, radius * max(rho, float(extreme / median))
 

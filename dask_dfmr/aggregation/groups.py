@@ -9,13 +9,12 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist, squareform
-from scipy.special import gammaln
-from scipy.stats import chi2, norm
+from scipy.special import gammaln, ndtri
 
 from dask_dfmr.aggregation.null_law import Law
 from dask_dfmr.mixtures.family import Array, Labels
+from dask_dfmr.mixtures.tails import chi2_ppf
 
 LEAST_GROUP_SHARE = 0.15
 """Smaller groups are left to the filter."""
@@ -93,6 +92,8 @@ def groups_of(distances: Array, expected: float, separation: float = SEPARATION)
     finite = np.minimum(distances, MOST_RATIO * expected)
     if n < 4:
         return []
+    from scipy.cluster.hierarchy import fcluster, linkage
+
     tree = linkage(squareform(finite, checks=False), method="average")
     for n_groups in range(2, MOST_GROUPS_TRIED + 1):
         labels = fcluster(tree, n_groups, criterion="maxclust")
@@ -163,7 +164,7 @@ def copy_distance(df: float, n: int, typical: float, share: float = COPY_SHARE) 
     more small values than a weighted sum of squares of the same variance.
     """
     level = np.array([2.0 * family_level(n) / (n * (n - 1)), 0.5])
-    low, middle = np.sqrt(chi2.ppf(level, df))
+    low, middle = np.sqrt(chi2_ppf(level, df))
     return typical * min(share, float(low / middle))
 
 
@@ -239,7 +240,7 @@ def df_of_quantiles(low: float, high: float, probabilities: Array) -> float:
     """
     if not low < high:
         return np.inf
-    ratio, (z_low, z_high) = np.cbrt(low / high), norm.ppf(probabilities)
+    ratio, (z_low, z_high) = np.cbrt(low / high), ndtri(probabilities)
     slope, gap = ratio * z_high - z_low, 1.0 - ratio
     sd = (np.sqrt(slope**2 + 4.0 * gap**2) - slope) / (2.0 * gap)
     return float(2.0 / (9.0 * sd**2))
@@ -250,6 +251,8 @@ def near_groups(distances: Array, limit: float) -> list[Labels]:
     n = len(distances)
     if n < 2 or limit < 0:
         return []
+    from scipy.cluster.hierarchy import fcluster, linkage
+
     # A pair exactly at the limit, also at 0, belongs together.
     condensed = squareform(np.minimum(distances, MOST_DISTANCE), checks=False)
     labels = fcluster(linkage(condensed, method="complete"), limit, criterion="distance")

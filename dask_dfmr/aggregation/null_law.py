@@ -11,12 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import pearson3
-from sklearn.utils import gen_batches
 
 from dask_dfmr.mixtures.distances import Stack, log_polar_tile, log_self_products
-from dask_dfmr.mixtures.family import Array, Family
+from dask_dfmr.mixtures.family import Array, Family, batches
 from dask_dfmr.mixtures.information import Information
+from dask_dfmr.mixtures.tails import pearson3_ppf, pearson3_sf
 
 MOST_DRAWS, FEWEST_DRAWS, DRAWN_NUMBERS = 2**11, 2**9, 2**17
 """Errors drawn for the law of a distance: DRAWN_NUMBERS over the number of coordinates, within these bounds. Few
@@ -66,11 +65,12 @@ class Law(NamedTuple):
 
     def sf(self, values: Array) -> Array:
         """Probability of more than ``values``."""
-        return np.asarray(pearson3.sf(values, *self._pearson3()))
+        return pearson3_sf((values - self.mean) / self._sd, self._skewness)
 
     def ppf(self, probabilities: Array) -> Array:
         """The values that are exceeded with probability 1 - ``probabilities``, at least 0."""
-        return np.maximum(pearson3.ppf(probabilities, *self._pearson3()), 0.0)
+        z_scores = pearson3_ppf(probabilities, self._skewness)
+        return np.maximum(z_scores * self._sd + self.mean, 0.0)
 
     def z_scores(self, values: Array) -> Array:
         """Standard normal scores of the cube root, which is nearly normal (Wilson & Hilferty 1931).
@@ -85,10 +85,14 @@ class Law(NamedTuple):
         mean, sd = _moments(np.cbrt(self.ppf(GRID)))
         return np.maximum(mean + sd * z_scores, 0.0) ** 3
 
-    def _pearson3(self) -> tuple[float, float, float]:
-        """Skewness, mean and standard deviation of the shifted gamma law, which is Pearson's type III."""
-        skewness = self.skew * float(np.sqrt(8.0 / self.df))
-        return skewness, self.mean, self.mean * float(np.sqrt(2.0 / self.df))
+    @property
+    def _sd(self) -> float:
+        return self.mean * float(np.sqrt(2.0 / self.df))
+
+    @property
+    def _skewness(self) -> float:
+        """That of the shifted gamma law, which is Pearson's type III."""
+        return self.skew * float(np.sqrt(8.0 / self.df))
 
 
 class Settled(NamedTuple):
@@ -124,7 +128,7 @@ def distance_law(family: Family, about: Information, rng: np.random.Generator) -
     log_self = log_self_products(family, origin)
     squares = np.empty(n_draws)
     size = max(1, 2**20 // max(p.size for p in about.components))
-    for s in gen_batches(n_draws, size):
+    for s in batches(n_draws, size):
         near = Stack(*family.displaced(steps[s, None] * v[s], (about.weights, about.components)))
         tile = log_polar_tile(family, origin, near, log_self, log_self_products(family, near))
         squares[s] = (tile[0] / steps[s]) ** 2

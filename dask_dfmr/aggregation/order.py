@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from dask_dfmr.aggregation.result import AggregationResult, FilterDecision
 from dask_dfmr.local.starts import GivenStart
+from dask_dfmr.mixtures.assignment import assignment
 from dask_dfmr.mixtures.family import Components, Labels
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.mixtures.whitening import match_components
@@ -49,8 +49,7 @@ def _order_like(mixture: Mixture, reference: Mixture | GivenStart | None) -> Lab
     # not depend on a shift of all means, so means that are all too small or too large are matched as well.
     shapes = _shapes_of_all(mixture)
     costs = family.divergence((reference.means, *shapes), (own[0], *shapes))
-    order: Labels = linear_sum_assignment(costs)[1]
-    return order
+    return assignment(costs)
 
 
 def _shapes_of_all(mixture: Mixture) -> Components:

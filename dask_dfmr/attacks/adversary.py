@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from dask_dfmr import checks
 from dask_dfmr.aggregation.reduction import Centers, reduce_pooled
 from dask_dfmr.attacks.catalogue import Attack, find
 from dask_dfmr.local.estimate import LocalEstimate
+from dask_dfmr.mixtures.assignment import assignment
 from dask_dfmr.mixtures.distances import (
     Stack,
     l2_tile,
@@ -322,7 +322,7 @@ class Adversary:
         """Coordinates (n_coordinates,) of an estimate about the origin, its components matched to the origin's."""
         mixture = mixture_of(estimate)
         costs = self.family.divergence(self.origin[1], mixture.components)
-        order = linear_sum_assignment(costs)[1]
+        order = assignment(costs)
         return self.family.coordinates(
             mixture.weights[order], take(mixture.components, order), self.origin
         )

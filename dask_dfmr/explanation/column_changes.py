@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import least_squares, linear_sum_assignment
 
 from dask_dfmr.explanation.standard_errors import StandardErrors, column_moments
+from dask_dfmr.mixtures.assignment import assignment
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.mixtures.whitening import MAX_COORDINATE
@@ -154,7 +154,7 @@ def _exchanges(now: Mixture, reference: Mixture) -> Iterator[ColumnChange]:
         order = list(range(d))
         order[i], order[j] = j, i
         yield ColumnChange("swapped columns", (i, j), order=tuple(order))
-    order = linear_sum_assignment(unlike)[1].tolist()
+    order = assignment(unlike).tolist()
     moved = tuple(i for i, j in enumerate(order) if i != j)
     if len(moved) > 2:
         yield ColumnChange("column order", moved, order=tuple(order))
@@ -332,6 +332,8 @@ class Search:
 
     def _refined(self, explanation: Explanation, last: Explanation) -> Explanation:
         """With the last change's numbers fitted by least squares, and rounded if that does as well."""
+        from scipy.optimize import least_squares
+
         change = explanation.changes[-1]
         if change.n_free == 0:
             return explanation

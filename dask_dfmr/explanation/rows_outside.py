@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaln, gammaln
-from scipy.stats import binom
 
 from dask_dfmr.mixtures.family import Array
+from dask_dfmr.mixtures.tails import binom_sf
 
 FEWEST_COMPARED = 4
 """Of fewer partitions none can be compared with the others."""
@@ -100,7 +100,7 @@ class _Law(NamedTuple):
     def p_values(self, n_outside: Array, n_samples: Array) -> Array:
         """Probability of at least so many rows outside."""
         if self.correlation <= 0.0:
-            return np.asarray(binom.sf(n_outside - 1, n_samples, self.share))
+            return binom_sf(n_outside - 1, n_samples, self.share)
         size = 1.0 / self.correlation - 1.0
         a, b = self.share * size, (1.0 - self.share) * size
         pairs = zip(n_outside, n_samples, strict=True)

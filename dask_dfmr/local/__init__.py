@@ -5,7 +5,7 @@ A local fit takes a start, runs EM with Anderson acceleration on the rows, and r
 there is no mixture. Pilots are fits of a few partitions from many starts. They give all other partitions a short list
 of starts::
 
-    starts, anderson -> em -> fit -> estimate
+    centers -> projections -> starts, anderson -> em -> fit -> estimate
     a few partitions -> pilots -> a short list of starts
 
 :mod:`~dask_dfmr.local.row_statistics` computes sums over rows under given mixtures, for partitions that are read again,

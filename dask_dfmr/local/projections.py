@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import kmeans_plusplus
 
+from dask_dfmr.local.centers import kmeans_plusplus
 from dask_dfmr.mixtures.family import Array, Labels
 
 SEARCHED_ROWS = 2000
@@ -190,9 +190,7 @@ def _projections(white: Array, n_components: int, rng: np.random.Generator) -> I
     for q in {min(2, most), most} - {0, 1}:
         projected = white @ np.column_stack(chosen[:q])
         seed = int(rng.integers(2**31))
-        centers, _ = kmeans_plusplus(
-            projected, n_components, random_state=seed, n_local_trials=TRIALS
-        )
+        centers = kmeans_plusplus(projected, n_components, seed, n_trials=TRIALS)
         yield _kmeans(projected, centers)[0]
 
 

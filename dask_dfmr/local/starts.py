@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 import numpy as np
-from sklearn.cluster import KMeans, kmeans_plusplus
+from threadpoolctl import threadpool_limits
 
+from dask_dfmr.local.centers import kmeans_plusplus
 from dask_dfmr.local.penalty import Penalty
 from dask_dfmr.local.projections import projected_labels
 from dask_dfmr.mixtures.family import Array, Components, Family, Labels, Rows, as_block
@@ -85,17 +86,18 @@ def _nearest(Z: Array, centers: Array) -> Labels:
 
 
 def _kmeans_plusplus(Z: Array, n_components: int, rng: np.random.Generator) -> Labels:
-    centers, _ = kmeans_plusplus(Z, n_components, random_state=int(rng.integers(2**31)))
-    return _nearest(Z, centers)
+    return _nearest(Z, kmeans_plusplus(Z, n_components, int(rng.integers(2**31))))
 
 
 def _kmeans(Z: Array, n_components: int, rng: np.random.Generator) -> Labels:
     if len(np.unique(Z, axis=0)) < n_components:  # scikit-learn's k-means would warn
         return _kmeans_plusplus(Z, n_components, rng)
-    return np.asarray(
-        KMeans(n_components, n_init=1, random_state=int(rng.integers(2**31))).fit(Z).labels_,
-        dtype=np.intp,
-    )
+    from sklearn.cluster import KMeans
+
+    model = KMeans(n_components, n_init=1, random_state=int(rng.integers(2**31)))
+    # Its import may just have loaded OpenMP, whose threads the caller could not limit before.
+    with threadpool_limits(limits=1, user_api="openmp"):
+        return np.asarray(model.fit(Z).labels_, dtype=np.intp)
 
 
 def _random_from_data(Z: Array, n_components: int, rng: np.random.Generator) -> Labels:

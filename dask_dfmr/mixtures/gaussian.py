@@ -13,12 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import softmax
-from sklearn.mixture import GaussianMixture as SklearnGaussianMixture
 
 from dask_dfmr import checks
 from dask_dfmr.mixtures import engine
@@ -55,6 +54,9 @@ from dask_dfmr.mixtures.mixture import FiniteMixture, as_floats, check_weights
 from dask_dfmr.mixtures.row_cut import COUNTING, RowCut
 from dask_dfmr.mixtures.shared_pass import MAX_WHITE_MEAN, shared_pass
 from dask_dfmr.reprs import component_table, html_lines, html_table, text_table
+
+if TYPE_CHECKING:
+    from sklearn.mixture import GaussianMixture
 
 COVARIANCE_TYPES = tuple(SHAPES)
 CovarianceType = Literal["full", "tied", "diag", "spherical"]
@@ -949,12 +951,14 @@ class Mixture(FiniteMixture):
             )
         return int(column)
 
-    def to_sklearn(self) -> SklearnGaussianMixture:
+    def to_sklearn(self) -> GaussianMixture:
         """A fitted :class:`sklearn.mixture.GaussianMixture` with these parameters.
 
         It counts as converged after 0 iterations, with an unknown lower bound (NaN).
         """
-        model = SklearnGaussianMixture(self.n_components, covariance_type=self.covariance_type)
+        from sklearn.mixture import GaussianMixture
+
+        model = GaussianMixture(self.n_components, covariance_type=self.covariance_type)
         model.weights_, model.means_, model.covariances_ = (
             self.weights.copy(),
             self.means.copy(),
@@ -969,7 +973,7 @@ class Mixture(FiniteMixture):
         return model
 
     @classmethod
-    def from_sklearn(cls, model: SklearnGaussianMixture) -> Self:
+    def from_sklearn(cls, model: GaussianMixture) -> Self:
         """The mixture of a fitted :class:`sklearn.mixture.GaussianMixture`.
 
         Raises

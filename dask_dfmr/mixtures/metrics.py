@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import linprog
 
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
@@ -63,6 +62,8 @@ def mixing_distance(a: Mixture, b: Mixture) -> float:
 
 def _transport(costs: Array, supply: Array, demand: Array) -> float:
     """Least cost of moving a unit of weight from ``supply`` (n,) to ``demand`` (k,) at ``costs`` (n, k)."""
+    from scipy.optimize import linprog
+
     n, k = costs.shape
     unit = float(costs.max())  # the solver takes costs of 1e20 for infinite
     rows, columns = np.kron(np.eye(n), np.ones(k)), np.kron(np.ones(n), np.eye(k))

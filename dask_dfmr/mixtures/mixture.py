@@ -14,8 +14,8 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import linear_sum_assignment
 
+from dask_dfmr.mixtures.assignment import assignment
 from dask_dfmr.mixtures.family import (
     BLOCK_FLOATS,
     Array,
@@ -233,8 +233,7 @@ class FiniteMixture(ABC):
                 f"other must agree in (n_components, n_features, family) = {mine}; got {theirs}."
             )
         costs = self.family.divergence(other.components, self.components)
-        _, order = linear_sum_assignment(costs)
-        return self.reordered(order)
+        return self.reordered(assignment(costs))
 
     # -- files ------------------------------------------------------------------------------------
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
+from dask_dfmr.mixtures.assignment import assignment
 from dask_dfmr.mixtures.distances import Stack
 from dask_dfmr.mixtures.family import Array, Components, Family, Labels
 from dask_dfmr.mixtures.information import LEAST_INFORMATION, MOST_COORDINATES, information_blocks
@@ -33,8 +33,7 @@ def match_components(family: Family, reference: Components, components: Componen
     with np.errstate(over="ignore", invalid="ignore"):
         costs = family.divergence(reference, components)
     costs = np.log1p(np.nan_to_num(np.maximum(costs, 0.0), nan=1e300, posinf=1e300))
-    order: Labels = linear_sum_assignment(costs)[1]
-    return order
+    return assignment(costs)
 
 
 def difference(

@@ -12,7 +12,6 @@ from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 from dask_dfmr.explanation.column_changes import (
     FACTORS,
@@ -82,6 +81,8 @@ def changed_columns(law: RowLaw, X: Rows, level: float) -> Changes | None:
 
 def _refined(changes: Changes, rows: Array, density: Callable[[Changes], float]) -> Changes:
     """One change with the shift, or the factor, under which the rows are most likely."""
+    from scipy.optimize import minimize_scalar
+
     (change,) = changes
     # The mean of the rows is a few standard errors off; so is the logarithm of their spread, in units of its own.
     error = REFINED_ERRORS / np.sqrt(len(rows))

@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import hypergeom
 
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.local.row_statistics import Wanted, log_densities, measure
@@ -131,6 +130,8 @@ class RowLaw:
 
     def low_densities(self, X: Rows) -> LowDensities:
         """Which of finite rows have low densities, and how likely so many of them are."""
+        from scipy.stats import hypergeom
+
         densities, n = log_densities(self.mixture, X), len(X)
         p_values = []
         for rank in LOW_RANKS:

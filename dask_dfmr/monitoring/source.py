@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom
 
 from dask_dfmr.explanation.causes import explain_estimate
 from dask_dfmr.explanation.findings import SOME_ROWS, ColumnsChanged, Words
@@ -23,6 +22,7 @@ from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.row_statistics import are_outside
 from dask_dfmr.local.starts import subsample
 from dask_dfmr.mixtures.family import Rows
+from dask_dfmr.mixtures.tails import binom_sf
 from dask_dfmr.monitoring.columns import changed_columns
 from dask_dfmr.monitoring.row_law import LOW_RANKS, RowLaw
 
@@ -211,7 +211,7 @@ class Checker:
         cut = self.problem.family.cut
         is_outside = are_outside(X.astype(np.float64), self.law.mixture, cut)
         n_outside = int(is_outside.sum())
-        if not cut.truncates or binom.sf(n_outside - 1, len(X), cut.level) >= self.level:
+        if not cut.truncates or binom_sf(n_outside - 1, len(X), cut.level) >= self.level:
             return found
         return self._of_some_rows(found, X[is_outside], names)
 

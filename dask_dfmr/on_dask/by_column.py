@@ -28,7 +28,6 @@ from typing import Any
 import dask
 import numpy as np
 import pandas as pd
-from distributed import Reschedule
 
 from dask_dfmr.exceptions import OutOfTimeError
 from dask_dfmr.local.estimate import MAX_ROWS
@@ -46,6 +45,7 @@ from dask_dfmr.on_dask.partitions import (
 from dask_dfmr.on_dask.scheduling.builder import GraphBuilder
 from dask_dfmr.on_dask.scheduling.scheduler import Scheduler, active_scheduler
 from dask_dfmr.on_dask.scheduling.timeouts import within
+from dask_dfmr.on_dask.scheduling.types_of import types_of_distributed
 from dask_dfmr.on_dask.sorted_rows import SortedRows, merge
 from dask_dfmr.tables import check_columns, columns_of
 
@@ -241,7 +241,7 @@ def count_rows(
 
     try:
         labels = within(timeout, load)
-    except Reschedule:
+    except types_of_distributed("Reschedule"):
         raise
     except Exception as error:  # of a reader; what is wrong with the column itself is raised below
         return _describe(error)
@@ -504,7 +504,7 @@ def split_partition(
             raise SourceError("it has sources that were not there when they were counted")
         pieces = SortedRows.of(rows, owners)
         return pieces if path is None else pieces.stored(path)
-    except Reschedule:
+    except types_of_distributed("Reschedule"):
         raise
     except Exception as error:  # the outcome of every source with rows in this partition
         return SortedRows.failed(partition, f"{name}: {_describe(error)}")

@@ -23,11 +23,10 @@ from dask.core import flatten, get_dependencies, ishashable
 from dask.delayed import Delayed
 from dask.optimization import cull
 from dask.task_spec import Alias, DataNode, GraphNode, TaskRef
-from distributed import Future, get_client
-from sklearn.utils import check_array
 
 from dask_dfmr.mixtures.family import Rows
 from dask_dfmr.on_dask.parquet import by_columns
+from dask_dfmr.on_dask.scheduling.types_of import types_of_distributed
 from dask_dfmr.tables import (
     as_frame,
     check_columns,
@@ -193,11 +192,15 @@ def as_collection(X: Any) -> Any:
 
 
 def _is_of_dask(part: Any) -> bool:
-    return isinstance(part, Future) or dask.is_dask_collection(part)
+    return isinstance(part, types_of_distributed("Future")) or dask.is_dask_collection(part)
 
 
 def _as_delayed(part: Any) -> Delayed:
-    return Delayed(part.key, {part.key: part}) if isinstance(part, Future) else part
+    return (
+        Delayed(part.key, {part.key: part})
+        if isinstance(part, types_of_distributed("Future"))
+        else part
+    )
 
 
 def _as_list_of_lazy(parts: Sequence[Any]) -> list[Delayed]:
@@ -218,7 +221,7 @@ def _as_list_of_lazy(parts: Sequence[Any]) -> list[Delayed]:
 
 def is_lazy(X: Any) -> bool:
     """Whether X is one Delayed or one Future."""
-    return isinstance(X, (Delayed, Future))
+    return isinstance(X, (Delayed, *types_of_distributed("Future")))
 
 
 def is_frame(X: Any) -> bool:
@@ -373,7 +376,11 @@ def _optimised_graph(collections: list[Any]) -> dict[Any, Any]:
     graph: dict[Any, Any] = {}
     for collection in collections:
         whole = dict(collection.__dask_graph__())
-        graph |= {key: value for key, value in whole.items() if isinstance(value, Future)}
+        graph |= {
+            key: value
+            for key, value in whole.items()
+            if isinstance(value, types_of_distributed("Future"))
+        }
     # Collections optimised together share one graph.
     optimised = {id(g): g for g in (c.__dask_graph__() for c in dask.optimize(*collections))}
     for shared in optimised.values():
@@ -386,6 +393,8 @@ def _from_memory(X: Any, n_partitions: int) -> Partitions:
     names: tuple[str, ...] | None = None
     data: Any = frame
     if frame is None:
+        from sklearn.utils import check_array
+
         data = check_array(unmasked(X), ensure_all_finite=False, ensure_min_samples=2)
         check_kind("X", data.dtype)
     elif isinstance(frame, pd.DataFrame):
@@ -483,6 +492,8 @@ def _results_on_cluster(graph: Mapping[Any, Any]) -> dict[Any, Any]:
     keys = set().union(*(node.dependencies for node in nodes)) - graph.keys()
     if not keys:
         return {}
+    from distributed import Future, get_client
+
     try:
         client = get_client()
     except ValueError:

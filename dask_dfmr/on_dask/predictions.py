@@ -13,7 +13,6 @@ import dask
 import numpy as np
 import pandas as pd
 from dask.delayed import Delayed
-from sklearn.utils.validation import validate_data
 
 from dask_dfmr.local.fit import MAX_MAGNITUDE
 from dask_dfmr.on_dask.partitions import (
@@ -148,6 +147,8 @@ def _rows_in_memory(X: Any, estimator: Any, model: Any) -> Any:
         # scikit-learn knows no other names than str.
         _check_labels(list(frame.columns), model)
         return rows_for(X, None)
+    from sklearn.utils.validation import validate_data
+
     return validate_data(
         estimator, unmasked(X), reset=False, dtype="numeric", ensure_all_finite=False
     )

@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
 
 from dask_dfmr.aggregation.reasons import NeedsRegrouping, NotTested, Reason, Unreadable
 from dask_dfmr.aggregation.result import Note
@@ -131,6 +130,8 @@ def _minority_notes(used: NDArray[np.bool_], fit: Fit) -> list[Note]:
 
 def _notes(refinement: Refinement, options: RefinementOptions, n_kept: int) -> list[Note]:
     """Warnings that the refinement ended early, did not converge, or could not read partitions."""
+    from sklearn.exceptions import ConvergenceWarning
+
     notes = []
     if refinement.failure:
         notes.append(Note(ConvergenceWarning, f"the refinement ended early: {refinement.failure}"))

@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
-from distributed import Reschedule
 
 from dask_dfmr import deadlines
 from dask_dfmr.exceptions import OutOfTimeError
@@ -31,6 +30,7 @@ from dask_dfmr.on_dask import answers
 from dask_dfmr.on_dask.partitions import ColumnsError, Loader, rows_of
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.on_dask.scheduling.timeouts import within
+from dask_dfmr.on_dask.scheduling.types_of import types_of_distributed
 from dask_dfmr.seeds import (
     HELD_OUT,
     LOCAL_FIT,
@@ -152,7 +152,9 @@ def guarded(
         return failed(Outcome.BAD_COLUMNS, str(error), error.n_rows)
     except OutOfTimeError as error:
         return failed(Outcome.TIMED_OUT, str(error), 0)
-    except Reschedule:  # not an error: a shuffle asks that the task is run again elsewhere
+    except types_of_distributed(
+        "Reschedule"
+    ):  # not an error: a shuffle asks that the task is run again elsewhere
         raise
     except Exception as error:  # whatever a reader or the fit raises is this partition's outcome
         return failed(Outcome.FAILED, f"{type(error).__name__}: {error}", 0)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.exceptions import NotFittedError
 
 from dask_dfmr.aggregation.result import AggregationResult, FilterDecision
 from dask_dfmr.mixtures.gaussian import Mixture
@@ -30,6 +29,8 @@ def mixture_of(found: Any) -> Mixture:
     if isinstance(getattr(found, "mixture", None), Mixture):
         return found.mixture
     if hasattr(found, "get_params") and not hasattr(found, "mixture_"):
+        from sklearn.exceptions import NotFittedError
+
         raise NotFittedError(f"estimator must be fitted; got {type(found).__name__}. Call its fit.")
     if not isinstance(getattr(found, "mixture_", None), Mixture):
         raise TypeError(f"estimator must be {OFFERED}, or a Mixture; got {type(found).__name__}.")

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi, norm
 
 from dask_dfmr import checks
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
+from dask_dfmr.mixtures.tails import chi2_ppf
 from dask_dfmr.on_dask.histograms import Grid, count_rows
 from dask_dfmr.plotting.axes import FAINT, LINES, axes_for, column_names, literal, shortened, tidy
 from dask_dfmr.plotting.found import mixture_of
@@ -192,7 +192,7 @@ class MixtureDisplay:
 def ellipse_of(covariance: Array, coverage: float) -> tuple[float, float, float]:
     """Width, height and angle in degrees of the ellipse that holds a share of a normal law (covariance (2, 2))."""
     variances, directions = np.linalg.eigh(covariance)
-    height, width = 2 * chi.ppf(coverage, 2) * np.sqrt(variances)
+    height, width = 2 * np.sqrt(chi2_ppf(coverage, 2) * variances)
     return float(width), float(height), float(np.degrees(np.arctan2(*directions[::-1, 1])))
 
 
@@ -236,7 +236,7 @@ def _counted(
 def _limits(marginal: Mixture, coverage: float) -> list[tuple[float, float]]:
     """Lower and upper end of each axis, from the mixture alone, so that wrong rows do not move them."""
     means, covariances = marginal.full_components
-    radius = MARGIN * chi.ppf(coverage, marginal.n_features)
+    radius = MARGIN * float(np.sqrt(chi2_ppf(coverage, marginal.n_features)))
     reach = radius * np.sqrt(np.diagonal(covariances, axis1=-2, axis2=-1))
     low, high = (means - reach).min(axis=0), (means + reach).max(axis=0)
     return list(zip(low.tolist(), high.tolist(), strict=True))
@@ -294,6 +294,8 @@ def _write_numbers(axes: Axes, means: Array, size: Array) -> None:
 def _draw_density(
     axes: Axes, marginal: Mixture, histogram: Histogram | None, coverage: float
 ) -> None:
+    from scipy.stats import norm
+
     means, variances = marginal.full_components[0][:, 0], marginal.full_components[1][:, 0, 0]
     ((low, high),) = _limits(marginal, coverage)
     x = np.linspace(low, high, 400)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from dask_dfmr.aggregation.result import AggregationResult, FilterDecision
 from dask_dfmr.mixtures.family import Array
@@ -264,7 +264,7 @@ def limit_of(decision: FilterDecision) -> float | None:
     if len(set(z[usable].tolist())) < 2:
         return None
     slope, start = np.polyfit(z[usable], np.cbrt(ratios[usable] ** 2), 1)
-    limit = max(start + slope * norm.isf(decision.false_exclusion_rate), 0.0) ** 1.5
+    limit = max(start - slope * ndtri(decision.false_exclusion_rate), 0.0) ** 1.5
     inside = p[usable] >= decision.false_exclusion_rate
     low = ratios[usable][inside].max(initial=0.0)
     high = ratios[usable][~inside].min(initial=np.inf)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, pearson3
+from scipy.special import ndtri
 
 from dask_dfmr.aggregation.null_law import Law, settle
 from dask_dfmr.aggregation.reasons import AsLikely, Reason, Unlikely
@@ -21,6 +21,7 @@ from dask_dfmr.local.row_statistics import log_densities
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.mixtures.row_cut import COUNTING, RowCut
+from dask_dfmr.mixtures.tails import pearson3_cdf
 
 N_DENSITY_DRAWS = 2**14
 """Sums of rows that are drawn for the law of the mean of few rows."""
@@ -136,7 +137,7 @@ def _p_values(
     ``drawn`` are standardised log-densities of single rows.
     """
     skewness = float(np.mean(drawn**3)) / np.sqrt(counts)
-    p_values = np.array(pearson3.cdf(z, skewness))
+    p_values = pearson3_cdf(z, skewness)
     for n in np.unique(counts[counts <= FEW_ROWS]):
         # The law of few rows may have any shape. Draws give all of it but the far tail.
         which = counts == n
@@ -145,7 +146,7 @@ def _p_values(
         far = np.minimum(p_values[which], DRAWN_TAIL)
         p_values[which] = np.where(below > DRAWN_TAIL, below, far)
     # Where probabilities underflow to 0, the standardised means still differ.
-    normal = np.where(p_values > 0, norm.ppf(np.clip(p_values, 1e-300, 1 - 1e-16)), z)
+    normal = np.where(p_values > 0, ndtri(np.clip(p_values, 1e-300, 1 - 1e-16)), z)
     return LikelihoodComparison(p_values, normal)
 
 

@@ -19,7 +19,7 @@ from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom, norm
+from scipy.special import ndtri
 
 from dask_dfmr.aggregation.null_law import Law, Settled, settle
 from dask_dfmr.local.comparison import MOST_OUTSIDE
@@ -29,6 +29,7 @@ from dask_dfmr.mixtures.capped_scores import capped_scores
 from dask_dfmr.mixtures.family import Array, Family
 from dask_dfmr.mixtures.information import Information, information
 from dask_dfmr.mixtures.row_cut import RowCut
+from dask_dfmr.mixtures.tails import binom_sf
 
 MOST_DRAWS, FEWEST_DRAWS, DRAWN_NUMBERS = 2**13, 2**10, 2**22
 """Rows drawn for the moments of scores: so many numbers by the number of coordinates, within these bounds."""
@@ -290,8 +291,8 @@ def with_rows_outside(
     n = np.array([max(p.n_samples, 1) for p in partitions])
     # One row more, so that without any row outside in the total a few rows are no evidence.
     usual = (total.n_outside + 1) / (total.n_samples + 1)
-    probabilities = np.where(x / n > usual + MOST_OUTSIDE, binom.sf(x - 1, n, usual), 1.0)
-    z_scores = norm.isf(np.maximum(probabilities, np.finfo(float).tiny))
+    probabilities = np.where(x / n > usual + MOST_OUTSIDE, binom_sf(x - 1, n, usual), 1.0)
+    z_scores = -ndtri(np.maximum(probabilities, np.finfo(float).tiny))
     return settled._replace(
         p_values=np.minimum(settled.p_values, probabilities),
         z_scores=np.where(

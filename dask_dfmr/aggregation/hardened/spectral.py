@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial.distance import pdist, squareform
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from dask_dfmr.aggregation.groups import family_level
 from dask_dfmr.aggregation.null_law import LEAST_SCALE, Law, chi_square_law, settle
@@ -220,7 +220,7 @@ def _split(scores: Array, scale: float, direction: Array) -> Direction:
     low, high = order[:cut], order[cut:]
     gap = (scores[high].mean() - scores[low].mean()) / np.sqrt(scale)
     distances = np.abs(scores - np.median(scores))
-    usual = float(np.median(distances) / norm.ppf(0.75) / np.sqrt(scale))
+    usual = float(np.median(distances) / ndtri(0.75) / np.sqrt(scale))
     spread = float(np.sqrt(np.mean(scores**2) / scale))
     if between.max() > SPLIT * (scores**2).sum() and min(len(low), len(high)) >= 2:
         minority = low if len(low) <= len(high) else high

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 
 from dask_dfmr.aggregation.componentwise import (
     ComponentwiseResult,
@@ -126,6 +125,8 @@ def _notes_on_components(found: ComponentwiseResult) -> list[Note]:
         )
         notes.append(Note(HeterogeneityWarning, text))
     if not found.settled:
+        from sklearn.exceptions import ConvergenceWarning
+
         text = (
             f"which component is which did not settle in {found.n_matchings} rounds; components overlap much: use "
             "fewer of them."

@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom
 
 from dask_dfmr.aggregation.canaries import FACTOR, Canary
 from dask_dfmr.aggregation.groups import has_clear_majority
@@ -32,6 +31,7 @@ from dask_dfmr.aggregation.stages.keep import Selected, select
 from dask_dfmr.exceptions import FilterWarning, HeterogeneityWarning, NoMajorityWarning
 from dask_dfmr.mixtures import distances as l2
 from dask_dfmr.mixtures.family import Array
+from dask_dfmr.mixtures.tails import binom_sf
 
 FEWEST_VOTERS = 3
 """Of fewer estimates none can be excluded."""
@@ -175,7 +175,7 @@ def _margin_notes(
     gaps = np.diff(z, prepend=settled.z_scores[kept].max())
     n_close = int(np.argmax(gaps >= CLEAR_GAP)) if (gaps >= CLEAR_GAP).any() else len(z)
     expected = options.false_exclusion_rate
-    if n_close == 0 or binom.sf(n_close - 1, len(kept), expected) >= CHANCE_LEVEL:
+    if n_close == 0 or binom_sf(n_close - 1, len(kept), expected) >= CHANCE_LEVEL:
         return []
     rate, p_values = options.false_exclusion_rate, settled.p_values
     remedy = f", or use fewer components{MORE_STARTS}" if n_components > 1 else ""

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 
 from dask_dfmr.aggregation.options import AggregationOptions
 from dask_dfmr.aggregation.reduction import (
@@ -116,6 +115,8 @@ def finish(
     )
     notes = list(selected.notes)
     if not converged:
+        from sklearn.exceptions import ConvergenceWarning
+
         remedy = "raise max_rounds: aggregate(estimates, max_rounds=100)"
         text = f"the mixture reduction did not settle in {best.n_iter} rounds; {remedy}."
         notes.append(Note(ConvergenceWarning, text))

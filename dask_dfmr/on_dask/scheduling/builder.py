@@ -7,7 +7,6 @@ from typing import Any
 from uuid import uuid4
 
 from dask.task_spec import GraphNode, List, Task, TaskRef
-from sklearn.utils import gen_batches
 
 SPLIT_EVERY = 8
 """How many results one task of a tree combines."""
@@ -77,7 +76,8 @@ class GraphBuilder:
         """Combine leaves ``split_every`` at a time, in a fixed shape, so that sums have the same bits anywhere."""
         level = 0
         while True:
-            groups = [leaves[block] for block in gen_batches(len(leaves), split_every)]
+            starts = range(0, len(leaves), split_every)
+            groups = [leaves[start : start + split_every] for start in starts]
             leaves = [
                 self.add(stage, (*index, level, i), function, group)
                 for i, group in enumerate(groups)

@@ -13,17 +13,19 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 import dask
-import distributed
 from dask.utils import format_time, key_split
 
 from dask_dfmr.exceptions import ClusterError, ClusterWarning, warn
 from dask_dfmr.on_dask.scheduling.tally import FuturesTally
 from dask_dfmr.on_dask.scheduling.trusted_workers import TrustedWorkers
 from dask_dfmr.progress.stages import SILENT, Progress
+
+if TYPE_CHECKING:
+    import distributed
 
 logger = logging.getLogger("dask_dfmr")
 
@@ -102,6 +104,8 @@ class Cluster:
         ClusterError
             If the scheduler is gone, or gave up waiting for workers.
         """
+        from distributed.client import ClosedClientError
+
         pinned = (
             nullcontext() if self.trusted is None else dask.annotate(**self.trusted.annotations())
         )
@@ -109,7 +113,7 @@ class Cluster:
             with self.client.as_current(), pinned:
                 futures = list(self.client.get(dict(graph), list(keys), sync=False))
                 self.submitted.update((id(future), future) for future in futures)
-        except (OSError, RuntimeError, distributed.client.ClosedClientError) as error:
+        except (OSError, RuntimeError, ClosedClientError) as error:
             if self.client.status != "running":
                 raise ClusterError(self._connection_lost(keys, 0)) from error
             raise
@@ -157,10 +161,12 @@ class Cluster:
         ClusterError
             If the scheduler is gone.
         """
+        from distributed.client import FutureCancelledError
+
         try:
             with self.client.as_current():
                 return list(self.client.gather(list(futures)))
-        except (OSError, RuntimeError, distributed.client.FutureCancelledError) as error:
+        except (OSError, RuntimeError, FutureCancelledError) as error:
             reason = getattr(error, "reason", None)
             if self.client.status != "running" or reason in _WHOLE_CONNECTION:
                 raise ClusterError(self._connection_lost([f.key for f in futures], 0)) from None
@@ -233,14 +239,18 @@ def error_of(future: Any) -> BaseException | None:
         error: BaseException = future.exception()
         return error
     if future.status == "cancelled":
+        from distributed.client import FutureCancelledError
+
         # Its scheduler has forgotten it: for example, data that cannot be computed again were lost.
-        return distributed.client.FutureCancelledError(key=future.key, reason=_reason_of(future))
+        return FutureCancelledError(key=future.key, reason=_reason_of(future))
     return None
 
 
 @contextmanager
 def _outside_of_the_pool() -> Iterator[None]:
     """Leave the threads of a worker for some time, if this is one of them."""
+    import distributed
+
     has_left = _leave_pool()
     try:
         yield
@@ -250,6 +260,8 @@ def _outside_of_the_pool() -> Iterator[None]:
 
 
 def _leave_pool() -> bool:
+    import distributed
+
     try:
         distributed.secede()
     except (ValueError, AttributeError, KeyError):

@@ -15,10 +15,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import dask
-import distributed
 from dask.callbacks import Callback, normalize_callback
 from dask.delayed import Delayed
 from dask.task_spec import TaskRef
@@ -28,16 +27,20 @@ from dask_dfmr.on_dask.scheduling.builder import GraphBuilder
 from dask_dfmr.on_dask.scheduling.cluster import Cluster, error_of
 from dask_dfmr.on_dask.scheduling.tally import LocalTally
 from dask_dfmr.on_dask.scheduling.trusted_workers import TrustedWorkers
+from dask_dfmr.on_dask.scheduling.types_of import types_of_distributed
 from dask_dfmr.progress.choice import progress_for
 from dask_dfmr.progress.stages import SILENT, Progress
+
+if TYPE_CHECKING:
+    import distributed
 
 logger = logging.getLogger("dask_dfmr")
 
 MOST_TRIES = 3
 """How often tasks are tried whose workers died: another task on the same worker may have killed it the first time."""
 
-DEATHS = (distributed.KilledWorker, distributed.CancelledError)
-"""Errors of tasks which mean that workers died, not that the code of the task is wrong."""
+DEATHS = ("KilledWorker", "CancelledError")
+"""Errors of distributed which mean that the workers of a task died, not that its code is wrong."""
 
 Graph = tuple[GraphBuilder, list[TaskRef]]
 """Tasks, and references to the results wanted."""
@@ -75,7 +78,7 @@ class HeldTask:
     @property
     def was_killed(self) -> bool:
         """Whether the workers that tried it died."""
-        return isinstance(self.error, distributed.KilledWorker)
+        return isinstance(self.error, types_of_distributed("KilledWorker"))
 
 
 class HeldTasks:
@@ -100,7 +103,7 @@ class HeldTasks:
         for _ in range(MOST_TRIES - 1):
             try:
                 return use()
-            except DEATHS as error:
+            except types_of_distributed(*DEATHS) as error:
                 logger.info("workers died: %s", error)
                 self.settle()
         return use()
@@ -110,7 +113,7 @@ def raise_errors_of_tasks(held: Iterable[HeldTask]) -> None:
     """Raise the first error that is not the death of a worker: a fault of the code, not of the cluster."""
     for task in held:
         error = task.error
-        if error is not None and not isinstance(error, DEATHS):
+        if error is not None and not isinstance(error, types_of_distributed(*DEATHS)):
             raise _without_traceback(error)
 
 
@@ -315,7 +318,7 @@ def _active_client() -> distributed.Client | None:
             "fit is eager and cannot wait on an asynchronous Client; use dfmr(...) and await client.compute(...)."
         ) from error
     client = getattr(scheduler, "__self__", None)
-    return client if isinstance(client, distributed.Client) else None
+    return client if isinstance(client, types_of_distributed("Client")) else None
 
 
 # -- this process ----------------------------------------------------------------------------------
@@ -456,7 +459,7 @@ class ClusterScheduler(Scheduler):
 
         try:
             return held.again_if_workers_die(use)
-        except DEATHS as error:
+        except types_of_distributed(*DEATHS) as error:
             raise _keep_dying(error) from None
         except Exception as error:
             raise _without_traceback(error) from None
@@ -473,7 +476,7 @@ class ClusterScheduler(Scheduler):
         for attempt in range(MOST_TRIES):
             try:
                 return self.cluster.gather(self._submit(g, refs))
-            except distributed.KilledWorker as error:
+            except types_of_distributed("KilledWorker") as error:
                 if attempt == MOST_TRIES - 1:
                     raise _keep_dying(error) from None
                 g, refs = g.renewed(refs)

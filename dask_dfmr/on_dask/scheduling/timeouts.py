@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -9,7 +10,6 @@ from contextvars import copy_context
 from typing import Any, TypeVar
 
 from dask.context import thread_state
-from distributed import threadpoolexecutor as pools
 
 from dask_dfmr.exceptions import OutOfTimeError
 
@@ -60,29 +60,32 @@ class _Place:
 
     A thread that computes something nested leaves the pool while it waits (:func:`distributed.secede`), so that the
     worker can run what it waits for. It can do that only if the pool knows it, and :func:`distributed.secede` looks for
-    the pool where this class puts it. Outside of a worker there is no pool, and nothing happens.
+    the pool where this class puts it. Outside of a worker there is no pool, and nothing happens. A process that has not
+    loaded distributed is no worker.
     """
 
     def __init__(self) -> None:
         self._owner = threading.current_thread()
         self._is_over = False
-        self._pool: Any = getattr(pools.thread_state, "executor", None)
+        self._pools: Any = sys.modules.get("distributed.threadpoolexecutor")
+        state = getattr(self._pools, "thread_state", None)
+        self._pool: Any = getattr(state, "executor", None)
 
     def take(self) -> None:
         """The calling thread takes the place of the owner."""
         if self._pool is None:
             return
-        with pools.threads_lock:
+        with self._pools.threads_lock:
             if not self._is_over and self._owner in self._pool._threads:
                 self._pool._threads.remove(self._owner)
                 self._pool._threads.add(threading.current_thread())
-                pools.thread_state.executor = self._pool
+                self._pools.thread_state.executor = self._pool
 
     def leave(self) -> None:
         """The calling thread is about to end, and gives its place back."""
         if self._pool is None:
             return
-        with pools.threads_lock:
+        with self._pools.threads_lock:
             if threading.current_thread() not in self._pool._threads:
                 return
             self._pool._threads.remove(threading.current_thread())
@@ -96,10 +99,10 @@ class _Place:
         """The owner waits no longer, and takes its place from the other thread."""
         if self._pool is None:
             return
-        with pools.threads_lock:
+        with self._pools.threads_lock:
             self._is_over = True
             if other in self._pool._threads:
                 self._pool._threads.remove(other)
                 self._pool._threads.add(self._owner)
             # Without a place this thread ends after its task, like any that left the pool.
-            pools.thread_state.proceed = self._owner in self._pool._threads
+            self._pools.thread_state.proceed = self._owner in self._pool._threads
