@@ -341,13 +341,14 @@ class Ascent:
             f"a component collapsed onto too few rows after {self.n_iter} passes; use fewer components, {cure}"
         )
 
-    def result(self) -> EmResult:
+    def result(self, n_outside: int = 0, n_outside_start: int = 0) -> EmResult:
         """The plain step from the last accepted point, and how the run ended."""
         prior = 0.0
         if self.family.cut.truncates and self.prior is not None:
             prior = self.family.log_prior(self.mapped[1], self.prior)
         sums = (self.objective, self.log_likelihood)
-        return EmResult(*self.mapped, *sums, self.n_iter, self.converged, prior)
+        ends = self.n_iter, self.converged, prior, n_outside, n_outside_start
+        return EmResult(*self.mapped, *sums, *ends)
 
 
 class _Trajectory:

@@ -577,7 +577,7 @@ class LocalProblem:
         while not ascent.converged and ascent.n_iter < n_most:
             deadlines.check()
             outside += ascent.advance(X, n_most - ascent.n_iter)
-        return replace(ascent.result(), n_outside=outside[-1], n_outside_start=outside[0])
+        return ascent.result(outside[-1], outside[0])
 
 
 def _despite_gross_rows(reason: str, n_gross: int) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -240,8 +241,12 @@ class Search:
         return run_on(self.problem, self.rows, start, self.penalty)
 
     def _short(self, start: Start, n_passes: int) -> EmResult | None:
-        plain = replace(self.problem, accelerate=False)
-        return run_on(plain, self.rows, start, self.penalty, n_passes)
+        return run_on(self._plain, self.rows, start, self.penalty, n_passes)
+
+    @cached_property
+    def _plain(self) -> LocalProblem:
+        """The problem without acceleration, which a few passes have no use for."""
+        return replace(self.problem, accelerate=False)
 
 
 class Pool(NamedTuple):

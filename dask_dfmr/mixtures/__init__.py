@@ -11,7 +11,8 @@ means "is used by"::
               engine -> compiled                density_law
 
 :mod:`~dask_dfmr.mixtures.engine` chooses between NumPy and the kernels in :mod:`dask_dfmr.mixtures.compiled`.
-:mod:`~dask_dfmr.mixtures.tails` and :mod:`~dask_dfmr.mixtures.assignment` stand for parts of SciPy whose import is slow.
+:mod:`~dask_dfmr.mixtures.tails` and :mod:`~dask_dfmr.mixtures.assignment` stand for parts of SciPy that are slow to
+import.
 
 A new family, for example Poisson, is one new module here. A problem names its family
 (``LocalProblem(family=...)``), so there is no register of families.
