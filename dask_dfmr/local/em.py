@@ -347,8 +347,8 @@ class Ascent:
         if self.family.cut.truncates and self.prior is not None:
             prior = self.family.log_prior(self.mapped[1], self.prior)
         sums = (self.objective, self.log_likelihood)
-        ends = self.n_iter, self.converged, prior, n_outside, n_outside_start
-        return EmResult(*self.mapped, *sums, *ends)
+        outside = n_outside, n_outside_start
+        return EmResult(*self.mapped, *sums, self.n_iter, self.converged, prior, *outside)
 
 
 class _Trajectory:

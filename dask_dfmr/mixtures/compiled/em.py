@@ -46,6 +46,9 @@ LOG_DENSITY, LABEL, RESPONSIBILITIES = 0, 1, 2
 CODES = {"log_density": LOG_DENSITY, "label": LABEL, "responsibilities": RESPONSIBILITIES}
 """Their names."""
 
+RowsOfKernel = tuple[Array, int, tuple[int, int]]
+"""Numbers, how many rows, and the steps from row to row and column to column."""
+
 # -- from Python -----------------------------------------------------------------------------------
 
 
@@ -92,8 +95,8 @@ def em_pass(
     densities = scale.reshape(n_components, -1), offset, log_weights + log_norm
     totals = np.zeros(2)
     moments = totals, mass, first, second.reshape(n_components, -1)
-    for rows in rows_of(X, center, block):
-        kernel(rows, densities, cut, block, work, shares, moments)
+    for rows in chunks_of(X, block):
+        kernel((*rows, center), densities, cut, block, work, shares, moments)
     log_likelihood, n_outside = float(totals[0]), int(totals[1])
     if not is_matrix:
         return EmSums(log_likelihood, (mass, first, second), n_outside)
@@ -126,8 +129,8 @@ def shared_pass(
     densities = scale.ravel(), offset, log_weights + log_norm
     totals = np.zeros(2)
     moments = totals, mass, first, second.ravel()
-    for rows in rows_of(X, center, block):
-        matrix_shared_pass(rows, densities, cut, block, work, shares, moments)
+    for rows in chunks_of(X, block):
+        matrix_shared_pass((*rows, center), densities, cut, block, work, shares, moments)
     mirror(second)
     return EmSums(float(totals[0]), (mass, first[:, :d], second[:, :d, :d]), int(totals[1]))
 
@@ -152,22 +155,17 @@ def evaluate(
     code = CODES[quantity]
     found = np.empty((len(X), n_components if code == RESPONSIBILITIES else 1))
     start = 0
-    for rows in rows_of(X, center, block):
+    for rows in chunks_of(X, block):
         stop = start + rows[1]
-        kernel(rows, densities, code, block, work, shares, found[start:stop])
+        kernel((*rows, center), densities, code, block, work, shares, found[start:stop])
         start = stop
     return found if code == RESPONSIBILITIES else found[:, 0]
 
 
-def rows_of(
-    X: Rows, center: Array, block: int
-) -> Iterator[tuple[Array, int, tuple[int, int], Array]]:
-    """The rows as kernels take them: numbers, how many rows, the steps from row to row and column to column, center.
-
-    Rows that kernels do not take as they are get copied in chunks.
-    """
+def chunks_of(X: Rows, block: int) -> Iterator[RowsOfKernel]:
+    """The rows as kernels take them; those that they do not take as they are get copied in chunks of whole blocks."""
     if is_direct(X):
-        yield *direct_rows(X), center
+        yield direct_rows(X)
         return
     n_rows, d = X.shape
     step = max(block, CHUNK_FLOATS // d // block * block)
@@ -175,7 +173,7 @@ def rows_of(
     for chunk in batches(n_rows, step):
         rows = X[chunk]
         buffer[: len(rows)] = rows
-        yield *direct_rows(buffer[: len(rows)]), center
+        yield direct_rows(buffer[: len(rows)])
 
 
 def is_direct(X: Rows) -> bool:
@@ -183,8 +181,8 @@ def is_direct(X: Rows) -> bool:
     return bool(X.dtype == np.float64 and X.flags.aligned and X.flags.forc)
 
 
-def direct_rows(X: Rows) -> tuple[Array, int, tuple[int, int]]:
-    """Numbers, how many rows, and the steps from row to row and column to column, if :func:`is_direct`.
+def direct_rows(X: Rows) -> RowsOfKernel:
+    """The rows for which :func:`is_direct` is true, as kernels take them.
 
     All arrays are flat and read-only, so that kernels are compiled for one type of array.
     """
@@ -386,9 +384,9 @@ def _add_products(z, z0, second, d, B):
 def matrix_pass(rows, densities, cut, B, work, shares, moments):
     """Add rows to the moments, their log-likelihood, and how many are beyond all cuts; matrix covariances.
 
-    ``rows`` are those of :func:`rows_of`; ``densities`` scale, offset and log constant of each component; ``cut`` its
-    limit, and whether it truncates; ``work`` and ``shares`` buffers for x and y, and for the numbers of each row and
-    component.
+    ``rows`` are :data:`RowsOfKernel` and the center of all means; ``densities`` scale, offset and log constant of each
+    component; ``cut`` its limit, and whether it truncates; ``work`` and ``shares`` buffers for x and y, and for the
+    numbers of each row and component.
     """
     n_rows = rows[1]
     scale, offset, constants = densities

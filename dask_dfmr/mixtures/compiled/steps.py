@@ -18,12 +18,13 @@ from numba.extending import overload
 
 from dask_dfmr.mixtures.compiled.compiling import aligned, jit
 from dask_dfmr.mixtures.compiled.em import (
+    RowsOfKernel,
     block_size,
+    chunks_of,
     direct_rows,
     is_direct,
     matrix_pass,
     matrix_shared_pass,
-    rows_of,
     vector_pass,
 )
 from dask_dfmr.mixtures.family import LEAST_MASS, LOG_2PI, NOISE, Array, Rows
@@ -45,9 +46,6 @@ BEGIN, SUM, FINISH = (True, False, False), (False, True, False), (False, False, 
 """The stages of a step that a call makes: the densities, the sums over rows, and the M step."""
 
 Stages = tuple[bool, bool, bool]
-
-RowsOfKernel = tuple[Array, int, tuple[int, int]]
-"""Numbers, how many rows, and the steps from row to row and column to column."""
 
 
 class Bounds(NamedTuple):
@@ -153,8 +151,8 @@ def em_steps(
         call(of_all, (1, objective, least_gain), BEGIN)
         if not run.report[HAS_BEGUN]:
             break
-        for numbers, n_rows, strides, _ in rows_of(X, means, block):
-            call((numbers, n_rows, strides), (1, objective, least_gain), SUM)
+        for rows in chunks_of(X, block):
+            call(rows, (1, objective, least_gain), SUM)
         call(of_all, (1, objective, least_gain), FINISH)
         objective = float(run.report[OBJECTIVE])
         if run.report[N_STEPS] == step or run.report[HAS_STOPPED]:
