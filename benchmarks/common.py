@@ -101,15 +101,22 @@ class StageClock(Callback):
 
 @contextmanager
 def counted_rows() -> Iterator[list[int]]:
-    """Count the rows that go through ``em_pass``; the count is the only entry of the list."""
-    count, em_pass = [0], Gaussian.em_pass
+    """Count the rows that go through passes of EM; the count is the only entry of the list."""
+    count, em_pass, em_steps = [0], Gaussian.em_pass, Gaussian.em_steps
 
     def counting(self: Gaussian, X: Any, *point: Any) -> Any:
         count[0] += len(X)
         return em_pass(self, X, *point)
 
-    Gaussian.em_pass = counting
+    def counting_steps(self: Gaussian, X: Any, *given: Any) -> Any:
+        before = count[0]
+        steps = em_steps(self, X, *given)
+        if count[0] == before:  # compiled steps call no pass
+            count[0] += steps.n_steps * len(X)
+        return steps
+
+    Gaussian.em_pass, Gaussian.em_steps = counting, counting_steps
     try:
         yield count
     finally:
-        Gaussian.em_pass = em_pass
+        Gaussian.em_pass, Gaussian.em_steps = em_pass, em_steps
