@@ -399,6 +399,8 @@ def em_steps(
     for _ in range(rule.n_most):
         weights, components, prior = steps.weights, steps.components, steps.prior
         sums = family.em_pass(X, weights, components)
+        if sums.moments[0].sum() <= LEAST_MASS:
+            break
         if not prior.target:
             prior = prior._replace(target=family.within_target(sums.moments, components))
         mapped = em_step(family, sums.moments, components, prior, len(X))
