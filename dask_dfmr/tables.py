@@ -1,22 +1,25 @@
 """Tables in memory, of whatever library: the names of their columns, their rows, and which cells are missing.
 
-pandas is used as it is. Polars, Arrow and other frames are read through narwhals, which is imported for them alone. An
-array has no names. Masked cells of NumPy, nulls, and columns that hold nothing are missing values, NaN.
+pandas is used as it is, and looked at only where it is loaded: without it there is no frame of it. Polars, Arrow and
+other frames are read through narwhals, which is imported for them alone. An array has no names. Masked cells of NumPy,
+nulls, and columns that hold nothing are missing values, NaN.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Hashable, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import narwhals as nw
+    import pandas as pd
+    from typing_extensions import TypeIs
 
 READERS = {
     ".parquet": "dask.dataframe.read_parquet({})",
@@ -38,6 +41,13 @@ class Column(NamedTuple):
     is_empty: bool = False
 
 
+class NamedRows(NamedTuple):
+    """Rows (n_samples, n_features) of real numbers, and the names of their columns: a frame that needs no library."""
+
+    rows: NDArray[Any]
+    names: tuple[str, ...]
+
+
 # -- what is a table -------------------------------------------------------------------------------
 
 
@@ -46,7 +56,7 @@ def refuse_others(X: Any) -> None:
 
     Paths, lazy frames, columns alone, and datasets of several arrays are refused. Nothing is computed.
     """
-    if isinstance(X, (np.ndarray, pd.DataFrame)):
+    if isinstance(X, np.ndarray) or _is_pandas_frame(X):
         return
     parts = X if isinstance(X, (list, tuple)) and X else [X]
     if all(isinstance(part, (str, os.PathLike)) for part in parts):
@@ -61,7 +71,7 @@ def refuse_others(X: Any) -> None:
             f"X must be one table; got a {type(X).__name__} of several arrays. Give its variables as columns: "
             "X.to_dask_dataframe()[list(X.data_vars)]."
         )
-    if isinstance(X, pd.Series):
+    if is_of_pandas(X):
         raise TypeError(f"X must have columns; got a {type(X).__name__}. Use X.to_frame().")
     if _is_of_dask(parts[0]):  # narwhals warns of collections of Dask
         return
@@ -83,7 +93,7 @@ def refuse_others(X: Any) -> None:
 
 def as_frame(X: Any) -> pd.DataFrame | nw.DataFrame[Any] | None:
     """A frame in memory, of whatever library; None if X is none, for example an array."""
-    if isinstance(X, pd.DataFrame):
+    if _is_pandas_frame(X):
         return X
     if isinstance(X, np.ndarray) or _is_of_dask(X):
         return None
@@ -91,6 +101,17 @@ def as_frame(X: Any) -> pd.DataFrame | nw.DataFrame[Any] | None:
 
     found = nw.from_native(X, pass_through=True, eager_only=True)
     return found if isinstance(found, nw.DataFrame) else None
+
+
+def is_of_pandas(X: Any) -> bool:
+    """Whether X is a frame or a series of pandas."""
+    pandas = sys.modules.get("pandas")
+    names = ("DataFrame", "Series")
+    return isinstance(X, tuple(getattr(pandas, name) for name in names if hasattr(pandas, name)))
+
+
+def _is_pandas_frame(X: Any) -> TypeIs[pd.DataFrame]:
+    return is_of_pandas(X) and X.ndim == 2
 
 
 def _is_of_dask(X: Any) -> bool:
@@ -122,7 +143,7 @@ def columns_of(
         Whether the frame has no rows because it only shows the types of others. Otherwise a column without a value
         counts as one of real numbers, whatever its type.
     """
-    if isinstance(frame, pd.DataFrame):
+    if _is_pandas_frame(frame):
         columns = [
             Column(label, str(dtype), _is_real(dtype))
             for label, dtype in zip(frame.columns, frame.dtypes, strict=True)
@@ -140,12 +161,14 @@ def columns_of(
 
 
 def _is_real(dtype: Any) -> bool:
+    import pandas as pd
+
     is_number = pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
     return bool(is_number and not pd.api.types.is_complex_dtype(dtype))
 
 
 def _has_nothing(frame: pd.DataFrame | nw.DataFrame[Any], j: int) -> bool:
-    if isinstance(frame, pd.DataFrame):
+    if _is_pandas_frame(frame):
         return bool(frame.iloc[:, j].isna().all())
     return bool(frame[:, j].is_null().all())
 
@@ -226,9 +249,9 @@ def rows_and_names(frame: pd.DataFrame | nw.DataFrame[Any]) -> tuple[NDArray[Any
     TypeError, ValueError
         As of :func:`check_columns`.
     """
-    columns, is_pandas = columns_of(frame), isinstance(frame, pd.DataFrame)
+    columns, is_pandas = columns_of(frame), _is_pandas_frame(frame)
     names = check_columns(columns, is_pandas=is_pandas)
-    if isinstance(frame, pd.DataFrame):
+    if _is_pandas_frame(frame):
         return _rows_of_pandas(frame, columns), names
     import narwhals as nw
 
@@ -268,5 +291,5 @@ def rows_for(X: Any, feature_names: Sequence[str] | None) -> NDArray[Any]:
             check_names(feature_names, list(X.columns))
         return np.asarray(unmasked(X))
     if feature_names is not None:
-        check_names(feature_names, list(frame.columns), isinstance(frame, pd.DataFrame))
+        check_names(feature_names, list(frame.columns), _is_pandas_frame(frame))
     return rows_and_names(frame)[0]

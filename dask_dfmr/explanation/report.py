@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from dask_dfmr.aggregation.exclusions import Exclusion, exclusion_note, main_reason
 from dask_dfmr.aggregation.reasons import Malformed, OtherColumns, OtherSchema, Reason, is_lost
 from dask_dfmr.aggregation.result import FilterDecision, Note
 from dask_dfmr.explanation.rows_outside import rows_outside_of
 from dask_dfmr.local.estimate import Outcome
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 REPORT_COLUMNS = (
     "partition",
@@ -76,6 +78,8 @@ def partition_report(
         One row per partition. After ``kept`` it has the column ``components_kept`` if components were filtered one by
         one; before it the column ``group`` if estimates fall into groups.
     """
+    import pandas as pd
+
     n = len(rows)
     outcomes, reasons = _outcomes_and_reasons(rows, decision)
     # One table of whole columns: to set one column after the other would take most of the time of a small fit.

@@ -86,7 +86,10 @@ def read_pilot(
 
     nothing: tuple[None, None] = (None, None)
     return tasks.guarded(
-        simplest.timeout, partial(loader, *values), draw, lambda outcome, reason, n_rows: nothing
+        simplest.timeout,
+        partial(loader.rows, *values),
+        draw,
+        lambda outcome, reason, n_rows: nothing,
     )
 
 
@@ -103,7 +106,7 @@ def fit_candidates(
     shared = candidates[0]
 
     def load() -> Any:
-        return loader(*values) if data is None else data
+        return loader.rows(*values) if data is None else data
 
     def fit_all(loaded: Any) -> list[LocalEstimate]:
         X, names = rows_of(loaded, shared.feature_names)

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from numpy.typing import NDArray
 
 from dask_dfmr.aggregation.options import AggregationOptions
@@ -24,6 +23,9 @@ from dask_dfmr.on_dask.scheduling.builder import SPLIT_EVERY
 from dask_dfmr.on_dask.scheduling.scheduler import Scheduler
 from dask_dfmr.on_dask.tasks import FitSettings
 from dask_dfmr.refinement.em_passes import PassRecord, Refinement, RefinementOptions
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -145,4 +147,6 @@ class Fit:
         """One row per pass of the refinement over the data; empty without refinement."""
         records = () if self.refinement is None else self.refinement.passes
         names = ["pass" if name == "number" else name for name in PassRecord._fields]
+        import pandas as pd
+
         return pd.DataFrame(records, columns=names)

@@ -4,6 +4,9 @@ Dask's reader makes an Arrow table of a partition, then a frame of it, then a fr
 settings for malloc of Dask's workers, each copy maps its pages anew. The reader here holds the rows once and one column
 more. It takes a quarter of the CPU time of Dask's (``benchmarks/read_once.py``).
 
+A task of a fit takes the rows themselves (:meth:`ColumnReader.rows`). Then its worker imports neither pandas nor Dask's
+frames: Dask's reader is unpickled only if it is needed.
+
 It reads plain numbers only. Whatever else a task asks for, or a file holds, is left to Dask's reader: filters, columns
 of directories, other file systems, nulls in integers, missing columns, damaged files. So results and errors are those
 of Dask, with one difference: the index of the frame is 0, 1, 2, and so on. No task of this package uses the index.
@@ -11,12 +14,17 @@ of Dask, with one difference: the index of the frame is 0, 1, 2, and so on. No t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+import pickle
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from dask.task_spec import Task
+
+from dask_dfmr.tables import NamedRows
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PLAIN_NUMBERS = {"float": "f4", "double": "f8"} | {
     f"{sign}int{bits}": f"{sign or 'i'}{bits // 8}"
@@ -29,6 +37,13 @@ OF_OTHERS = frozenset({"partitions", "categories", "filters", "dtype_backend", "
 """Arguments of Dask's reader that are not known here: they must be empty."""
 
 
+Block = np.ndarray[Any, Any]
+"""Columns of one type, (n_columns, n_rows)."""
+
+Columns = list[np.ndarray[Any, Any]]
+"""Columns of different types."""
+
+
 class Piece(NamedTuple):
     """A file, and which of its row groups; None: all."""
 
@@ -36,33 +51,77 @@ class Piece(NamedTuple):
     row_groups: Sequence[int] | None
 
 
+class Later:
+    """An object that another process unpickles, with all that it imports, only if it is used."""
+
+    def __init__(self, value: Any) -> None:
+        self._value, self._pickled = value, b""
+
+    def get(self) -> Any:
+        """The object."""
+        if self._value is None:
+            self._value = pickle.loads(self._pickled)
+        return self._value
+
+    def __getstate__(self) -> dict[str, Any]:
+        if not self._pickled:
+            import cloudpickle
+
+            self._pickled = cloudpickle.dumps(self._value)
+        return {"_value": None, "_pickled": self._pickled}
+
+
 class ColumnReader:
     """Dask's function that reads one partition, with a shorter way for plain numbers.
 
     Parameters
     ----------
-    of_dask : callable
-        It takes one part of a data set, and returns a frame.
+    of_dask : Later
+        A function that takes one part of a data set, and returns a frame.
+    pieces : sequence of Piece
+        The files of the part.
+    columns : sequence of str
     """
 
-    def __init__(self, of_dask: Callable[[Any], pd.DataFrame]) -> None:
-        self.of_dask = of_dask
+    def __init__(self, of_dask: Later, pieces: Sequence[Piece], columns: Sequence[Any]) -> None:
+        self.of_dask, self.pieces, self.columns = of_dask, pieces, columns
 
     def __call__(self, part: Any) -> pd.DataFrame:
         """The frame of a part."""
-        pieces = _pieces_of(self.of_dask, part)
-        found = None if pieces is None else _read(pieces, _columns_of(self.of_dask))
-        return self.of_dask(part) if found is None else found
+        return self._frame(_read(self.pieces, self.columns), part)
+
+    def rows(self, part: Any) -> NamedRows | pd.DataFrame:
+        """The rows of a part with the names of their columns, or its frame if columns differ in their types."""
+        found = _read(self.pieces, self.columns)
+        if isinstance(found, np.ndarray):
+            rows = found.T if found.dtype.kind == "f" else found.T.astype(np.float64)
+            return NamedRows(rows, tuple(map(str, self.columns)))
+        return self._frame(found, part)
+
+    def _frame(self, found: Block | Columns | None, part: Any) -> pd.DataFrame:
+        if found is None:
+            frame: pd.DataFrame = self.of_dask.get()(part)
+            return frame
+        import pandas as pd
+
+        if isinstance(found, np.ndarray):
+            return pd.DataFrame(found.T, columns=list(self.columns), copy=False)
+        return pd.DataFrame(dict(zip(self.columns, found, strict=True)), copy=False)
 
 
-def by_columns(node: Any) -> Any:
-    """A task that reads parquet and does nothing else, made to read by columns; any other task as it is."""
+def by_columns(node: Any, readers: dict[int, Later]) -> Any:
+    """A task that reads parquet and does nothing else, made to read by columns; any other task as it is.
+
+    ``readers`` keeps Dask's readers by their identity, so that each is pickled once.
+    """
     is_reading = isinstance(node, Task) and len(node.args) == 1 and not node.kwargs
     if not is_reading or type(node.func).__name__ != "ParquetFunctionWrapper":
         return node
-    if _pieces_of(node.func, node.args[0]) is None:
+    pieces = _pieces_of(node.func, node.args[0])
+    if pieces is None:
         return node
-    return Task(node.key, ColumnReader(node.func), *node.args)
+    of_dask = readers.setdefault(id(node.func), Later(node.func))
+    return Task(node.key, ColumnReader(of_dask, pieces, _columns_of(node.func)), *node.args)
 
 
 def _columns_of(of_dask: Any) -> list[Any]:
@@ -97,7 +156,7 @@ def _piece(path: Any, row_groups: Any, partition_keys: Any) -> Piece:
     return Piece(path, None if is_all else list(row_groups))
 
 
-def _read(pieces: Sequence[Piece], columns: Sequence[Any]) -> pd.DataFrame | None:
+def _read(pieces: Sequence[Piece], columns: Sequence[Any]) -> Block | Columns | None:
     """The columns of the pieces, one after the other; None if they are not plain numbers."""
     from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
@@ -117,7 +176,7 @@ def _read(pieces: Sequence[Piece], columns: Sequence[Any]) -> pd.DataFrame | Non
 
 def _read_open(
     files: Sequence[Any], pieces: Sequence[Piece], columns: Sequence[Any]
-) -> pd.DataFrame | None:
+) -> Block | Columns | None:
     types = [_types_of(file, columns) for file in files]
     if not columns or types[0] is None or any(found != types[0] for found in types):
         return None
@@ -138,9 +197,7 @@ def _read_open(
     for name, out in zip(columns, arrays, strict=True):
         if not _fill(out, name, files, groups):
             return None
-    if block is not None:
-        return pd.DataFrame(block.T, columns=list(columns), copy=False)
-    return pd.DataFrame(dict(zip(columns, arrays, strict=True)), copy=False)
+    return arrays if block is None else block
 
 
 def _types_of(file: Any, columns: Sequence[Any]) -> list[str] | None:
@@ -165,7 +222,15 @@ def _fill(
         for chunk in table.column(0).chunks:
             if chunk.null_count and out.dtype.kind != "f":
                 return False
-            values = chunk.to_numpy(zero_copy_only=False)
+            values = _values_of(chunk)
             out[start : start + len(values)] = values
             start += len(values)
     return start == len(out)
+
+
+def _values_of(chunk: Any) -> Block:
+    """The numbers of an Arrow array; those without nulls as they lie in memory: Arrow would import pandas for it."""
+    if chunk.null_count or not len(chunk):
+        return np.asarray(chunk.to_numpy(zero_copy_only=False))
+    dtype = np.dtype(PLAIN_NUMBERS[str(chunk.type)])
+    return np.frombuffer(chunk.buffers()[1], dtype, len(chunk), chunk.offset * dtype.itemsize)

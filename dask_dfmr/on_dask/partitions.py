@@ -18,19 +18,20 @@ from uuid import uuid4
 
 import dask
 import numpy as np
-import pandas as pd
 from dask.core import flatten, get_dependencies, ishashable
 from dask.delayed import Delayed
 from dask.optimization import cull
-from dask.task_spec import Alias, DataNode, GraphNode, TaskRef
+from dask.task_spec import Alias, DataNode, GraphNode, Task, TaskRef
 
 from dask_dfmr.mixtures.family import Rows
-from dask_dfmr.on_dask.parquet import by_columns
+from dask_dfmr.on_dask.parquet import ColumnReader, Later, by_columns
 from dask_dfmr.on_dask.scheduling.types_of import types_of_distributed
 from dask_dfmr.tables import (
+    NamedRows,
     as_frame,
     check_columns,
     columns_of,
+    is_of_pandas,
     refuse_others,
     rows_and_names,
     unmasked,
@@ -77,6 +78,12 @@ class Loader:
         if self.node is None:
             return values[0]
         return self.node(dict(zip(self.dependencies, values, strict=True)))
+
+    def rows(self, *values: Any) -> Any:
+        """The partition in the form that :func:`rows_of` takes with the least work."""
+        if isinstance(self.node, Task) and isinstance(self.node.func, ColumnReader):
+            return self.node.func.rows(*self.node.args)
+        return self(*values)
 
 
 @dataclass(frozen=True)
@@ -397,12 +404,12 @@ def _from_memory(X: Any, n_partitions: int) -> Partitions:
 
         data = check_array(unmasked(X), ensure_all_finite=False, ensure_min_samples=2)
         check_kind("X", data.dtype)
-    elif isinstance(frame, pd.DataFrame):
+    elif is_of_pandas(frame):
         names = check_columns(columns_of(frame))
     else:
         data, names = rows_and_names(frame)
     bounds = np.linspace(0, len(data), n_partitions + 1).astype(int)
-    rows = data.iloc if isinstance(data, pd.DataFrame) else data
+    rows = data.iloc if is_of_pandas(data) else data
     pieces = [rows[a:b] for a, b in itertools.pairwise(bounds)]
     sources: list[str | None] = [f"rows {a}:{b}" for a, b in itertools.pairwise(bounds)]
     found = partitions_in_memory(pieces, sources, names, int(data.shape[1]))
@@ -457,6 +464,7 @@ def _fold(graph: dict[Any, Any], keys: list[Any]) -> tuple[list[Loader], dict[An
             dependents[other].add(key)
     targets = set(keys)
     loaders = []
+    readers: dict[int, Later] = {}
     for key in keys:
         is_task = isinstance(graph[key], GraphNode) and not isinstance(graph[key], DataNode)
         if not is_task or dependents[key]:
@@ -464,7 +472,7 @@ def _fold(graph: dict[Any, Any], keys: list[Any]) -> tuple[list[Loader], dict[An
             loaders.append(Loader(None, [key]))
             continue
         own = _own_tasks(key, graph, dependencies, dependents, targets)
-        node = by_columns(GraphNode.fuse(*(graph[k] for k in own)))
+        node = by_columns(GraphNode.fuse(*(graph[k] for k in own)), readers)
         loaders.append(Loader(node, sorted(node.dependencies, key=str)))
     return loaders, _needed(graph, loaders)
 
@@ -545,7 +553,7 @@ def source_of(node: Any) -> str | None:
 
 def _collect_paths(value: Any, paths: dict[str, None], depth: int) -> None:
     is_plain = value is None or isinstance(value, (bool, int, float, bytes))
-    if depth > 12 or is_plain or isinstance(value, (np.ndarray, pd.DataFrame, pd.Series)):
+    if depth > 12 or is_plain or isinstance(value, np.ndarray) or is_of_pandas(value):
         return
     if isinstance(value, str):
         if _LIKE_A_PATH.fullmatch(value):
@@ -569,7 +577,7 @@ def _collect_paths(value: Any, paths: dict[str, None], depth: int) -> None:
 # -- columns -------------------------------------------------------------------------------------
 
 
-def check_example(frame: pd.DataFrame) -> tuple[str, ...]:
+def check_example(frame: Any) -> tuple[str, ...]:
     """Names of the columns of a dask DataFrame, all of which must be real numbers, from the frame ``X._meta``.
 
     Raises
@@ -600,6 +608,8 @@ def rows_of(
     ColumnsError
         If the columns are not the expected ones, or not numbers.
     """
+    if isinstance(data, NamedRows):
+        return _in_order(data.rows, data.names, feature_names)
     frame = as_frame(data)
     if frame is not None:
         return _rows_of_frame(frame, feature_names)
@@ -622,9 +632,16 @@ def _rows_of_frame(
         rows, names = rows_and_names(frame)
     except (TypeError, ValueError) as error:
         raise ColumnsError(str(error), len(frame)) from error
+    return _in_order(rows, names, feature_names)
+
+
+def _in_order(
+    rows: Rows, names: tuple[str, ...], feature_names: tuple[str, ...] | None
+) -> tuple[Rows, tuple[str, ...]]:
+    """Rows and the names of their columns, in the order that is expected."""
     if feature_names is None or names == feature_names:
         return rows, names
     if set(names) != set(feature_names):
         text = f"columns are {list(names)}, expected {list(feature_names)}"
-        raise ColumnsError(text, len(frame))
+        raise ColumnsError(text, len(rows))
     return rows[:, [names.index(name) for name in feature_names]], feature_names

@@ -119,7 +119,7 @@ def fit_partition(
 
     estimate, sample = guarded(
         settings.timeout,
-        partial(loader, *values),
+        partial(loader.rows, *values),
         fit,
         lambda outcome, reason, n_rows: (without_estimate(outcome, reason, n_rows), {}),
     )
@@ -214,7 +214,7 @@ def read_pilot(
         seed = stream(settings.seed, PILOT_ROWS, partition)
         return pilot.read_pilot(settings.problem, X, seed)
 
-    return guarded(settings.timeout, partial(loader, *values), draw, _nothing)
+    return guarded(settings.timeout, partial(loader.rows, *values), draw, _nothing)
 
 
 def fit_pilot(
@@ -263,7 +263,7 @@ def measure_partition(
 
     return guarded(
         settings.timeout,
-        partial(loader, *values),
+        partial(loader.rows, *values),
         measure_rows,
         lambda outcome, reason, n_rows: PartitionStatistics(
             partition, outcome=outcome, reason=reason
@@ -307,7 +307,7 @@ def sample_partition(
         X, _, refusal = settings.problem.check_rows(X, names)
         return None if refusal else subsample(X, n_rows, np.random.default_rng(seed))
 
-    return guarded(settings.timeout, partial(loader, *values), draw, _nothing)
+    return guarded(settings.timeout, partial(loader.rows, *values), draw, _nothing)
 
 
 def _nothing(outcome: Outcome, reason: str, n_rows: int) -> None:
