@@ -178,10 +178,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     refit_excluded : bool, default True
         Whether to hold the rows of excluded partitions against the global mixture. A fit of correct rows that ended in
         another optimum looks like a fit of wrong rows. So the excluded partitions that are least distant are read once
-        more, a tenth of all (or two, if that is more) at a time, and further ones only if one of these is kept. If the
-        rows do not contradict those of the kept partitions (a p-value of at least ``false_exclusion_rate``), half an EM
-        step from the global mixture replaces the first fit. Needs ``rho="auto"``, estimates in memory
-        (``keep_estimates``) and rows that need not be regrouped by ``source`` again.
+        more, first a tenth of all (or two, if that is more), and twice as many further ones each time that one of these
+        is kept. If the rows do not contradict those of the kept partitions (a p-value of at least
+        ``false_exclusion_rate``), the partition is kept, and an EM step from the global mixture takes the place of its
+        fit in the reduction. Needs ``rho="auto"``, estimates in memory (``keep_estimates``) and rows that need not be
+        regrouped by ``source`` again.
     check_optimum : int, "auto" or None, default "auto"
         Whether to look for a better optimum, and how often to adopt one. Partitions that share a start share its
         optimum, whether it is the best one or not. The check reads up to 18 of the kept partitions once more (three
@@ -306,7 +307,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     aggregate_ : Aggregate
         The mixture with the decision of the filter. ``aggregate_.unrefined`` is the mixture before the refinement.
     estimates_ : sequence of LocalEstimate or None
-        The local estimates, in the order of the partitions. None with ``keep_estimates=False``.
+        The local estimates, in the order of the partitions. Of a partition that a second look keeps it has the estimate
+        that is reduced, one EM step from the global mixture. None with ``keep_estimates=False``.
     n_optimum_changes_ : int
         How often a better optimum was adopted (``check_optimum``).
     refinement_ : pandas.DataFrame

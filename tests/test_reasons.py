@@ -55,6 +55,7 @@ SENTENCES = {
         "its rows contradict the others' by z = 3.46 (p = 0.00027)"
     ),
     r.ContradictsOthers(50.0, 0.0): "its rows contradict the others' by z = 50 (p < 1e-300)",
+    r.Gained(0.54): "kept after a second look: its rows agree with the others' (p = 0.54)",
     r.Unreadable(): "it has no rows now",
     r.Unreadable("OSError: gone"): "it could not be read again: OSError: gone",
     r.OtherRows(5, 6): "it has 5 rows now and had 6",

@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 
 from dask_dfmr import GaussianMixture, Mixture, fit_local
+from dask_dfmr.aggregation.archive import load_result, save_result
+from dask_dfmr.aggregation.rerun import with_rho, without
 from dask_dfmr.local.row_statistics import PartitionStatistics, measure
 from dask_dfmr.on_dask import refit
 from dask_dfmr.on_dask.first_read import read_first
+from dask_dfmr.on_dask.fit import with_origin
 from dask_dfmr.on_dask.refit import aggregate_with, fit_partitions, refit_excluded
 from dask_dfmr.parameters import plan_of
-from dask_dfmr.refinement.second_look import FROM_OTHERS, hold_against, wanted_of
+from dask_dfmr.refinement.second_look import FROM_OTHERS, RowsOfKept
 
 TRUTH = Mixture(
     [0.4, 0.3, 0.3], [[0.0, 0.0], [20.0, 0.0], [20.0, 6.0]], np.repeat(np.eye(2)[None], 3, axis=0)
@@ -133,14 +136,15 @@ class TestRowsAgainstTheGlobalMixture:
     def p_values(self, parts, others):
         """Of other partitions, at the global mixture of the parts."""
         mixture = fit_local(np.concatenate(parts), 3, random_state=0).mixture
-        kept = dict(enumerate(parts))
-        wanted = wanted_of(mixture, kept, [len(X) for X in others])
+        counts = [len(X) for X in others]
+        kept = RowsOfKept(mixture, dict(enumerate(parts)), counts, np.random.default_rng(0))
         readings = [
-            PartitionStatistics(100 + i, len(X), measurements=measure(X, [mixture], wanted))
+            PartitionStatistics(
+                100 + i, len(X), measurements=measure(X, kept.mixtures, kept.wanted)
+            )
             for i, X in enumerate(others)
         ]
-        rng = np.random.default_rng(0)
-        return hold_against(mixture, kept, readings, wanted, rng).p_values
+        return kept.hold_against(readings).p_values
 
     def test_consistent_rows_do_not_contradict_and_others_do(self):
         parts = [self.rows(i) for i in range(26)]
@@ -162,15 +166,78 @@ class TestRowsAgainstTheGlobalMixture:
         assert (gained["n_iter"] == 1).all()
 
 
-def test_the_new_estimate_is_half_an_em_step_from_the_global_mixture():
+def test_the_new_estimate_is_an_em_step_from_the_global_mixture():
     plan, spoiled = fitted_with_wrong_optima([3])
     again = refit_excluded(plan, spoiled)
     start, rows = spoiled.aggregate.mixture, partitions()[3]
     r = start.predict_proba(rows)
-    weights = 0.5 * (start.weights + r.mean(axis=0))
-    means = [
-        (len(rows) * w * mean + (r_k[:, None] * rows).sum(axis=0)) / (len(rows) * w + r_k.sum())
-        for w, mean, r_k in zip(start.weights, start.means, r.T, strict=True)
-    ]
-    np.testing.assert_allclose(again.estimates[3].mixture.weights, weights)
+    means = r.T @ rows / r.sum(axis=0)[:, None]
+    np.testing.assert_allclose(again.estimates[3].mixture.weights, r.mean(axis=0))
     np.testing.assert_allclose(again.estimates[3].mixture.means, means, atol=1e-9)
+
+
+WRONG_ONES = (0, 2, 5, 11, 13, 16)
+
+
+@pytest.fixture(scope="module")
+def looked():
+    """Six of twenty fits ended in another optimum, and partition 7 is inconsistent."""
+    with dask.config.set(scheduler="synchronous"):
+        plan, spoiled = fitted_with_wrong_optima(WRONG_ONES, bad=[7])
+        return plan, spoiled, refit_excluded(plan, spoiled)
+
+
+class TestManyGained:
+    """Estimates that are gained do not judge the others."""
+
+    def test_all_are_gained_and_nothing_else_changes(self, looked):
+        _, spoiled, again = looked
+        before, after = spoiled.aggregate.decision, again.aggregate.decision
+        assert np.flatnonzero(~before.kept).tolist() == sorted((*WRONG_ONES, 7))
+        assert np.flatnonzero(~after.kept).tolist() == [7]
+        for name in ("distances", "z_scores", "p_values"):
+            np.testing.assert_array_equal(getattr(before, name), getattr(after, name))
+
+    def test_the_report_says_by_what_they_are_kept(self, looked):
+        report = looked[2].report
+        said = report["reason"].str.contains("its rows agree with the others'", regex=False)
+        assert np.flatnonzero(said).tolist() == list(WRONG_ONES)
+
+    def test_the_test_is_made_once_and_each_is_read_once(self, looked, monkeypatch):
+        plan, spoiled, _ = looked
+        made, read = [], []
+        rows_of_kept, reader = refit.RowsOfKept, refit.Reader
+        monkeypatch.setattr(refit, "RowsOfKept", lambda *a: made.append(1) or rows_of_kept(*a))
+
+        class Counting(reader):
+            def measure(self, indices, *rest):
+                read.append(list(indices))
+                return super().measure(indices, *rest)
+
+        monkeypatch.setattr(refit, "Reader", Counting)
+        refit_excluded(plan, spoiled)
+        assert len(made) == 1
+        assert [len(some) for some in read] == [2, 4, 1]
+        assert sorted(i for some in read for i in some) == sorted((*WRONG_ONES, 7))
+
+    def test_aggregating_again_keeps_them(self, looked, tmp_path):
+        plan, _, again = looked
+        result = with_origin(plan, again).aggregate
+        for one in (result, saved(result, tmp_path / "result")):
+            left = without(one, [0, 1])
+            assert np.flatnonzero(~left.decision.kept).tolist() == [0, 1, 7]
+            # A fixed radius asks for the distances of the fits.
+            assert not with_rho(one, 1.3).decision.kept[list(WRONG_ONES)].any()
+
+
+def saved(result, path):
+    save_result(result, path, estimates=True)
+    return load_result(path)
+
+
+def test_a_copy_stays_excluded_whatever_its_rows_are():
+    rows = partitions()
+    rows[5] = rows[4]
+    gm = GaussianMixture(3, method="hardened", random_state=0, means_init=TRUTH.means)
+    gm.fit(collection(rows))
+    assert np.flatnonzero(~gm.support_).tolist() in ([4], [5])

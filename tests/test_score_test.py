@@ -12,7 +12,13 @@ from dask_dfmr.local.row_statistics import PartitionStatistics, Wanted, measure,
 from dask_dfmr.mixtures.capped_scores import cap_for, capped_scores
 from dask_dfmr.mixtures.gaussian import Gaussian
 from dask_dfmr.mixtures.information import information
-from dask_dfmr.refinement.score_test import RowScores, ScoreSample, score_statistics
+from dask_dfmr.refinement.score_test import (
+    RowScores,
+    ScoreSample,
+    components_with_law,
+    part_of,
+    score_statistics,
+)
 from tests.data_makers import TRUTH, make_rows
 from tests.poisson import Poisson
 
@@ -283,3 +289,35 @@ def test_another_family_has_the_test_too():
     point = (np.array([0.4, 0.6]), (np.array([[1.0, 5.0], [8.0, 2.0]]),))
     test = ScoreSample(family, point, {}, np.inf, np.random.default_rng(0)).test(())
     assert test.row_scores.mean == pytest.approx(5.0, rel=0.1)
+
+
+class TestComponentsWithoutRows:
+    """A surplus component sits on a few rows of one partition."""
+
+    def spiked(self, parts):
+        rows = parts[3][:4]
+        spike = np.cov(rows.T) + 1e-3 * np.eye(2)
+        n = sum(map(len, parts))
+        weights = np.append(TRUTH.weights * (1 - 4 / n), 4 / n)
+        means = np.vstack([TRUTH.means, rows.mean(axis=0)])
+        return Mixture(weights, means, np.concatenate([TRUTH.covariances, spike[None]]))
+
+    def test_it_is_no_part_of_the_test(self):
+        parts = [make_rows(i, 200) for i in range(30)]
+        mixture = self.spiked(parts)
+        point = (mixture.weights, mixture.components)
+        tested = components_with_law(mixture.family, point, parts)
+        assert tested.sum() == 2
+        assert mixture.weights[~tested] < 0.001
+        weights, components = part_of(point, tested)
+        assert weights.sum() == pytest.approx(1.0)
+        assert [len(p) for p in components] == [2] * len(components)
+
+    def test_without_rows_all_components_have_the_law_of_the_mixture(self):
+        mixture = self.spiked([make_rows(i, 200) for i in range(30)])
+        point = (mixture.weights, mixture.components)
+        assert components_with_law(mixture.family, point, ()).all()
+
+    def test_few_rows_do_not_take_a_heavy_component_out(self):
+        point = (TRUTH.weights, TRUTH.components)
+        assert components_with_law(TRUTH.family, point, [make_rows(0, 6)]).all()

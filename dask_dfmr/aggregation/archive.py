@@ -155,20 +155,8 @@ def _put_decision(decision: FilterDecision, arrays: dict[str, Any]) -> dict[str,
 
 def _put_origin(origin: Origin, arrays: dict[str, Any]) -> dict[str, Any]:
     groups: dict[Any, list[Mixture]] = {}
-    entries: list[dict[str, Any]] = []
-    for estimate in origin.estimates:
-        entry, mixture = _put_estimate(estimate, origin.family)
-        if mixture is not None:
-            key = (
-                mixture.covariance_type,
-                mixture.n_components,
-                mixture.n_features,
-                mixture.feature_names,
-            )
-            members = groups.setdefault(key, [])
-            entry |= {"group": list(groups).index(key), "row": len(members)}
-            members.append(mixture)
-        entries.append(entry)
+    entries = [_put_estimate(e, origin.family, groups) for e in origin.estimates]
+    first = [[i, _put_estimate(e, origin.family, groups)] for i, e in origin.first.items()]
     for g, members in enumerate(groups.values()):
         for p in _PARAMETERS:
             arrays[f"estimates-{g}/{p}"] = np.array([getattr(m, p) for m in members])
@@ -178,21 +166,30 @@ def _put_origin(origin: Origin, arrays: dict[str, Any]) -> dict[str, Any]:
         "entropy": seed.entropy,
         "spawn_key": seed.spawn_key,
         "removed": sorted(origin.removed),
+        "first": first,
         "problem": None if origin.problem is None else _put_problem(origin.problem),
         "groups": [{"covariance_type": key[0], "feature_names": key[3]} for key in groups],
         "estimates": entries,
     }
 
 
-def _put_estimate(estimate: Any, family: Family) -> tuple[dict[str, Any], Mixture | None]:
-    """The fields of an estimate, and its mixture; a malformed one stays malformed."""
+def _put_estimate(
+    estimate: Any, family: Family, groups: dict[Any, list[Mixture]]
+) -> dict[str, Any]:
+    """The fields of an estimate, and the place of its mixture in ``groups``; a malformed one stays malformed."""
     if not isinstance(estimate, LocalEstimate):
         try:
             estimate = LocalEstimate.from_arrays(estimate, family)
         except (ValueError, TypeError, OverflowError) as error:
-            return {"malformed": str(error)}, None
+            return {"malformed": str(error)}
     names = [name for name in _fields(LocalEstimate) if name != "mixture"]
-    return {name: getattr(estimate, name) for name in names}, estimate.mixture
+    entry, m = {name: getattr(estimate, name) for name in names}, estimate.mixture
+    if m is None:
+        return entry
+    key = (m.covariance_type, m.n_components, m.n_features, m.feature_names)
+    members = groups.setdefault(key, [])
+    members.append(m)
+    return entry | {"group": list(groups).index(key), "row": len(members) - 1}
 
 
 def _put_problem(problem: LocalProblem) -> dict[str, Any]:
@@ -373,8 +370,11 @@ def _get_origin(given: dict[str, Any], arrays: dict[str, Any]) -> Origin:
     ]
     estimates = [_get_estimate(dict(entry), stacks) for entry in given["estimates"]]
     removed = frozenset(int(i) for i in given["removed"])
-    if not removed <= set(range(len(estimates))):
-        raise ValueError(f"removed must be indices of estimates; got {sorted(removed)}.")
+    # Files of earlier versions have no first estimates.
+    first = {int(i): _get_estimate(dict(entry), stacks) for i, entry in given.get("first", ())}
+    for name, indices in (("removed", removed), ("first", set(first))):
+        if not indices <= set(range(len(estimates))):
+            raise ValueError(f"{name} must be indices of estimates; got {sorted(indices)}.")
     problem = None if given["problem"] is None else _get_problem(dict(given["problem"]))
     spawn_key = tuple(int(i) for i in given["spawn_key"])
     families = (e.mixture.family for e in estimates if isinstance(e, LocalEstimate) and e.mixture)
@@ -385,6 +385,7 @@ def _get_origin(given: dict[str, Any], arrays: dict[str, Any]) -> Origin:
         problem,
         next(families, Gaussian()) if problem is None else problem.family,
         removed,
+        first,
     )
 
 

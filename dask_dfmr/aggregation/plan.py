@@ -8,7 +8,7 @@ The plan is written once, against a builder. :class:`CallNow` calls each stage a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -94,6 +94,10 @@ class Setting:
         Shape of the estimates, if it is known before the majority is.
     order : Mixture, GivenStart or None
         The start that the user gave: the components of the result have its order. None: by decreasing weight.
+    gained : mapping of int to LocalEstimate
+        Estimates that are kept whatever their distance, because the rows behind them decide. The decision goes by the
+        estimates in the messages, all of them fits; these ones take their places in the reduction. An estimate that was
+        made from the global mixture is no evidence of how far fits lie from it.
     """
 
     options: AggregationOptions
@@ -102,6 +106,7 @@ class Setting:
     problem: LocalProblem | None = None
     schema: Schema | None = None
     order: Mixture | GivenStart | None = None
+    gained: Mapping[int, LocalEstimate] = field(default_factory=dict)
 
     @property
     def cut(self) -> RowCut:
@@ -176,6 +181,7 @@ def aggregate_now(
     family: Family,
     problem: LocalProblem | None = None,
     order: Mixture | GivenStart | None = None,
+    gained: Mapping[int, LocalEstimate] | None = None,
 ) -> AggregationResult:
     """Aggregate in this thread.
 
@@ -190,14 +196,15 @@ def aggregate_now(
     problem : LocalProblem or None
         How the estimates were fitted, if that is known.
     order : Mixture, GivenStart or None
-        As in :class:`Setting`.
+    gained : mapping of int to LocalEstimate, or None
+        Both as in :class:`Setting`.
 
     Raises
     ------
     AggregationError
         If no estimate is usable.
     """
-    setting = Setting(options, seed, family, problem, order=order)
+    setting = Setting(options, seed, family, problem, order=order, gained=gained or {})
     result: AggregationResult = plan_aggregation(
         CallNow(), messages, setting, layout_in_memory(len(messages))
     )
@@ -249,7 +256,8 @@ def plan_intake(
         for b, (s, group) in enumerate(zip(layout.slices, groups, strict=True))
     ]
     summaries = [add("summary", b, intake.summary_of, block) for b, block in enumerate(blocks)]
-    participants = add("admit", 0, intake.admit, summaries, schema, setting.options, list(report))
+    arguments = (summaries, schema, setting.options, list(report), frozenset(setting.gained))
+    participants = add("admit", 0, intake.admit, *arguments)
     return blocks, participants
 
 
@@ -298,7 +306,14 @@ def plan_reduction(
     builder: Builder, blocks: list[Any], selected: Any, setting: Setting, layout: Layout
 ) -> Any:
     """The reduction of the kept estimates, the best of all starts: the :class:`AggregationResult`."""
-    options = setting.options
+    options, gained = setting.options, setting.gained
+    if gained:
+        left = [
+            builder.add("leave_out", b, intake.leave_out, block, list(gained))
+            for b, block in enumerate(blocks)
+        ]
+        exchanged = builder.add("gained", 0, reducing.gained_block, selected, gained, setting.cut)
+        blocks = [*left, exchanged]
     reduce = _in_rounds if layout.in_rounds and options.method != "coat" else _at_once
     reduced = [
         reduce(builder, s, blocks, selected, setting, layout) for s in range(options.n_starts)

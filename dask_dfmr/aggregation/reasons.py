@@ -284,6 +284,17 @@ class ContradictsOthers(Reason):
 
 
 @dataclass(frozen=True)
+class Gained(Reason):
+    """An excluded partition is kept after a second look, because its rows do not contradict the others'."""
+
+    p_value: float
+
+    def __str__(self) -> str:
+        chance = _chance(self.p_value, ".2g", LEAST_SCORE_P_VALUE)
+        return f"kept after a second look: its rows agree with the others' ({chance})"
+
+
+@dataclass(frozen=True)
 class Unreadable(Reason):
     """The partition could not be read again; ``problem`` is the error in words, empty if it has no rows now."""
 

@@ -163,10 +163,14 @@ def again(last: AggregationResult, origin: Origin) -> AggregationResult:
         raise ValueError(
             f"partitions must leave one estimate at least; all {len(origin.estimates)} are named."
         )
-    setting = Setting(origin.options, origin.seed, origin.family, origin.problem)
-    layout = layout_in_memory(len(labels), labels)
     estimates = read_estimates(origin)
-    left = [estimates[i] for i in labels]
+    # A fixed rho asks for distances alone: then the first estimates are reduced too.
+    by_rows = [i for i in origin.first if i in labels and origin.options.is_calibrated]
+    gained = {i: estimates[i] for i in by_rows}
+    setting = Setting(origin.options, origin.seed, origin.family, origin.problem, gained=gained)
+    layout = layout_in_memory(len(labels), labels)
+    first = {i: _in_order(e, origin.family) for i, e in origin.first.items()}
+    left = [first.get(i, estimates[i]) for i in labels]
     blocks, admitted = plan_intake(CallNow(), left, setting, layout)
     participants = _with_removed(admitted, origin)
     if origin.options.method == "componentwise":

@@ -244,6 +244,9 @@ class Origin:
         That messages are read as.
     removed : frozenset of int
         Indices of the estimates that the caller removed.
+    first : mapping of int to LocalEstimate
+        The first estimates of partitions that a second look at their rows gained. The decision goes by these with
+        ``rho="auto"``, and keeps them; the reduction takes those in ``estimates``.
     cache : dict
         Values that a further aggregation need not compute again; it is never saved.
     """
@@ -254,6 +257,7 @@ class Origin:
     problem: LocalProblem | None = None
     family: Family = field(default_factory=Gaussian)
     removed: frozenset[int] = frozenset()
+    first: Mapping[int, LocalEstimate] = field(default_factory=dict)
     cache: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Wanted:
         The sum of the entropies of the responsibilities. It takes one more pass over the rows in memory.
     score_cap : float or None, default None
         The sum of the scores of all rows, none longer than this (:mod:`~dask_dfmr.mixtures.capped_scores`). It takes
-        one more evaluation of the densities.
+        as long as several passes, so it is computed under the last of several mixtures alone.
     log_floor : float or None, default None
         Log-densities below this count as this in the log-likelihood.
     cut : RowCut
@@ -61,6 +61,10 @@ class Wanted:
     log_floor: float | None = None
     cut: RowCut = COUNTING
     outside: bool = False
+
+    def of_each(self, n_mixtures: int) -> list[Wanted]:
+        """What to compute under each of several mixtures."""
+        return [replace(self, score_cap=None)] * (n_mixtures - 1) + [self] * min(n_mixtures, 1)
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,8 @@ class PartitionStatistics:
 
 def measure(X: Rows, mixtures: Sequence[Mixture], wanted: Wanted) -> tuple[Measurement, ...]:
     """Sums over finite rows (n_samples, n_features) under each mixture."""
-    return tuple(_measure_one(X, mixture, wanted) for mixture in mixtures)
+    each = wanted.of_each(len(mixtures))
+    return tuple(_measure_one(X, mixture, own) for mixture, own in zip(mixtures, each, strict=True))
 
 
 def _measure_one(X: Rows, mixture: Mixture, wanted: Wanted) -> Measurement:

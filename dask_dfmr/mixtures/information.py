@@ -106,6 +106,16 @@ class Information(NamedTuple):
         return v - np.multiply.outer(v @ self.normal, self.normal)
 
 
+def narrowing(covariance: Array) -> Array:
+    """The matrix by which white rows that vary more than rows of the mixture, (n, n_coordinates), become white.
+
+    The rows times this matrix are, but for a rotation, what :meth:`Information.widened` makes of their scores.
+    ``covariance`` is as there.
+    """
+    values, vectors = np.linalg.eigh(covariance)
+    return np.asarray(vectors / np.sqrt(np.maximum(values, 1.0)))
+
+
 def _solve(root: Array, rows: Array, transposed: bool) -> Array:
     solved: Array = solve_triangular(root, rows.T, lower=True, trans="T" if transposed else "N").T
     return solved

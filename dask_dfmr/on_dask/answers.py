@@ -171,8 +171,8 @@ def _measurements(
 ) -> tuple[Measurement, ...]:
     measurements = _exactly(tuple, value)
     _require(len(measurements) == expected, f"{len(measurements)} sums for {expected} mixtures")
-    used = mixtures[:expected]
-    return tuple(_measurement(m, g, wanted) for m, g in zip(measurements, used, strict=True))
+    used, each = mixtures[:expected], wanted.of_each(expected)
+    return tuple(_measurement(*one) for one in zip(measurements, used, each, strict=True))
 
 
 def _measurement(value: Any, mixture: Mixture, wanted: Wanted) -> Measurement:

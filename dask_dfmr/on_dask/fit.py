@@ -42,5 +42,6 @@ def with_origin(plan: FitPlan, fit: Fit) -> Fit:
         return fit
     settings = plan.settings
     problem = settings.problem
-    origin = Origin(fit.estimates, plan.options, settings.seed, problem, problem.mixture_family)
+    family, first = problem.mixture_family, fit.first
+    origin = Origin(fit.estimates, plan.options, settings.seed, problem, family, first=first)
     return replace(fit, aggregate=replace(fit.aggregate, origin=origin))

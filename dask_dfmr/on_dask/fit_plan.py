@@ -86,6 +86,8 @@ class Fit:
         The report's rows, one per partition.
     estimates : sequence of LocalEstimate or None
         The local estimates in the order of the partitions; None if they were not kept.
+    first : mapping of int to LocalEstimate
+        The first estimates of partitions that a second look gained: the decision of the filter is about these.
     kept : ndarray of bool, shape (n_partitions,)
         Partitions whose rows are in the mixture.
     row_sample : mapping of int to ndarray
@@ -104,6 +106,7 @@ class Fit:
     rows: list[dict[str, Any]]
     estimates: Sequence[LocalEstimate] | None
     kept: NDArray[Any]
+    first: Mapping[int, LocalEstimate] = field(default_factory=dict)
     row_sample: Mapping[int, Array] = field(default_factory=dict)
     reasons: Mapping[int, Reason] = field(default_factory=dict)
     refinement: Refinement | None = None
@@ -119,7 +122,7 @@ class Fit:
         row_sample: Mapping[int, Array] | None = None,
     ) -> Fit:
         """A fit whose mixture holds the partitions that the filter kept."""
-        return cls(aggregate, rows, estimates, aggregate.decision.kept, row_sample or {})
+        return cls(aggregate, rows, estimates, aggregate.decision.kept, row_sample=row_sample or {})
 
     @property
     def unrefined(self) -> AggregationResult:

@@ -54,7 +54,8 @@ def refine(plan: FitPlan, fit: Fit) -> Fit:
 def _test_small(plan: FitPlan, fit: Fit, small: Sequence[int]) -> Fit:
     """Read the small partitions once more and test the likelihood of their rows."""
     if plan.partitions.held:
-        return replace(fit, reasons=dict.fromkeys(small, NotTested(NeedsRegrouping())))
+        untested = dict.fromkeys(small, NotTested(NeedsRegrouping()))
+        return replace(fit, reasons={**fit.reasons, **untested})
     mixture, level = fit.aggregate.mixture, plan.refinement.level
     kept = fit.aggregate.decision.kept
     samples = [rows for i, rows in fit.row_sample.items() if kept[i]]
@@ -74,7 +75,7 @@ def _test_small(plan: FitPlan, fit: Fit, small: Sequence[int]) -> Fit:
         compared = compare_likelihoods(law, as_likelihoods(theirs), rng)
     for r, p, z in zip(measured, compared.p_values, compared.z_scores, strict=True):
         reasons[r.partition] = likelihood_reason(float(p), float(z), level)
-    return replace(fit, reasons=reasons)
+    return replace(fit, reasons={**fit.reasons, **reasons})
 
 
 # -- refinement -------------------------------------------------------------------------------------
@@ -107,7 +108,9 @@ def _refine_mixture(plan: FitPlan, fit: Fit, small: Sequence[int]) -> Fit:
         notes=(*aggregate.notes, *notes),
     )
     reasons = found.excluded | found.joined | found.refused
-    return replace(fit, aggregate=refined, kept=used, reasons=reasons, refinement=found)
+    return replace(
+        fit, aggregate=refined, kept=used, reasons={**fit.reasons, **reasons}, refinement=found
+    )
 
 
 def _counts(fit: Fit, indices: Sequence[int]) -> dict[int, int]:

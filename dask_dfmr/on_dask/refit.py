@@ -2,21 +2,25 @@
 
 The local fit of consistent rows can end in another optimum, and then looks inconsistent. So the rows of the excluded
 partitions nearest to the consensus are read once more and held against the global mixture. A partition whose rows do
-not contradict it gets an estimate that is one EM step from the global mixture, in place of the first one, and all
-estimates are aggregated again. The mathematics is in :mod:`dask_dfmr.refinement.second_look`.
+not contradict it is kept. In the reduction an estimate that is one EM step from the global mixture takes the place of
+its first one. The filter does not judge such an estimate: it lies nearer to the global mixture than any fit, and among
+fits it would make those of other consistent partitions look far away. The mathematics is in
+:mod:`dask_dfmr.refinement.second_look`.
+
+The work is bounded: one test at one mixture, one more read of an excluded partition, and one further aggregation.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from dask_dfmr.aggregation.plan import aggregate_now
-from dask_dfmr.aggregation.reasons import OtherColumns
+from dask_dfmr.aggregation.reasons import Gained, OtherColumns
 from dask_dfmr.exceptions import AggregationError
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.on_dask import tasks
@@ -27,14 +31,13 @@ from dask_dfmr.on_dask.rereading import Reader
 from dask_dfmr.on_dask.scheduling.builder import GraphBuilder
 from dask_dfmr.on_dask.scheduling.scheduler import Graph
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
-from dask_dfmr.refinement.second_look import FROM_OTHERS, hold_against, one_step, wanted_of
+from dask_dfmr.refinement.second_look import FROM_OTHERS, RowsOfKept, is_for_rows, one_step
 from dask_dfmr.seeds import SECOND_LOOK, stream
 
 logger = logging.getLogger("dask_dfmr")
 
 MOST_SHARE, LEAST = 0.1, 2
-"""At most this share of the partitions is read again at a time, or this number if the share is less."""
-
+"""At most this share of the partitions is read again first, or this number if the share is less; then twice as many."""
 
 LEAST_ROWS_PER_PARAMETER = 3.0
 """Rows per free parameter below which the rows of a partition are no evidence: the sums of five equal values one
@@ -42,7 +45,7 @@ standard deviation away, for example, do not differ from those of five rows of a
 
 
 def refit_excluded(plan: FitPlan, fit: Fit) -> Fit:
-    """Replace the estimates of excluded partitions whose rows do not contradict the global mixture.
+    """Keep excluded partitions whose rows do not contradict the global mixture.
 
     Some are read at a time, the nearest first, and further ones only if one of them is gained. The fit is returned as
     it is if the plan does not ask for the pass, if the estimates were not kept in memory, if the rows would have to be
@@ -50,26 +53,65 @@ def refit_excluded(plan: FitPlan, fit: Fit) -> Fit:
     """
     if not (plan.refit_excluded and isinstance(fit.estimates, list)) or plan.partitions.held:
         return fit
-    examined: set[int] = set()
-    while wanted := _excluded_nearest(plan, fit, examined):
-        fit, n_gained = _second_look(plan, fit, wanted)
-        logger.info("second look: %d of %d partitions do not contradict", n_gained, len(wanted))
-        examined |= set(wanted)
-        if not n_gained:
-            break
-    return fit
+    nearest = _excluded_by_distance(plan, fit)
+    kept = fit.aggregate.decision.kept
+    rows = {i: sampled for i, sampled in fit.row_sample.items() if kept[i]}
+    if not (nearest and rows):
+        return fit
+    look = _Look(plan, fit, rows, nearest)
+    most = max(LEAST, int(MOST_SHARE * len(kept)))
+    n_looked, n_gained = 0, -1
+    while n_looked < len(nearest) and len(look.gained) > n_gained:
+        n_gained = len(look.gained)
+        look.at(sorted(nearest[n_looked : n_looked + most]))
+        n_looked, most = n_looked + most, 2 * most
+    return look.result()
 
 
-def _second_look(plan: FitPlan, fit: Fit, indices: Sequence[int]) -> tuple[Fit, int]:
-    """The fit with new estimates of some excluded partitions, and how many of these it gains."""
-    agreeing = _estimates_of_agreeing(plan, fit, indices)
-    found = aggregate_with(plan, fit, agreeing) if agreeing else None
-    if found is None:
-        return fit, 0
-    gained = {i: e for i, e in agreeing.items() if found.aggregate.decision.kept[i]}
-    if len(gained) < len(agreeing):  # the other partitions keep their first estimates
-        found = aggregate_with(plan, fit, gained) if gained else None
-    return (fit, 0) if found is None else (found, len(gained))
+class _Look:
+    """Looks at some excluded partitions at a time, all held against the same rows at the same mixture."""
+
+    def __init__(
+        self, plan: FitPlan, fit: Fit, rows: Mapping[int, Any], candidates: Sequence[int]
+    ) -> None:
+        self.plan, self.fit = plan, fit
+        self.reader = Reader(plan, candidates, purpose="second look at excluded partitions")
+        self.gained: dict[int, LocalEstimate] = {}
+        self.reasons: dict[int, Gained] = {}
+        rng = np.random.default_rng(stream(plan.settings.seed, SECOND_LOOK))
+        counts = [fit.rows[i]["n_samples"] for i in candidates]
+        cut = plan.settings.problem.family.cut
+        with single_threaded_blas():
+            self.others = RowsOfKept(fit.aggregate.mixture, rows, counts, rng, cut)
+
+    def at(self, indices: Sequence[int]) -> None:
+        """Read some partitions, and gain those whose rows do not contradict the global mixture."""
+        fit, problem = self.fit, self.plan.settings.problem
+        assert fit.estimates is not None
+        mixture = fit.aggregate.mixture
+        readings = [
+            reading
+            for reading in self.reader.measure(indices, self.others.mixtures, self.others.wanted)
+            if reading.is_measured and reading.n_samples == fit.rows[reading.partition]["n_samples"]
+        ]
+        n_before = len(self.gained)
+        with single_threaded_blas():
+            p_values = self.others.hold_against(readings).p_values
+            for reading, p_value in zip(readings, p_values, strict=True):
+                i = reading.partition
+                agrees = p_value >= self.plan.options.false_exclusion_rate
+                step = one_step(problem, mixture, reading, fit.estimates[i]) if agrees else None
+                if step is not None:
+                    self.gained[i], self.reasons[i] = step, Gained(float(p_value))
+        n_gained = len(self.gained) - n_before
+        logger.info("second look: %d of %d partitions do not contradict", n_gained, len(indices))
+
+    def result(self) -> Fit:
+        """The fit with all partitions that were gained."""
+        found = aggregate_with(self.plan, self.fit, gained=self.gained) if self.gained else None
+        if found is None:
+            return self.fit
+        return replace(found, reasons={**self.fit.reasons, **self.reasons})
 
 
 def match_columns(plan: FitPlan, fit: Fit) -> Fit:
@@ -124,13 +166,28 @@ def fit_partitions(plan: FitPlan, indices: Sequence[int] | None = None) -> list[
     return [tasks.estimate_of(messages[i], settings.problem.family, i) for i in chosen]
 
 
-def aggregate_with(plan: FitPlan, fit: Fit, replaced: Mapping[int, LocalEstimate]) -> Fit | None:
-    """The fit with some estimates in place of the first ones; None if they cannot be aggregated."""
+def aggregate_with(
+    plan: FitPlan,
+    fit: Fit,
+    replaced: Mapping[int, LocalEstimate] | None = None,
+    gained: Mapping[int, LocalEstimate] | None = None,
+) -> Fit | None:
+    """The fit with other estimates of some partitions; None if they cannot be aggregated.
+
+    Parameters
+    ----------
+    plan : FitPlan
+    fit : Fit
+    replaced : mapping of int to LocalEstimate, optional
+        Other fits, judged like all fits.
+    gained : mapping of int to LocalEstimate, optional
+        Of partitions that are kept whatever the distance of their fits: these take part in the reduction alone.
+    """
     assert fit.estimates is not None
+    replaced, gained = replaced or {}, gained or {}
     estimates, rows = list(fit.estimates), list(fit.rows)
     for i, estimate in replaced.items():
         estimates[i] = estimate
-        (rows[i],) = tasks.report_rows([estimate.to_arrays()])
     messages: list[Mapping[str, Any]] = [estimate.to_arrays() for estimate in estimates]
     settings = plan.settings
     problem = settings.problem
@@ -143,55 +200,25 @@ def aggregate_with(plan: FitPlan, fit: Fit, replaced: Mapping[int, LocalEstimate
                 problem.mixture_family,
                 problem,
                 settings.order,
+                gained,
             )
     except AggregationError:
         return None
+    first = {i: estimates[i] for i in gained}
+    for i, estimate in {**replaced, **gained}.items():
+        estimates[i] = estimate
+        (rows[i],) = tasks.report_rows([estimate.to_arrays()])
     kept = aggregate.decision.kept
-    return replace(fit, aggregate=aggregate, rows=rows, estimates=estimates, kept=kept)
+    return replace(fit, aggregate=aggregate, rows=rows, estimates=estimates, kept=kept, first=first)
 
 
-def _excluded_nearest(plan: FitPlan, fit: Fit, examined: Set[int]) -> list[int]:
-    """Excluded partitions with the smallest z-scores that were not examined yet, ascending in number."""
+def _excluded_by_distance(plan: FitPlan, fit: Fit) -> list[int]:
+    """Excluded partitions whose rows can decide, by increasing z-score of their estimates."""
     decision = fit.aggregate.decision
     if not plan.options.is_calibrated or decision.z_scores is None:
         return []
-    is_new = ~np.isin(np.arange(decision.n_estimates), list(examined))
     least = LEAST_ROWS_PER_PARAMETER * fit.aggregate.mixture.n_parameters
     has_rows = np.array([row["n_samples"] >= least for row in fit.rows])
-    far = np.flatnonzero(~decision.kept & np.isfinite(decision.z_scores) & is_new & has_rows)
-    most = max(LEAST, int(MOST_SHARE * decision.n_estimates))
-    nearest = far[np.argsort(decision.z_scores[far], kind="stable")][:most]
-    return sorted(int(i) for i in nearest)
-
-
-def _estimates_of_agreeing(
-    plan: FitPlan, fit: Fit, indices: Sequence[int]
-) -> dict[int, LocalEstimate]:
-    """New estimates of those partitions whose rows do not contradict the global mixture."""
-    assert fit.estimates is not None
-    mixture, settings = fit.aggregate.mixture, plan.settings
-    kept = fit.aggregate.decision.kept
-    rows = {i: sampled for i, sampled in fit.row_sample.items() if kept[i]}
-    if not rows:
-        return {}
-    with single_threaded_blas():
-        counts = [fit.rows[i]["n_samples"] for i in indices]
-        wanted = wanted_of(mixture, rows, counts, settings.problem.family.cut)
-    readings = [
-        reading
-        for reading in Reader(plan, indices, purpose="second look at excluded partitions").measure(
-            indices, [mixture], wanted
-        )
-        if reading.is_measured and reading.n_samples == fit.rows[reading.partition]["n_samples"]
-    ]
-    if not readings:
-        return {}
-    rng = np.random.default_rng(stream(settings.seed, SECOND_LOOK))
-    with single_threaded_blas():
-        p_values = hold_against(mixture, rows, readings, wanted, rng).p_values
-        found = {
-            r.partition: one_step(settings.problem, mixture, r, fit.estimates[r.partition])
-            for r, p_value in zip(readings, p_values, strict=True)
-            if p_value >= plan.options.false_exclusion_rate
-        }
-    return {i: estimate for i, estimate in found.items() if estimate is not None}
+    far = np.flatnonzero(~decision.kept & np.isfinite(decision.z_scores) & has_rows)
+    nearest = far[np.argsort(decision.z_scores[far], kind="stable")]
+    return [int(i) for i in nearest if all(map(is_for_rows, decision.reasons_for(int(i))))]

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dask_dfmr import checks
 from dask_dfmr.aggregation.null_law import Settled
@@ -36,7 +37,12 @@ from dask_dfmr.local.comparison import mean_log_densities
 from dask_dfmr.local.em import Ascent, ComponentCollapsedError, Point
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.row_statistics import Measurement, PartitionStatistics, Total, Wanted
-from dask_dfmr.local.stopping import MeanChange, RemainingGain
+from dask_dfmr.local.stopping import (
+    LEAST_ROWS_OF_A_RIDGE,
+    SHORT_STEP,
+    MeanChange,
+    RemainingGain,
+)
 from dask_dfmr.mixtures.capped_scores import cap_for
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
@@ -44,6 +50,8 @@ from dask_dfmr.refinement.optima import fresh_start
 from dask_dfmr.refinement.score_test import (
     ScoreSample,
     ScoreTest,
+    components_with_law,
+    part_of,
     score_statistics,
     with_rows_outside,
 )
@@ -225,19 +233,20 @@ class _Pass(NamedTuple):
     """What one pass measured.
 
     ``places`` are the positions of partitions in ``held``, ``numbers`` are their statistics without moments, and no
-    score in ``held`` is longer than ``score_cap``.
+    score in ``held`` is longer than ``score_cap``. The rows were measured at ``point`` and, if that is another mixture,
+    at ``tested``.
     """
 
     point: Point
+    tested: Point
     held: HeldStatistics
     places: Mapping[int, int]
     numbers: Mapping[int, PartitionStatistics]
     score_cap: float | None
 
-    def total(self, used: Sequence[int]) -> Measurement:
-        """Sum over the partitions that are used."""
-        (total,) = self.held.total([self.places[i] for i in used])
-        return total
+    def totals(self, used: Sequence[int]) -> Total:
+        """Sums over the partitions that are used, at ``point`` first and at ``tested`` last."""
+        return self.held.total([self.places[i] for i in used])
 
 
 class _Run:
@@ -245,7 +254,7 @@ class _Run:
 
     ``used`` are the partitions whose rows are used now, ``untested`` the small ones until the first accepted pass.
     ``n_rows`` has the number of rows of each partition, as first read.
-    ``next_test`` is the first pass that tests again.
+    ``next_test`` is the first pass that tests again, ``chosen`` are the components at which ``test`` was made.
     """
 
     def __init__(
@@ -267,6 +276,7 @@ class _Run:
         self.usual_rows = float(np.median(list(kept.values())))
         self.ascent: Ascent | None = None
         self.test: ScoreTest | None = None
+        self.chosen: NDArray[np.bool_] | None = None
         self.next_test = 1
         self.rng = np.random.default_rng(seed)
         self.n_rows: dict[int, int] = {}
@@ -313,16 +323,17 @@ class _Run:
             self.point, self.ascent = self.ascent.mapped, None
             self._record(np.nan, accepted=False, excluded=lost)
             return
-        total = made.total(self.used)
+        totals = made.totals(self.used)
+        total = totals[0]
         assert total.moments is not None
         accepted = self.ascent is None or self.ascent.accepts(total.log_likelihood, total.moments)
         excluded: list[int] = []
         joined: list[int] = []
         if accepted and made.score_cap is not None and len(self.used) >= FEWEST_TESTED:
             self.next_test = 2 * self.number
-            excluded, joined = self._test(made, total)
+            excluded, joined = self._test(made, totals[-1])
         if excluded or joined:
-            before, total = total, made.total(self.used)
+            before, total = total, made.totals(self.used)[0]
             if excluded and _is_component_lost(before, total):
                 self._start_again(made.point)
                 self._record(np.nan, accepted=False, excluded=[*lost, *excluded], joined=joined)
@@ -335,18 +346,25 @@ class _Run:
     def _measure(self) -> _Pass:
         point = self.point if self.ascent is None else self.ascent.point
         wanted = [*self.used, *self.untested]
-        what = Wanted(score_cap=self._score_cap(point), cut=self.problem.family.cut)
-        held = self.reader.hold(wanted, [self._mixture_at(point)], what)
+        tested, cap = self._tested(point)
+        what = Wanted(score_cap=cap, cut=self.problem.family.cut)
+        points = [point] if tested is point else [point, tested]
+        held = self.reader.hold(wanted, [self._mixture_at(one) for one in points], what)
         places = {i: k for k, i in enumerate(wanted)}
         numbers = dict(zip(wanted, held.numbers(), strict=True))
-        return _Pass(point, held, places, numbers, what.score_cap)
+        return _Pass(point, tested, held, places, numbers, cap)
 
-    def _score_cap(self, point: Point) -> float | None:
-        """The cap of the scores; None if no partition will be tested in this pass."""
+    def _tested(self, point: Point) -> tuple[Point, float | None]:
+        """The mixture of the test, and the cap of the scores; None if no partition will be tested in this pass."""
         if self.number < self.next_test or len(self.used) < FEWEST_TESTED:
-            return None
-        family, n_parameters = self.problem.family, self.start.n_parameters
-        return cap_for(family, point, self._rows(), self.usual_rows, n_parameters)
+            return point, None
+        family, rows = self.problem.family, self._rows()
+        chosen = components_with_law(family, point, rows)
+        if self.chosen is None or (chosen != self.chosen).any():
+            self.chosen, self.test = chosen, None
+        tested = point if chosen.all() else part_of(point, chosen)
+        n_parameters = family.n_parameters(int(chosen.sum()), self.start.n_features)
+        return tested, cap_for(family, tested, rows, self.usual_rows, n_parameters)
 
     def _rows(self) -> list[Array]:
         """The sampled rows of the partitions that are used."""
@@ -392,8 +410,10 @@ class _Run:
         problem = self.problem
         n_samples = sum(self.n_rows[i] for i in self.used)
         penalty = problem.penalty_of_moments(n_samples)
+        n_parameters = self.start.n_parameters
+        short_step = SHORT_STEP * n_parameters if n_samples >= LEAST_ROWS_OF_A_RIDGE else 0.0
         rule = (
-            RemainingGain(NEGLIGIBLE_GAIN * self.start.n_parameters)
+            RemainingGain(NEGLIGIBLE_GAIN * n_parameters, short_step)
             if problem.tol == "auto"
             else MeanChange(float(problem.tol) * n_samples)
         )
@@ -418,7 +438,7 @@ class _Run:
         settled = self._p_values(made, total, is_new=self.test is None)
         for round_ in range(MOST_TEST_ROUNDS):
             if round_:
-                settled = self._p_values(made, made.total(self.used))
+                settled = self._p_values(made, made.totals(self.used)[-1])
             found = self._contradicting(made.places, settled)
             if found and not round_:
                 # The law was that of a mixture nearby. No partition is excluded by a law that is not exact.
@@ -448,12 +468,12 @@ class _Run:
 
         cut, numbers = self.problem.family.cut, list(made.numbers.values())
         if self.test is not None and not is_new:
-            test = self.test.at(made.point)
+            test = self.test.at(made.tested)
             settled = test.settle(statistics(test), counts, is_used)
             return with_rows_outside(settled, numbers, total, cut)
         assert made.score_cap is not None
         rows = {i: self.sample[i] for i in self.used if i in self.sample}
-        sample = ScoreSample(self.problem.family, made.point, rows, made.score_cap, self.rng)
+        sample = ScoreSample(self.problem.family, made.tested, rows, made.score_cap, self.rng)
         self.test, settled = sample.settle(statistics, list(made.places), counts, is_used)
         return with_rows_outside(settled, numbers, total, cut)
 

@@ -4,6 +4,8 @@ A local fit of consistent rows may end in another optimum of their likelihood. I
 however often the rows are fitted again. The rows themselves do not depend on an optimum. So the score test holds them
 against the global mixture (:mod:`dask_dfmr.refinement.score_test`). The rows that came along with the estimates stand
 for the kept partitions, so only excluded partitions are read.
+
+The test holds at any mixture. So one test at the first global mixture serves all excluded partitions, however many.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from dataclasses import replace
 import numpy as np
 
 from dask_dfmr.aggregation.null_law import Settled
+from dask_dfmr.aggregation.reasons import Copy, MovedTogether, Reason
 from dask_dfmr.local.comparison import RARITY, boundary
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.local.fit import LocalProblem
@@ -25,6 +28,8 @@ from dask_dfmr.mixtures.row_cut import COUNTING, RowCut
 from dask_dfmr.refinement.score_test import (
     ScoreSample,
     ScoreTest,
+    components_with_law,
+    part_of,
     score_statistics,
     with_rows_outside,
 )
@@ -32,31 +37,17 @@ from dask_dfmr.refinement.score_test import (
 FROM_OTHERS = "mixture of the others"
 """Start of an estimate that replaced the first one, as the report shows it."""
 
-STEP_SHARE = 0.5
-"""Share of an EM step. A partition whose rows do not contradict differs from the global mixture by chance alone, but
-the distance may weigh just this difference most. Of small integers, 2 of 120 partitions whose rows agree (p = .04 and
-.37) are still excluded after a whole step, and none after half a step."""
+
+def is_for_rows(reason: Reason) -> bool:
+    """Whether the rows of an excluded partition can speak against the reason.
+
+    Those of a copy are consistent, and still count twice. Of several that moved together, each alone shows little.
+    """
+    return not isinstance(reason, (Copy, MovedTogether))
 
 
-def wanted_of(
-    mixture: Mixture, kept: Mapping[int, Array], counts: Sequence[int], cut: RowCut = COUNTING
-) -> Wanted:
-    """What to measure of the rows of excluded partitions, which have ``counts`` rows; ``cut`` is that of the fits."""
-    point, family = (mixture.weights, mixture.components), mixture.family.with_cut(cut)
-    usual = float(np.median(counts))
-    cap = cap_for(family, point, list(kept.values()), usual, mixture.n_parameters)
-    floor = boundary(family, point, RARITY * cut.level) if cut.truncates else None
-    return Wanted(score_cap=cap, log_floor=floor, cut=cut)
-
-
-def hold_against(
-    mixture: Mixture,
-    kept: Mapping[int, Array],
-    readings: Sequence[PartitionStatistics],
-    wanted: Wanted,
-    rng: np.random.Generator,
-) -> Settled:
-    """The score test of excluded partitions at the global mixture; p-values and z-scores in the order of ``readings``.
+class RowsOfKept:
+    """Some rows of the kept partitions, against which the score test at the global mixture holds those of others.
 
     Parameters
     ----------
@@ -65,55 +56,88 @@ def hold_against(
     kept : mapping of int to ndarray
         Some rows (n_rows, n_features) of each kept partition, which have rows. They give the mean score, the covariance
         and the law, and correct it as the majority does in a refinement.
-    readings : sequence of PartitionStatistics
-        Of the excluded partitions, all measured.
-    wanted : Wanted
-        As they were measured.
+    counts : sequence of int
+        Rows of the partitions that will be tested.
     rng : Generator
+    cut : RowCut, optional
+        That of the fits.
+
+    Attributes
+    ----------
+    mixtures : list of Mixture
+        The global mixture, and that of the test if it is another one.
+    wanted : Wanted
+        What to measure of the rows of partitions under these, if they are to be tested.
     """
-    assert wanted.score_cap is not None
-    sampled = [
-        PartitionStatistics(i, len(rows), measurements=measure(rows, [mixture], wanted))
-        for i, rows in kept.items()
-    ]
-    (total,) = total_of(sampled)
-    everyone, used = [*sampled, *readings], frozenset(kept)
 
-    def statistics(test: ScoreTest) -> Array:
-        return np.array(score_statistics(everyone, test, total, used))
+    def __init__(
+        self,
+        mixture: Mixture,
+        kept: Mapping[int, Array],
+        counts: Sequence[int],
+        rng: np.random.Generator,
+        cut: RowCut = COUNTING,
+    ) -> None:
+        family = mixture.family.with_cut(cut)
+        whole = (mixture.weights, mixture.components)
+        chosen = components_with_law(family, whole, kept.values())
+        point = whole if chosen.all() else part_of(whole, chosen)
+        tested = mixture.family.mixture(*point, mixture.feature_names)
+        self.mixtures = [mixture] if chosen.all() else [mixture, tested]
+        usual = float(np.median(counts))
+        cap = cap_for(family, point, list(kept.values()), usual, tested.n_parameters)
+        floor = boundary(family, point, RARITY * cut.level) if cut.truncates else None
+        self.wanted = Wanted(score_cap=cap, log_floor=floor, cut=cut)
+        self.sampled = [
+            PartitionStatistics(i, len(rows), measurements=measure(rows, [tested], self.wanted))
+            for i, rows in kept.items()
+        ]
+        (self.total,) = total_of(self.sampled)
+        sample = ScoreSample(family, point, kept, cap, rng)
+        numbers = [one.partition for one in self.sampled]
+        is_used = np.ones(len(self.sampled), dtype=bool)
+        self.test, _ = sample.settle(
+            lambda test: self._statistics(self.sampled, test),
+            numbers,
+            _counts(self.sampled),
+            is_used,
+        )
 
-    point = (mixture.weights, mixture.components)
-    family = mixture.family.with_cut(wanted.cut)
-    sample = ScoreSample(family, point, kept, wanted.score_cap, rng)
-    counts = np.array([one.n_samples for one in everyone], dtype=float)
-    is_used = np.arange(len(everyone)) < len(sampled)
-    _, settled = sample.settle(statistics, [one.partition for one in everyone], counts, is_used)
-    settled = with_rows_outside(settled, everyone, total, wanted.cut)
-    return settled._replace(
-        p_values=settled.p_values[len(sampled) :], z_scores=settled.z_scores[len(sampled) :]
-    )
+    def hold_against(self, readings: Sequence[PartitionStatistics]) -> Settled:
+        """The score test of partitions that were measured as ``wanted``; the results have their order."""
+        everyone, n_sampled = [*self.sampled, *readings], len(self.sampled)
+        is_used = np.arange(len(everyone)) < n_sampled
+        settled = self.test.settle(
+            self._statistics(everyone, self.test), _counts(everyone), is_used
+        )
+        settled = with_rows_outside(settled, everyone, self.total, self.wanted.cut)
+        return settled._replace(
+            p_values=settled.p_values[n_sampled:], z_scores=settled.z_scores[n_sampled:]
+        )
+
+    def _statistics(self, partitions: Sequence[PartitionStatistics], test: ScoreTest) -> Array:
+        used = frozenset(one.partition for one in self.sampled)
+        return np.array(score_statistics(partitions, test, self.total, used))
+
+
+def _counts(partitions: Sequence[PartitionStatistics]) -> Array:
+    return np.array([one.n_samples for one in partitions], dtype=float)
 
 
 def one_step(
     problem: LocalProblem, mixture: Mixture, reading: PartitionStatistics, first: LocalEstimate
 ) -> LocalEstimate | None:
-    """The estimate of a partition after a part of an EM step from the global mixture; None if a component collapses.
+    """The estimate of a partition after an EM step from the global mixture; None if a component collapses.
 
     It is as near to the global mixture as the rows are, whatever other optima they have. The log-likelihood is that at
     the global mixture. Outcome and reason stay those of the local fit.
     """
     family, n_samples = problem.family, reading.n_samples
-    (measured,) = reading.measurements
+    measured = reading.measurements[0]
     assert measured.moments is not None
     n_inside = n_samples if not family.cut.truncates else float(measured.moments[0].sum())
-    own = family.pooled_moments(
-        n_inside * mixture.weights,
-        mixture.components,
-        np.arange(mixture.n_components),
-        mixture.components,
-    )
-    moments = tuple(a + STEP_SHARE * (b - a) for a, b in zip(own, measured.moments, strict=True))
-    prior = problem.penalty_of_moments(n_samples).prior(measured.moments, mixture.components)
+    moments = measured.moments
+    prior = problem.penalty_of_moments(n_samples).prior(moments, mixture.components)
     components = family.from_moments(moments, mixture.components, prior)
     if not family.is_proper(components):
         return None

@@ -93,7 +93,7 @@ def _as_hardened(
     options: AggregationOptions,
 ) -> Selected:
     """The selection with the decision of the filter, and with its warnings."""
-    kept = spread(found.kept, participants, False)
+    kept = spread(found.kept | participants.is_gained, participants, False)
     decision = replace(selected.decision, kept=kept, reasons=found.reasons)
     if found.groups:
         decision = replace(decision, groups=found.groups)

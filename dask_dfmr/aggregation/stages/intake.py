@@ -109,6 +109,8 @@ class Participants(NamedTuple):
     most_rows : float
     capped : tuple of int
         Indices of estimates that claim more than ``most_rows`` rows.
+    gained : frozenset of int
+        Indices of estimates that are kept whatever their distance, because the rows behind them decide.
     """
 
     schema: Schema
@@ -121,6 +123,12 @@ class Participants(NamedTuple):
     removed: frozenset[int] = frozenset()
     most_rows: float = np.inf
     capped: tuple[int, ...] = ()
+    gained: frozenset[int] = frozenset()
+
+    @property
+    def is_gained(self) -> NDArray[np.bool_]:
+        """Which usable estimates are gained, (n_usable,)."""
+        return np.isin(self.indices, sorted(self.gained))
 
     def l2_errors(self, rows_a: Array, rows_b: Array) -> Array:
         """The unit of L2 distances between estimates from so many rows, (n_a, n_b), if sizes differ.
@@ -266,6 +274,11 @@ def take_estimates(block: Block, indices: Sequence[int]) -> Block:
     )
 
 
+def leave_out(block: Block, indices: Sequence[int]) -> Block:
+    """The estimates of a block that are not among ``indices``, as a block."""
+    return take_estimates(block, [i for i in block.summary.indices if i not in indices])
+
+
 def join_estimates(blocks: Sequence[Block]) -> Block:
     """The usable estimates of several blocks as one block."""
     present = [(block, block.stack) for block in blocks if block.stack is not None]
@@ -293,6 +306,7 @@ def admit(
     schema: Schema | None,
     options: AggregationOptions,
     report: Sequence[list[dict[str, Any]]] = (),
+    gained: frozenset[int] = frozenset(),
 ) -> Participants:
     """The participants of all blocks, and the common unit of distances.
 
@@ -303,6 +317,8 @@ def admit(
     options : AggregationOptions
     report : sequence of list of dict
         The rows of the report, block by block. An error carries them.
+    gained : frozenset of int
+        As in :class:`Participants`.
 
     Raises
     ------
@@ -329,6 +345,7 @@ def admit(
         options.is_calibrated and bool(np.ptp(n_samples) > 0),
         most_rows=most_rows,
         capped=tuple(i for i, n in zip(indices, claimed, strict=True) if n > most_rows),
+        gained=gained,
     )
 
 

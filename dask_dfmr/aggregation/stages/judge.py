@@ -82,6 +82,7 @@ def judge(
         is_agreed = 2 * kept.sum() > len(kept)
         if not is_agreed:
             kept = statistics <= np.sort(statistics)[len(kept) // 2]
+        kept |= participants.is_gained
         decision = replace(decision, kept=spread(kept, participants, False))
     decision = replace(
         _with_expected(decision, squares, settled, consensus, participants),
@@ -94,7 +95,7 @@ def judge(
     judged = select(decision, participants, options, near.near)
     notes = [
         *heterogeneity_notes(judged, consensus, participants, is_agreed),
-        *_margin_notes(kept, settled, options, participants.schema.n_components),
+        *_margin_notes(kept, settled, participants, options),
         *_canary_notes(settled.law, consensus, participants, options),
         *_copy_notes(consensus.copies, participants),
     ]
@@ -166,24 +167,29 @@ def _words_on_change(canary: Canary, names: Sequence[str] | None) -> str:
 
 
 def _margin_notes(
-    kept: NDArray[np.bool_], settled: Settled, options: AggregationOptions, n_components: int
+    kept: NDArray[np.bool_],
+    settled: Settled,
+    participants: Participants,
+    options: AggregationOptions,
 ) -> list[Note]:
     """A warning if more estimates than chance explains are excluded without a clear gap to the kept ones."""
-    if not options.is_calibrated or kept.all() or not kept.any():
+    by_distance = kept & ~participants.is_gained
+    if not options.is_calibrated or kept.all() or not by_distance.any():
         return []
     z = np.sort(settled.z_scores[~kept])
-    gaps = np.diff(z, prepend=settled.z_scores[kept].max())
+    gaps = np.diff(z, prepend=settled.z_scores[by_distance].max())
     n_close = int(np.argmax(gaps >= CLEAR_GAP)) if (gaps >= CLEAR_GAP).any() else len(z)
     expected = options.false_exclusion_rate
     if n_close == 0 or binom_sf(n_close - 1, len(kept), expected) >= CHANCE_LEVEL:
         return []
     rate, p_values = options.false_exclusion_rate, settled.p_values
+    n_components = participants.schema.n_components
     remedy = f", or use fewer components{MORE_STARTS}" if n_components > 1 else ""
     text = (
         f"{n_close} of {len(kept)} estimates are excluded without a clear gap to the kept ones, where chance excludes "
         f"{rate:.2g} of all: their p-values go up to {p_values[~kept].max():.2g}, those of the kept ones down to "
-        f"{p_values[kept].min():.2g}. They may be consistent, and their local fits in other optima. Compare them with "
-        f"explain(){remedy}."
+        f"{p_values[by_distance].min():.2g}. They may be consistent, and their local fits in other optima. Compare "
+        f"them with explain(){remedy}."
     )
     return [Note(HeterogeneityWarning, text)]
 
