@@ -30,6 +30,9 @@ class Poisson:
     def least_rows(self, n_components, n_features):
         return max(self.n_parameters(n_components, n_features), 2)
 
+    def least_component_rows(self, n_features):
+        return 1
+
     def n_features(self, components):
         return components[0].shape[-1]
 

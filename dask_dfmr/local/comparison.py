@@ -33,6 +33,9 @@ MOST_OUTSIDE = 1 / 3
 COMPARED_ROWS = 2000
 """Rows on which EM runs over the same rows are compared, at most."""
 
+SPURIOUS = 1e3
+"""What a spurious optimum loses in a comparison, in nats per row: more than other optima differ by."""
+
 
 def boundary(family: Family, point: Point, rate: float = COMMON) -> float:
     """The log-density below which rows of a mixture fall with a probability of at most ``rate``."""
@@ -95,10 +98,16 @@ def best_first(family: Family, runs: Sequence[EmResult | None], rows: Rows) -> l
 def values_of(family: Family, runs: Sequence[EmResult], rows: Rows) -> Array:
     """What EM runs over the same rows are compared by, in nats per row, (n_runs,): their objectives.
 
-    If the family truncates there is none, and floored log-densities take the place of the log-likelihood.
+    If the family truncates there is none, and floored log-densities take the place of the log-likelihood. A run in
+    which a component holds too few rows to be determined by them comes after all others. It sits on a spurious maximum,
+    where the likelihood of a handful of rows grows with the density of their component.
     """
+    if not runs:
+        return np.zeros(0)
+    least = family.least_component_rows(rows.shape[1]) / len(rows)
+    losses = SPURIOUS * np.array([run.weights.min() < least for run in runs])
     if not family.cut.truncates or len(runs) < 2:
-        return np.array([run.objective for run in runs]) / len(rows)
+        return np.array([run.objective for run in runs]) / len(rows) - losses
     points = [(run.weights, run.components) for run in runs]
     means = mean_log_densities(family, points, thin(rows, COMPARED_ROWS))
-    return means + np.array([run.log_prior for run in runs]) / len(rows)
+    return means + np.array([run.log_prior for run in runs]) / len(rows) - losses

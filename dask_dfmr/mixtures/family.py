@@ -185,6 +185,13 @@ class Family(Protocol, Hashable):
         """Number of rows below which a fit is of no use: at least 2, and at least ``n_components``."""
         ...
 
+    def least_component_rows(self, n_features: int) -> int:
+        """Number of rows below which the likelihood of a single component has no maximum of its own.
+
+        An optimum with a lighter component is spurious: a penalty alone keeps its likelihood finite.
+        """
+        ...
+
     def n_features(self, components: Components) -> int:
         """Number of columns that the components describe."""
         ...

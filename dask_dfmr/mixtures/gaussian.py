@@ -154,6 +154,10 @@ class Gaussian:
         determined = 2 * n_components - 1 + of_covariances
         return max(min(ROWS_PER_DETERMINED * determined, n_parameters), 2)
 
+    def least_component_rows(self, n_features: int) -> int:
+        # As many rows as give a covariance of full rank; a tied one has those of all components.
+        return {"full": n_features + 1, "tied": 1, "diag": 2, "spherical": 2}[self.covariance_type]
+
     def n_features(self, components: Components) -> int:
         return int(components[0].shape[-1])
 
