@@ -52,8 +52,9 @@ N_FOLDS = 4
 whose rows are not in the sample. Of 3,000 resampled partitions of 1,798 rows with extreme tails (prices and sizes of
 diamonds, 107 parameters), .27 % have p < .001 without this, and none with it; of t(3) rows .13 % and .07 %."""
 
-EXPLAINED = 1.05
-"""Scale and spread up to which the law of the mixture explains the partitions that are used."""
+EXPLAINED_SCALE, EXPLAINED_SPREAD = 1.05, 1.25
+"""Scale and spread up to which the law of the mixture explains the partitions that are used. On rows of mixtures, 20
+partitions of 800 sampled rows, the scale was .94 to 1.02 and the spread up to 1.11 by chance."""
 
 MOST_MEMBER_SETS = 2
 """Sets of consistent partitions whose rows give a law, one after the other. Mostly the second one is the first."""
@@ -287,7 +288,8 @@ class ScoreSample:
         test, members = self.test(()), None
         settled = test.settle(statistics_of(test), counts, is_used)
         judged = settled.p_values if is_judged is None else settled.p_values[is_judged]
-        if max(settled.scale, settled.spread) <= EXPLAINED and (judged >= MEMBER_LEVEL).all():
+        is_explained = settled.scale <= EXPLAINED_SCALE and settled.spread <= EXPLAINED_SPREAD
+        if is_explained and (judged >= MEMBER_LEVEL).all():
             return test, settled
         for _ in range(MOST_MEMBER_SETS):
             agrees = is_used & (settled.p_values >= MEMBER_LEVEL)
