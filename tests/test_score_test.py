@@ -56,6 +56,11 @@ def settle(parts, mixture, used=None, seed=0):
 
 def settle_by_rows(parts, mixture, used=None):
     """The same, under the law of the rows of partitions, as a refinement and a second look have it."""
+    return settled_and_law(parts, mixture, used)[0]
+
+
+def settled_and_law(parts, mixture, used=None):
+    """The same, and whether the law of the mixture was enough."""
     used = frozenset(range(len(parts)) if used is None else used)
     mine = [parts[i] for i in sorted(used)]
     counts = np.array([float(len(X)) for X in parts])
@@ -70,7 +75,9 @@ def settle_by_rows(parts, mixture, used=None):
 
     is_used = np.array([i in used for i in range(len(parts))])
     order = list(range(len(parts)))
-    return sample_at(mixture, parts, cap).settle(statistics, order, counts, is_used)[1]
+    sample = sample_at(mixture, parts, cap)
+    test, settled = sample.settle(statistics, order, counts, is_used)
+    return settled, test is sample.test(())
 
 
 class TestLaw:
@@ -289,6 +296,29 @@ def test_another_family_has_the_test_too():
     point = (np.array([0.4, 0.6]), (np.array([[1.0, 5.0], [8.0, 2.0]]),))
     test = ScoreSample(family, point, {}, np.inf, np.random.default_rng(0)).test(())
     assert test.row_scores.mean == pytest.approx(5.0, rel=0.1)
+
+
+class TestWhichLaw:
+    def parts(self):
+        return [make_rows(i, 200) for i in range(20)]
+
+    def test_that_of_the_mixture_is_enough_if_it_excludes_none(self):
+        settled, is_enough = settled_and_law(self.parts(), TRUTH)
+        assert is_enough
+        assert settled.p_values.min() > 0.01
+
+    def test_it_excludes_none(self):
+        parts = self.parts()
+        parts[4] = parts[4] + [0.6, 0.0]
+        settled, is_enough = settled_and_law(parts, TRUTH)
+        assert not is_enough
+        assert np.flatnonzero(settled.p_values < 1e-3).tolist() == [4]
+
+    def test_nor_if_all_rows_scatter_more_than_those_of_the_mixture(self):
+        parts, mixture = parts_of("t(3)"), TestRowsThatAreNoMixture.mixture("t(3)")
+        settled, is_enough = settled_and_law(parts, mixture)
+        assert not is_enough
+        assert settled.p_values.min() > 1e-3
 
 
 class TestComponentsWithoutRows:

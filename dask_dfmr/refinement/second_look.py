@@ -93,35 +93,24 @@ class RowsOfKept:
             for i, rows in kept.items()
         ]
         (self.total,) = total_of(self.sampled)
-        sample = ScoreSample(family, point, kept, cap, rng)
-        numbers = [one.partition for one in self.sampled]
-        is_used = np.ones(len(self.sampled), dtype=bool)
-        self.test, _ = sample.settle(
-            lambda test: self._statistics(self.sampled, test),
-            numbers,
-            _counts(self.sampled),
-            is_used,
-        )
+        self.sample = ScoreSample(family, point, kept, cap, rng)
 
     def hold_against(self, readings: Sequence[PartitionStatistics]) -> Settled:
         """The score test of partitions that were measured as ``wanted``; the results have their order."""
         everyone, n_sampled = [*self.sampled, *readings], len(self.sampled)
+        used = frozenset(one.partition for one in self.sampled)
+
+        def statistics(test: ScoreTest) -> Array:
+            return np.array(score_statistics(everyone, test, self.total, used))
+
         is_used = np.arange(len(everyone)) < n_sampled
-        settled = self.test.settle(
-            self._statistics(everyone, self.test), _counts(everyone), is_used
-        )
+        counts = np.array([one.n_samples for one in everyone], dtype=float)
+        numbers = [one.partition for one in everyone]
+        _, settled = self.sample.settle(statistics, numbers, counts, is_used, ~is_used)
         settled = with_rows_outside(settled, everyone, self.total, self.wanted.cut)
         return settled._replace(
             p_values=settled.p_values[n_sampled:], z_scores=settled.z_scores[n_sampled:]
         )
-
-    def _statistics(self, partitions: Sequence[PartitionStatistics], test: ScoreTest) -> Array:
-        used = frozenset(one.partition for one in self.sampled)
-        return np.array(score_statistics(partitions, test, self.total, used))
-
-
-def _counts(partitions: Sequence[PartitionStatistics]) -> Array:
-    return np.array([one.n_samples for one in partitions], dtype=float)
 
 
 def one_step(
