@@ -77,8 +77,6 @@ def generator(random_state: Any) -> np.random.RandomState | np.random.Generator:
 
 
 def _random_state(random_state: Any) -> np.random.RandomState:
-    from sklearn.utils import check_random_state  # workers get seed sequences
-
     try:
         rng: np.random.RandomState = check_random_state(random_state)
     except ValueError as error:
