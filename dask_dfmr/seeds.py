@@ -78,6 +78,10 @@ def generator(random_state: Any) -> np.random.RandomState | np.random.Generator:
 
 def _random_state(random_state: Any) -> np.random.RandomState:
     try:
+        if isinstance(random_state, (int, np.integer)):
+            return np.random.RandomState(random_state)
+        from sklearn.utils import check_random_state  # seldom needed, and slow to import
+
         rng: np.random.RandomState = check_random_state(random_state)
     except ValueError as error:
         raise ValueError(

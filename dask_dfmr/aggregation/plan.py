@@ -309,7 +309,7 @@ def plan_reduction(
     options, gained = setting.options, setting.gained
     if gained:
         left = [
-            builder.add("leave_out", b, intake.leave_out, block, list(gained))
+            builder.add("without_gained", b, intake.without, block, list(gained))
             for b, block in enumerate(blocks)
         ]
         exchanged = builder.add("gained", 0, reducing.gained_block, selected, gained, setting.cut)

@@ -274,7 +274,7 @@ def take_estimates(block: Block, indices: Sequence[int]) -> Block:
     )
 
 
-def leave_out(block: Block, indices: Sequence[int]) -> Block:
+def without(block: Block, indices: Sequence[int]) -> Block:
     """The estimates of a block that are not among ``indices``, as a block."""
     return take_estimates(block, [i for i in block.summary.indices if i not in indices])
 
