@@ -8,7 +8,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from dask_dfmr import GaussianMixture, Mixture
-from dask_dfmr.local.comparison import mean_log_density
+from dask_dfmr.local.comparison import best_first, mean_log_density
+from dask_dfmr.local.em import EmResult
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.pilots import (
     GROUP_ROWS,
@@ -29,6 +30,7 @@ from dask_dfmr.local.pilots import (
 from dask_dfmr.local.search import best_of_starts
 from dask_dfmr.local.starts import MAX_START_ROWS, Scale
 from dask_dfmr.mixtures.gaussian import Gaussian
+from dask_dfmr.mixtures.row_cut import cut_of
 from dask_dfmr.seeds import stream
 from tests import naive
 from tests.strategies import random_mixture
@@ -38,10 +40,10 @@ PROBLEM = LocalProblem(family=FAMILY, n_components=3)
 SEED = np.random.SeedSequence(0)
 
 
-def pilots_of(partitions, seed=SEED):
-    rows = [read_pilot(PROBLEM, X, stream(seed, 0, i)) for i, X in enumerate(partitions)]
+def pilots_of(partitions, seed=SEED, problem=PROBLEM):
+    rows = [read_pilot(problem, X, stream(seed, 0, i)) for i, X in enumerate(partitions)]
     scale = pilot_scale(rows)
-    return [fit_pilot(PROBLEM, r, scale, stream(seed, 1, i)) for i, r in enumerate(rows)]
+    return [fit_pilot(problem, r, scale, stream(seed, 1, i)) for i, r in enumerate(rows)]
 
 
 def partitions_of(mixture, n, seed, n_rows=400):
@@ -237,6 +239,31 @@ class TestShortlist:
         alone = max(mean_log_density(FAMILY, fit.start, rows) for fit in fits)
         together = max(mean_log_density(FAMILY, start, rows) for start in shortlist.starts)
         assert together > alone
+
+
+class TestSpuriousMaxima:
+    """A component of a handful of rows in many columns has a likelihood that a weak penalty hardly bounds."""
+
+    def test_they_are_no_start(self):
+        m = random_mixture(3, 5, 25, spread=0.3)
+        problem = LocalProblem(Gaussian(), 5)
+        pilots = pilots_of([m.sample(2000, random_state=3)[0]], problem=problem)
+        ((weights, _),) = make_shortlist(problem, pilots, SEED).starts
+        assert weights.min() == pytest.approx(m.weights.min(), abs=0.02)  # one had 19 rows, .0095
+
+    @pytest.mark.parametrize("row_outliers", [None, "truncate"])
+    def test_they_come_after_all_others(self, row_outliers):
+        family, rows = Gaussian("full", cut_of(row_outliers, 0.01)), np.zeros((100, 4))
+        healthy, spurious = (
+            EmResult(
+                np.array([1 - w, w]),
+                (np.zeros((2, 4)), np.repeat(scale * np.eye(4)[None], 2, axis=0)),
+                *(objective, objective, 1, True),
+            )
+            for w, scale, objective in ((0.05, 1.0, -500.0), (0.04, 1e-6, 5000.0))
+        )
+        assert best_first(family, [spurious, None, healthy], rows) == [healthy, spurious]
+        assert best_first(family, [spurious], rows) == [spurious]
 
 
 class TestChoice:
