@@ -181,8 +181,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         more, first a tenth of all (or two, if that is more), and twice as many further ones each time that one of these
         is kept. If the rows do not contradict those of the kept partitions (a p-value of at least
         ``false_exclusion_rate``), the partition is kept, and an EM step from the global mixture takes the place of its
-        fit in the reduction. Needs ``rho="auto"``, estimates in memory (``keep_estimates``) and rows that need not be
-        regrouped by ``source`` again.
+        fit in the reduction. If this step is farther away than fits may be, the partition stays excluded. Needs
+        ``rho="auto"``, estimates in memory (``keep_estimates``) and rows that need not be regrouped by ``source``
+        again.
     check_optimum : int, "auto" or None, default "auto"
         Whether to look for a better optimum, and how often to adopt one. Partitions that share a start share its
         optimum, whether it is the best one or not. The check reads up to 18 of the kept partitions once more (three

@@ -230,6 +230,32 @@ class TestManyGained:
             assert not with_rho(one, 1.3).decision.kept[list(WRONG_ONES)].any()
 
 
+@pytest.fixture(scope="module")
+def gross():
+    """A fit of twenty partitions, two of which have one row of gross numbers."""
+    rows = partitions()
+    for i in (3, 11):
+        rows[i][0] = [1e6, -1e6]
+    with dask.config.set(scheduler="synchronous"):
+        return GaussianMixture(3, random_state=0, means_init=TRUTH.means).fit(collection(rows))
+
+
+class TestOneGrossRow:
+    """It hardly counts in the test of the rows, and an EM step follows it anywhere."""
+
+    def test_the_partition_stays_excluded(self, gross):
+        assert np.flatnonzero(~gross.support_).tolist() == [3, 11]
+        assert FROM_OTHERS not in set(gross.partition_report_["start"])
+        np.testing.assert_allclose(gross.mixture_.align_to(TRUTH).means, TRUTH.means, atol=0.1)
+
+    def test_a_file_that_says_otherwise_changes_nothing(self, gross, tmp_path):
+        result = gross.aggregate_
+        steps = {3: result.origin.estimates[3]}
+        result = replace(result, origin=replace(result.origin, first=steps))
+        left = without(saved(result, tmp_path / "result"), [0])
+        assert np.flatnonzero(~left.decision.kept).tolist() == [0, 3, 11]
+
+
 def saved(result, path):
     save_result(result, path, estimates=True)
     return load_result(path)

@@ -95,9 +95,10 @@ class Setting:
     order : Mixture, GivenStart or None
         The start that the user gave: the components of the result have its order. None: by decreasing weight.
     gained : mapping of int to LocalEstimate
-        Estimates that are kept whatever their distance, because the rows behind them decide. The decision goes by the
-        estimates in the messages, all of them fits; these ones take their places in the reduction. An estimate that was
-        made from the global mixture is no evidence of how far fits lie from it.
+        Estimates that are kept whatever the distance of the fits in the messages, because the rows behind them decide.
+        They must not be farther from the consensus themselves than fits may be. The decision goes by the fits, and
+        these estimates take their places in the reduction: one that was made from the global mixture is no evidence of
+        how far fits lie from it.
     """
 
     options: AggregationOptions
@@ -295,25 +296,31 @@ def plan_decision(
     """Which estimates are kept, and the reduction of these: the :class:`AggregationResult`."""
     add, options = builder.add, setting.options
     _, near, formed, distances, tiles, problem = measured
+    reduced = blocks
+    if setting.gained:
+        steps = add("gained", 0, intake.gained_block, participants, setting.gained, setting.cut)
+        theirs = add(
+            "gained_distances", 0, consensus.consensus_distances, steps, formed, participants
+        )
+        known = (participants, steps, theirs, formed, distances, options)
+        participants = add("admit_gained", 0, judge.admit_gained, *known)
+        left = [
+            add("without_gained", b, intake.without_gained, block, participants)
+            for b, block in enumerate(blocks)
+        ]
+        reduced = [*left, add("only_gained", 0, intake.only_gained, steps, participants)]
     selected = add("judge", 0, judge.judge, near, formed, distances, participants, options)
     if options.method == "hardened":
         arguments = (selected, formed, blocks, tiles, participants, problem, options)
         selected = add("harden", 0, hardened.harden_selection, *arguments)
-    return plan_reduction(builder, blocks, selected, setting, layout)
+    return plan_reduction(builder, reduced, selected, setting, layout)
 
 
 def plan_reduction(
     builder: Builder, blocks: list[Any], selected: Any, setting: Setting, layout: Layout
 ) -> Any:
     """The reduction of the kept estimates, the best of all starts: the :class:`AggregationResult`."""
-    options, gained = setting.options, setting.gained
-    if gained:
-        left = [
-            builder.add("without_gained", b, intake.without, block, list(gained))
-            for b, block in enumerate(blocks)
-        ]
-        exchanged = builder.add("gained", 0, reducing.gained_block, selected, gained, setting.cut)
-        blocks = [*left, exchanged]
+    options = setting.options
     reduce = _in_rounds if layout.in_rounds and options.method != "coat" else _at_once
     reduced = [
         reduce(builder, s, blocks, selected, setting, layout) for s in range(options.n_starts)

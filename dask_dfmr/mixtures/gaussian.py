@@ -56,7 +56,7 @@ from dask_dfmr.mixtures.shared_pass import MAX_WHITE_MEAN, shared_pass
 from dask_dfmr.reprs import component_table, html_lines, html_table, text_table
 
 if TYPE_CHECKING:
-    from sklearn.mixture import GaussianMixture
+    from sklearn.mixture import GaussianMixture as SklearnGaussianMixture
 
 COVARIANCE_TYPES = tuple(SHAPES)
 CovarianceType = Literal["full", "tied", "diag", "spherical"]
@@ -362,9 +362,8 @@ class Gaussian:
             steps = self._compiled_steps(compiled, X, (weights, components), prior, rule)
             if steps.n_steps:
                 return steps
-            rule = rule._replace(
-                n_most=1
-            )  # means are too far apart for one center, or there is no step
+            # Means are too far apart for one center, or there is no step.
+            rule = rule._replace(n_most=1)
         return em_steps(self, X, weights, components, prior, rule)
 
     def _compiled_steps(
@@ -955,7 +954,7 @@ class Mixture(FiniteMixture):
             )
         return int(column)
 
-    def to_sklearn(self) -> GaussianMixture:
+    def to_sklearn(self) -> SklearnGaussianMixture:
         """A fitted :class:`sklearn.mixture.GaussianMixture` with these parameters.
 
         It counts as converged after 0 iterations, with an unknown lower bound (NaN).
@@ -977,7 +976,7 @@ class Mixture(FiniteMixture):
         return model
 
     @classmethod
-    def from_sklearn(cls, model: GaussianMixture) -> Self:
+    def from_sklearn(cls, model: SklearnGaussianMixture) -> Self:
         """The mixture of a fitted :class:`sklearn.mixture.GaussianMixture`.
 
         Raises

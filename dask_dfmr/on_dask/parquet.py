@@ -2,7 +2,7 @@
 
 Dask's reader makes an Arrow table of a partition, then a frame of it, then a frame of the wanted columns. Under the
 settings for malloc of Dask's workers, each copy maps its pages anew. The reader here holds the rows once and one column
-more. It takes a quarter of the CPU time of Dask's (``benchmarks/read_once.py``).
+more. On a worker it takes half of the CPU time of Dask's (``benchmarks/read_once.py``).
 
 A task of a fit takes the rows themselves (:meth:`ColumnReader.rows`). Then its worker imports neither pandas nor Dask's
 frames: Dask's reader is unpickled only if it is needed.

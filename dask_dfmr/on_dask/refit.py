@@ -3,9 +3,9 @@
 The local fit of consistent rows can end in another optimum, and then looks inconsistent. So the rows of the excluded
 partitions nearest to the consensus are read once more and held against the global mixture. A partition whose rows do
 not contradict it is kept. In the reduction an estimate that is one EM step from the global mixture takes the place of
-its first one. The filter does not judge such an estimate: it lies nearer to the global mixture than any fit, and among
-fits it would make those of other consistent partitions look far away. The mathematics is in
-:mod:`dask_dfmr.refinement.second_look`.
+its first one, unless it is farther from the consensus than fits may be. Such an estimate gives the filter no law: it
+lies nearer to the global mixture than any fit, and among fits it would make those of other consistent partitions look
+far away. The mathematics is in :mod:`dask_dfmr.refinement.second_look`.
 
 The work is bounded: one test at one mixture, one more read of an excluded partition, and one further aggregation.
 """
@@ -107,11 +107,12 @@ class _Look:
         logger.info("second look: %d of %d partitions do not contradict", n_gained, len(indices))
 
     def result(self) -> Fit:
-        """The fit with all partitions that were gained."""
+        """The fit with all partitions that were gained, whose new estimates are not far away themselves."""
         found = aggregate_with(self.plan, self.fit, gained=self.gained) if self.gained else None
-        if found is None:
+        if found is None or not found.first:
             return self.fit
-        return replace(found, reasons={**self.fit.reasons, **self.reasons})
+        reasons = {i: self.reasons[i] for i in found.first}
+        return replace(found, reasons={**self.fit.reasons, **reasons})
 
 
 def match_columns(plan: FitPlan, fit: Fit) -> Fit:
@@ -181,7 +182,8 @@ def aggregate_with(
     replaced : mapping of int to LocalEstimate, optional
         Other fits, judged like all fits.
     gained : mapping of int to LocalEstimate, optional
-        Of partitions that are kept whatever the distance of their fits: these take part in the reduction alone.
+        Of partitions that are kept whatever the distance of their fits: these take part in the reduction alone. Those
+        that are too far away themselves count for nothing.
     """
     assert fit.estimates is not None
     replaced, gained = replaced or {}, gained or {}
@@ -204,6 +206,7 @@ def aggregate_with(
             )
     except AggregationError:
         return None
+    gained = {i: e for i, e in gained.items() if aggregate.decision.kept[i]}
     first = {i: estimates[i] for i in gained}
     for i, estimate in {**replaced, **gained}.items():
         estimates[i] = estimate

@@ -152,9 +152,8 @@ def guarded(
         return failed(Outcome.BAD_COLUMNS, str(error), error.n_rows)
     except OutOfTimeError as error:
         return failed(Outcome.TIMED_OUT, str(error), 0)
-    except types_of_distributed(
-        "Reschedule"
-    ):  # not an error: a shuffle asks that the task is run again elsewhere
+    except types_of_distributed("Reschedule"):
+        # Not an error: a shuffle asks that the task is run again elsewhere.
         raise
     except Exception as error:  # whatever a reader or the fit raises is this partition's outcome
         return failed(Outcome.FAILED, f"{type(error).__name__}: {error}", 0)

@@ -110,7 +110,7 @@ class Participants(NamedTuple):
     capped : tuple of int
         Indices of estimates that claim more than ``most_rows`` rows.
     gained : frozenset of int
-        Indices of estimates that are kept whatever their distance, because the rows behind them decide.
+        Indices of estimates that are kept whatever the distance of their fits, because the rows behind them decide.
     """
 
     schema: Schema
@@ -274,9 +274,21 @@ def take_estimates(block: Block, indices: Sequence[int]) -> Block:
     )
 
 
-def without(block: Block, indices: Sequence[int]) -> Block:
-    """The estimates of a block that are not among ``indices``, as a block."""
-    return take_estimates(block, [i for i in block.summary.indices if i not in indices])
+def gained_block(
+    participants: Participants, gained: Mapping[int, LocalEstimate], cut: RowCut
+) -> Block:
+    """The estimates of gained partitions that are not their fits, as a block."""
+    return stack_estimates(list(gained.values()), list(gained), participants.schema, cut)
+
+
+def only_gained(block: Block, participants: Participants) -> Block:
+    """The estimates of a block that are gained, as a block."""
+    return take_estimates(block, sorted(participants.gained))
+
+
+def without_gained(block: Block, participants: Participants) -> Block:
+    """The estimates of a block that are not gained, as a block."""
+    return take_estimates(block, [i for i in block.summary.indices if i not in participants.gained])
 
 
 def join_estimates(blocks: Sequence[Block]) -> Block:

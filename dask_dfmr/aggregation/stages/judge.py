@@ -26,7 +26,7 @@ from dask_dfmr.aggregation.stages.consensus import (
     size_scales,
     statistics_of,
 )
-from dask_dfmr.aggregation.stages.intake import Participants, spread
+from dask_dfmr.aggregation.stages.intake import Block, Participants, spread
 from dask_dfmr.aggregation.stages.keep import Selected, select
 from dask_dfmr.exceptions import FilterWarning, HeterogeneityWarning, NoMajorityWarning
 from dask_dfmr.mixtures import distances as l2
@@ -72,10 +72,7 @@ def judge(
 ) -> Selected:
     """Add the p-values under the null law to the decision; with ``rho="auto"`` they decide which are kept."""
     squares = np.concatenate(distances) ** 2
-    statistics = statistics_of(squares, participants.indices, participants.n_samples, consensus)
-    statistics = as_of_many_rows(statistics, participants.n_samples, consensus)
-    law = consensus.law
-    settled = settle(statistics, law) if len(statistics) > 1 else not_judged(law)
+    statistics, settled = _of_fits(squares, consensus, participants)
     decision, is_agreed = near.decision, True
     kept = settled.p_values >= options.false_exclusion_rate
     if options.is_calibrated:
@@ -100,6 +97,50 @@ def judge(
         *_copy_notes(consensus.copies, participants),
     ]
     return judged._replace(notes=(*judged.notes, *notes))
+
+
+def admit_gained(
+    participants: Participants,
+    steps: Block,
+    distances_of_steps: Array,
+    consensus: Consensus,
+    distances: Sequence[Array],
+    options: AggregationOptions,
+) -> Participants:
+    """Let only those estimates be gained that are no farther from the consensus than fits may be.
+
+    In the test of the rows no row counts for much. An EM step follows each row, however far away it is. So one row of
+    gross numbers passes the test, and would move the step and with it the global mixture without bound.
+
+    Parameters
+    ----------
+    participants : Participants
+    steps : Block
+        The estimates that would take the places of the fits.
+    distances_of_steps : ndarray of shape (n_steps,)
+        Their distances to the consensus.
+    consensus : Consensus
+    distances : sequence of ndarray
+        Distances of all fits to the consensus, block by block. They give the law.
+    options : AggregationOptions
+    """
+    _, settled = _of_fits(np.concatenate(distances) ** 2, consensus, participants)
+    indices = np.array(steps.summary.indices, dtype=np.intp)
+    n_samples = np.array(steps.summary.n_samples, dtype=np.float64)
+    statistics = statistics_of(distances_of_steps**2, indices, n_samples, consensus)
+    statistics = as_of_many_rows(statistics, n_samples, consensus)
+    is_near = settled.law.sf(statistics) >= options.false_exclusion_rate
+    return participants._replace(gained=frozenset(indices[is_near].tolist()))
+
+
+def _of_fits(
+    squares: Array, consensus: Consensus, participants: Participants
+) -> tuple[Array, Settled]:
+    """The statistics of all fits, and what they are under the law that they correct."""
+    statistics = statistics_of(squares, participants.indices, participants.n_samples, consensus)
+    statistics = as_of_many_rows(statistics, participants.n_samples, consensus)
+    law = consensus.law
+    return statistics, settle(statistics, law) if len(statistics) > 1 else not_judged(law)
 
 
 def _with_expected(

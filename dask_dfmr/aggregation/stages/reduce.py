@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,18 +21,11 @@ from dask_dfmr.aggregation.reduction import (
     reduce_pooled,
 )
 from dask_dfmr.aggregation.result import AggregationResult, FilterDecision, Note
-from dask_dfmr.aggregation.stages.intake import Block, stack_estimates
+from dask_dfmr.aggregation.stages.intake import Block
 from dask_dfmr.aggregation.stages.keep import Selected
-from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.mixtures.distances import Stack
 from dask_dfmr.mixtures.family import Array, Components
-from dask_dfmr.mixtures.row_cut import RowCut
 from dask_dfmr.mixtures.whitening import match_components
-
-
-def gained_block(selected: Selected, gained: Mapping[int, LocalEstimate], cut: RowCut) -> Block:
-    """The estimates by which gained partitions take part in the reduction."""
-    return stack_estimates(list(gained.values()), list(gained), selected.schema, cut)
 
 
 def offer_start(block: Block, selected: Selected, s: int) -> Centers | None:
