@@ -1,8 +1,8 @@
 """The evidence of the paper, measured again with this package: Zhang, Tan & Chen, JRSS-B 2026, sections 5 and 6.
 
-    python benchmarks/paper/simulation.py    # its simulation grid: an hour of two cores, resumable
-    python benchmarks/paper/digits.py        # handwritten digits: a minute
-    python benchmarks/paper/separation.py    # bad machines from inside the noise to far away: minutes
+    python benchmarks/paper/simulation.py    # its simulation grid: 75 CPU minutes, resumable
+    python benchmarks/paper/digits.py        # handwritten digits: 7 CPU minutes
+    python benchmarks/paper/separation.py    # bad machines from inside the noise to far away: 6 CPU minutes
 
 ::
 

@@ -38,8 +38,11 @@ ATTACKED = ("mean", "covariance", "weight")
 MOST_IN_A_ROW = 9
 """Methods in one row of the legend; more of them take two rows."""
 
-MOST_OVER = 30.0
-"""Errors of more than so many times the oracle's are drawn at the edge."""
+MOST_OVER = 50.0
+"""Panels end at so many times the oracle's median error."""
+
+FEWEST_IN_A_BOX = 8
+"""Boxes of fewer values also show each value, because their quartiles say little."""
 
 
 def draw_figures(lines: pd.DataFrame, center: tuple[int, int], folder: Path) -> None:
@@ -129,7 +132,7 @@ def draw_boxes(rows: Mapping[str, pd.DataFrame], by: str, name: str, path: Path)
                 here = most[most["overlap"] == overlap]
                 _draw_boxes(panel, here, by, values)
                 best = here[here["method"] == ORACLE]["w1"]
-                panel.set(yscale="log", ylim=(0.2 * best.median(), MOST_OVER * best.median()))
+                panel.set(yscale="log", ylim=(0.12 * best.median(), MOST_OVER * best.median()))
                 labels = [value if isinstance(value, str) else f"{value:,}" for value in values]
                 panel.set_xticks(range(len(values)), labels)
                 panel.set_title(f"{title}, overlap {overlap:g}", loc="left", fontsize=13)
@@ -151,8 +154,12 @@ def _draw_boxes(panel: Axes, lines: pd.DataFrame, by: str, values: Sequence[Any]
             medianprops={"color": "white"}, flierprops={"ms": 2, "marker": ".", "markeredgecolor": color},
             whiskerprops={"color": color}, capprops={"color": color},
         )  # fmt: skip
+        few = max(map(len, drawn)) < FEWEST_IN_A_BOX
         for box in boxes["boxes"]:
-            box.set(facecolor=color, edgecolor=color)
+            box.set(facecolor=f"{color}40" if few else color, edgecolor=color)
+        if few:
+            at = np.repeat(places, [len(values) for values in drawn])
+            panel.plot(at, np.concatenate(drawn), ".", color=color, ms=5)
         panel.plot([], [], color=color, lw=8, label=method)
 
 

@@ -1,8 +1,9 @@
 """The paper's simulation: K = 5, d = 10, machines of which up to 40 % send wrong estimates.
 
-    python benchmarks/paper/simulation.py --results FOLDER               # an hour of two cores
-    python benchmarks/paper/simulation.py --results FOLDER --minutes 20  # a part of it; run it again to go on
-    python benchmarks/paper/simulation.py --results FOLDER --only-show   # tables and figures of what is there
+    python benchmarks/paper/simulation.py --results FOLDER                   # 75 CPU minutes
+    python benchmarks/paper/simulation.py --results FOLDER --extra-seeds 20  # 2 CPU hours
+    python benchmarks/paper/simulation.py --results FOLDER --minutes 20      # a part of it; run it again to go on
+    python benchmarks/paper/simulation.py --results FOLDER --only-show       # tables and figures of what is there
 
 Populations have a largest overlap of .1, .2 or .3, and every seed has its own one. The grid is a cross and not a full
 factorial: m = 20, 50 and 100 machines at N = 1e6 rows in all, and N = 5e5, 1e6 and 2e6 at m = 50. Rows are nested: a

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -235,12 +236,21 @@ def print_seconds(found: Sequence[dict[str, Any]], lines: pd.DataFrame) -> None:
 
 
 def print_starts(lines: pd.DataFrame) -> None:
-    """Oracle and pooled fit without an attack, by the start of the local fits."""
+    """Oracle and pooled fit without an attack, from each other start beside the truth in the same draws."""
     clean = lines[(lines["rate"] == 0) & lines["method"].isin([ORACLE, POOLED])]
-    shared = clean.groupby(["m", "n_rows", "overlap", "seed"])["start"].transform("nunique")
-    clean = clean[shared > 1]
-    print("Mean W1 without an attack, over the draws that have several starts.\n")
-    _table(clean, ["m", "n_rows", "overlap", "start"], [ORACLE, POOLED], _mean_w1)
+    keys = ["m", "n_rows", "overlap"]
+    w1 = clean.pivot_table(index=[*keys, "seed"], columns=["start", "method"], values="w1")
+    print("Mean W1 without an attack, by the start of the local fits, each over the same draws.\n")
+    rows = []
+    for start in sorted(set(w1.columns.get_level_values("start")) - {TRUTH}):
+        for key, group in w1[[start, TRUTH]].dropna().groupby(keys):
+            means = [
+                f"{group[at, name].mean():.4f}"
+                for name, at in product((ORACLE, POOLED), (start, TRUTH))
+            ]
+            rows.append([start, *key, len(group), *means])
+    header = [f"{name}, {at}" for name, at in product((ORACLE, POOLED), ("this start", TRUTH))]
+    print_table(["start", *keys, "seeds", *header], rows)
 
 
 def print_unscaled(lines: pd.DataFrame) -> None:
@@ -250,10 +260,8 @@ def print_unscaled(lines: pd.DataFrame) -> None:
         return
     draws = of_scripts[DRAW].drop_duplicates()
     of_paper = lines[lines["attack"] == "covariance"].merge(draws, on=DRAW)
-    print("The covariance attack with and without d^-2: W1 over the oracle's, mean / largest.\n")
+    seeds = draws["seed"].nunique()
+    title = "The covariance attack with and without d^-2: W1 over the oracle's, mean / largest"
+    print(f"{title}; {seeds} seeds.\n")
     both = pd.concat([of_paper, of_scripts])
     _table(both, ["overlap", "attack", "rate"], METHODS, lambda g: mean_and_most(g["over"]))
-
-
-def _mean_w1(group: pd.DataFrame) -> str:
-    return "-" if group.empty else f"{group['w1'].mean():.4f} ({len(group)} seeds)"
