@@ -504,3 +504,11 @@ def _chance(p_value: float, digits: str, least: float) -> str:
 
 def _times_off(ratio: float) -> str:
     return f"{ratio:.3g} times as far off as sampling explains"
+
+
+def is_for_rows(reason: Reason) -> bool:
+    """Whether the rows of an excluded partition can speak against the reason.
+
+    Those of a copy are consistent, and still count twice. Of several that moved together, each alone shows little.
+    """
+    return not isinstance(reason, (Copy, MovedTogether))

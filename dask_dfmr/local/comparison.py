@@ -34,7 +34,9 @@ COMPARED_ROWS = 2000
 """Rows on which EM runs over the same rows are compared, at most."""
 
 SPURIOUS = 1e3
-"""What a spurious optimum loses in a comparison, in nats per row: more than other optima differ by."""
+"""What a spurious optimum loses in a comparison, in nats per row: more than other optima differ by. Without it, ten
+components in 30 columns and 6,000 rows a partition (overlap .1) started at components of 20 of 16,000 rows: 9 of 14
+consistent partitions were excluded, and W1 was 12 times that from a start at the truth (now 1.01)."""
 
 
 def boundary(family: Family, point: Point, rate: float = COMMON) -> float:

@@ -46,9 +46,9 @@ BATCH = 8
 """Further starts that are tried at once."""
 
 ENOUGH = 3
-"""So many starts that agree on the best optimum are enough, however few were tried. Measured on 120 draws of one
-partition (mixtures of up to ten components, and the rows of ``benchmarks/row_families.py``): no other optimum than with
-all starts. With 2, two of three draws of binary rows end in a worse one."""
+"""So many starts that agree on the best optimum are enough, however few were tried; times ``n_init``. Measured on 120
+draws of one partition (mixtures of up to ten components, and the rows of ``benchmarks/row_families.py``): no other
+optimum than with all starts. With 2, two of three draws of binary rows end in a worse one."""
 
 LEAST_STARTS, MOST_STARTS = 5, 24
 """Starts before a search may end, and after which it ends. ``n_init`` multiplies both."""
@@ -118,7 +118,7 @@ class Search:
             return self._different([self._long(known[0])])
         starts = [*known, self._shells(known[0]), self._projected()]
         ends, has_gained, n_agree = self._ends_of(starts, [])
-        if rng is None or (n_agree >= ENOUGH and not has_gained):
+        if rng is None or (n_agree >= ENOUGH * self.problem.n_init and not has_gained):
             return ends
         scale = self.problem.scale_of(self.rows)
         least, most = (n * self.problem.n_init for n in (LEAST_STARTS, MOST_STARTS))

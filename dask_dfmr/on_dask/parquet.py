@@ -202,6 +202,8 @@ def _read_open(
 
 def _types_of(file: Any, columns: Sequence[Any]) -> list[str] | None:
     """NumPy's types of some columns of a file; None if one is missing, there more than once, or not a plain number."""
+    if not all(isinstance(name, str) for name in columns):
+        return None
     schema = file.schema_arrow
     indices = [schema.get_all_field_indices(name) for name in columns]
     if any(len(found) != 1 for found in indices):

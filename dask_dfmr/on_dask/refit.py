@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from dask_dfmr.aggregation.plan import aggregate_now
-from dask_dfmr.aggregation.reasons import Gained, OtherColumns
+from dask_dfmr.aggregation.reasons import Gained, OtherColumns, is_for_rows
 from dask_dfmr.exceptions import AggregationError
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.on_dask import tasks
@@ -31,7 +31,7 @@ from dask_dfmr.on_dask.rereading import Reader
 from dask_dfmr.on_dask.scheduling.builder import GraphBuilder
 from dask_dfmr.on_dask.scheduling.scheduler import Graph
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
-from dask_dfmr.refinement.second_look import FROM_OTHERS, RowsOfKept, is_for_rows, one_step
+from dask_dfmr.refinement.second_look import FROM_OTHERS, RowsOfKept, one_step
 from dask_dfmr.seeds import SECOND_LOOK, stream
 
 logger = logging.getLogger("dask_dfmr")

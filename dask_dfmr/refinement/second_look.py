@@ -16,7 +16,6 @@ from dataclasses import replace
 import numpy as np
 
 from dask_dfmr.aggregation.null_law import Settled
-from dask_dfmr.aggregation.reasons import Copy, MovedTogether, Reason
 from dask_dfmr.local.comparison import RARITY, boundary
 from dask_dfmr.local.estimate import LocalEstimate
 from dask_dfmr.local.fit import LocalProblem
@@ -36,14 +35,6 @@ from dask_dfmr.refinement.score_test import (
 
 FROM_OTHERS = "mixture of the others"
 """Start of an estimate that replaced the first one, as the report shows it."""
-
-
-def is_for_rows(reason: Reason) -> bool:
-    """Whether the rows of an excluded partition can speak against the reason.
-
-    Those of a copy are consistent, and still count twice. Of several that moved together, each alone shows little.
-    """
-    return not isinstance(reason, (Copy, MovedTogether))
 
 
 class RowsOfKept:

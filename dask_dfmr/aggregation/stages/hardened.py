@@ -15,6 +15,7 @@ import numpy as np
 
 from dask_dfmr.aggregation.hardened.filter import Estimates, Hardened, Refit, harden
 from dask_dfmr.aggregation.options import AggregationOptions
+from dask_dfmr.aggregation.reasons import is_for_rows
 from dask_dfmr.aggregation.result import Note
 from dask_dfmr.aggregation.stages.center import panel
 from dask_dfmr.aggregation.stages.consensus import Consensus
@@ -93,7 +94,9 @@ def _as_hardened(
     options: AggregationOptions,
 ) -> Selected:
     """The selection with the decision of the filter, and with its warnings."""
-    kept = spread(found.kept | participants.is_gained, participants, False)
+    against_rows = {i for i, reason in found.reasons.items() if not is_for_rows(reason)}
+    gained = np.isin(participants.indices, sorted(participants.gained - against_rows))
+    kept = spread(found.kept | gained, participants, False)
     decision = replace(selected.decision, kept=kept, reasons=found.reasons)
     if found.groups:
         decision = replace(decision, groups=found.groups)
