@@ -311,7 +311,7 @@ def _set_densities(structure, weights, means, covariances, center, roots, densit
 
 def _pass(kind, rows, densities, cut, buffers, moments):
     """Add the rows to the moments by the kernel of this kind."""
-    raise NotImplementedError
+    _PASSES[len(kind)](kind, rows, densities, cut, buffers, moments)
 
 
 @overload(_pass)
