@@ -278,6 +278,7 @@ class TestEmSteps:
             for rows in (frozen, np.asfortranarray(X), X.astype("f4"), X[::2], X[:60]):
                 self.steps_of(mixture, rows)
                 self.steps_of(mixture, rows, prior=Prior(0.1, ("of all rows",)))
+            self.steps_of(mixture, X, prior=Prior(0, (), np.float32(1e-3)))
         n_kinds = len(set(steps.PASS_KINDS.values()))
         assert len(steps.em_steps_kernel.signatures) <= n_kinds
 

@@ -377,8 +377,10 @@ class Gaussian:
             self._shape.by_column(one, d).reshape(len(distinct), -1) for one in (distinct, target)
         )
         limit, *left = self.cut.numbers(d)
+        # An int or a float32 of the user would compile the kernel for another type of argument.
+        weight, floor = float(prior.weight), float(prior.floor)
         shrinkage = compiled.Shrinkage(
-            prior.weight, prior.floor, not prior.target, POOLED_ROWS, SHARE_OF_ALL_ROWS
+            weight, floor, not prior.target, POOLED_ROWS, SHARE_OF_ALL_ROWS
         )
         farthest = MAX_WHITE_MEAN if self._is_tied else MAX_FROM_CENTER
         bounds = compiled.Bounds(farthest, MAX_MEAN, *VARIANCE_RANGE, least_eigenvalue(d))
