@@ -48,7 +48,7 @@ FEWEST_IN_A_BOX = 8
 def draw_figures(lines: pd.DataFrame, center: tuple[int, int], folder: Path) -> None:
     """Draw all figures: three of the local fits that started at the truth, and one of those from pilots.
 
-    ``center`` are the numbers of machines and of rows at which the arms of the grid cross.
+    ``center`` are the numbers of machines and of rows of which one is kept while the other changes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     truth = with_pooled(lines[lines["start"] == TRUTH])

@@ -5,10 +5,9 @@
     python benchmarks/paper/simulation.py --results FOLDER --minutes 20      # a part of it; run it again to go on
     python benchmarks/paper/simulation.py --results FOLDER --only-show       # tables and figures of what is there
 
-Populations have a largest overlap of .1, .2 or .3, and every seed has its own one. The grid is a cross and not a full
-factorial: m = 20, 50 and 100 machines at N = 1e6 rows in all, and N = 5e5, 1e6 and 2e6 at m = 50. Rows are nested: a
-smaller N has the first rows of a larger one. Bad machines, floor(alpha m) of them, send attacked estimates; the local
-fits of a draw serve all attacks.
+Populations have a largest overlap of .1, .2 or .3, and every seed has its own one. There are 20, 50 and 100 machines,
+and N = 5e5, 1e6 and 2e6 rows in all. Rows are nested: a smaller N has the first rows of a larger one. Bad machines,
+floor(alpha m) of them, send attacked estimates; the local fits of a draw serve all attacks.
 
 Local fits start at the truth, with the penalty of the paper, in all cells. At two settings they also start from pilots,
 as a user's do: m = 50 with N = 1e6, and m = 100 with N = 5e5, where a machine has the fewest rows. There the hardened
@@ -25,6 +24,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from itertools import product
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -39,34 +39,36 @@ from paper.populations import Cell
 from paper.tables import lines_of, print_tables
 
 OVERLAPS = (0.1, 0.2, 0.3)
-CENTER = (50, 10**6)
-CROSS = ((20, 10**6), CENTER, (100, 10**6), (50, 5 * 10**5), (50, 2 * 10**6))
+MACHINES, ROWS = (20, 50, 100), (5 * 10**5, 10**6, 2 * 10**6)
+SIZES = tuple(product(MACHINES, ROWS))
 """Numbers of machines, and of rows in all."""
+
+CENTER = (50, 10**6)
 
 AS_USERS = (CENTER, (100, 5 * 10**5))
 """Settings whose local fits also start from pilots."""
 
 
 def center_of(options: argparse.Namespace) -> tuple[int, int]:
-    """The setting at which the arms of the cross meet: most is measured there."""
+    """The setting at which most is measured."""
     return CENTER if CENTER in options.sizes else options.sizes[0]
 
 
 def design(options: argparse.Namespace) -> dict[Cell, Job]:
     """The cells in the order in which they are computed, and what is done in each.
 
-    A seed of the extras comes after each second seed of the cross, because the extras take as long as two of the cross.
+    A seed of the extras comes after each second seed of the others, because it takes longer.
     """
     jobs: dict[Cell, Job] = {}
     for seed in range(max(options.seeds, 2 * options.extra_seeds)):
         if seed < options.seeds:
-            jobs |= cross(options, seed)
+            jobs |= from_truth(options, seed)
         if seed % 2 and seed // 2 < options.extra_seeds:
             jobs |= extras(options, seed // 2)
     return jobs
 
 
-def cross(options: argparse.Namespace, seed: int) -> dict[Cell, Job]:
+def from_truth(options: argparse.Namespace, seed: int) -> dict[Cell, Job]:
     """The cells of one seed whose local fits start at the truth."""
     rates, jobs = tuple(options.rates), {}
     for overlap in options.overlaps:
@@ -107,10 +109,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = benchmark_parser(__doc__)
     parser.add_argument("--results", type=Path, required=True, help="folder of the files of cells")
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--extra-seeds", type=int, default=8, help="seeds with more than the cross")
+    parser.add_argument("--extra-seeds", type=int, default=8, help="seeds with other starts too")
     parser.add_argument("--overlaps", type=float, nargs="+", default=OVERLAPS)
     parser.add_argument("--rates", type=float, nargs="+", default=RATES)
-    parser.add_argument("--sizes", type=size, nargs="+", default=CROSS, help="like 50x1000000")
+    parser.add_argument("--sizes", type=size, nargs="+", default=SIZES, help="like 50x1000000")
     parser.add_argument("--pilot-sizes", type=size, nargs="*", default=AS_USERS)
     parser.add_argument("--components", type=int, default=5)
     parser.add_argument("--features", type=int, default=10)
