@@ -184,15 +184,16 @@ def _refusal(estimate: LocalEstimate | Malformed, schema: Schema | None) -> Reas
         return NoEstimate(estimate.outcome.value, estimate.reason)
     assert schema is not None  # there is a majority: this estimate alone would be one
     own = _schema_of(estimate)
-    for name in ("family", "n_components", "n_features"):
-        if getattr(own, name) != getattr(schema, name):
-            return OtherSchema(name, str(getattr(own, name)), str(getattr(schema, name)))
+    # Names say more than their number, and come first.
     if (
         own.feature_names is not None
         and schema.feature_names is not None
         and own.feature_names != schema.feature_names
     ):
         return OtherColumns(own.feature_names, schema.feature_names)
+    for name in ("family", "n_components", "n_features"):
+        if getattr(own, name) != getattr(schema, name):
+            return OtherSchema(name, str(getattr(own, name)), str(getattr(schema, name)))
     return None
 
 
