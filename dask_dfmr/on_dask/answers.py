@@ -154,7 +154,10 @@ def _statistics(
     _require(all(m.n_samples == n_samples for m in measured), "sums over other numbers of rows")
     n_held_out = len(_exactly(tuple, given.held_out))
     held_out = _measurements(
-        given.held_out, min(n_held_out, len(mixtures)), mixtures, Wanted(moments=False)
+        given.held_out,
+        min(n_held_out, len(mixtures)),
+        mixtures,
+        Wanted(moments=False, log_floor=wanted.log_floor),
     )
     _require(n_held_out in (0, len(mixtures)), "another number of held-out sums")
     return PartitionStatistics(
@@ -182,6 +185,8 @@ def _measurement(value: Any, mixture: Mixture, wanted: Wanted) -> Measurement:
     log_likelihood = _number(given.log_likelihood)
     with np.errstate(divide="ignore"):
         peak = float(logsumexp(np.log(weights) + family.log_peaks(mixture.components)))
+    if wanted.log_floor is not None:  # that of another mixture, which may be far tighter
+        peak = max(peak, wanted.log_floor)
     slack = ROUNDING * (n_samples * (1.0 + abs(peak)) + abs(log_likelihood))
     _require(log_likelihood <= n_samples * peak + slack, "a likelihood beyond that of any rows")
     entropy = float("nan")
