@@ -22,6 +22,7 @@ from dask_dfmr.aggregation.reasons import (
     ExcludedWithReference,
     NotCompared,
     Reason,
+    in_short,
 )
 from dask_dfmr.aggregation.result import AggregationResult
 from dask_dfmr.estimator import GaussianMixture, as_fitted
@@ -603,4 +604,7 @@ def _report(selection: Selection, lost: Mapping[int, Reason], values: Mapping[st
 
 def _examples(lost: Mapping[int, Reason]) -> str:
     """The reasons of the first few partitions."""
-    return "; ".join(f"partition {i}: {reason}" for i, reason in list(lost.items())[:MOST_EXAMPLES])
+    return "; ".join(
+        f"partition {i}: {in_short(str(reason))}"
+        for i, reason in list(lost.items())[:MOST_EXAMPLES]
+    )

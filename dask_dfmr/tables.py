@@ -8,6 +8,7 @@ nulls, and columns that hold nothing are missing values, NaN.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Hashable, Sequence
 from pathlib import PurePath
@@ -30,6 +31,17 @@ READERS = {
     ".zarr": "dask.array.from_zarr({})",
 }
 """How files are read, by their extension."""
+
+
+_NAMING = re.compile(
+    r"KeyError: \"None of \[Index\((.+?), dtype="
+    r"|KeyError: (.+?)(?: not in index.*)?$"
+    r"|(?:\w+: )?No match for FieldRef\.Name\((.+?)\) in "
+    r"|(?:\w+: Usecols do not match columns, )?columns expected but not found: (.+)"
+    r"|ColumnNotFoundError: [^\"]*\"(.+?)\"",
+    re.DOTALL,
+)
+"""How errors name columns that are not there."""
 
 
 class Column(NamedTuple):
@@ -238,6 +250,25 @@ def check_names(
         f"X must have the columns of fit, {list(expected)}; {difference}. "
         f"Select them: {selection(wanted, is_pandas)}."
     )
+
+
+def missing_columns(error: str, expected: Sequence[str]) -> str:
+    """Which expected columns a file or frame lacks, in words, by an error with its type; empty if the error names none.
+
+    A reader that selects columns, or a selection after it, fails before there is a frame whose columns could be
+    compared. The texts are those of pandas, Arrow and Polars. What stands before them, like the name of a file, stays.
+    """
+    found = _NAMING.search(error)
+    if found is None:
+        return ""
+    named = next(group for group in found.groups() if group is not None)
+
+    def is_named(name: str) -> bool:
+        return re.search(rf"(?:^|['\"\[(]|, ){re.escape(name)}(?:$|['\"\]),])", named) is not None
+
+    missing = [name for name in expected if is_named(name)]
+    where = re.sub(r"^\w+: ", "", error[: found.start()])
+    return f"{where}columns {missing} are missing, expected {list(expected)}" if missing else ""
 
 
 def selection(labels: Sequence[Hashable], is_pandas: bool) -> str:

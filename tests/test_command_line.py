@@ -359,6 +359,31 @@ class TestWords:
     def test_parameters_become_options(self, text, expected):
         assert in_options(text) == expected
 
+    @pytest.mark.parametrize(
+        ("command", "text", "expected"),
+        [
+            ("fit", "nan_policy='omit' omits such rows", "--nan-policy omit omits such rows"),
+            ("fit-local", "set reg_covar=1e-6", "set --reg-covar 1e-6"),
+            ("check", "nan_policy='omit' omits them", "'fit --nan-policy omit' omits them"),
+            ("score", "raise max_iter, or partition_timeout", None),
+            ("check", "raise partition_timeout", "raise --partition-timeout"),
+            ("aggregate", "set reg_covar=1e-6", "set 'fit-local --reg-covar 1e-6'"),
+            ("select", "covariance_type='diag' or 'tied'", "--structures diag or tied"),
+        ],
+    )
+    def test_a_command_is_told_of_its_own_options(self, command, text, expected):
+        of = app.get_command(None, command)
+        expected = expected or "raise 'fit --max-iter', or 'fit --partition-timeout'"
+        assert in_options(text, of) == expected
+
+    def test_advice_of_a_check_is_about_a_fit(self, fitted, tmp_path):
+        rows_of(0).assign(length=np.nan).to_csv(tmp_path / "one.csv", index=False)
+        shown = call("check", "plates.model", tmp_path / "one.csv").stdout
+        assert "'fit --nan-policy omit' omits such rows" in shown
+        scored = call("score", "plates.model", tmp_path / "one.csv")
+        assert "nan_policy" not in scored.stderr
+        assert "'fit --nan-policy" in scored.stderr
+
     def test_advice_of_a_reason_works_when_copied(self):
         found = call("fit", "plates [a]/plate 0.parquet", "-k", 150)
         assert found.exit_code == Exit.DATA

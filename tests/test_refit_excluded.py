@@ -10,6 +10,7 @@ from dask_dfmr import GaussianMixture, Mixture, fit_local
 from dask_dfmr.aggregation.archive import load_result, save_result
 from dask_dfmr.aggregation.rerun import with_rho, without
 from dask_dfmr.local.row_statistics import PartitionStatistics, measure
+from dask_dfmr.mixtures.row_cut import RowCut
 from dask_dfmr.on_dask import refit
 from dask_dfmr.on_dask.first_read import read_first
 from dask_dfmr.on_dask.fit import with_origin
@@ -153,6 +154,22 @@ class TestRowsAgainstTheGlobalMixture:
         assert p[:6].min() > 0.01
         assert p[6:].max() < 1e-15
         assert p[[6, 7, 9]].max() < 1e-100
+
+    def test_a_test_that_ignores_rows_outside_says_which_share(self):
+        parts, far = [self.rows(i) for i in range(4)], self.rows(9)
+        far[:100] += 1e6
+        mixture = fit_local(np.concatenate(parts), 3, random_state=0).mixture
+        shares = {}
+        for truncates in (False, True):
+            cut, rng = RowCut(1e-4, truncates), np.random.default_rng(0)
+            kept = RowsOfKept(mixture, dict(enumerate(parts)), [len(far)], rng, cut)
+            found = measure(far, kept.mixtures, kept.wanted)
+            reading = PartitionStatistics(9, len(far), measurements=found)
+            shares[truncates] = kept.shares_outside(reading)
+        assert shares[False] == (0.0, 0.0)
+        own, elsewhere = shares[True]
+        assert 0.25 <= own < 0.3
+        assert elsewhere < 0.05
 
     @pytest.mark.filterwarnings("ignore:partitions differ so much:dask_dfmr.FilterWarning")
     def test_consistent_partitions_are_gained(self):

@@ -102,7 +102,8 @@ class _Look:
                 agrees = p_value >= self.plan.options.false_exclusion_rate
                 step = one_step(problem, mixture, reading, fit.estimates[i]) if agrees else None
                 if step is not None:
-                    self.gained[i], self.reasons[i] = step, Gained(float(p_value))
+                    shares = self.others.shares_outside(reading)
+                    self.gained[i], self.reasons[i] = step, Gained(float(p_value), *shares)
         n_gained = len(self.gained) - n_before
         logger.info("second look: %d of %d partitions do not contradict", n_gained, len(indices))
 

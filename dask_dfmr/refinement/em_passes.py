@@ -31,6 +31,7 @@ from dask_dfmr.aggregation.reasons import (
     Reason,
     TooFewPartitions,
     Unreadable,
+    in_short,
 )
 from dask_dfmr.exceptions import RefinementError
 from dask_dfmr.local.comparison import mean_log_densities
@@ -387,7 +388,7 @@ class _Run:
         self.used = [i for i in self.used if i not in problems]
         self.untested = [i for i in self.untested if i not in problems]
         if not self.used:
-            examples = "; ".join(f"{i}: {problems[i]}" for i in lost[:3])
+            examples = "; ".join(f"{i}: {in_short(str(problems[i]))}" for i in lost[:3])
             raise RefinementError(
                 f"none of the {len(lost)} kept partitions could be read again ({examples})."
             )

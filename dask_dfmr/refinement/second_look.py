@@ -103,6 +103,13 @@ class RowsOfKept:
             p_values=settled.p_values[n_sampled:], z_scores=settled.z_scores[n_sampled:]
         )
 
+    def shares_outside(self, reading: PartitionStatistics) -> tuple[float, float]:
+        """The shares of rows outside, of a partition and of the kept ones; 0 if the test compares these rows, too."""
+        if not self.wanted.cut.truncates:
+            return 0.0, 0.0
+        own, usual = reading.measurements[-1].n_outside, self.total.n_outside
+        return own / max(reading.n_samples, 1), usual / max(self.total.n_samples, 1)
+
 
 def one_step(
     problem: LocalProblem, mixture: Mixture, reading: PartitionStatistics, first: LocalEstimate

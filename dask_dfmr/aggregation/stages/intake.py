@@ -15,7 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dask_dfmr.aggregation.options import AggregationOptions
-from dask_dfmr.aggregation.reasons import Malformed, NoEstimate, OtherColumns, OtherSchema, Reason
+from dask_dfmr.aggregation.reasons import (
+    Malformed,
+    NoEstimate,
+    OtherColumns,
+    OtherSchema,
+    Reason,
+    in_short,
+)
 from dask_dfmr.exceptions import AggregationError
 from dask_dfmr.local.estimate import LocalEstimate, Outcome
 from dask_dfmr.mixtures import distances as l2
@@ -380,7 +387,7 @@ def _nothing_to_aggregate(
     first: dict[str, int] = {}
     for i, reason in refused.items():
         first.setdefault(str(reason), i)
-    examples = "; ".join(f"{i}: {reason}" for reason, i in list(first.items())[:3])
+    examples = "; ".join(f"{i}: {in_short(reason)}" for reason, i in list(first.items())[:3])
     return AggregationError(
         f"none of the {n_estimates} local estimates is usable, so there is nothing to aggregate ({examples}"
         f"{'; ...' if len(refused) > min(len(first), 3) else ''}).{_way_out(refused, report)}",
