@@ -162,7 +162,7 @@ def learned_from(
         report,
         fit.kept,
         fit.passes,
-        LocalEstimates(fit.estimates, fit.first) if fit.first and fit.estimates else fit.estimates,
+        LocalEstimates(fit.estimates or (), fit.first) if fit.first else fit.estimates,
         int(report["n_iter"].to_numpy()[is_kept].max()),
         bound,
         bool(converged),
@@ -215,8 +215,8 @@ def estimates_of(aggregate: AggregationResult) -> list[LocalEstimate] | None:
         return None
     messages = [e.to_arrays() if isinstance(e, LocalEstimate) else e for e in origin.estimates]
     found = [estimate_of(message, origin.family, i) for i, message in enumerate(messages)]
-    numbered = (replace(estimate, partition=i) for i, estimate in enumerate(found))
-    return LocalEstimates(numbered, origin.first)
+    numbered = [replace(estimate, partition=i) for i, estimate in enumerate(found)]
+    return LocalEstimates(numbered, origin.first) if origin.first else numbered
 
 
 def _unknown_row(aggregate: AggregationResult, i: int) -> dict[str, Any]:
