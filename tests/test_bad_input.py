@@ -483,7 +483,7 @@ class TestMemory:
 
 class TestNothing:
     def test_an_empty_list(self):
-        with pytest.raises(ValueError, match="Expected 2D array"):
+        with pytest.raises(ValueError, match="got an empty list"):
             fit([])
 
     def test_a_dask_array_without_rows(self):
@@ -533,3 +533,28 @@ def test_a_text_that_is_no_unicode_costs_no_fit():
     assert gm.partition_report_["reason"][3] == "OSError: no such file: \\udcff.csv"
     estimate = LocalEstimate(gm.mixture_, 10, source="\udcff.csv")
     assert estimate.source == "\\udcff.csv"
+
+
+class OfAReaderError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.mark.filterwarnings("ignore::dask_dfmr.PartitionWarning")
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (SystemExit(2), "SystemExit: 2"),  # of a reader that was written as a script
+        (OfAReaderError(), "OfAReaderError, the text of which raises RuntimeError"),
+    ],
+    ids=["sys.exit", "no text"],
+)
+def test_errors_that_are_no_usual_ones_are_outcomes(error, reason):
+    def read(i):
+        if i == 3:
+            raise error
+        return make_frame(i)
+
+    with dask.config.set(scheduler="synchronous"):
+        gm = GaussianMixture(2, random_state=0).fit([dask.delayed(read)(i) for i in range(6)])
+    assert gm.partition_report_.loc[3, ["outcome", "reason"]].tolist() == ["failed", reason]

@@ -461,6 +461,32 @@ class TestOutput:
         expected = POPULATION.score_samples(rows_of(0).to_numpy()).mean()
         assert found["result"]["mean_log_likelihood"] == pytest.approx(expected)
 
+    @pytest.mark.parametrize("command", ["score", "predict"])
+    @pytest.mark.parametrize(
+        ("content", "error"),
+        [
+            (lambda rows: rows.rename(columns={"length": "long"}), "KeyError: .*length"),
+            (lambda rows: rows.assign(length=np.nan), "NaN or infinity"),
+            (None, "Parquet"),
+        ],
+        ids=["other columns", "missing values", "no parquet"],
+    )
+    def test_a_file_that_cannot_be_used(self, fitted, tmp_path, command, content, error):
+        rows_of(0).to_parquet(tmp_path / "a.parquet", index=False)
+        if content is None:
+            (tmp_path / "b.parquet").write_bytes(b"no parquet at all")
+        else:
+            content(rows_of(1)).to_parquet(tmp_path / "b.parquet", index=False)
+        out = ["--out", tmp_path / "labels"] if command == "predict" else []
+        found = call(command, "plates.model", tmp_path, *out)
+        assert found.exit_code == Exit.DATA
+        assert re.search(error, found.stderr)
+        assert "'dask-dfmr check' with the same MODEL and DATA" in found.stderr
+        if command == "score":
+            _, checked = call_json("check", "plates.model", tmp_path)
+            verdicts = [row["verdict"] for row in checked["result"]["sources"]]
+            assert verdicts[1] == "quarantine"
+
     def test_explain(self, fitted):
         code, found = call_json("explain", "plates.model")
         assert code == Exit.FINE

@@ -424,6 +424,15 @@ class TestCandidates:
             choose(make_ddf(M, Reader({}, n=10)), [11, 12])
         assert len(error.value.report) == M
 
+    def test_that_are_too_wide_for_the_floor_of_a_tight_one_are_compared(self):
+        # Zeros have a component without width. The floor of its mixture is above the peak of one component alone.
+        rng = np.random.default_rng(0)
+        rows = rng.gamma(2.0, 3.0, (4, 300, 3))
+        rows[rng.random(rows.shape) < 0.4] = 0.0
+        selection = choose(list(rows), [1, 5], row_outliers="truncate", warn_excluded=False)
+        assert (selection.table["reason"] == "").all()
+        assert selection.n_components == 5
+
     def test_with_fits_of_some_partitions_describe_all_rows(self):
         n = {i: 300 if i < 5 else 45 for i in range(M)}
         X = [dask.delayed(make_frame)(i, n[i]) for i in range(M)]

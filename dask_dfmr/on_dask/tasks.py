@@ -155,8 +155,19 @@ def guarded(
     except types_of_distributed("Reschedule"):
         # Not an error: a shuffle asks that the task is run again elsewhere.
         raise
-    except Exception as error:  # whatever a reader or the fit raises is this partition's outcome
-        return failed(Outcome.FAILED, f"{type(error).__name__}: {error}", 0)
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # a reader that calls sys.exit ends neither the fit nor its worker
+        return failed(Outcome.FAILED, _described(error), 0)
+
+
+def _described(error: BaseException) -> str:
+    """An error with its type in words; its text is that of a reader, and may raise an error itself."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception as second:
+        return f"{type(error).__name__}, the text of which raises {type(second).__name__}"
 
 
 def fit_rows(
@@ -402,4 +413,4 @@ def outcome_of(error: BaseException) -> Outcome:
 
 
 def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
+    return _described(error).strip().splitlines()[0]

@@ -31,6 +31,14 @@ def jit_part(function: Callable[..., Any]) -> Any:
     return _compile(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
+def jit_inlined(function: Callable[..., Any]) -> Any:
+    """Compile a part of one kernel as if its lines were those of the kernel.
+
+    LLVM then optimises them once, and not for the part and for the kernel again: a sixth of the first use of EM steps.
+    """
+    return _compile(function, inline="always")
+
+
 def _compile(function: Callable[..., Any], **options: Any) -> Any:
     try:
         return njit(nogil=True, error_model="numpy", cache=True, **options)(function)

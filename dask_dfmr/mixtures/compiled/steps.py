@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba.extending import overload
 
-from dask_dfmr.mixtures.compiled.compiling import aligned, jit, jit_part
+from dask_dfmr.mixtures.compiled.compiling import aligned, jit, jit_inlined, jit_part
 from dask_dfmr.mixtures.compiled.em import (
     RowsOfKernel,
     block_size,
@@ -205,7 +205,7 @@ def em_steps_kernel(
                 return
 
 
-@jit_part
+@jit_inlined
 def _m_step(structure, n_rows, run, shrinkage, cut, bounds, state, objective):
     """Replace the parameters by those of the moments; False if these are not proper."""
     weights, means, covariances, target, report = run
@@ -241,7 +241,7 @@ def _m_step(structure, n_rows, run, shrinkage, cut, bounds, state, objective):
     return True
 
 
-@jit_part
+@jit_inlined
 def _report(report, totals, log_prior, objective):
     """Write down what a step found, with the objective before it."""
     if report[N_STEPS] == 0.0:
@@ -253,7 +253,7 @@ def _report(report, totals, log_prior, objective):
     report[OUTSIDE] = totals[1]
 
 
-@jit_part
+@jit_inlined
 def _clear(moments):
     """Set all sums to 0."""
     totals, mass, first, second = moments
@@ -275,7 +275,7 @@ def _copy(source, target):
             target[i, j] = source[i, j]
 
 
-@jit_part
+@jit_inlined
 def _set_densities(structure, weights, means, covariances, center, roots, densities, bounds):
     """Center, roots, scale, offset and constants of a mixture; False if a covariance has no root, or a mean is far."""
     upper, scale, log_dets = roots
