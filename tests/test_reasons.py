@@ -55,6 +55,13 @@ SENTENCES = {
         "its rows contradict the others' by z = 3.46 (p = 0.00027)"
     ),
     r.ContradictsOthers(50.0, 0.0): "its rows contradict the others' by z = 50 (p < 1e-300)",
+    r.HasFarRows(18.123, 1.3e-15): (
+        "far rows, or wrong sums, move the mixture 18.1 times as far as one row may (p = 1.3e-15); "
+        "row_outliers='truncate' cuts them off"
+    ),
+    r.ChangedRows(): (
+        "its rows changed between two reads, and give other sums; persist() keeps rows as they are"
+    ),
     r.Gained(0.54): "kept after a second look: its rows agree with the others' (p = 0.54)",
     r.Gained(0.82, 0.41, 0.32): (
         "kept after a second look: its rows agree with the others' (p = 0.82), "

@@ -305,6 +305,21 @@ class ContradictsOthers(Reason):
 
 
 @dataclass(frozen=True)
+class HasFarRows(Reason):
+    """Rows far away would move the mixture ``ratio`` times as far as one row may; those of others have no such tail."""
+
+    ratio: float
+    p_value: float
+
+    def __str__(self) -> str:
+        chance = _chance(self.p_value, ".2g", LEAST_SCORE_P_VALUE)
+        return (
+            f"far rows, or wrong sums, move the mixture {self.ratio:.3g} times as far as one row may ({chance}); "
+            "row_outliers='truncate' cuts them off"
+        )
+
+
+@dataclass(frozen=True)
 class Gained(Reason):
     """An excluded partition is kept after a second look, because its rows do not contradict the others'.
 
@@ -348,6 +363,14 @@ class OtherRows(Reason):
 
     def __str__(self) -> str:
         return f"it has {self.n_rows} rows now and had {self.n_rows_before}"
+
+
+@dataclass(frozen=True)
+class ChangedRows(Reason):
+    """The partition has as many rows as before, and their sums are others."""
+
+    def __str__(self) -> str:
+        return "its rows changed between two reads, and give other sums; persist() keeps rows as they are"
 
 
 @dataclass(frozen=True)
@@ -459,7 +482,7 @@ class NotCompared(Reason):
 def is_lost(reason: Reason) -> bool:
     """Whether a partition could not be read again, or has other rows now."""
     inner = getattr(reason, "reason", None)
-    return isinstance(reason, (Unreadable, OtherRows)) or (
+    return isinstance(reason, (Unreadable, OtherRows, ChangedRows)) or (
         isinstance(inner, Reason) and is_lost(inner)
     )
 

@@ -21,7 +21,7 @@ from dask_dfmr.aggregation.reasons import OtherRows
 from dask_dfmr.local.estimate import MAX_ROWS, Outcome
 from dask_dfmr.local.fit import MAX_MAGNITUDE, LocalProblem
 from dask_dfmr.local.pilots import PilotFit, PilotRows
-from dask_dfmr.local.row_statistics import Measurement, PartitionStatistics, Wanted
+from dask_dfmr.local.row_statistics import N_LONGEST, Measurement, PartitionStatistics, Wanted
 from dask_dfmr.local.starts import Scale
 from dask_dfmr.mixtures.family import Array, Moments
 from dask_dfmr.mixtures.gaussian import Mixture
@@ -206,6 +206,7 @@ def _measurement(value: Any, mixture: Mixture, wanted: Wanted) -> Measurement:
         _scores(given.scores, n_samples, mixture, wanted),
         n_outside,
         _outside_columns(given.outside_columns, n_outside, mixture) if wanted.outside else None,
+        None if wanted.score_cap is None else _longest(given.longest, n_samples),
     )
 
 
@@ -227,6 +228,13 @@ def _scores(value: Any, n_samples: int, mixture: Mixture, wanted: Wanted) -> Arr
     most = n_samples * wanted.score_cap * (1.0 + ROUNDING)
     _require(float(np.linalg.norm(scores)) <= most, "scores beyond their cap")
     return scores
+
+
+def _longest(value: Any, n_samples: int) -> Array:
+    """The lengths of the longest scores, which judge other partitions only."""
+    lengths = _numbers(value, (min(n_samples, N_LONGEST),))
+    _require(bool((lengths >= 0).all()), "scores of negative length")
+    return np.sort(lengths)
 
 
 def _moments(value: Any, n_samples: int, mixture: Mixture, cut: RowCut) -> Moments:

@@ -143,7 +143,7 @@ def _notes(refinement: Refinement, options: RefinementOptions, n_kept: int) -> l
         notes.append(Note(ConvergenceWarning, f"{text}; the mixture is the best so far."))
     if refinement.lost:
         reasons = [f"{i}: {in_short(str(refinement.excluded[i]))}" for i in refinement.lost]
-        text = f"{len(refinement.lost)} of {n_kept} kept partitions could not be read again"
+        text = f"{len(refinement.lost)} of {n_kept} kept partitions could not be read again as they were"
         notes.append(Note(PartitionWarning, f"{text} ({_first_few(reasons)})."))
     return notes
 
