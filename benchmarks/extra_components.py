@@ -27,9 +27,9 @@ from common import StageClock, draw_partitions, draw_rows, population
 from output import benchmark_parser, print_progress, print_table, recorded
 
 from dask_dfmr import GaussianMixture, Mixture
+from dask_dfmr.local.estimate import FROM_OTHERS
 from dask_dfmr.mixtures import engine
 from dask_dfmr.on_dask import fit as run_of_passes
-from dask_dfmr.refinement.second_look import FROM_OTHERS
 
 K = 5
 N_HELD_OUT = 400_000

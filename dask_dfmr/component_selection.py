@@ -22,6 +22,7 @@ from dask_dfmr.aggregation.reasons import (
     ExcludedWithReference,
     NotCompared,
     Reason,
+    in_short,
 )
 from dask_dfmr.aggregation.result import AggregationResult
 from dask_dfmr.estimator import GaussianMixture, as_fitted
@@ -70,6 +71,9 @@ class Selection:
         - ``n_excluded``: number of partitions that the candidate's own filter excluded.
         - ``n_fitted``: number of partitions of the common set whose estimates form the candidate.
         - ``converged``: whether those local fits and the reduction converged.
+        - ``spurious``: whether a component has fewer training rows than determine it: for "full", no more than there
+          are columns. A handful of rows that lie close together raises the likelihood without end. So no criterion
+          selects such a candidate, unless all are.
         - ``reason``: why the candidate could not be compared. Its numbers are NaN then. Otherwise empty.
     criterion : str
         The criterion that decided.
@@ -181,7 +185,7 @@ class Selection:
                 f"{row['n_components']}{' *' * (i == self.best)}",
                 row["covariance_type"],
                 *(f"{row[c]:.6g}" for c in numbers),
-                row["reason"],
+                "spurious" if row["spurious"] else row["reason"],
             ]
             for i, row in enumerate(self.table.to_dict("records"))
         ]
@@ -544,6 +548,7 @@ _COLUMNS = (
     "n_excluded",
     "n_fitted",
     "converged",
+    "spurious",
     "reason",
 )
 """All columns of the table, in their order."""
@@ -558,9 +563,12 @@ def _table_of(comparison: _Comparison) -> pd.DataFrame:
         row: dict[str, Any] = candidate._asdict()
         row["n_parameters"] = int(judged.n_parameters[c])
         row["n_excluded"] = int((judged.judged[c] & ~judged.kept[c]).sum())
-        row |= {"n_fitted": 0, "converged": False, "reason": comparison.reasons.get(c, "")}
+        row |= {"n_fitted": 0, "converged": False, "spurious": False}
+        row["reason"] = comparison.reasons.get(c, "")
         rows.append(row)
-    for k, (c, aggregate) in enumerate(comparison.aggregates.items()):
+    measured = zip(comparison.aggregates.items(), comparison.scored.mixtures, strict=True)
+    for k, ((c, aggregate), mixture) in enumerate(measured):
+        rows[c]["spurious"] = _is_spurious(mixture, scores.n_samples)
         rows[c] |= {name: getattr(scores.scores[k], name) for name in _SCORES}
         rows[c] |= {"held_out_gap": scores.gaps[k], "held_out_gap_se": scores.gap_errors[k]}
         rows[c]["n_fitted"] = int(aggregate.decision.kept.sum())
@@ -575,11 +583,19 @@ def _has_converged(aggregate: AggregationResult, rows: Sequence[Mapping[str, Any
     return bool(aggregate.converged and outcomes == {Outcome.FITTED.value})
 
 
+def _is_spurious(mixture: Mixture, n_samples: int) -> bool:
+    """Whether a component has fewer rows than its likelihood needs for a maximum of its own."""
+    least = mixture.family.least_component_rows(mixture.n_features)
+    return bool(mixture.weights.min() * n_samples < least)
+
+
 def _best_of(table: pd.DataFrame, criterion: str) -> int:
     """The row that a criterion selects."""
+    values = table[criterion]
+    usual = values.where(~table["spurious"])
+    values = usual if usual.notna().any() else values
     gaps, errors = table["held_out_gap"].to_numpy(), table["held_out_gap_se"].to_numpy()
-    sizes = table["n_parameters"].to_numpy()
-    return pick(table[criterion].to_numpy(), sizes, gaps, errors, criterion)
+    return pick(values.to_numpy(), table["n_parameters"].to_numpy(), gaps, errors, criterion)
 
 
 # -- messages --------------------------------------------------------------------------------------
@@ -603,4 +619,7 @@ def _report(selection: Selection, lost: Mapping[int, Reason], values: Mapping[st
 
 def _examples(lost: Mapping[int, Reason]) -> str:
     """The reasons of the first few partitions."""
-    return "; ".join(f"partition {i}: {reason}" for i, reason in list(lost.items())[:MOST_EXAMPLES])
+    return "; ".join(
+        f"partition {i}: {in_short(str(reason))}"
+        for i, reason in list(lost.items())[:MOST_EXAMPLES]
+    )

@@ -309,7 +309,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         The mixture with the decision of the filter. ``aggregate_.unrefined`` is the mixture before the refinement.
     estimates_ : sequence of LocalEstimate or None
         The local estimates, in the order of the partitions. Of a partition that a second look keeps it has the estimate
-        that is reduced, one EM step from the global mixture. None with ``keep_estimates=False``.
+        that is reduced, one EM step from the global mixture. Its first fit is kept beside the list, so that
+        :func:`aggregate` of the whole list gives the same verdicts. None with ``keep_estimates=False``.
     n_optimum_changes_ : int
         How often a better optimum was adopted (``check_optimum``).
     refinement_ : pandas.DataFrame

@@ -19,7 +19,7 @@ from dask_dfmr.aggregation.exclusions import with_exclusion_note
 from dask_dfmr.aggregation.options import FALSE_EXCLUSION_RATE, AggregationOptions, Method
 from dask_dfmr.aggregation.plan import aggregate_now
 from dask_dfmr.aggregation.reduction import MAX_ROUNDS
-from dask_dfmr.aggregation.result import AggregationResult, Note, Origin
+from dask_dfmr.aggregation.result import AggregationResult, LocalEstimates, Note, Origin
 from dask_dfmr.exceptions import ExclusionWarning, warn
 from dask_dfmr.explanation.table import explanation_table
 from dask_dfmr.local.estimate import LocalEstimate
@@ -234,6 +234,9 @@ def aggregate(
         A mapping holds the arrays of a mixture and ``n_samples``, as
         :meth:`LocalEstimate.to_arrays` returns them. Malformed estimates are refused, and so are estimates whose
         family or shape differs from the majority's. ``decision.refused`` has the reasons.
+
+        ``gm.estimates_`` of an estimator has the first fits of partitions that a second look kept. It is judged by
+        these, as the fit was. A plain list of the same estimates is not, and a FilterWarning says so.
     method : {"dfmr", "mr", "coat", "hardened", "componentwise"}, default "dfmr"
         "dfmr": distance filtered mixture reduction. "mr": mixture reduction of all estimates, unfiltered. "coat": the
         center alone.
@@ -335,8 +338,14 @@ def aggregate(
     if not estimates:
         raise ValueError("estimates must hold at least one LocalEstimate; got none.")
     family = _family_of(estimates)
-    found = aggregate_now([_as_message(e) for e in estimates], options, seed, family)
-    origin = Origin(list(estimates), options, seed, family=family)
+    first = estimates.first if isinstance(estimates, LocalEstimates) else {}
+    judged = [first.get(i, e) for i, e in enumerate(estimates)]
+    by_rows = first if options.is_calibrated else {}
+    gained = {
+        i: e for i, e in enumerate(estimates) if i in by_rows and isinstance(e, LocalEstimate)
+    }
+    found = aggregate_now([_as_message(e) for e in judged], options, seed, family, gained=gained)
+    origin = Origin(list(estimates), options, seed, family=family, first=first)
     result = Aggregate.of(with_exclusion_note(replace(found, origin=origin)))
     warn_of(result.notes, warn_excluded)
     return result

@@ -8,6 +8,7 @@ nulls, and columns that hold nothing are missing values, NaN.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Hashable, Sequence
 from pathlib import PurePath
@@ -30,6 +31,17 @@ READERS = {
     ".zarr": "dask.array.from_zarr({})",
 }
 """How files are read, by their extension."""
+
+
+_NAMING = re.compile(
+    r"KeyError: \"None of \[Index\((.+?), dtype="
+    r"|KeyError: (.+?)(?: not in index.*)?$"
+    r"|(?:\w+: )?No match for FieldRef\.Name\((.+?)\) in "
+    r"|(?:\w+: Usecols do not match columns, )?columns expected but not found: (.+)"
+    r"|ColumnNotFoundError: [^\"]*\"(.+?)\"",
+    re.DOTALL,
+)
+"""How errors name columns that are not there."""
 
 
 class Column(NamedTuple):
@@ -58,7 +70,11 @@ def refuse_others(X: Any) -> None:
     """
     if isinstance(X, np.ndarray) or _is_pandas_frame(X):
         return
-    parts = X if isinstance(X, (list, tuple)) and X else [X]
+    if isinstance(X, (list, tuple)) and not X:
+        raise ValueError(
+            "X must have at least one partition; got an empty list. Was no file found?"
+        )
+    parts = X if isinstance(X, (list, tuple)) else [X]
     if all(isinstance(part, (str, os.PathLike)) for part in parts):
         given = [os.fspath(path) for path in parts]
         call = READERS.get(PurePath(given[0]).suffix.lower(), "dask.dataframe.read_parquet({})")
@@ -174,9 +190,14 @@ def _has_nothing(frame: pd.DataFrame | nw.DataFrame[Any], j: int) -> bool:
 
 
 def check_columns(
-    columns: Sequence[Column], besides: Sequence[Hashable] = (), is_pandas: bool = True
+    columns: Sequence[Column],
+    besides: Sequence[Hashable] = (),
+    is_pandas: bool = True,
+    is_partition: bool = False,
 ) -> tuple[str, ...]:
     """Names of the columns, all of which must be real numbers; X has the columns ``besides``, which are no features.
+
+    If they are those of one partition of X, the remedy is one for this partition: the others may be as they should.
 
     Raises
     ------
@@ -194,6 +215,12 @@ def check_columns(
     if wrong:
         got = ", ".join(f"{str(column.label)!r} ({column.dtype})" for column in wrong)
         good = [column.label for column in columns if column.is_real]
+        if is_partition:
+            others = f", or select the others in all: {_labels(good)}" if good else ""
+            raise TypeError(
+                f"columns must hold real numbers; got {got}. Convert text of numbers to float in this partition"
+                f"{others}."
+            )
         kept = selection([*good, *besides], is_pandas)
         remedy = f"Select the numeric columns, {kept}, or convert" if good else "Convert"
         types = ", ".join(f"{_plain(column.label)!r}: float" for column in wrong)
@@ -225,10 +252,33 @@ def check_names(
     )
 
 
+def missing_columns(error: str, expected: Sequence[str]) -> str:
+    """Which expected columns a file or frame lacks, in words, by an error with its type; empty if the error names none.
+
+    A reader that selects columns, or a selection after it, fails before there is a frame whose columns could be
+    compared. The texts are those of pandas, Arrow and Polars. What stands before them, like the name of a file, stays.
+    """
+    found = _NAMING.search(error)
+    if found is None:
+        return ""
+    named = next(group for group in found.groups() if group is not None)
+
+    def is_named(name: str) -> bool:
+        return re.search(rf"(?:^|['\"\[(]|, ){re.escape(name)}(?:$|['\"\]),])", named) is not None
+
+    missing = [name for name in expected if is_named(name)]
+    where = re.sub(r"^\w+: ", "", error[: found.start()])
+    return f"{where}columns {missing} are missing, expected {list(expected)}" if missing else ""
+
+
 def selection(labels: Sequence[Hashable], is_pandas: bool) -> str:
     """The expression that selects some columns of a frame X of pandas or another library, to be copied."""
-    chosen = repr([_plain(label) for label in labels])
+    chosen = _labels(labels)
     return f"X[{chosen}]" if is_pandas else f"X.select({chosen})"
+
+
+def _labels(labels: Sequence[Hashable]) -> str:
+    return repr([_plain(label) for label in labels])
 
 
 def _plain(label: Any) -> Any:
@@ -241,8 +291,12 @@ def _plain(label: Any) -> Any:
 # -- rows ------------------------------------------------------------------------------------------
 
 
-def rows_and_names(frame: pd.DataFrame | nw.DataFrame[Any]) -> tuple[NDArray[Any], tuple[str, ...]]:
+def rows_and_names(
+    frame: pd.DataFrame | nw.DataFrame[Any], is_partition: bool = False
+) -> tuple[NDArray[Any], tuple[str, ...]]:
     """Rows (n_samples, n_features) of a frame as floating-point numbers, and the names of its columns.
+
+    The frame is X, or a partition of it.
 
     Raises
     ------
@@ -250,7 +304,7 @@ def rows_and_names(frame: pd.DataFrame | nw.DataFrame[Any]) -> tuple[NDArray[Any
         As of :func:`check_columns`.
     """
     columns, is_pandas = columns_of(frame), _is_pandas_frame(frame)
-    names = check_columns(columns, is_pandas=is_pandas)
+    names = check_columns(columns, is_pandas=is_pandas, is_partition=is_partition)
     if _is_pandas_frame(frame):
         return _rows_of_pandas(frame, columns), names
     import narwhals as nw

@@ -7,6 +7,7 @@ import dask.array as da
 import dask.dataframe as dd
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from dask_dfmr import (
@@ -16,6 +17,7 @@ from dask_dfmr import (
     PartitionError,
     PartitionWarning,
 )
+from dask_dfmr.tables import missing_columns
 from tests.data_makers import (
     COLUMNS,
     META,
@@ -166,6 +168,19 @@ class TestOnFailed:
     def test_partitions_excluded_by_the_filter_are_no_failures(self):
         fit(make_ddf(6, Reader({2: other_unit})), on_failed="raise")
 
+    def test_a_long_error_is_shown_in_short(self):
+        with pytest.warns(PartitionWarning) as caught:
+            gm = fit(make_ddf(6, Reader({2: with_a_table})), on_failed="warn")
+        (message,) = {str(w.message) for w in caught}
+        assert "partition 2: failed, ValueError: Mismatched dtypes .... See" in message
+        reason = gm.partition_report_.loc[2, "reason"]
+        assert reason.startswith("ValueError: Mismatched dtypes\n+-----+")
+        assert len(reason) < 1100
+
+
+def with_a_table(frame):
+    raise ValueError("Mismatched dtypes\n" + "+-----+-----+\n" * 500)
+
 
 class TestTooManyFailures:
     def test_all(self):
@@ -204,6 +219,52 @@ def truncate(path):
         file.truncate(100)
 
 
+def lacking(tmp_path, how):
+    """The error of a reader or a selection that does not find the column "width, mm" among others."""
+    frame = make_frame().rename(columns={"y": "index"})
+    wanted = ["x", "width, mm"]
+    frame.to_csv(tmp_path / "one.csv")
+    frame.to_parquet(tmp_path / "one.parquet")
+    ways = {
+        "selection": lambda: frame[wanted],
+        "nothing found": lambda: frame[["width, mm"]],
+        "column": lambda: frame["width, mm"],
+        "csv": lambda: pd.read_csv(tmp_path / "one.csv", usecols=wanted),
+        "parquet": lambda: pd.read_parquet(tmp_path / "one.parquet", columns=wanted),
+        "arrow": lambda: pq.read_table(tmp_path / "one.parquet").select(wanted),
+    }
+    with pytest.raises((LookupError, ValueError)) as caught:
+        ways[how]()
+    return f"{type(caught.value).__name__}: {caught.value}"
+
+
+class TestMissingColumns:
+    @pytest.mark.parametrize(
+        "how", ["selection", "nothing found", "column", "csv", "parquet", "arrow"]
+    )
+    def test_the_error_of_a_reader_names_them(self, tmp_path, how):
+        error = lacking(tmp_path, how)
+        text = "columns ['width, mm'] are missing, expected ['x', 'index', 'width, mm']"
+        for where in ("", "partition 3 (a/b: c.csv): "):
+            lead = f"SourceError: {where}" if where else ""
+            found = missing_columns(f"{lead}{error}", ["x", "index", "width, mm"])
+            assert found == f"{where}{text}"
+        assert not missing_columns(error, ["x", "index"])
+
+    @pytest.mark.parametrize("expected", ["1", "3"])
+    def test_labels_that_are_numbers(self, expected):
+        with pytest.raises(KeyError) as caught:
+            pd.DataFrame({0: [1.0], 2: [1.0]})[[0, 1, 2, 3]]
+        found = missing_columns(f"KeyError: {caught.value}", ["0", expected, "2"])
+        assert found.startswith(f"columns ['{expected}'] are missing")
+
+    @pytest.mark.parametrize(
+        "error", ["OSError: 'x'", "ValueError: could not convert string to float: 'x'", ""]
+    )
+    def test_other_errors_name_none(self, error):
+        assert not missing_columns(error, COLUMNS)
+
+
 class TestFiles:
     @pytest.mark.parametrize("filesystem", ["fsspec", "arrow"])
     def test_truncated_parquet_file(self, tmp_path, filesystem):
@@ -229,8 +290,8 @@ class TestFiles:
         X = dd.read_parquet(tmp_path)
         make_frame(3).rename(columns={"y": "z"}).to_parquet(path)
         row = fit(X).partition_report_.loc[3]
-        assert row["outcome"] in ("failed", "other columns")
-        assert row["source"] == path
+        assert (row["outcome"], row["source"]) == ("other columns", path)
+        assert row["reason"] == "columns ['y'] are missing, expected ['x', 'y']"
 
     def test_csv(self, tmp_path):
         for i in range(6):
@@ -483,7 +544,7 @@ class TestMemory:
 
 class TestNothing:
     def test_an_empty_list(self):
-        with pytest.raises(ValueError, match="Expected 2D array"):
+        with pytest.raises(ValueError, match="got an empty list"):
             fit([])
 
     def test_a_dask_array_without_rows(self):
@@ -533,3 +594,28 @@ def test_a_text_that_is_no_unicode_costs_no_fit():
     assert gm.partition_report_["reason"][3] == "OSError: no such file: \\udcff.csv"
     estimate = LocalEstimate(gm.mixture_, 10, source="\udcff.csv")
     assert estimate.source == "\\udcff.csv"
+
+
+class OfAReaderError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.mark.filterwarnings("ignore::dask_dfmr.PartitionWarning")
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (SystemExit(2), "SystemExit: 2"),  # of a reader that was written as a script
+        (OfAReaderError(), "OfAReaderError, the text of which raises RuntimeError"),
+    ],
+    ids=["sys.exit", "no text"],
+)
+def test_errors_that_are_no_usual_ones_are_outcomes(error, reason):
+    def read(i):
+        if i == 3:
+            raise error
+        return make_frame(i)
+
+    with dask.config.set(scheduler="synchronous"):
+        gm = GaussianMixture(2, random_state=0).fit([dask.delayed(read)(i) for i in range(6)])
+    assert gm.partition_report_.loc[3, ["outcome", "reason"]].tolist() == ["failed", reason]

@@ -354,10 +354,14 @@ class TestInputs:
         found = check(model, dd.read_csv(str(tmp_path / "*.csv"))).report
         assert [source.rpartition("/")[2] for source in found["source"]] == ["a.csv", "b.csv"]
 
-    @pytest.mark.parametrize("wrong", ["a.csv", 5, [], pd.Series([1.0]), np.zeros(3), None])
+    @pytest.mark.parametrize("wrong", ["a.csv", 5, pd.Series([1.0]), np.zeros(3), None])
     def test_what_is_no_data(self, model, wrong):
         with pytest.raises(TypeError, match="X must"):
             check(model, wrong)
+
+    def test_an_empty_list(self, model):
+        with pytest.raises(ValueError, match="Was no file found"):
+            check(model, [])
 
     @pytest.mark.parametrize(
         ("argument", "value"),

@@ -359,6 +359,31 @@ class TestWords:
     def test_parameters_become_options(self, text, expected):
         assert in_options(text) == expected
 
+    @pytest.mark.parametrize(
+        ("command", "text", "expected"),
+        [
+            ("fit", "nan_policy='omit' omits such rows", "--nan-policy omit omits such rows"),
+            ("fit-local", "set reg_covar=1e-6", "set --reg-covar 1e-6"),
+            ("check", "nan_policy='omit' omits them", "'fit --nan-policy omit' omits them"),
+            ("score", "raise max_iter, or partition_timeout", None),
+            ("check", "raise partition_timeout", "raise --partition-timeout"),
+            ("aggregate", "set reg_covar=1e-6", "set 'fit-local --reg-covar 1e-6'"),
+            ("select", "covariance_type='diag' or 'tied'", "--structures diag or tied"),
+        ],
+    )
+    def test_a_command_is_told_of_its_own_options(self, command, text, expected):
+        of = app.get_command(None, command)
+        expected = expected or "raise 'fit --max-iter', or 'fit --partition-timeout'"
+        assert in_options(text, of) == expected
+
+    def test_advice_of_a_check_is_about_a_fit(self, fitted, tmp_path):
+        rows_of(0).assign(length=np.nan).to_csv(tmp_path / "one.csv", index=False)
+        shown = call("check", "plates.model", tmp_path / "one.csv").stdout
+        assert "'fit --nan-policy omit' omits such rows" in shown
+        scored = call("score", "plates.model", tmp_path / "one.csv")
+        assert "nan_policy" not in scored.stderr
+        assert "'fit --nan-policy" in scored.stderr
+
     def test_advice_of_a_reason_works_when_copied(self):
         found = call("fit", "plates [a]/plate 0.parquet", "-k", 150)
         assert found.exit_code == Exit.DATA
@@ -460,6 +485,32 @@ class TestOutput:
         assert code == Exit.FINE
         expected = POPULATION.score_samples(rows_of(0).to_numpy()).mean()
         assert found["result"]["mean_log_likelihood"] == pytest.approx(expected)
+
+    @pytest.mark.parametrize("command", ["score", "predict"])
+    @pytest.mark.parametrize(
+        ("content", "error"),
+        [
+            (lambda rows: rows.rename(columns={"length": "long"}), "KeyError: .*length"),
+            (lambda rows: rows.assign(length=np.nan), "NaN or infinity"),
+            (None, "Parquet"),
+        ],
+        ids=["other columns", "missing values", "no parquet"],
+    )
+    def test_a_file_that_cannot_be_used(self, fitted, tmp_path, command, content, error):
+        rows_of(0).to_parquet(tmp_path / "a.parquet", index=False)
+        if content is None:
+            (tmp_path / "b.parquet").write_bytes(b"no parquet at all")
+        else:
+            content(rows_of(1)).to_parquet(tmp_path / "b.parquet", index=False)
+        out = ["--out", tmp_path / "labels"] if command == "predict" else []
+        found = call(command, "plates.model", tmp_path, *out)
+        assert found.exit_code == Exit.DATA
+        assert re.search(error, found.stderr)
+        assert "'dask-dfmr check' with the same MODEL and DATA" in found.stderr
+        if command == "score":
+            _, checked = call_json("check", "plates.model", tmp_path)
+            verdicts = [row["verdict"] for row in checked["result"]["sources"]]
+            assert verdicts[1] == "quarantine"
 
     def test_explain(self, fitted):
         code, found = call_json("explain", "plates.model")

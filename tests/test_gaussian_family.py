@@ -391,6 +391,11 @@ class TestDegeneracy:
         assert self.degeneracy("spherical", constant, floor=1e-6) is None
 
     @every_type
+    def test_no_parameter_helps_where_nothing_varies(self, covariance_type):
+        reason = self.degeneracy(covariance_type, np.full((9, 2), 0.1))
+        assert reason == "all columns are constant; check where these rows come from"
+
+    @every_type
     @pytest.mark.parametrize("unit", [1e-146, 1e-170])
     def test_a_column_beyond_the_range_of_floats_is_not_called_constant(
         self, covariance_type, unit

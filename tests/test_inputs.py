@@ -487,6 +487,25 @@ class TestLists:
             gm = make().fit(X)
         assert gm.support_.tolist() == [False] + [True] * (M - 1)
 
+    def test_missing_columns_are_named(self):
+        X = [make_frame(i)[["y"]] if i == 0 else make_frame(i) for i in range(M)]
+        for parts in (X, [dask.delayed(part) for part in X]):
+            with pytest.warns(PartitionWarning, match=r"columns are \['y'\], .*\['x', 'y'\]"):
+                make().fit(parts)
+
+    def test_what_is_wrong_in_one_of_them_is_said_of_this_one(self):
+        text = make_frame(0).astype({"x": str})
+        X = [text, *map(make_frame, range(1, M))]
+        with pytest.warns(PartitionWarning, match="got 'x' .* in this partition") as said:
+            make().fit(X)
+        assert "X[" not in str(said[0].message)
+        assert "X." not in str(said[0].message)
+
+    def test_empty(self, gm):
+        for call in (make().fit, gm.predict, gm.score):
+            with pytest.raises(ValueError, match="at least one partition; got an empty list"):
+                call([])
+
     def test_futures(self, client):
         futures = client.map(make_rows, range(M))
         gm = make().fit(futures)

@@ -86,31 +86,44 @@ class TestAdvice:
         own = {"n_components": k, "covariance_type": covariance_type}
         with pytest.raises(AggregationError) as caught:
             fit(frame, **own)
-        error, reason = str(caught.value), caught.value.reasons[0]
+        reason = caught.value.reasons[0]
         given = [{name: int(value)} for name, value in re.findall(r"(\w+)=(\d+)", reason)]
         given += [{"covariance_type": name} for name in re.findall(r"'(\w+)'", reason)]
         assert {"min_partition_rows": n} in given
         assert any("n_components" in change for change in given)
         for change in given:
             assert fit(frame, **own | change)["outcome"].isin(["fitted", "not converged"]).all()
-        m = int(re.search(r"X\.repartition\(npartitions=(\d+)\)", error)[1])
-        size = int(re.search(r"X\.rechunk\(\((\d+), -1\)\)", error)[1])
-        cut = int(re.search(r"n_partitions=(\d+) for", error)[1])
-        array = da.from_array(X, chunks=(n, 3)).rechunk((size, -1))
-        for data, more in (
-            (frame.repartition(npartitions=m), {}),
-            (array, {}),
-            (X, {"n_partitions": cut}),
-        ):
+        array = da.from_array(X, chunks=(n, 3))
+        for data, more in ((frame, {}), (array, {}), (X, {"n_partitions": 20})):
+            with pytest.raises(AggregationError) as caught:
+                fit(data, **own, **more)
+            larger = re.search(r"Larger partitions would do: (.*)\.$", str(caught.value))[1]
+            if more:
+                more = eval(f"dict({larger})")
+            else:
+                data = eval(larger, {"X": data})
             assert (fit(data, **own, **more)["outcome"] != "too few rows").all()
+
+    @pytest.mark.parametrize("form", ["list", "source"])
+    def test_it_suits_what_the_user_gave(self, form):
+        table = pd.DataFrame(rows(400), columns=list("abc")).assign(key=np.arange(400) // 20)
+        parts = [part for _, part in table.drop(columns="key").groupby(table["key"])]
+        X, more = (parts, {}) if form == "list" else (table, {"source": "key"})
+        with pytest.raises(AggregationError, match="29 rows or more") as caught:
+            fit(X, n_components=3, **more)
+        assert "X.re" not in str(caught.value)
+        assert "n_partitions" not in str(caught.value)
 
     def test_it_names_the_largest_number_of_components_that_fits(self):
         assert "n_components=2," in remedies(Gaussian("diag"), 6, 30, 60)
 
     def test_nothing_is_advised_that_cannot_work(self):
         assert remedies(Gaussian("full"), 3, 3, 2) == "larger partitions"
-        assert describe_larger_partitions([3, 4], 29) == ""
-        assert describe_larger_partitions([300], 29) == ""
+        assert describe_larger_partitions([3, 4], 29, "frame") == ""
+        assert describe_larger_partitions([300], 29, "frame") == ""
+        # Dask merges neighbours, and a third of 45 rows is too few: an array can be cut anywhere.
+        assert describe_larger_partitions([9] * 5, 19, "frame") == ""
+        assert describe_larger_partitions([9] * 5, 19, "array") != ""
 
     def test_a_reason_is_given_once_in_the_error(self):
         with pytest.raises(AggregationError) as caught:

@@ -153,7 +153,7 @@ class TestRefusals:
             (make_frame().x, TypeError, "to_frame"),
             (make_ddf().x, TypeError, "to_frame"),
             (dask.bag.from_sequence([1]), TypeError, "got a dask Bag"),
-            ([], ValueError, "Expected 2D"),
+            ([], ValueError, "at least one partition"),
             (np.array([["a", "b"]] * 2), ValueError, "numeric"),
             (np.ones((5, 2), dtype=bool), TypeError, "bool"),
             (np.ones((5, 2), dtype="M8[s]"), TypeError, "datetime"),

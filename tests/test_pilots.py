@@ -24,6 +24,7 @@ from dask_dfmr.local.pilots import (
     draw_pilots,
     fit_pilot,
     make_shortlist,
+    n_rows_of,
     pilot_scale,
     read_pilot,
 )
@@ -88,6 +89,35 @@ class TestNumberOfStarts:
 
     def test_the_first_ones_are_among_them(self):
         assert min(self.best(n).objective for n in (2, 3)) >= self.best(1).objective
+
+
+class TestManyColumns:
+    """More columns than a search takes all rows and passes in, and components of one covariance."""
+
+    @pytest.mark.parametrize("covariance_type", ["full", "tied"])
+    def test_the_start_leads_to_the_optimum_of_the_truth(self, covariance_type):
+        rng = np.random.default_rng(0)
+        centers = 0.6 * rng.normal(size=(3, 32))
+        rows = rng.permutation((centers[:, None] + rng.normal(size=(3, 800, 32))).reshape(-1, 32))
+        problem = LocalProblem(family=Gaussian(covariance_type), n_components=3)
+        pilot = read_pilot(problem, rows, SEED)
+        shortlist = make_shortlist(
+            problem, [fit_pilot(problem, pilot, pilot_scale([pilot]), SEED)], SEED
+        )
+        shape = problem.family.start_components(rows, centers)[1]
+        true = problem.family.mixture(np.full(3, 1 / 3), (centers, shape), None)
+        found, best = (
+            problem.fit(rows, start).log_likelihood
+            for start in (problem.family.mixture(*shortlist.starts[0], None), true)
+        )
+        assert found > best - 1e-4
+
+    def test_rows_of_a_pilot(self):
+        wide = LocalProblem(family=Gaussian("full"), n_components=2)
+        assert n_rows_of(wide, 100) == 4040
+        assert n_rows_of(wide, 30) == 2000
+        tied = LocalProblem(family=Gaussian("tied"), n_components=5)
+        assert n_rows_of(tied, 100) == 2 * tied.family.least_rows(5, 100)
 
 
 @pytest.mark.smoke

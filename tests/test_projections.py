@@ -61,6 +61,14 @@ class TestDirections:
         cosines = np.abs(found.T @ between) / np.linalg.norm(between)
         assert cosines.max() > 0.97
 
+    def test_in_many_columns_the_best_of_all_are_followed(self):
+        X, y = parallel_clusters((0.5, 0.5), d=45)
+        center, root, _ = whitening(X)
+        white = (X - center) @ root
+        between = white[y == 0].mean(axis=0) - white[y == 1].mean(axis=0)
+        cosines = np.abs(extreme_directions(white).T @ between) / np.linalg.norm(between)
+        assert cosines.max() > 0.97
+
     def test_no_two_are_the_same(self):
         X, _ = parallel_clusters((0.5, 0.5), d=3)
         center, root, _ = whitening(X)
@@ -84,6 +92,12 @@ class TestLabels:
         X[:, :2] += 8.0 * np.array([[0, 0], [0, 1], [1, 0], [1, 1]])[y]
         X = X @ np.linalg.qr(rng.normal(size=(8, 8)))[0]
         assert adjusted_rand_score(y, labels_of(X, 4)) > 0.95
+
+    def test_groups_without_spread_between_columns(self):
+        """Within groups a direction has no variance at all: its smallest one is 1 / n of that of all rows."""
+        rng = np.random.default_rng(8)
+        y = rng.integers(3, size=900)
+        assert adjusted_rand_score(y, labels_of(np.column_stack([y, rng.normal(size=900)]), 3)) == 1
 
     def test_rows_beyond_the_searched_ones_have_labels_too(self):
         X, y = parallel_clusters((0.5, 0.5), n=8000)

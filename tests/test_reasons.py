@@ -55,7 +55,18 @@ SENTENCES = {
         "its rows contradict the others' by z = 3.46 (p = 0.00027)"
     ),
     r.ContradictsOthers(50.0, 0.0): "its rows contradict the others' by z = 50 (p < 1e-300)",
+    r.HasFarRows(18.123, 1.3e-15): (
+        "far rows, or wrong sums, move the mixture 18.1 times as far as one row may (p = 1.3e-15); "
+        "row_outliers='truncate' cuts them off"
+    ),
+    r.ChangedRows(): (
+        "its rows changed between two reads, and give other sums; persist() keeps rows as they are"
+    ),
     r.Gained(0.54): "kept after a second look: its rows agree with the others' (p = 0.54)",
+    r.Gained(0.82, 0.41, 0.32): (
+        "kept after a second look: its rows agree with the others' (p = 0.82), "
+        "but for 41% outside, which were not compared (32% elsewhere)"
+    ),
     r.Unreadable(): "it has no rows now",
     r.Unreadable("OSError: gone"): "it could not be read again: OSError: gone",
     r.OtherRows(5, 6): "it has 5 rows now and had 6",
@@ -93,6 +104,27 @@ class TestSentences:
     def test_long_lists_end_in_an_ellipsis(self):
         reason = r.Copy(0, tuple(range(1, 20)))
         assert "(so are 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, ...)" in str(reason)
+
+
+class TestLength:
+    TABLE = "ValueError: Mismatched dtypes.\n\n+----+----+\n| a  | b  |\n" + "+----+----+\n" * 400
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("", ""),
+            ("NaN in 'x' (1 rows)", "NaN in 'x' (1 rows)"),
+            (TABLE, "ValueError: Mismatched dtypes ..."),
+            ("ArrowInvalid:\n\n  no match\nx: double", "ArrowInvalid: no match ..."),
+            ("a" * 5000, "a" * r.LONGEST_SHOWN + " ..."),
+        ],
+    )
+    def test_what_warnings_and_tables_show(self, text, expected):
+        assert r.in_short(text) == expected
+
+    def test_what_reports_keep(self):
+        assert r.bounded("short\ntext") == "short\ntext"
+        assert r.bounded(self.TABLE) == self.TABLE[: r.LONGEST_KEPT] + " ..."
 
 
 class TestInOrder:

@@ -1,21 +1,25 @@
 """Consistent rows whose fit ended in another optimum are gained by a second look; inconsistent rows are not."""
 
+import pickle
 from dataclasses import replace
 
 import dask
 import numpy as np
 import pytest
 
-from dask_dfmr import GaussianMixture, Mixture, fit_local
+from dask_dfmr import FilterWarning, GaussianMixture, Mixture, aggregate, fit_local
 from dask_dfmr.aggregation.archive import load_result, save_result
 from dask_dfmr.aggregation.rerun import with_rho, without
+from dask_dfmr.fitted.learned import estimates_of, learned_from
+from dask_dfmr.local.estimate import FROM_OTHERS
 from dask_dfmr.local.row_statistics import PartitionStatistics, measure
+from dask_dfmr.mixtures.row_cut import RowCut
 from dask_dfmr.on_dask import refit
 from dask_dfmr.on_dask.first_read import read_first
 from dask_dfmr.on_dask.fit import with_origin
 from dask_dfmr.on_dask.refit import aggregate_with, fit_partitions, refit_excluded
 from dask_dfmr.parameters import plan_of
-from dask_dfmr.refinement.second_look import FROM_OTHERS, RowsOfKept
+from dask_dfmr.refinement.second_look import RowsOfKept
 
 TRUTH = Mixture(
     [0.4, 0.3, 0.3], [[0.0, 0.0], [20.0, 0.0], [20.0, 6.0]], np.repeat(np.eye(2)[None], 3, axis=0)
@@ -154,6 +158,22 @@ class TestRowsAgainstTheGlobalMixture:
         assert p[6:].max() < 1e-15
         assert p[[6, 7, 9]].max() < 1e-100
 
+    def test_a_test_that_ignores_rows_outside_says_which_share(self):
+        parts, far = [self.rows(i) for i in range(4)], self.rows(9)
+        far[:100] += 1e6
+        mixture = fit_local(np.concatenate(parts), 3, random_state=0).mixture
+        shares = {}
+        for truncates in (False, True):
+            cut, rng = RowCut(1e-4, truncates), np.random.default_rng(0)
+            kept = RowsOfKept(mixture, dict(enumerate(parts)), [len(far)], rng, cut)
+            found = measure(far, kept.mixtures, kept.wanted)
+            reading = PartitionStatistics(9, len(far), measurements=found)
+            shares[truncates] = kept.shares_outside(reading)
+        assert shares[False] == (0.0, 0.0)
+        own, elsewhere = shares[True]
+        assert 0.25 <= own < 0.3
+        assert elsewhere < 0.05
+
     @pytest.mark.filterwarnings("ignore:partitions differ so much:dask_dfmr.FilterWarning")
     def test_consistent_partitions_are_gained(self):
         parts = [self.rows(100 + i) for i in range(20)]
@@ -230,6 +250,30 @@ class TestManyGained:
             assert not with_rho(one, 1.3).decision.kept[list(WRONG_ONES)].any()
 
 
+class TestAggregateOfTheEstimates:
+    """The estimates that an estimator shows have the first fits with them."""
+
+    @pytest.mark.filterwarnings("ignore:estimates form groups of 14 and 6")
+    def test_it_gives_the_verdicts_of_the_fit(self, looked, tmp_path):
+        plan, spoiled, again = looked
+        learned = learned_from(with_origin(plan, again), again.report, (), "auto")
+        copied = pickle.loads(pickle.dumps(learned.estimates))
+        read = estimates_of(saved(learned.aggregate, tmp_path / "result"))
+        for estimates in (learned.estimates, copied, read):
+            found = aggregate(estimates, random_state=0, warn_excluded=False)
+            assert np.flatnonzero(~found.decision.kept).tolist() == [7]
+            np.testing.assert_allclose(
+                found.decision.z_scores, spoiled.aggregate.decision.z_scores, rtol=1e-9
+            )
+            left = found.without([0, 1])
+            assert np.flatnonzero(~left.decision.kept).tolist() == [0, 1, 7]
+
+    def test_without_the_first_fits_it_says_so(self, looked):
+        _, _, again = looked
+        with pytest.warns(FilterWarning, match=r"estimates 0, 2, 5, 11, 13, 16 are one EM step"):
+            aggregate(list(again.estimates), random_state=0, warn_excluded=False)
+
+
 @pytest.fixture(scope="module")
 def gross():
     """A fit of twenty partitions, two of which have one row of gross numbers."""
@@ -247,6 +291,12 @@ class TestOneGrossRow:
         assert np.flatnonzero(~gross.support_).tolist() == [3, 11]
         assert FROM_OTHERS not in set(gross.partition_report_["start"])
         np.testing.assert_allclose(gross.mixture_.align_to(TRUTH).means, TRUTH.means, atol=0.1)
+
+    def test_nor_is_one_of_moderate_size_kept(self):
+        rows = partitions()
+        rows[3][0] = [-40.0, 0.0]
+        gm = GaussianMixture(3, random_state=0, means_init=TRUTH.means).fit(collection(rows))
+        assert np.flatnonzero(~gm.support_).tolist() == [3]
 
     def test_a_file_that_says_otherwise_changes_nothing(self, gross, tmp_path):
         result = gross.aggregate_

@@ -15,6 +15,8 @@ from sklearn.mixture import GaussianMixture as SklearnGaussianMixture
 
 from dask_dfmr import AggregationError, GaussianMixture, fit_local
 from dask_dfmr.exceptions import HeterogeneityWarning
+from dask_dfmr.explanation.flat_columns import note_on_flat_columns
+from dask_dfmr.local.fit import FITTED_BY_FLOOR
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Mixture
 
 every_type = pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
@@ -146,6 +148,46 @@ def test_the_note_names_the_partitions():
         )
         with pytest.warns(HeterogeneityWarning, match=f"partitions {lack[0]}, {lack[1]} are"):
             gm.fit(dd.from_pandas(frame, npartitions=M))
+
+
+@pytest.mark.parametrize(
+    ("covariance_type", "bad", "who"),
+    [
+        ("diag", [3], "partition 3 is excluded: no column varies in its rows"),
+        ("spherical", [3, 6], "partitions 3, 6 are excluded: no column varies in their rows"),
+    ],
+)
+def test_partitions_in_which_nothing_varies_are_to_be_checked(covariance_type, bad, who):
+    frame = table()[["x", "y"]]
+    for i in bad:
+        frame.iloc[i * N : (i + 1) * N] = 0.0
+    gm, said = fitted(frame, covariance_type=covariance_type, reg_covar=1e-3)
+    assert np.flatnonzero(~gm.support_).tolist() == bad
+    assert f"{who}. Check where they come from." in said
+
+
+def note_on(reasons, variances):
+    """The note on partitions with a constant column, of which each is excluded that has a reason."""
+    mixture = Mixture([1.0], [[0.0] * len(variances)], [np.diag(variances)])
+    rows = [{"reason": f"{text} {FITTED_BY_FLOOR}" if text else ""} for text in reasons]
+    note = note_on_flat_columns(rows, np.array([not text for text in reasons]), mixture)
+    return note.message
+
+
+def test_a_reg_covar_larger_than_the_spread_of_other_columns_is_no_remedy():
+    reasons = ["", "", "column 1 is constant", ""]
+    small, large = (note_on(reasons, [1.0, variance]) for variance in (0.01, 100.0))
+    assert small.endswith("then reg_covar=0.03 makes such a partition alike, or shuffle the rows.")
+    assert large.endswith("then shuffle the rows.")
+    assert "partition 2 is excluded, and in its rows" in small
+
+
+def test_partitions_without_any_spread_and_with_some_are_told_apart():
+    reasons = ["", "column 0, column 2 are constant", "", "all columns are constant", "", ""]
+    note = note_on(reasons, [0.01, 1.0, 0.01])
+    assert note.startswith("partition 3 is excluded: no column varies in its rows.")
+    assert "partition 1 is excluded, and in its rows" in note
+    assert "column 0, column 2 vary in no way of their own. Either they are wrong there" in note
 
 
 @every_type

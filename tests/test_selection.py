@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import dask
 import dask.array as da
@@ -201,6 +202,8 @@ class TestScores:
         assert pick(np.array([np.nan, 5.0, 5.0]), sizes, nothing, nothing, "bic") == 1
         gaps, errors = np.array([0.5, 0.1, 0.0]), np.array([0.2, 0.2, 0.0])
         assert pick(np.array([-3.0, -2.6, -2.5]), sizes, gaps, errors, "held_out") == 1
+        # The best may be no candidate of the choice.
+        assert pick(np.array([-3.0, -2.6, np.nan]), sizes, gaps, errors, "held_out") == 1
 
 
 # -- what it finds -----------------------------------------------------------------------------------
@@ -274,6 +277,14 @@ class TestClean:
         )
         for criterion in ("aic", "icl", "held_out"):
             assert clean.best_by(criterion)["n_components"] >= 2
+
+    def test_a_spurious_candidate_is_not_selected(self, clean):
+        assert not clean.table["spurious"].any()
+        of_two = clean.table["n_components"] == 2
+        found = replace(clean, table=clean.table.assign(spurious=of_two))
+        assert all(found.best_by(name)["n_components"] != 2 for name in ("bic", "held_out"))
+        alone = replace(clean, table=clean.table.assign(spurious=True))
+        assert alone.best_by("bic")["n_components"] == 2
 
     def test_the_repr(self, clean):
         assert repr(clean) == (
@@ -412,6 +423,15 @@ class TestCandidates:
         with pytest.raises(AggregationError, match="none of the 2 candidates") as error:
             choose(make_ddf(M, Reader({}, n=10)), [11, 12])
         assert len(error.value.report) == M
+
+    def test_that_are_too_wide_for_the_floor_of_a_tight_one_are_compared(self):
+        # Zeros have a component without width. The floor of its mixture is above the peak of one component alone.
+        rng = np.random.default_rng(0)
+        rows = rng.gamma(2.0, 3.0, (4, 300, 3))
+        rows[rng.random(rows.shape) < 0.4] = 0.0
+        selection = choose(list(rows), [1, 5], row_outliers="truncate", warn_excluded=False)
+        assert (selection.table["reason"] == "").all()
+        assert selection.n_components == 5
 
     def test_with_fits_of_some_partitions_describe_all_rows(self):
         n = {i: 300 if i < 5 else 45 for i in range(M)}

@@ -15,6 +15,7 @@ from dask_dfmr.aggregation.reasons import (
     OnlyTheCenter,
     Reason,
     Removed,
+    in_short,
     listed,
 )
 from dask_dfmr.aggregation.result import AggregationResult, FilterDecision, Note
@@ -22,9 +23,6 @@ from dask_dfmr.exceptions import ExclusionWarning, PartitionWarning
 
 MOST_NAMED = 5
 """Excluded estimates that the sentence names before it ends the list in an ellipsis."""
-
-LONGEST_REASON = 200
-"""Characters of the reason that the sentence gives; reports have the whole of it."""
 
 
 class Exclusion(NamedTuple):
@@ -72,9 +70,7 @@ def exclusion_note(excluded: Sequence[Exclusion], n_all: int, what: str, where: 
     if n > 1:
         names = f"{listed([e.name for e in excluded], MOST_NAMED)}, mostly like {example.example}"
     in_part = f" ({n_in_part} of them only in part)" if n_in_part else ""
-    reason = example.reason.rstrip(".")
-    if len(reason) > LONGEST_REASON:
-        reason = f"{reason[:LONGEST_REASON]}..."
+    reason = in_short(example.reason.rstrip("."))
     return Note(
         ExclusionWarning,
         f"{n} of {n_all} {what} {'is' if n == 1 else 'are'} excluded{in_part}, namely {names}: {reason}; {where}.",

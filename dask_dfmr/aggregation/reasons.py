@@ -24,6 +24,10 @@ LEAST_SCORE_P_VALUE = 1e-300
 MOST_LISTED = 10
 """Estimates that a sentence lists before it ends in an ellipsis."""
 
+LONGEST_SHOWN, LONGEST_KEPT = 240, 1000
+"""Characters of a reason that warnings and tables show, and that reports and files keep. The longest reasons of this
+package itself have about 200, but the error of a reader may hold a table of its own."""
+
 
 @dataclass(frozen=True)
 class Reason(ABC):
@@ -53,6 +57,23 @@ class Reason(ABC):
 def listed(indices: Sequence[object], most: int = MOST_LISTED) -> str:
     """Indices separated by commas; an ellipsis stands for those after the first ``most``."""
     return ", ".join(map(str, indices[:most])) + (", ..." if len(indices) > most else "")
+
+
+def in_short(text: str) -> str:
+    """A reason as warnings and tables show it: its first line, or as much of this as they have room for."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        return ""
+    # "ValueError:" alone says nothing: the text begins in the next line.
+    n_shown = 2 if len(lines) > 1 and lines[0].endswith(":") else 1
+    shown = " ".join(lines[:n_shown])
+    is_whole = len(lines) == n_shown and len(shown) <= LONGEST_SHOWN
+    return shown if is_whole else f"{shown[:LONGEST_SHOWN].rstrip('. ')} ..."
+
+
+def bounded(text: str) -> str:
+    """A reason as reports and files keep it: lines and all, but of a bounded length."""
+    return text if len(text) <= LONGEST_KEPT else f"{text[:LONGEST_KEPT]} ..."
 
 
 # -- refused: no estimate that could take part --------------------------------------------------------
@@ -284,14 +305,41 @@ class ContradictsOthers(Reason):
 
 
 @dataclass(frozen=True)
-class Gained(Reason):
-    """An excluded partition is kept after a second look, because its rows do not contradict the others'."""
+class HasFarRows(Reason):
+    """Rows far away would move the mixture ``ratio`` times as far as one row may; those of others have no such tail."""
 
+    ratio: float
     p_value: float
 
     def __str__(self) -> str:
         chance = _chance(self.p_value, ".2g", LEAST_SCORE_P_VALUE)
-        return f"kept after a second look: its rows agree with the others' ({chance})"
+        return (
+            f"far rows, or wrong sums, move the mixture {self.ratio:.3g} times as far as one row may ({chance}); "
+            "row_outliers='truncate' cuts them off"
+        )
+
+
+@dataclass(frozen=True)
+class Gained(Reason):
+    """An excluded partition is kept after a second look, because its rows do not contradict the others'.
+
+    Rows beyond the cut of every component are not compared: ``outside`` is their share, and ``elsewhere`` that of the
+    kept partitions; both are 0 if all rows are compared.
+    """
+
+    p_value: float
+    outside: float = 0.0
+    elsewhere: float = 0.0
+
+    def __str__(self) -> str:
+        chance = _chance(self.p_value, ".2g", LEAST_SCORE_P_VALUE)
+        text = f"kept after a second look: its rows agree with the others' ({chance})"
+        if self.outside <= self.elsewhere:
+            return text
+        shares = (
+            f"{self.outside:.0%} outside, which were not compared ({self.elsewhere:.0%} elsewhere)"
+        )
+        return f"{text}, but for {shares}"
 
 
 @dataclass(frozen=True)
@@ -315,6 +363,14 @@ class OtherRows(Reason):
 
     def __str__(self) -> str:
         return f"it has {self.n_rows} rows now and had {self.n_rows_before}"
+
+
+@dataclass(frozen=True)
+class ChangedRows(Reason):
+    """The partition has as many rows as before, and their sums are others."""
+
+    def __str__(self) -> str:
+        return "its rows changed between two reads, and give other sums; persist() keeps rows as they are"
 
 
 @dataclass(frozen=True)
@@ -426,7 +482,7 @@ class NotCompared(Reason):
 def is_lost(reason: Reason) -> bool:
     """Whether a partition could not be read again, or has other rows now."""
     inner = getattr(reason, "reason", None)
-    return isinstance(reason, (Unreadable, OtherRows)) or (
+    return isinstance(reason, (Unreadable, OtherRows, ChangedRows)) or (
         isinstance(inner, Reason) and is_lost(inner)
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -227,6 +227,25 @@ class Note(NamedTuple):
 
     category: type[Warning]
     message: str
+
+
+class LocalEstimates(list[LocalEstimate]):
+    """Local estimates, with the first ones of those partitions that a second look gained.
+
+    Attributes
+    ----------
+    first : mapping of int to LocalEstimate
+        As in :class:`Origin`. An aggregation of the list gives the verdicts of the fit that made it. A part of the
+        list, or a copy as a plain list, has no first estimates.
+    """
+
+    def __init__(
+        self,
+        estimates: Iterable[LocalEstimate] = (),
+        first: Mapping[int, LocalEstimate] | None = None,
+    ) -> None:
+        super().__init__(estimates)
+        self.first: Mapping[int, LocalEstimate] = dict(first or {})
 
 
 @dataclass(frozen=True, eq=False)

@@ -61,10 +61,7 @@ class App(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        entry = COMMANDS[cmd_name]
-        command = getattr(import_module(f"dask_dfmr.cli.{entry.module}"), entry.attribute)
-        assert isinstance(command, click.Command)
-        return command
+        return _imported(cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -83,6 +80,13 @@ class App(click.Group):
         sys.exit(int(code))
 
 
+def _imported(name: str) -> click.Command:
+    entry = COMMANDS[name]
+    command = getattr(import_module(f"dask_dfmr.cli.{entry.module}"), entry.attribute)
+    assert isinstance(command, click.Command)
+    return command
+
+
 def _report(error: BaseException, given: Sequence[str]) -> Exit:
     """Show an error as a sentence, and as JSON if that was asked for; its exit code."""
     if isinstance(error, click.exceptions.Exit):
@@ -92,6 +96,7 @@ def _report(error: BaseException, given: Sequence[str]) -> Exit:
     ):  # click's way if the reader of a pipe has gone, as "head" does
         return Exit.FINE
     code = Exit.USAGE
+    command = next((word for word in given if word in COMMANDS), None)
     if isinstance(error, click.Abort):
         error = KeyboardInterrupt()
     if isinstance(error, click.ClickException):
@@ -105,11 +110,11 @@ def _report(error: BaseException, given: Sequence[str]) -> Exit:
             in_options,
         )  # imports the package, which --help does not need
 
-        click.echo(f"Error: {in_options(message)}", err=True)
+        of = None if command is None else _imported(command)
+        click.echo(f"Error: {in_options(message, of)}", err=True)
     if "--json" in given:
         from dask_dfmr.cli.schema import envelope, to_json
 
-        command = next((word for word in given if word in COMMANDS), None)
         shown = {"type": type(error).__name__, "message": message}
         click.echo(to_json(envelope(command, code, error=shown)))
     return code

@@ -9,6 +9,7 @@ from typing import Any
 import click
 import numpy as np
 
+from dask_dfmr.aggregation.reasons import in_short
 from dask_dfmr.cli.data import find_files
 from dask_dfmr.cli.exits import CommandError, Exit
 from dask_dfmr.cli.fitting import (
@@ -26,7 +27,15 @@ from dask_dfmr.cli.options import (
     output_options,
     parameter_options,
 )
-from dask_dfmr.cli.run import Run, check_output, check_outputs, command, mixture_values, writing
+from dask_dfmr.cli.run import (
+    Run,
+    check_output,
+    check_outputs,
+    command,
+    in_own_options,
+    mixture_values,
+    writing,
+)
 from dask_dfmr.cli.using import load
 from dask_dfmr.estimator import GaussianMixture
 from dask_dfmr.local.estimate import LocalEstimate
@@ -101,7 +110,7 @@ def fit_local(
 
 
 def _why(estimate: LocalEstimate) -> str:
-    return f", {estimate.reason}" if estimate.reason else ""
+    return f", {in_own_options(in_short(estimate.reason))}" if estimate.reason else ""
 
 
 def _load_estimates(paths: Sequence[str]) -> list[LocalEstimate]:

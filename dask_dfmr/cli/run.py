@@ -17,6 +17,7 @@ from uuid import uuid4
 
 import click
 
+from dask_dfmr.aggregation.reasons import in_short
 from dask_dfmr.cli.exits import CommandError, Exit, exit_for
 from dask_dfmr.cli.schema import envelope, to_json
 from dask_dfmr.cli.words import in_options
@@ -30,10 +31,7 @@ MOST_TABLE_ROWS = 40
 
 
 SENTENCES = ("reason", "finding")
-"""Columns of tables whose texts may advise parameters; JSON and files keep the names of Python."""
-
-LONGEST_SHOWN_CELL = 240
-"""Characters of a text in a table; JSON and files have all of it."""
+"""Columns of tables whose texts may advise parameters; JSON and files keep the whole text, and the names of Python."""
 
 
 @dataclass
@@ -77,7 +75,9 @@ class Run:
             return
         shown = table.head(MOST_TABLE_ROWS)
         texts = [name for name in SENTENCES if name in shown]
-        shown = shown.assign(**{name: shown[name].astype(str).map(in_options) for name in texts})
+        shown = shown.assign(
+            **{name: shown[name].astype(str).map(in_own_options) for name in texts}
+        )
         if sys.stdout.isatty() and _draw(shown):
             pass
         else:
@@ -102,7 +102,7 @@ class Run:
             if is_own:
                 self.warnings.append({"category": category.__name__, "message": text})
             if is_own or not self.is_quiet:
-                click.echo(f"warning: {in_options(text)} [{category.__name__}]", err=True)
+                click.echo(f"warning: {in_own_options(text)} [{category.__name__}]", err=True)
 
         with warnings.catch_warnings():
             warnings.simplefilter("default")
@@ -110,6 +110,12 @@ class Run:
             warnings.simplefilter("ignore", ResourceWarning)
             warnings.showwarning = show
             yield
+
+
+def in_own_options(text: str) -> str:
+    """A text in the options of the command that runs."""
+    context = click.get_current_context(silent=True)
+    return in_options(text, None if context is None else context.command)
 
 
 def _to_stdout(text: str) -> None:
@@ -281,8 +287,7 @@ def _draw(table: pd.DataFrame) -> bool:
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return "" if value != value else f"{value:.4g}"
-    text = " ".join(str(value).split())
-    return text if len(text) <= LONGEST_SHOWN_CELL else f"{text[:LONGEST_SHOWN_CELL]} ..."
+    return in_short(str(value))
 
 
 def excluded_table(report: pd.DataFrame) -> pd.DataFrame:

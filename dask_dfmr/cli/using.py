@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import click
 
-from dask_dfmr.cli.exits import CommandError, Exit
+from dask_dfmr.cli.exits import CommandError, Exit, exit_of
 from dask_dfmr.cli.fitting import read_frame
 from dask_dfmr.cli.options import (
     computing_where_asked,
@@ -63,6 +64,28 @@ def rows_of_model(
     return read_frame(run, data, source, **how)
 
 
+@contextmanager
+def needing_all_rows() -> Iterator[None]:
+    """A command that needs the rows of every file. The error of a reader hardly ever names the file, but a check does.
+
+    Raises
+    ------
+    CommandError
+        If a file cannot be read, or has other columns or values than the model needs.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, LookupError) as error:
+        _, text = exit_of(error)
+        if isinstance(error, LookupError):  # that of a reader which does not find a column
+            text = f"{type(error).__name__}: {error}"
+        raise CommandError(
+            Exit.DATA,
+            f"{text.strip().rstrip('.')}. 'dask-dfmr check' with the same MODEL and DATA says which files cannot be "
+            "used.",
+        ) from error
+
+
 def refuse_to_overwrite(columns: Iterable[Any], added: Iterable[str]) -> None:
     """Raise a CommandError if DATA have a column of a name that ``predict`` would add."""
     clashes = sorted(set(map(str, columns)).intersection(added))
@@ -99,7 +122,7 @@ def score(
 ) -> Exit:
     """Score all rows."""
     gm = load(model)
-    with computing_where_asked():
+    with computing_where_asked(), needing_all_rows():
         frame = rows_of_model(run, gm, data, **how)
         found = gm.score(frame, rows="all")
     run.say(f"{found:.6g} nats per row")
@@ -143,7 +166,7 @@ def predict(
     check_output(out, force, may_be_folder=True)
     check_folder(out)
     gm = load(model)
-    with computing_where_asked():
+    with computing_where_asked(), needing_all_rows():
         frame = rows_of_model(run, gm, data, keeps_others=True, **how)
         rows = frame[list(gm.mixture_.feature_names or how["columns"] or frame.columns)]
         added: dict[str, Any] = {LABEL: gm.predict(rows), DENSITY: gm.score_samples(rows)}

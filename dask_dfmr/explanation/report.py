@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dask_dfmr.aggregation.exclusions import Exclusion, exclusion_note, main_reason
-from dask_dfmr.aggregation.reasons import Malformed, OtherColumns, OtherSchema, Reason, is_lost
+from dask_dfmr.aggregation.reasons import (
+    Malformed,
+    OtherColumns,
+    OtherSchema,
+    Reason,
+    in_short,
+    is_lost,
+)
 from dask_dfmr.aggregation.result import FilterDecision, Note
 from dask_dfmr.explanation.rows_outside import rows_outside_of
 from dask_dfmr.local.estimate import Outcome
@@ -149,7 +156,7 @@ def describe_failures(report: pd.DataFrame, most: int = 3) -> str:
     first = failed.head(most)
     columns = (first["partition"], first["source"], first["outcome"], first["reason"])
     examples = "; ".join(
-        f"partition {partition}{_named(source)}: {outcome}, {str(reason).rstrip('.')}"
+        f"partition {partition}{_named(source)}: {outcome}, {in_short(str(reason).rstrip('.'))}"
         for partition, source, outcome, reason in zip(*columns, strict=True)
     )
     more = f"; and {len(failed) - most} more" if len(failed) > most else ""

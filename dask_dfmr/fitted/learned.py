@@ -16,7 +16,7 @@ from dask_dfmr import checks
 from dask_dfmr.aggregation.options import AggregationOptions
 from dask_dfmr.aggregation.plan import aggregate_now
 from dask_dfmr.aggregation.reasons import NoEstimate
-from dask_dfmr.aggregation.result import AggregationResult, Note, Origin
+from dask_dfmr.aggregation.result import AggregationResult, LocalEstimates, Note, Origin
 from dask_dfmr.explanation.table import short_findings
 from dask_dfmr.local.estimate import LocalEstimate, Outcome
 from dask_dfmr.mixtures.family import Array
@@ -162,7 +162,7 @@ def learned_from(
         report,
         fit.kept,
         fit.passes,
-        fit.estimates,
+        LocalEstimates(fit.estimates or (), fit.first) if fit.first else fit.estimates,
         int(report["n_iter"].to_numpy()[is_kept].max()),
         bound,
         bool(converged),
@@ -215,7 +215,8 @@ def estimates_of(aggregate: AggregationResult) -> list[LocalEstimate] | None:
         return None
     messages = [e.to_arrays() if isinstance(e, LocalEstimate) else e for e in origin.estimates]
     found = [estimate_of(message, origin.family, i) for i, message in enumerate(messages)]
-    return [replace(estimate, partition=i) for i, estimate in enumerate(found)]
+    numbered = [replace(estimate, partition=i) for i, estimate in enumerate(found)]
+    return LocalEstimates(numbered, origin.first) if origin.first else numbered
 
 
 def _unknown_row(aggregate: AggregationResult, i: int) -> dict[str, Any]:

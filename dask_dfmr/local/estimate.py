@@ -18,6 +18,9 @@ from dask_dfmr.untrusted import is_unicode, read_document, write_document
 ESTIMATE_FORMAT, ESTIMATE_VERSION = "dask_dfmr.estimate", 1
 """The first two entries of a saved estimate."""
 
+FROM_OTHERS = "mixture of the others"
+"""Start of an estimate that replaced the first one, made from the global mixture, as the report shows it."""
+
 MAX_ROWS = 2**62
 """Upper bound of a row count; a larger number in a message is malformed."""
 

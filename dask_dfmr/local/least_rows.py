@@ -8,9 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal
 
 from dask_dfmr.mixtures.family import Family
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian
+
+Form = Literal["frame", "array", "memory", "list", "source"]
+"""What the rows of a fit are to the user: a DataFrame or an Array of Dask, rows in memory that a fit cuts, a list with
+an element for each partition, or the values of a column."""
 
 
 def describe_least_rows(family: Family, n_components: int, n_features: int) -> str:
@@ -63,11 +68,16 @@ def larger_chunks(n_rows: int, least: int) -> int | None:
     return None
 
 
-def describe_larger_partitions(counts: Sequence[int], least: int) -> str:
+def describe_larger_partitions(counts: Sequence[int], least: int, form: Form) -> str:
     """How to make partitions large enough, from the rows of each now; empty if all rows together are too few."""
     m, size = fewer_partitions(counts, least), larger_chunks(sum(counts), least)
-    found = [] if m is None else [f"X.repartition(npartitions={m}) for a DataFrame"]
-    if size is not None and len(counts) > 1:
-        found.append(f"X.rechunk(({size}, -1)) for an array")
-        found.append(f"n_partitions={sum(counts) // least} for rows in memory")
-    return f"Larger partitions would do: {', or '.join(found)}." if found else ""
+    if len(counts) < 2 or size is None or (form == "frame" and m is None):
+        return ""
+    ways = {
+        "frame": f"X.repartition(npartitions={m})",
+        "array": f"X.rechunk(({size}, -1))",
+        "memory": f"n_partitions={sum(counts) // least}",
+        "list": f"join some of the list, so that each has {least} rows or more",
+        "source": f"another column as source=, each value of which has {least} rows or more",
+    }
+    return f"Larger partitions would do: {ways[form]}."

@@ -31,6 +31,10 @@ from so many, and in 3 of 5 from half as many."""
 FIRST_STEPS, LAST_STEPS = 4, 12
 """Iterations from all eigenvectors, and then from those that are most extreme. Neither is tuned."""
 
+SOME_STEPS, MOST_AT_AN_END = 2, 15
+"""After so many of the first iterations only so many directions of the lowest and of the highest moments go on, which
+is all of them in 30 columns."""
+
 LARGEST_SUBSPACE = 5
 """Most directions that rows are divided in together."""
 
@@ -95,8 +99,7 @@ def projected_labels(Z: Array, n_components: int, rng: np.random.Generator) -> L
     ]
     labels = max(divisions, key=lambda division: division.score).labels
     best = _refined(white, labels, n_components, STEPS)
-    to_groups = root @ best.inverse_root
-    return _nearest((Z - center) @ to_groups, best.means @ best.inverse_root)
+    return _best_of(best.levels, (Z - center) @ (root @ best.axes.T))
 
 
 def whitening(X: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
@@ -154,7 +157,10 @@ def extreme_directions(white: Array, n_most: int = 2) -> Array:
     _, start = np.linalg.eigh((white * squares[:, None]).T @ white)
     found = []
     for step in (_kurtosis_step, _skewness_step):
-        directions, moments = _climb(step, white, start, FIRST_STEPS)
+        directions, moments = _climb(step, white, start, SOME_STEPS)
+        order = np.argsort(moments, kind="stable")
+        outer = np.union1d(order[:MOST_AT_AN_END], order[-MOST_AT_AN_END:])
+        directions, moments = _climb(step, white, directions[:, outer], FIRST_STEPS - SOME_STEPS)
         order = np.argsort(moments, kind="stable")
         for ends in (order, order[::-1]):
             extreme = _distinct(directions[:, ends])[:, :n_most]
@@ -197,9 +203,13 @@ def _projections(white: Array, n_components: int, rng: np.random.Generator) -> I
 # -- groups ----------------------------------------------------------------------------------------
 
 
+def _best_of(levels: Array, projected: Array) -> Labels:
+    """The group of each row with the smallest distance: its level (K,) less twice what rows (n, K) project to."""
+    return np.asarray((levels - 2.0 * projected).argmin(axis=1))
+
+
 def _nearest(rows: Array, centers: Array) -> Labels:
-    distances = np.einsum("kq,kq->k", centers, centers) - 2.0 * rows @ centers.T
-    return np.asarray(distances.argmin(axis=1))
+    return _best_of(np.einsum("kq,kq->k", centers, centers), rows @ centers.T)
 
 
 def _means(rows: Array, labels: Labels, n_components: int) -> tuple[Array, Array]:
@@ -255,24 +265,34 @@ def _score(shares: Array, variances: Array) -> float:
 
 
 class _Division(NamedTuple):
-    """Groups with one covariance: their means (K, r), its inverse root (r, r), the labels (n,), and the score."""
+    """Groups with one covariance S: their axes S^-1 m_k (K, r), levels m_k' S^-1 m_k (K,), labels (n,) and score."""
 
-    means: Array
-    inverse_root: Array
+    axes: Array
+    levels: Array
     labels: Labels
     score: float
 
 
 def _refined(white: Array, labels: Labels, n_components: int, n_steps: int) -> _Division:
-    """A division by distances in the covariance within its groups, after some steps."""
-    total = white.T @ white / len(white)
+    """A division by distances in the covariance within its groups, after some steps.
+
+    White rows have the covariance 1, so that within groups it is S = 1 - A A' with the means m_k, times the roots of
+    the shares, as the K columns of A. With A'A = V s V', S^-1 = 1 + A V (1 - s)^-1 V' A', and the other eigenvalues of
+    S are 1. This costs K numbers a row and column, and no decomposition of a matrix of all columns.
+    """
+    least = 1.0 / len(white)
     for _ in range(n_steps):
         shares, means = _means(white, labels, n_components)
-        within = total - (means * shares[:, None]).T @ means
-        values, vectors = np.linalg.eigh(within)
-        values = np.maximum(values, 1.0 / len(white))
-        inverse_root = vectors / np.sqrt(values)
-        labels, before = _nearest(white @ inverse_root, means @ inverse_root), labels
+        roots = means * np.sqrt(shares)[:, None]
+        between, vectors = np.linalg.eigh(roots @ roots.T)
+        values = np.maximum(1.0 - between, least)
+        # 1 / values = 1 + inverse * between. A value that was raised to the least one has a share between of about 1.
+        is_raised = 1.0 - between < least
+        inverse = np.where(is_raised, (1.0 / values - 1.0) / np.maximum(between, 0.5), 1.0 / values)
+        to_span = vectors.T @ roots
+        axes = means + (means @ to_span.T * inverse) @ to_span
+        levels = np.einsum("kr,kr->k", axes, means)
+        labels, before = _best_of(levels, white @ axes.T), labels
         if np.array_equal(labels, before):
             break
-    return _Division(means, inverse_root, labels, _score(shares, values))
+    return _Division(axes, levels, labels, _score(shares, values))

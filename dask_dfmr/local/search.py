@@ -7,7 +7,7 @@ with the components of a swap have a higher objective than the optimum, EM from 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -38,6 +38,9 @@ ROUND_ROWS, ROUND_SHARE = 2000, 4
 
 SAME = 1e-4
 """Runs whose objectives differ by less, in nats per row, after all rounds are taken for one."""
+
+FEW_COLUMNS = 30
+"""In more columns a search saves passes, and takes fewer rows (:mod:`dask_dfmr.local.pilots`)."""
 
 N_ENDS = 3
 """Largest number of different optima that a search returns."""
@@ -116,34 +119,43 @@ class Search:
         """
         if self.problem.n_components == 1:  # there is one optimum
             return self._different([self._long(known[0])])
-        starts = [*known, self._shells(known[0]), self._projected()]
+        starts = [*known, *self._others(known[0])]
         ends, has_gained, n_agree = self._ends_of(starts, [])
         if rng is None or (n_agree >= ENOUGH * self.problem.n_init and not has_gained):
             return ends
-        scale = self.problem.scale_of(self.rows)
         least, most = (n * self.problem.n_init for n in (LEAST_STARTS, MOST_STARTS))
         while n_starts < least or (has_gained and n_starts < most):
             n_starts += BATCH
-            shorts = best_first(self.family, self.short_runs(scale, rng, BATCH), self.rows)
-            if not shorts:
+            further = self._further(rng)
+            if not further:
                 break
-            ends, has_gained, _ = self._ends_of([point_of(run) for run in shorts], ends)
+            ends, has_gained, _ = self._ends_of(further, ends)
         return ends
 
     def short_runs(
         self, scale: Scale, rng: np.random.Generator, n_starts: int
     ) -> list[EmResult | None]:
         """A few plain EM passes from each of several k-means++ starts; None where a component collapsed."""
+        starts = self._clusterings(scale, rng, n_starts)
+        return [self._short(start, SHORT_PASSES) for start in starts]
+
+    def _clusterings(
+        self, scale: Scale, rng: np.random.Generator, n_starts: int
+    ) -> Iterator[Start]:
+        """Several k-means++ starts."""
         problem, rows = self.problem, self.rows
         # All rows of a plain fit, which are at most as many as a clustering takes.
         clustered = problem.start_rows(rows, rng) if self.family.cut.truncates else rows
-        k, runs = problem.n_components, []
+        k = problem.n_components
         for _ in range(n_starts):
-            start = make_start(
-                self.family, clustered, k, "k-means++", self.penalty, rng, scale=scale
-            )
-            runs.append(self._short(start, SHORT_PASSES))
-        return runs
+            yield make_start(self.family, clustered, k, "k-means++", self.penalty, rng, scale=scale)
+
+    def _further(self, rng: np.random.Generator) -> list[Start]:
+        """A batch of further starts. In few columns they have made some passes over all rows."""
+        if self._is_wide:
+            return list(self._clusterings(self._scale, rng, BATCH))
+        runs = self.short_runs(self._scale, rng, BATCH)
+        return [point_of(run) for run in best_first(self.family, runs, self.rows)]
 
     def _ends_of(
         self, starts: Sequence[Start], before: list[EmResult]
@@ -153,11 +165,11 @@ class Search:
         The second value is whether the best is better than what there was. Without ends before, that is the best of the
         starts, so that it counts only whether swaps helped. The third is how many starts led to the most promising run.
         """
-        distinct, n_agree = self._distinct(starts)
+        distinct, n_agree, pool = self._distinct(starts)
         ends = self._different([*before, *(self._long(start) for start in distinct)])
         if not ends:
             return [], False, 0
-        best = self._swap(ends[0], starts)
+        best = self._swap(ends[0], pool)
         first = before[0] if before else ends[0]
         return self._different([best, *ends]), self._gain(first, best) > LEAST_GAIN, n_agree
 
@@ -172,25 +184,68 @@ class Search:
                 last = value
         return kept[:N_ENDS]
 
-    def _distinct(self, starts: Sequence[Start]) -> tuple[list[Start], int]:
+    def _distinct(self, starts: Sequence[Start]) -> tuple[list[Start], int, Sequence[Start]]:
         """The most promising starts after some passes over a part of the rows, one of each optimum.
 
-        And how many of them agree with the best one.
+        And how many of them agree with the best one, and the starts whose components may be of use to others.
         """
-        rows = thin(self.rows, max(ROUND_ROWS, len(self.rows) // ROUND_SHARE))
-        part, left = Search.on(self.problem, rows), list(starts)
-        runs: list[EmResult] = []
-        for n_passes, n_left in ROUNDS:
-            tried = [part._short(start, n_passes) for start in left]
-            runs = best_first(self.family, tried, rows)[:n_left]
-            left = [point_of(run) for run in runs]
+        rows = self.rows
+        if not self._is_wide:
+            rows = thin(rows, max(ROUND_ROWS, len(rows) // ROUND_SHARE))
+        part = Search.on(self.problem, rows)
+        runs, pool = part._in_rounds(starts)
         found = part._different(runs)
         values = values_of(self.family, found, rows)
         near = values > values.max(initial=-np.inf) - FAR_BEHIND
         all_values = values_of(self.family, runs, rows)
         n_agree = int((all_values > all_values.max(initial=-np.inf) - SAME).sum())
         kept = [point_of(run) for run, is_near in zip(found, near, strict=True) if is_near]
-        return kept, n_agree
+        return kept, n_agree, pool
+
+    def _in_rounds(self, starts: Sequence[Start]) -> tuple[list[EmResult], Sequence[Start]]:
+        """The best runs from starts after all rounds, the best first; and the mixtures that swaps take components of.
+
+        These are the starts. In many columns they are clusterings, so that runs after the first round are better.
+        """
+        (n_passes, n_left), *later = ROUNDS
+        tried = [self._short(start, n_passes) for start in starts]
+        runs = best_first(self.family, tried, self.rows)[:n_left]
+        pool = [point_of(run) for run in runs] if self._is_wide else starts
+        for n_passes, n_left in later:
+            runs = self._go_on(runs, n_passes)[:n_left]
+        return runs, pool
+
+    def _go_on(self, runs: Sequence[EmResult], n_passes: int) -> list[EmResult]:
+        """Runs after more passes, the best first.
+
+        In many columns a run that has converged makes no more, and one is given up that would still be far behind if
+        it came as far in the next passes as in these.
+        """
+        if not self._is_wide:
+            tried = [self._short(point_of(run), n_passes) for run in runs]
+            return best_first(self.family, tried, self.rows)
+        gone = [
+            (run, run if run.converged else self._short(point_of(run), n_passes)) for run in runs
+        ]
+        pairs = [(before, after) for before, after in gone if after is not None]
+        values = values_of(self.family, [run for pair in pairs for run in pair], self.rows)
+        before, after = values[::2], values[1::2]
+        is_near = 2 * after - before > after.max(initial=-np.inf) - FAR_BEHIND
+        tried = [run for (_, run), is_kept in zip(pairs, is_near, strict=True) if is_kept]
+        return best_first(self.family, tried, self.rows)
+
+    def _others(self, start: Start) -> list[Start]:
+        """Starts of other kinds than that of a pilot.
+
+        Components of one covariance cannot lie about one another: such a start stays near a saddle. One more clustering
+        takes its place, and stands beside it in many columns, where further starts cost much.
+        """
+        has_shells = bool((self.family.coordinate_owners(start[1]) >= 0).all())
+        found = [self._shells(start)] if has_shells else []
+        if self._is_wide or not has_shells:
+            found.append(self._clustered("k-means++"))
+        # Along the directions in which the rows are least normal, for long parallel clusters.
+        return [*found, self._clustered(PROJECTIONS)]
 
     def _shells(self, start: Start) -> Start:
         """A start whose components lie about one another, with as many rows each, from the densest to the sparsest.
@@ -204,13 +259,11 @@ class Search:
         center = np.repeat(rows.mean(axis=0)[None], k, axis=0)
         return start_from_labels(self.family, rows, labels, center, self.penalty)
 
-    def _projected(self) -> Start:
-        """A start along the directions in which the rows are least normal, for long parallel clusters."""
-        rng = np.random.default_rng(0)  # it draws only which rows are looked at
-        clustered = self.problem.start_rows(self.rows, rng)
-        scale = self.problem.scale_of(self.rows)
-        k = self.problem.n_components
-        return make_start(self.family, clustered, k, PROJECTIONS, self.penalty, rng, scale=scale)
+    def _clustered(self, name: str) -> Start:
+        """A start by a clustering, the same at every call."""
+        rng = np.random.default_rng(0)
+        clustered, k = self.problem.start_rows(self.rows, rng), self.problem.n_components
+        return make_start(self.family, clustered, k, name, self.penalty, rng, scale=self._scale)
 
     def _swap(self, best: EmResult, others: Sequence[Start]) -> EmResult:
         """The best run after components of others took the place of its own, as long as it gains by that."""
@@ -227,7 +280,10 @@ class Search:
     def _after_swap(self, best: EmResult, start: Start) -> EmResult | None:
         """The run from a swap if it is better than the best one; one that is far from it is given up early."""
         short = self._short(start, SHORT_PASSES)
-        if short is None or self._gain(best, short) < -MOST_BEHIND:
+        if short is None:
+            return None
+        gain = self._gain(best, short)
+        if gain < (LEAST_GAIN if short.converged else -MOST_BEHIND):
             return None
         long = self._long(point_of(short))
         return long if long is not None and self._gain(best, long) > LEAST_GAIN else None
@@ -242,6 +298,16 @@ class Search:
 
     def _short(self, start: Start, n_passes: int) -> EmResult | None:
         return run_on(self._plain, self.rows, start, self.penalty, n_passes)
+
+    @property
+    def _is_wide(self) -> bool:
+        """Whether the rows have so many columns that a search has to make few passes."""
+        return self.rows.shape[1] > FEW_COLUMNS
+
+    @cached_property
+    def _scale(self) -> Scale:
+        """Location and spread of the columns, in which rows are clustered."""
+        return self.problem.scale_of(self.rows)
 
     @cached_property
     def _plain(self) -> LocalProblem:
@@ -317,12 +383,9 @@ class Pool(NamedTuple):
 
 def _log_densities(family: Family, components: Components, rows: Array) -> Array:
     """Log-density of each row under each component, (n_samples, n_components)."""
-    n = len(components[0])
-    mixture = np.full(n, 1.0 / n), components
-    total = family.evaluate(rows, *mixture, "log_density")
-    shares = family.evaluate(rows, *mixture, "responsibilities")
-    with np.errstate(divide="ignore"):
-        return total[:, None] + np.log(n * shares)
+    alone = np.ones(1)
+    each = (tuple(part[k : k + 1] for part in components) for k in range(len(components[0])))
+    return np.column_stack([family.evaluate(rows, alone, one, "log_density") for one in each])
 
 
 def point_of(run: EmResult) -> Start:

@@ -23,9 +23,12 @@ LEAST_EIGENVALUE = 1e-12
 INVOLVED = 1e-3
 """Columns with a smaller part in the direction of the smallest eigenvalue are not named as dependent."""
 
-SHARE_FOR_CONSTANT, SHARE_FOR_DEPENDENT, OTHERWISE = 1e-3, 1e-6, 1e-6
+SHARE_FOR_CONSTANT, SHARE_FOR_DEPENDENT = 1e-3, 1e-6
 """The advised ``reg_covar``, as a share of the smallest variance of another column, or of the largest variance of the
-dependent columns; and the advice if all columns are constant."""
+dependent columns."""
+
+ALL_COLUMNS = "all columns"
+"""How a reason names them together."""
 
 
 def degeneracy(X: Rows, covariance: Array, mean: Array, floor: float) -> str | None:
@@ -49,7 +52,7 @@ def degeneracy(X: Rows, covariance: Array, mean: Array, floor: float) -> str | N
             return _constant(constant, variances, is_shared)
     tiny = np.flatnonzero(variances + floor < LEAST_VARIANCE)
     if tiny.size:
-        names = "all columns" if is_shared else _names(tiny)
+        names = ALL_COLUMNS if is_shared else _names(tiny)
         verb = "varies" if tiny.size == 1 and not is_shared else "vary"
         limit = f"{np.sqrt(LEAST_VARIANCE):.0e}"
         return f"{names} {verb} by less than {limit}, beyond the range of floats; change the unit"
@@ -75,15 +78,14 @@ def _is_constant(column: Rows) -> bool:
 
 
 def _constant(columns: Labels, variances: Array, is_shared: bool) -> str:
-    others = np.array([]) if is_shared else np.delete(variances, columns)
+    is_one = columns.size == 1
+    if is_shared or columns.size == len(variances):
+        names = f"{_names(columns)} is" if is_one else f"{ALL_COLUMNS} are"
+        return f"{names} constant; check where these rows come from"
+    others = np.delete(variances, columns)
     others = others[others > LEAST_VARIANCE]
-    advised = SHARE_FOR_CONSTANT * others.min() if others.size else OTHERWISE
-    names = "all columns" if is_shared else _names(columns)
-    is_one = columns.size == 1 and not is_shared
-    return (
-        f"{names} {'is' if is_one else 'are'} constant; remove {'it' if is_one else 'them'}, "
-        f"or set reg_covar={advised:.0e}"
-    )
+    advised = f", or set reg_covar={SHARE_FOR_CONSTANT * others.min():.0e}" if others.size else ""
+    return f"{_names(columns)} {'is' if is_one else 'are'} constant; remove {'it' if is_one else 'them'}{advised}"
 
 
 def _dependence(covariance: Array, floor: float) -> str | None:

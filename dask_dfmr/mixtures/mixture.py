@@ -156,7 +156,7 @@ class FiniteMixture(ABC):
                 first = batch.start + int(bad.argmax())
                 raise ValueError(
                     f"X must be finite; row {first} is the first with NaN or infinity. Remove such rows, "
-                    "X[np.isfinite(X).all(axis=1)], or use a GaussianMixture(nan_policy='omit')."
+                    "X[np.isfinite(X).all(axis=1)], or fit with nan_policy='omit'."
                 )
         return self.family.evaluate(rows, self.weights, self.components, quantity)
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from dask_dfmr.aggregation.reasons import in_short
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.monitoring.source import CHECKED, EMPTY, SourceCheck
 from dask_dfmr.untrusted import portable
@@ -106,7 +107,8 @@ class CheckResult:
         rows = zip(*(self.report[c] for c in ("verdict", "source", "reason")), strict=True)
         others = sorted((r for r in rows if r[0] != "accept"), key=lambda r: -VERDICTS.index(r[0]))
         lines += [
-            f"  {verdict:10s}  {name}: {reason}" for verdict, name, reason in others[:MOST_SHOWN]
+            f"  {verdict:10s}  {name}: {in_short(reason)}"
+            for verdict, name, reason in others[:MOST_SHOWN]
         ]
         if len(others) > MOST_SHOWN:
             lines.append(f"  ... and {len(others) - MOST_SHOWN} more")

@@ -188,7 +188,9 @@ class Checker:
         rows = subsample(X, MOST_FITTED, np.random.default_rng(0))
         estimate = self.problem.fit(rows, mixture, feature_names=names)
         if estimate.mixture is None:
-            return replace(found, kind=estimate.outcome.value, finding=estimate.reason)
+            # What follows the cause is advice for a fit.
+            cause = estimate.reason.partition(";")[0]
+            return replace(found, kind=estimate.outcome.value, finding=cause)
         finding = explain_estimate(estimate, self.errors)
         if finding.kind == "nothing":
             return self._of_rows_outside(found, X, names)

@@ -21,7 +21,7 @@ from dask_dfmr.aggregation.reasons import OtherRows
 from dask_dfmr.local.estimate import MAX_ROWS, Outcome
 from dask_dfmr.local.fit import MAX_MAGNITUDE, LocalProblem
 from dask_dfmr.local.pilots import PilotFit, PilotRows
-from dask_dfmr.local.row_statistics import Measurement, PartitionStatistics, Wanted
+from dask_dfmr.local.row_statistics import N_LONGEST, Measurement, PartitionStatistics, Wanted
 from dask_dfmr.local.starts import Scale
 from dask_dfmr.mixtures.family import Array, Moments
 from dask_dfmr.mixtures.gaussian import Mixture
@@ -154,7 +154,10 @@ def _statistics(
     _require(all(m.n_samples == n_samples for m in measured), "sums over other numbers of rows")
     n_held_out = len(_exactly(tuple, given.held_out))
     held_out = _measurements(
-        given.held_out, min(n_held_out, len(mixtures)), mixtures, Wanted(moments=False)
+        given.held_out,
+        min(n_held_out, len(mixtures)),
+        mixtures,
+        Wanted(moments=False, log_floor=wanted.log_floor),
     )
     _require(n_held_out in (0, len(mixtures)), "another number of held-out sums")
     return PartitionStatistics(
@@ -182,6 +185,8 @@ def _measurement(value: Any, mixture: Mixture, wanted: Wanted) -> Measurement:
     log_likelihood = _number(given.log_likelihood)
     with np.errstate(divide="ignore"):
         peak = float(logsumexp(np.log(weights) + family.log_peaks(mixture.components)))
+    if wanted.log_floor is not None:  # that of another mixture, which may be far tighter
+        peak = max(peak, wanted.log_floor)
     slack = ROUNDING * (n_samples * (1.0 + abs(peak)) + abs(log_likelihood))
     _require(log_likelihood <= n_samples * peak + slack, "a likelihood beyond that of any rows")
     entropy = float("nan")
@@ -201,6 +206,7 @@ def _measurement(value: Any, mixture: Mixture, wanted: Wanted) -> Measurement:
         _scores(given.scores, n_samples, mixture, wanted),
         n_outside,
         _outside_columns(given.outside_columns, n_outside, mixture) if wanted.outside else None,
+        None if wanted.score_cap is None else _longest(given.longest, n_samples),
     )
 
 
@@ -222,6 +228,13 @@ def _scores(value: Any, n_samples: int, mixture: Mixture, wanted: Wanted) -> Arr
     most = n_samples * wanted.score_cap * (1.0 + ROUNDING)
     _require(float(np.linalg.norm(scores)) <= most, "scores beyond their cap")
     return scores
+
+
+def _longest(value: Any, n_samples: int) -> Array:
+    """The lengths of the longest scores, which judge other partitions only."""
+    lengths = _numbers(value, (min(n_samples, N_LONGEST),))
+    _require(bool((lengths >= 0).all()), "scores of negative length")
+    return np.sort(lengths)
 
 
 def _moments(value: Any, n_samples: int, mixture: Mixture, cut: RowCut) -> Moments:

@@ -19,7 +19,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -407,7 +407,9 @@ def _partitions(
     lost = [Unreadable(reason) for reason in census.unreadable.values()]
     names: list[str | None] = [*census.names, *map(frames.called, census.unreadable)]
     features = frames.columns.features
-    return Partitions([*loaders, *lost], graph, names, features, len(features), **more)
+    return Partitions(
+        [*loaders, *lost], graph, names, features, len(features), form="source", **more
+    )
 
 
 # -- every source reads the partitions that it lies in -------------------------------------------
@@ -569,4 +571,5 @@ def _from_memory(
     bounds = np.cumsum([sum(n_rows.values()) for n_rows in census.rows])[:-1]
     rest = X.drop(columns=[column])
     parts = [rest.iloc[places] for places in np.split(order, bounds)]
-    return partitions_in_memory(parts, list(census.names), features, len(features))
+    found = partitions_in_memory(parts, list(census.names), features, len(features))
+    return replace(found, form="source")

@@ -90,6 +90,7 @@ def read_pilot(
         partial(loader.rows, *values),
         draw,
         lambda outcome, reason, n_rows: nothing,
+        simplest.feature_names,
     )
 
 
@@ -124,6 +125,7 @@ def fit_candidates(
         load,
         fit_all,
         lambda *failure: [without_estimate(*failure)] * len(candidates),
+        shared.feature_names,
     )
     return [replace(e, partition=partition, source=source).to_arrays() for e in estimates]
 

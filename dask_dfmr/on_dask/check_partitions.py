@@ -81,7 +81,9 @@ def check_partition(
     def failed(outcome: Outcome, reason: str, n_rows: int) -> SourceCheck:
         return SourceCheck(name, outcome.value, reason, n_rows)
 
-    return guarded(timeout, partial(loader, *values), check, failed).to_message()
+    return guarded(
+        timeout, partial(loader, *values), check, failed, mixture.feature_names
+    ).to_message()
 
 
 def _same(value: Any) -> Any:

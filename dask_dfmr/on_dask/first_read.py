@@ -80,7 +80,8 @@ def _advise_larger_partitions(plan: FitPlan, rows: Sequence[dict[str, Any]]) -> 
     if n_features is None or any(row["outcome"] != Outcome.TOO_FEW_ROWS for row in rows):
         return ""
     least = problem.least_rows(n_features)
-    advice = describe_larger_partitions([row["n_samples"] for row in rows], least)
+    counts = [row["n_samples"] for row in rows]
+    advice = describe_larger_partitions(counts, least, plan.partitions.form)
     return f" {advice}" if advice else ""
 
 

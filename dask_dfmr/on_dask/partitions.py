@@ -23,6 +23,7 @@ from dask.delayed import Delayed
 from dask.optimization import cull
 from dask.task_spec import Alias, DataNode, GraphNode, Task, TaskRef
 
+from dask_dfmr.local.least_rows import Form
 from dask_dfmr.mixtures.family import Rows
 from dask_dfmr.on_dask.parquet import ColumnReader, Later, by_columns
 from dask_dfmr.on_dask.scheduling.types_of import types_of_distributed
@@ -42,6 +43,15 @@ MAX_SOURCE_PARTS = 3
 
 TUNE = "optimization.tune.active"
 """Dask's name of the step of its optimiser that merges partitions, in its configuration."""
+
+_DIVISION: dict[Form, str] = {
+    "frame": "Divide it with X = X.repartition(npartitions=8)",
+    "array": "Divide it with X = X.rechunk({0: -(-len(X) // 8)})",
+    "memory": "Divide it with n_partitions=8, or give the Dask collection itself if a transformer has computed it",
+    "list": "Give a list with a Delayed, frame or array for each file or source",
+    "source": "Give a source= column of more values, or none",
+}
+"""What divides X into more partitions."""
 
 _FUSED_READ = re.compile(r"read_?parquet\w*-(?![0-9a-f]{32}$)")
 
@@ -108,8 +118,8 @@ class Partitions:
         Keeps temporary files as long as the loaders may run.
     n_rows : int or None
         Number of rows, if it is known.
-    remedy : str
-        What divides the data into more partitions, for messages.
+    form : Form
+        What the user gave, for advice that works on it.
     may_be_merged : bool
         Whether Dask may have merged partitions of the user when it optimised the collection, before it came here.
     """
@@ -122,11 +132,16 @@ class Partitions:
     held: tuple[Any, ...] = ()
     scratch: Any = None
     n_rows: int | None = None
-    remedy: str = "Give a list with a Delayed, frame or array for each file or source"
+    form: Form = "list"
     may_be_merged: bool = False
 
     def __len__(self) -> int:
         return len(self.loaders)
+
+    @property
+    def remedy(self) -> str:
+        """What divides the data into more partitions, for messages."""
+        return _DIVISION[self.form]
 
     def reduced_to(self, indices: Sequence[int]) -> Partitions:
         """The same with as much of the graph as these partitions need; the others cannot be loaded."""
@@ -332,8 +347,7 @@ def _is_of_fused_read(key: Any) -> bool:
 def _from_dask_dataframe(X: Any) -> Partitions:
     names = check_example(X._meta)
     loaders, graph, sources = fold_dataframe(X)
-    remedy = "Divide it with X = X.repartition(npartitions=8)"
-    return Partitions(loaders, graph, sources, names, len(names), remedy=remedy)
+    return Partitions(loaders, graph, sources, names, len(names), form="frame")
 
 
 def fold_dataframe(X: Any) -> tuple[list[Loader], dict[Any, Any], list[str | None]]:
@@ -368,8 +382,7 @@ def _from_dask_array(X: Any) -> Partitions:
         None if np.isnan(b) else f"rows {int(a)}:{int(b)}" for a, b in itertools.pairwise(bounds)
     ]
     n_rows = None if np.isnan(bounds[-1]) else int(bounds[-1])
-    remedy = "Divide it with X = X.rechunk({0: -(-len(X) // 8)})"
-    return Partitions(loaders, graph, sources, None, int(X.shape[1]), n_rows=n_rows, remedy=remedy)
+    return Partitions(loaders, graph, sources, None, int(X.shape[1]), n_rows=n_rows, form="array")
 
 
 def _from_delayed(parts: list[Delayed]) -> Partitions:
@@ -413,8 +426,7 @@ def _from_memory(X: Any, n_partitions: int) -> Partitions:
     pieces = [rows[a:b] for a, b in itertools.pairwise(bounds)]
     sources: list[str | None] = [f"rows {a}:{b}" for a, b in itertools.pairwise(bounds)]
     found = partitions_in_memory(pieces, sources, names, int(data.shape[1]))
-    remedy = "Divide it with n_partitions=8, or give the Dask collection itself if a transformer has computed it"
-    return replace(found, remedy=remedy)
+    return replace(found, form="memory")
 
 
 def _from_list(parts: Sequence[Any]) -> Partitions:
@@ -629,7 +641,7 @@ def _rows_of_frame(
     frame: Any, feature_names: tuple[str, ...] | None
 ) -> tuple[Rows, tuple[str, ...]]:
     try:
-        rows, names = rows_and_names(frame)
+        rows, names = rows_and_names(frame, is_partition=True)
     except (TypeError, ValueError) as error:
         raise ColumnsError(str(error), len(frame)) from error
     return _in_order(rows, names, feature_names)

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dask_dfmr.aggregation.reasons import NeedsRegrouping, NotTested, Reason, Unreadable
+from dask_dfmr.aggregation.reasons import NeedsRegrouping, NotTested, Reason, Unreadable, in_short
 from dask_dfmr.aggregation.result import Note
 from dask_dfmr.exceptions import HeterogeneityWarning, PartitionWarning
 from dask_dfmr.local.estimate import Outcome
@@ -142,8 +142,8 @@ def _notes(refinement: Refinement, options: RefinementOptions, n_kept: int) -> l
         text = f"the refinement did not converge in {len(refinement.passes)} passes over the data"
         notes.append(Note(ConvergenceWarning, f"{text}; the mixture is the best so far."))
     if refinement.lost:
-        reasons = [f"{i}: {refinement.excluded[i]}" for i in refinement.lost]
-        text = f"{len(refinement.lost)} of {n_kept} kept partitions could not be read again"
+        reasons = [f"{i}: {in_short(str(refinement.excluded[i]))}" for i in refinement.lost]
+        text = f"{len(refinement.lost)} of {n_kept} kept partitions could not be read again as they were"
         notes.append(Note(PartitionWarning, f"{text} ({_first_few(reasons)})."))
     return notes
 

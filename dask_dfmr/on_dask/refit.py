@@ -22,7 +22,7 @@ import numpy as np
 from dask_dfmr.aggregation.plan import aggregate_now
 from dask_dfmr.aggregation.reasons import Gained, OtherColumns, is_for_rows
 from dask_dfmr.exceptions import AggregationError
-from dask_dfmr.local.estimate import LocalEstimate
+from dask_dfmr.local.estimate import FROM_OTHERS, LocalEstimate
 from dask_dfmr.on_dask import tasks
 from dask_dfmr.on_dask.fit_plan import Fit, FitPlan
 from dask_dfmr.on_dask.graph import add_fits
@@ -31,7 +31,7 @@ from dask_dfmr.on_dask.rereading import Reader
 from dask_dfmr.on_dask.scheduling.builder import GraphBuilder
 from dask_dfmr.on_dask.scheduling.scheduler import Graph
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
-from dask_dfmr.refinement.second_look import FROM_OTHERS, RowsOfKept, one_step
+from dask_dfmr.refinement.second_look import RowsOfKept, one_step
 from dask_dfmr.seeds import SECOND_LOOK, stream
 
 logger = logging.getLogger("dask_dfmr")
@@ -39,7 +39,7 @@ logger = logging.getLogger("dask_dfmr")
 MOST_SHARE, LEAST = 0.1, 2
 """At most this share of the partitions is read again first, or this number if the share is less; then twice as many."""
 
-LEAST_ROWS_PER_PARAMETER = 3.0
+LEAST_EVIDENCE = 3.0
 """Rows per free parameter below which the rows of a partition are no evidence: the sums of five equal values one
 standard deviation away, for example, do not differ from those of five rows of a normal law."""
 
@@ -102,7 +102,8 @@ class _Look:
                 agrees = p_value >= self.plan.options.false_exclusion_rate
                 step = one_step(problem, mixture, reading, fit.estimates[i]) if agrees else None
                 if step is not None:
-                    self.gained[i], self.reasons[i] = step, Gained(float(p_value))
+                    shares = self.others.shares_outside(reading)
+                    self.gained[i], self.reasons[i] = step, Gained(float(p_value), *shares)
         n_gained = len(self.gained) - n_before
         logger.info("second look: %d of %d partitions do not contradict", n_gained, len(indices))
 
@@ -220,7 +221,7 @@ def _excluded_by_distance(plan: FitPlan, fit: Fit) -> list[int]:
     decision = fit.aggregate.decision
     if not plan.options.is_calibrated or decision.z_scores is None:
         return []
-    least = LEAST_ROWS_PER_PARAMETER * fit.aggregate.mixture.n_parameters
+    least = LEAST_EVIDENCE * fit.aggregate.mixture.n_parameters
     has_rows = np.array([row["n_samples"] >= least for row in fit.rows])
     far = np.flatnonzero(~decision.kept & np.isfinite(decision.z_scores) & has_rows)
     nearest = far[np.argsort(decision.z_scores[far], kind="stable")]

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from dask_dfmr import deadlines
+from dask_dfmr.aggregation.reasons import bounded
 from dask_dfmr.exceptions import OutOfTimeError
 from dask_dfmr.local import pilots as pilot
 from dask_dfmr.local.estimate import LocalEstimate, Outcome, without_estimate, wrong_types
@@ -41,6 +42,7 @@ from dask_dfmr.seeds import (
     START_ROWS,
     stream,
 )
+from dask_dfmr.tables import missing_columns
 from dask_dfmr.untrusted import plain_mapping
 
 _T = TypeVar("_T")
@@ -122,6 +124,7 @@ def fit_partition(
         partial(loader.rows, *values),
         fit,
         lambda outcome, reason, n_rows: (without_estimate(outcome, reason, n_rows), {}),
+        settings.feature_names,
     )
     return replace(estimate, partition=partition, source=source).to_arrays() | sample
 
@@ -140,23 +143,41 @@ def guarded(
     load: Callable[[], Any],
     use: Callable[[Any], _T],
     failed: Callable[[Outcome, str, int], _T],
+    features: Sequence[str] | None,
 ) -> _T:
     """The result of reading and using one partition; after an error ``failed(outcome, reason, n_rows)``.
 
-    Only reading may hang, so that it alone has a thread of its own. A use that takes too long ends itself.
+    Only reading may hang, so that it alone has a thread of its own. A use that takes too long ends itself. ``features``
+    are the names of the columns that the partition must have: an error of the reader about one of these is a matter of
+    columns, too.
     """
     try:
         with deadlines.within(timeout):
             return use(within(timeout, load))
     except ColumnsError as error:
-        return failed(Outcome.BAD_COLUMNS, str(error), error.n_rows)
+        return failed(Outcome.BAD_COLUMNS, bounded(str(error)), error.n_rows)
     except OutOfTimeError as error:
         return failed(Outcome.TIMED_OUT, str(error), 0)
     except types_of_distributed("Reschedule"):
         # Not an error: a shuffle asks that the task is run again elsewhere.
         raise
-    except Exception as error:  # whatever a reader or the fit raises is this partition's outcome
-        return failed(Outcome.FAILED, f"{type(error).__name__}: {error}", 0)
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # a reader that calls sys.exit ends neither the fit nor its worker
+        reason = _described(error)
+        text = missing_columns(reason, features or ())
+        if text:
+            return failed(Outcome.BAD_COLUMNS, bounded(text), 0)
+        return failed(Outcome.FAILED, bounded(reason), 0)
+
+
+def _described(error: BaseException) -> str:
+    """An error with its type in words; its text is that of a reader, and may raise an error itself."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception as second:
+        return f"{type(error).__name__}, the text of which raises {type(second).__name__}"
 
 
 def fit_rows(
@@ -213,7 +234,9 @@ def read_pilot(
         seed = stream(settings.seed, PILOT_ROWS, partition)
         return pilot.read_pilot(settings.problem, X, seed)
 
-    return guarded(settings.timeout, partial(loader.rows, *values), draw, _nothing)
+    return guarded(
+        settings.timeout, partial(loader.rows, *values), draw, _nothing, settings.feature_names
+    )
 
 
 def fit_pilot(
@@ -267,6 +290,7 @@ def measure_partition(
         lambda outcome, reason, n_rows: PartitionStatistics(
             partition, outcome=outcome, reason=reason
         ),
+        settings.feature_names,
     )
 
 
@@ -306,7 +330,9 @@ def sample_partition(
         X, _, refusal = settings.problem.check_rows(X, names)
         return None if refusal else subsample(X, n_rows, np.random.default_rng(seed))
 
-    return guarded(settings.timeout, partial(loader.rows, *values), draw, _nothing)
+    return guarded(
+        settings.timeout, partial(loader.rows, *values), draw, _nothing, settings.feature_names
+    )
 
 
 def _nothing(outcome: Outcome, reason: str, n_rows: int) -> None:
@@ -402,4 +428,4 @@ def outcome_of(error: BaseException) -> Outcome:
 
 
 def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
+    return _described(error).strip().splitlines()[0]

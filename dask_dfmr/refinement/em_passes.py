@@ -20,10 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dask_dfmr import checks
-from dask_dfmr.aggregation.null_law import Settled
 from dask_dfmr.aggregation.options import FALSE_EXCLUSION_RATE
 from dask_dfmr.aggregation.reasons import (
-    ContradictsOthers,
+    ChangedRows,
     ExcludedInPass,
     Joined,
     NotTested,
@@ -31,6 +30,7 @@ from dask_dfmr.aggregation.reasons import (
     Reason,
     TooFewPartitions,
     Unreadable,
+    in_short,
 )
 from dask_dfmr.exceptions import RefinementError
 from dask_dfmr.local.comparison import mean_log_densities
@@ -46,7 +46,9 @@ from dask_dfmr.local.stopping import (
 from dask_dfmr.mixtures.capped_scores import cap_for
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
+from dask_dfmr.refinement.far_rows import FarRows, RowsJudged, excess_lengths, far_rows
 from dask_dfmr.refinement.optima import fresh_start
+from dask_dfmr.refinement.same_rows import MOST_GROWTH, RowSums, row_sums
 from dask_dfmr.refinement.score_test import (
     ScoreSample,
     ScoreTest,
@@ -234,7 +236,8 @@ class _Pass(NamedTuple):
 
     ``places`` are the positions of partitions in ``held``, ``numbers`` are their statistics without moments, and no
     score in ``held`` is longer than ``score_cap``. The rows were measured at ``point`` and, if that is another mixture,
-    at ``tested``.
+    at ``tested``. ``sums`` are those of the rows at ``point``, and ``far`` has the excess over the capped scores, if
+    there are such.
     """
 
     point: Point
@@ -242,7 +245,9 @@ class _Pass(NamedTuple):
     held: HeldStatistics
     places: Mapping[int, int]
     numbers: Mapping[int, PartitionStatistics]
+    sums: Mapping[int, RowSums]
     score_cap: float | None
+    far: FarRows | None
 
     def totals(self, used: Sequence[int]) -> Total:
         """Sums over the partitions that are used, at ``point`` first and at ``tested`` last."""
@@ -253,7 +258,8 @@ class _Run:
     """State of a refinement between passes.
 
     ``used`` are the partitions whose rows are used now, ``untested`` the small ones until the first accepted pass.
-    ``n_rows`` has the number of rows of each partition, as first read.
+    ``n_rows`` and ``marks`` have the number of rows of each partition and their sums, as first read. ``tested`` are the
+    sums in the last pass with a test, whose scores had the cap ``cap``; ``doubted`` those of a pass that is made again.
     ``next_test`` is the first pass that tests again, ``chosen`` are the components at which ``test`` was made.
     """
 
@@ -280,6 +286,10 @@ class _Run:
         self.next_test = 1
         self.rng = np.random.default_rng(seed)
         self.n_rows: dict[int, int] = {}
+        self.marks: dict[int, RowSums] = {}
+        self.tested: Mapping[int, RowSums] = {}
+        self.doubted: Mapping[int, RowSums] = {}
+        self.cap: float | None = None
         self.excluded: dict[int, Reason] = {}
         self.joined: dict[int, Reason] = {}
         self.refused: dict[int, Reason] = {}
@@ -314,7 +324,7 @@ class _Run:
 
     def make_pass(self) -> None:
         made = self._measure()
-        lost = self._remove_lost(made.numbers)
+        lost = self._remove_lost(made)
         if len(self.used) < FEWEST_TESTED:
             self.refused |= {i: NotTested(TooFewPartitions()) for i in self.untested}
             self.untested = []
@@ -322,6 +332,11 @@ class _Run:
             # The earlier objective of the remaining rows is not known. EM starts again from the best mixture.
             self.point, self.ascent = self.ascent.mapped, None
             self._record(np.nan, accepted=False, excluded=lost)
+            return
+        if self._is_doubtful(made):
+            # Once more at the same mixture, with the test.
+            self.next_test, self.doubted = self.number + 1, made.sums
+            self._record(np.nan, accepted=False)
             return
         totals = made.totals(self.used)
         total = totals[0]
@@ -331,6 +346,7 @@ class _Run:
         joined: list[int] = []
         if accepted and made.score_cap is not None and len(self.used) >= FEWEST_TESTED:
             self.next_test = 2 * self.number
+            self.tested, self.cap = made.sums, made.score_cap
             excluded, joined = self._test(made, totals[-1])
         if excluded or joined:
             before, total = total, made.totals(self.used)[0]
@@ -351,8 +367,18 @@ class _Run:
         points = [point] if tested is point else [point, tested]
         held = self.reader.hold(wanted, [self._mixture_at(one) for one in points], what)
         places = {i: k for k, i in enumerate(wanted)}
-        numbers = dict(zip(wanted, held.numbers(), strict=True))
-        return _Pass(point, tested, held, places, numbers, cap)
+        numbers = held.numbers()
+        far = None if cap is None else self._far_rows(held, numbers, tested, cap)
+        by_partition = dict(zip(wanted, numbers, strict=True))
+        sums = dict(zip(wanted, held.map(row_sums, self.problem.family, points), strict=True))
+        return _Pass(point, tested, held, places, by_partition, sums, cap, far)
+
+    def _far_rows(
+        self, held: HeldStatistics, numbers: list[PartitionStatistics], tested: Point, cap: float
+    ) -> FarRows:
+        excess = held.map(excess_lengths, self.problem.family, tested)
+        is_used = np.isin([one.partition for one in numbers], self.used)
+        return far_rows(np.array(excess), numbers, cap, is_used)
 
     def _tested(self, point: Point) -> tuple[Point, float | None]:
         """The mixture of the test, and the cap of the scores; None if no partition will be tested in this pass."""
@@ -373,12 +399,22 @@ class _Run:
     def _mixture_at(self, point: Point) -> Mixture:
         return self.problem.family.mixture(*point, self.start.feature_names)
 
-    def _remove_lost(self, numbers: Mapping[int, PartitionStatistics]) -> list[int]:
+    def _is_doubtful(self, made: _Pass) -> bool:
+        """Whether a pass without a test must be made again: the scores of a partition are much longer than tested."""
+        if made.score_cap is not None or self.cap is None:
+            return False
+        return any(
+            made.sums[i].score > MOST_GROWTH * max(self.tested[i].score, self.cap)
+            for i in self.used
+            if i in self.tested
+        )
+
+    def _remove_lost(self, made: _Pass) -> list[int]:
         """Exclude partitions that could not be read again or have other rows; returns those that were used."""
         problems = {
             i: problem
-            for i, statistics in numbers.items()
-            if (problem := self._problem_of(statistics)) is not None
+            for i, statistics in made.numbers.items()
+            if (problem := self._problem_of(statistics, made.sums[i])) is not None
         }
         lost = [i for i in self.used if i in problems]
         self.excluded |= {i: ExcludedInPass(self.number, problems[i]) for i in lost}
@@ -387,21 +423,28 @@ class _Run:
         self.used = [i for i in self.used if i not in problems]
         self.untested = [i for i in self.untested if i not in problems]
         if not self.used:
-            examples = "; ".join(f"{i}: {problems[i]}" for i in lost[:3])
+            examples = "; ".join(f"{i}: {in_short(str(problems[i]))}" for i in lost[:3])
             raise RefinementError(
                 f"none of the {len(lost)} kept partitions could be read again ({examples})."
             )
-        for i, statistics in numbers.items():
+        for i, statistics in made.numbers.items():
             if statistics.is_measured:
                 self.n_rows.setdefault(i, statistics.n_samples)
+                self.marks.setdefault(i, made.sums[i])
+        self.doubted = {}
         return lost
 
-    def _problem_of(self, statistics: PartitionStatistics) -> Reason | None:
+    def _problem_of(self, statistics: PartitionStatistics, sums: RowSums) -> Reason | None:
         if not statistics.is_measured:
             return Unreadable(statistics.reason)
-        n_samples = statistics.n_samples
-        before = self.n_rows.get(statistics.partition, n_samples)
-        return None if before == n_samples else OtherRows(n_samples, before)
+        i, n_samples = statistics.partition, statistics.n_samples
+        before = self.n_rows.get(i, n_samples)
+        if before != n_samples:
+            return OtherRows(n_samples, before)
+        same = sums.has_rows_of(self.marks.get(i, sums)) and sums.has_score_of(
+            self.doubted.get(i, sums)
+        )
+        return None if same else ChangedRows()
 
     # -- EM --
 
@@ -435,25 +478,25 @@ class _Run:
     def _test(self, made: _Pass, total: Measurement) -> tuple[list[int], list[int]]:
         """Exclude partitions whose rows contradict the others', and let small ones join; returns both."""
         excluded: list[int] = []
-        settled = self._p_values(made, total, is_new=self.test is None)
+        judged = self._p_values(made, total, is_new=self.test is None)
         for round_ in range(MOST_TEST_ROUNDS):
             if round_:
-                settled = self._p_values(made, made.totals(self.used)[-1])
-            found = self._contradicting(made.places, settled)
+                judged = self._p_values(made, made.totals(self.used)[-1])
+            found = self._contradicting(made.places, judged)
             if found and not round_:
                 # The law was that of a mixture nearby. No partition is excluded by a law that is not exact.
-                settled = self._p_values(made, total, is_new=True)
-                found = self._contradicting(made.places, settled)
+                judged = self._p_values(made, total, is_new=True)
+                found = self._contradicting(made.places, judged)
             if not found:
                 break
             for i in found:
-                reason = _contradiction(settled, made.places[i])
+                reason = judged.reason(made.places[i], self.options.level)
                 self.excluded[i] = ExcludedInPass(self.number, reason)
             self.used = [i for i in self.used if i not in found]
             excluded += found
-        return excluded, self._let_join(made.places, settled)
+        return excluded, self._let_join(made.places, judged)
 
-    def _p_values(self, made: _Pass, total: Measurement, is_new: bool = False) -> Settled:
+    def _p_values(self, made: _Pass, total: Measurement, is_new: bool = False) -> RowsJudged:
         """The score test of every partition against those that are used, by position.
 
         The test is that of the last mixture at which it was made, or a new one.
@@ -467,20 +510,22 @@ class _Run:
             return np.nan_to_num(made.held.map(score_statistics, test, total, used))
 
         cut, numbers = self.problem.family.cut, list(made.numbers.values())
+        assert made.far is not None
+        assert made.score_cap is not None
         if self.test is not None and not is_new:
             test = self.test.at(made.tested)
             settled = test.settle(statistics(test), counts, is_used)
-            return with_rows_outside(settled, numbers, total, cut)
-        assert made.score_cap is not None
+            return RowsJudged(with_rows_outside(settled, numbers, total, cut), made.far)
         rows = {i: self.sample[i] for i in self.used if i in self.sample}
         sample = ScoreSample(self.problem.family, made.tested, rows, made.score_cap, self.rng)
         self.test, settled = sample.settle(statistics, list(made.places), counts, is_used)
-        return with_rows_outside(settled, numbers, total, cut)
+        return RowsJudged(with_rows_outside(settled, numbers, total, cut), made.far)
 
     def _start_again(self, point: Point) -> None:
         """Go on from a fit of the sampled rows of the partitions that are used, if it describes them better."""
         family, rows = self.problem.family, self._rows()
         self.point, self.ascent, self.test, self.next_test = point, None, None, self.number + 1
+        self.cap = None
         if not rows:
             return
         pooled = np.concatenate(rows)
@@ -492,23 +537,23 @@ class _Run:
             aligned = family.mixture(*fresh).align_to(self._mixture_at(point))
             self.point = (aligned.weights, aligned.components)
 
-    def _contradicting(self, places: Mapping[int, int], settled: Settled) -> frozenset[int]:
+    def _contradicting(self, places: Mapping[int, int], judged: RowsJudged) -> frozenset[int]:
         """Used partitions with p-values below the level, the worst first, as long as a majority of the kept remains."""
-        p_values, z_scores = settled.p_values, settled.z_scores
+        p_values, z_scores = judged.p_values, judged.z_scores
         below = [i for i in self.used if p_values[places[i]] < self.options.level]
         below.sort(key=lambda i: (-z_scores[places[i]], i))
         return frozenset(below[: max(len(self.used) - self.fewest, 0)])
 
-    def _let_join(self, places: Mapping[int, int], settled: Settled) -> list[int]:
+    def _let_join(self, places: Mapping[int, int], judged: RowsJudged) -> list[int]:
         """Use the untested small partitions whose rows agree, and refuse the others; returns those used."""
         joined = []
         for i in self.untested:
-            p_value = float(settled.p_values[places[i]])
+            p_value = float(judged.p_values[places[i]])
             if p_value >= self.options.level:
                 self.joined[i] = Joined(p_value)
                 joined.append(i)
             else:
-                self.refused[i] = _contradiction(settled, places[i])
+                self.refused[i] = judged.reason(places[i], self.options.level)
         self.used = sorted([*self.used, *joined])
         self.untested = []
         return joined
@@ -545,7 +590,3 @@ def _is_component_lost(before: Measurement, after: Measurement) -> bool:
     assert after.moments is not None
     expected = before.moments[0] * (after.n_samples / before.n_samples)
     return bool((after.moments[0] < (1.0 - LOST_SHARE) * expected).any())
-
-
-def _contradiction(settled: Settled, place: int) -> ContradictsOthers:
-    return ContradictsOthers(float(settled.z_scores[place]), float(settled.p_values[place]))

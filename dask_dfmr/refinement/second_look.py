@@ -17,13 +17,14 @@ import numpy as np
 
 from dask_dfmr.aggregation.null_law import Settled
 from dask_dfmr.local.comparison import RARITY, boundary
-from dask_dfmr.local.estimate import LocalEstimate
+from dask_dfmr.local.estimate import FROM_OTHERS, LocalEstimate
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.row_statistics import PartitionStatistics, Wanted, measure, total_of
 from dask_dfmr.mixtures.capped_scores import cap_for
 from dask_dfmr.mixtures.family import Array
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.mixtures.row_cut import COUNTING, RowCut
+from dask_dfmr.refinement.far_rows import RowsJudged, excess_lengths, far_rows
 from dask_dfmr.refinement.score_test import (
     ScoreSample,
     ScoreTest,
@@ -32,9 +33,6 @@ from dask_dfmr.refinement.score_test import (
     score_statistics,
     with_rows_outside,
 )
-
-FROM_OTHERS = "mixture of the others"
-"""Start of an estimate that replaced the first one, as the report shows it."""
 
 
 class RowsOfKept:
@@ -99,9 +97,20 @@ class RowsOfKept:
         numbers = [one.partition for one in everyone]
         _, settled = self.sample.settle(statistics, numbers, counts, is_used, ~is_used)
         settled = with_rows_outside(settled, everyone, self.total, self.wanted.cut)
+        assert self.wanted.score_cap is not None
+        excess = excess_lengths(everyone, self.sample.family, self.sample.point)
+        far = far_rows(np.array(excess), everyone, self.wanted.score_cap, is_used)
+        judged = RowsJudged(settled, far)
         return settled._replace(
-            p_values=settled.p_values[n_sampled:], z_scores=settled.z_scores[n_sampled:]
+            p_values=judged.p_values[n_sampled:], z_scores=judged.z_scores[n_sampled:]
         )
+
+    def shares_outside(self, reading: PartitionStatistics) -> tuple[float, float]:
+        """The shares of rows outside, of a partition and of the kept ones; 0 if the test compares these rows, too."""
+        if not self.wanted.cut.truncates:
+            return 0.0, 0.0
+        own, usual = reading.measurements[-1].n_outside, self.total.n_outside
+        return own / max(reading.n_samples, 1), usual / max(self.total.n_samples, 1)
 
 
 def one_step(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dask_dfmr.aggregation.reasons import in_short
 from dask_dfmr.aggregation.result import AggregationResult
 from dask_dfmr.explanation.report import partition_report
 from dask_dfmr.explanation.table import explanation_table
@@ -21,7 +22,7 @@ MOST_BYTES = 450_000
 of 100 characters take 400 kB."""
 
 LONGEST_TEXT = 240
-"""Characters of a source or a reason in the table."""
+"""Characters of a source in the table."""
 
 MOST_FINDINGS = 8
 """Excluded partitions that are explained in the page. One takes a tenth of a second with 5 components in 5 columns."""
@@ -80,7 +81,7 @@ def partition_rows(found: Any, result: AggregationResult) -> tuple[list[list[Any
         [int(v) for v in report["n_samples"]],
         [_number(v) for v in report["rows_outside"]],
         [str(v) for v in report["outcome"]],
-        [_cut(v) for v in report["reason"]],
+        [in_short(v) if isinstance(v, str) else "" for v in report["reason"]],
     ]
     rows = [list(row) for row in zip(*columns, strict=True)]
     far = np.where(np.isfinite(distances), distances, np.inf)
@@ -121,7 +122,7 @@ def explanation_rows(found: Any, result: AggregationResult) -> tuple[list[list[A
         causes |= table["kind"].to_dict()
         findings |= table["finding"].to_dict()
     sources = sources_of(found, result)
-    rows = [[i, _cut(sources[i]), causes.get(i, ""), _cut(findings[i])] for i in shown]
+    rows = [[i, _cut(sources[i]), causes.get(i, ""), in_short(findings[i])] for i in shown]
     return rows, len(out) - len(shown)
 
 

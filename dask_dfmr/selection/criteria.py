@@ -114,6 +114,7 @@ def pick(
     """
     known = np.flatnonzero(~np.isnan(values))
     if criterion == "held_out":
-        alike = known[gaps[known] <= np.nan_to_num(gap_errors[known])]
+        # The best of all may not be among those whose values are known.
+        alike = known[gaps[known] - gaps[known].min() <= np.nan_to_num(gap_errors[known])]
         return int(min(alike, key=lambda c: (n_parameters[c], gaps[c])))
     return int(min(known, key=lambda c: (values[c], n_parameters[c])))

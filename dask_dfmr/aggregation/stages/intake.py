@@ -15,9 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dask_dfmr.aggregation.options import AggregationOptions
-from dask_dfmr.aggregation.reasons import Malformed, NoEstimate, OtherColumns, OtherSchema, Reason
+from dask_dfmr.aggregation.reasons import (
+    Malformed,
+    NoEstimate,
+    OtherColumns,
+    OtherSchema,
+    Reason,
+    in_short,
+)
 from dask_dfmr.exceptions import AggregationError
-from dask_dfmr.local.estimate import LocalEstimate, Outcome
+from dask_dfmr.local.estimate import FROM_OTHERS, LocalEstimate, Outcome
 from dask_dfmr.mixtures import distances as l2
 from dask_dfmr.mixtures.distances import Stack, stack_mixtures
 from dask_dfmr.mixtures.family import Array, Family, canonical_order
@@ -61,6 +68,8 @@ class Summary(NamedTuple):
         Log <f, f> of each usable estimate.
     refused : dict of int to Reason
         Indices of the refused estimates, with the reasons.
+    one_step : tuple of int
+        Indices of the usable estimates that are one step from a global mixture.
     """
 
     n_estimates: int
@@ -68,6 +77,7 @@ class Summary(NamedTuple):
     n_samples: list[int]
     log_self: Array
     refused: dict[int, Reason]
+    one_step: tuple[int, ...] = ()
 
 
 class Block(NamedTuple):
@@ -111,6 +121,8 @@ class Participants(NamedTuple):
         Indices of estimates that claim more than ``most_rows`` rows.
     gained : frozenset of int
         Indices of estimates that are kept whatever the distance of their fits, because the rows behind them decide.
+    one_step : frozenset of int
+        Indices of estimates in the place of fits that are no fits, but one EM step from a global mixture.
     """
 
     schema: Schema
@@ -124,6 +136,7 @@ class Participants(NamedTuple):
     most_rows: float = np.inf
     capped: tuple[int, ...] = ()
     gained: frozenset[int] = frozenset()
+    one_step: frozenset[int] = frozenset()
 
     @property
     def is_gained(self) -> NDArray[np.bool_]:
@@ -184,15 +197,16 @@ def _refusal(estimate: LocalEstimate | Malformed, schema: Schema | None) -> Reas
         return NoEstimate(estimate.outcome.value, estimate.reason)
     assert schema is not None  # there is a majority: this estimate alone would be one
     own = _schema_of(estimate)
-    for name in ("family", "n_components", "n_features"):
-        if getattr(own, name) != getattr(schema, name):
-            return OtherSchema(name, str(getattr(own, name)), str(getattr(schema, name)))
+    # Names say more than their number, and come first.
     if (
         own.feature_names is not None
         and schema.feature_names is not None
         and own.feature_names != schema.feature_names
     ):
         return OtherColumns(own.feature_names, schema.feature_names)
+    for name in ("family", "n_components", "n_features"):
+        if getattr(own, name) != getattr(schema, name):
+            return OtherSchema(name, str(getattr(own, name)), str(getattr(schema, name)))
     return None
 
 
@@ -225,7 +239,8 @@ def stack_estimates(
     parameters = np.hstack([stack.weights] + [p.reshape(len(usable), -1) for p in stack.components])
     n_samples = [rows_behind(e, cut) for e in usable.values()]
     log_self = l2.log_self_products(schema.family, stack)
-    summary = Summary(len(messages), list(usable), n_samples, log_self, refused)
+    one_step = tuple(i for i, e in usable.items() if e.start == FROM_OTHERS and e.n_iter == 1)
+    summary = Summary(len(messages), list(usable), n_samples, log_self, refused, one_step)
     return Block(stack, parameters, summary)
 
 
@@ -358,6 +373,7 @@ def admit(
         most_rows=most_rows,
         capped=tuple(i for i, n in zip(indices, claimed, strict=True) if n > most_rows),
         gained=gained,
+        one_step=frozenset(i for p in summaries for i in p.one_step),
     )
 
 
@@ -379,7 +395,7 @@ def _nothing_to_aggregate(
     first: dict[str, int] = {}
     for i, reason in refused.items():
         first.setdefault(str(reason), i)
-    examples = "; ".join(f"{i}: {reason}" for reason, i in list(first.items())[:3])
+    examples = "; ".join(f"{i}: {in_short(reason)}" for reason, i in list(first.items())[:3])
     return AggregationError(
         f"none of the {n_estimates} local estimates is usable, so there is nothing to aggregate ({examples}"
         f"{'; ...' if len(refused) > min(len(first), 3) else ''}).{_way_out(refused, report)}",

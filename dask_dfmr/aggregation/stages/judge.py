@@ -95,6 +95,7 @@ def judge(
         *_margin_notes(kept, settled, participants, options),
         *_canary_notes(settled.law, consensus, participants, options),
         *_copy_notes(consensus.copies, participants),
+        *_one_step_notes(participants, options),
     ]
     return judged._replace(notes=(*judged.notes, *notes))
 
@@ -248,6 +249,19 @@ def _copy_notes(copies: Groups, participants: Participants) -> list[Note]:
         "A file was read twice, or sources collude: method='hardened' counts copies as one."
     )
     return [Note(NoMajorityWarning if is_many else FilterWarning, text)]
+
+
+def _one_step_notes(participants: Participants, options: AggregationOptions) -> list[Note]:
+    """A warning of estimates that are one step from a global mixture, judged as if they were fits."""
+    if not (options.is_calibrated and participants.one_step):
+        return []
+    found = sorted(participants.one_step)
+    text = (
+        f"estimates {listed(found)} are one EM step from a global mixture, as a second look makes them. They lie "
+        "nearer to it than fits do, so that fits of other partitions may look far away. Aggregate gm.estimates_ "
+        "itself: it has the first fits too."
+    )
+    return [Note(FilterWarning, text)]
 
 
 def heterogeneity_notes(

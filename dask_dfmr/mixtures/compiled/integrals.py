@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from dask_dfmr.mixtures.compiled.compiling import aligned, jit, read_only
+from dask_dfmr.mixtures.compiled.compiling import aligned, jit, jit_part, read_only
 from dask_dfmr.mixtures.compiled.lanes import (
     LANES,
     exponent,
@@ -119,7 +119,7 @@ def _log_norm_at_zero(covariances: Array) -> Array:
 # -- kernels ---------------------------------------------------------------------------------------
 
 
-@jit
+@jit_part
 def _finish(length, product, twos, constant, out, at, work):
     """Write -1/2 (constant + log det + length) to ``out``; the determinant is product * 2 ** twos."""
     store(work, 0, product)
@@ -130,7 +130,7 @@ def _finish(length, product, twos, constant, out, at, work):
         out[at + lane] = -0.5 * (constant + log_det + work[2 * LANES + lane])
 
 
-@jit
+@jit_part
 def _is_negligible(i, j, means_a, means_b, scale, reach):
     """Whether none of the pairs (i, j), ..., (i, j + PAIRS - 1) can reach its floor."""
     reach_a, reach_b = reach

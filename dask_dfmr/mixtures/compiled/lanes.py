@@ -31,7 +31,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
-from dask_dfmr.mixtures.compiled.compiling import jit
+from dask_dfmr.mixtures.compiled.compiling import jit, jit_part
 
 LANES = 8 if llvm.get_host_cpu_features().get("avx512f") else 4
 """Values per vector: the width of AVX-512, else that of AVX2. Other processors get the latter, split by LLVM."""
@@ -288,7 +288,7 @@ _SHIFT = 1.5 * 2.0**52  # x + _SHIFT holds the integer nearest to x in its lowes
 _LEAST = -708.0  # exp(x) is no normal number below it
 
 
-@jit
+@jit_part
 def exp(x):
     """Exponential of x <= 0 to two units in the last place; 0 below -708.
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba.extending import overload
 
-from dask_dfmr.mixtures.compiled.compiling import aligned, jit
+from dask_dfmr.mixtures.compiled.compiling import aligned, jit, jit_inlined, jit_part
 from dask_dfmr.mixtures.compiled.em import (
     RowsOfKernel,
     block_size,
@@ -205,7 +205,7 @@ def em_steps_kernel(
                 return
 
 
-@jit
+@jit_inlined
 def _m_step(structure, n_rows, run, shrinkage, cut, bounds, state, objective):
     """Replace the parameters by those of the moments; False if these are not proper."""
     weights, means, covariances, target, report = run
@@ -241,7 +241,7 @@ def _m_step(structure, n_rows, run, shrinkage, cut, bounds, state, objective):
     return True
 
 
-@jit
+@jit_inlined
 def _report(report, totals, log_prior, objective):
     """Write down what a step found, with the objective before it."""
     if report[N_STEPS] == 0.0:
@@ -253,7 +253,7 @@ def _report(report, totals, log_prior, objective):
     report[OUTSIDE] = totals[1]
 
 
-@jit
+@jit_inlined
 def _clear(moments):
     """Set all sums to 0."""
     totals, mass, first, second = moments
@@ -267,7 +267,7 @@ def _clear(moments):
             second[c, j] = 0.0
 
 
-@jit
+@jit_part
 def _copy(source, target):
     """Copy a matrix. A slice would do the same, and take a second to compile."""
     for i in range(len(source)):
@@ -275,7 +275,7 @@ def _copy(source, target):
             target[i, j] = source[i, j]
 
 
-@jit
+@jit_inlined
 def _set_densities(structure, weights, means, covariances, center, roots, densities, bounds):
     """Center, roots, scale, offset and constants of a mixture; False if a covariance has no root, or a mean is far."""
     upper, scale, log_dets = roots
@@ -341,7 +341,7 @@ _PASSES = {1: _matrix, 2: _vector, 3: _shared}
 """The pass of each kind, which the length of a tuple names."""
 
 
-@jit
+@jit_part
 def _factor(upper, c, d):
     """Replace the upper half of matrix c by its root U; False if the matrix is not positive definite."""
     for k in range(d):
@@ -360,7 +360,7 @@ def _factor(upper, c, d):
     return True
 
 
-@jit
+@jit_part
 def _invert(upper, scale, c, d, width):
     """The lower triangular W = U^-T of root c, as a matrix of ``width``."""
     for i in range(d):
@@ -377,7 +377,7 @@ def _invert(upper, scale, c, d, width):
         scale[c, at + i] = inverse
 
 
-@jit
+@jit_part
 def _set_offsets(means, center, scale, offset, is_vector):
     """The white means about the center, in ``offset``; returns the largest distance of one in a column."""
     K, d = means.shape
@@ -397,7 +397,7 @@ def _set_offsets(means, center, scale, offset, is_vector):
     return farthest
 
 
-@jit
+@jit_part
 def _about_means(mass, first, second, white, d):
     """Moments about the center of the means, moved to the white means themselves; one second moment of all."""
     width = first.shape[1]
@@ -411,7 +411,7 @@ def _about_means(mass, first, second, white, d):
             first[k, i] -= mass[k] * white[k, i]
 
 
-@jit
+@jit_part
 def _scatter(structure, moments, cut, upper, own, scratch, d):
     """The scatter of the rows about their means, in ``own``; the first moments become white shifts of the means."""
     _, mass, first, second = moments
@@ -445,7 +445,7 @@ def _scatter(structure, moments, cut, upper, own, scratch, d):
         _colour(scratch, upper, own, c, d)
 
 
-@jit
+@jit_part
 def _colour(scratch, upper, own, c, d):
     """The matrix U^T A U of the symmetric A in row 0 of ``scratch``; its halves are equal to the last bit."""
     for i in range(d):
@@ -466,7 +466,7 @@ def _colour(scratch, upper, own, c, d):
             own[c, i * d + j] = own[c, j * d + i]
 
 
-@jit
+@jit_part
 def _set_means(means, white, upper, new_means, is_vector):
     """The means and their shifts, which are white, in ``new_means``."""
     K, d = means.shape
@@ -482,7 +482,7 @@ def _set_means(means, white, upper, new_means, is_vector):
                     new_means[k, j] += upper[c, p * d + j] * white[k, p]
 
 
-@jit
+@jit_part
 def _open_target(structure, mass, means, own, target, shrinkage, n_counted, scratch):
     """The target of the penalty from the scatter of the first step (:meth:`Gaussian.within_target`)."""
     pooled_rows, share_between = shrinkage[3], shrinkage[4]
@@ -520,7 +520,7 @@ def _open_target(structure, mass, means, own, target, shrinkage, n_counted, scra
             target[c, j] = pooled if structure == TIED else shrunk
 
 
-@jit
+@jit_part
 def _penalty(target, scale, log_dets, scratch, is_vector, d, width):
     """The sum of tr(T Sigma^-1) + log det Sigma over the covariances, from W with Sigma^-1 = W^T W."""
     total = 0.0
@@ -542,7 +542,7 @@ def _penalty(target, scale, log_dets, scratch, is_vector, d, width):
     return total
 
 
-@jit
+@jit_part
 def _shrink(structure, mass, own, target, shrinkage, n_counted, d):
     """Replace scatter by covariances: with the penalty, and the floor on the diagonal."""
     weight, floor = shrinkage[0], shrinkage[1]
@@ -559,7 +559,7 @@ def _shrink(structure, mass, own, target, shrinkage, n_counted, d):
             own[c, j if is_vector else j * d + j] += floor
 
 
-@jit
+@jit_part
 def _are_proper(means, covariances, bounds, scratch, is_vector):
     """Whether means and covariances are those of densities (:meth:`Gaussian.is_proper`)."""
     _, largest_mean, least, largest, least_eigenvalue = bounds
