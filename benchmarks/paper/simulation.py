@@ -1,9 +1,8 @@
 """The paper's simulation: K = 5, d = 10, machines of which up to 40 % send wrong estimates.
 
-    python benchmarks/paper/simulation.py --results FOLDER                   # 75 CPU minutes
-    python benchmarks/paper/simulation.py --results FOLDER --extra-seeds 20  # 2 CPU hours
-    python benchmarks/paper/simulation.py --results FOLDER --minutes 20      # a part of it; run it again to go on
-    python benchmarks/paper/simulation.py --results FOLDER --only-show       # tables and figures of what is there
+    python benchmarks/paper/simulation.py --results FOLDER               # 2.6 CPU hours
+    python benchmarks/paper/simulation.py --results FOLDER --minutes 20  # a part of it; run it again to go on
+    python benchmarks/paper/simulation.py --results FOLDER --only-show   # tables and figures of what is there
 
 Populations have a largest overlap of .1, .2 or .3, and every seed has its own one. There are 20, 50 and 100 machines,
 and N = 5e5, 1e6 and 2e6 rows in all. Rows are nested: a smaller N has the first rows of a larger one. Bad machines,
@@ -109,7 +108,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = benchmark_parser(__doc__)
     parser.add_argument("--results", type=Path, required=True, help="folder of the files of cells")
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--extra-seeds", type=int, default=8, help="seeds with other starts too")
+    parser.add_argument("--extra-seeds", type=int, default=20, help="seeds with other starts too")
     parser.add_argument("--overlaps", type=float, nargs="+", default=OVERLAPS)
     parser.add_argument("--rates", type=float, nargs="+", default=RATES)
     parser.add_argument("--sizes", type=size, nargs="+", default=SIZES, help="like 50x1000000")
