@@ -161,10 +161,9 @@ def guarded(
     except types_of_distributed("Reschedule"):
         # Not an error: a shuffle asks that the task is run again elsewhere.
         raise
-    except (
-        Exception,
-        SystemExit,
-    ) as error:  # a reader that calls sys.exit ends neither the fit nor its worker
+    except (Exception, SystemExit) as error:
+        # Whatever a reader or the fit raises is this partition's outcome, MemoryError included. A reader that calls
+        # sys.exit ends neither the fit nor its worker. KeyboardInterrupt passes.
         reason = _described(error)
         text = missing_columns(reason, features or ())
         if text:
