@@ -156,3 +156,10 @@ def test_importing_the_package_imports_what_is_needed():
         "print(sorted(extras & set(sys.modules)))"
     )
     assert run_python(code).stdout == "[]\n[]\n"
+
+
+def test_an_empty_environment_variable_decides_nothing():
+    run = run_python(
+        "from dask_dfmr.mixtures import engine; engine.compiled()", DASK_DFMR_ENGINE=""
+    )
+    assert not run.stderr

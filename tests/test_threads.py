@@ -144,6 +144,24 @@ class TestBlas:
         assert {lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas"} == {3}
         limits.unregister()
 
+    def test_one_thread_after_another(self):
+        """The first thread lives on while the second one is inside, and the user sets a number after both."""
+
+        def inside():
+            with single_threaded_blas():
+                return {
+                    lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas"
+                }
+
+        before = blas_threads()
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(inside).result() == {1}
+            assert inside() == {1}
+            assert blas_threads() == before
+            with threadpool_limits(3, user_api="blas"):
+                assert set(blas_threads().values()) >= {3}
+            assert blas_threads() == before
+
     def test_an_error_on_the_way(self):
         before = blas_threads()
         with pytest.raises(KeyboardInterrupt), single_threaded_blas():

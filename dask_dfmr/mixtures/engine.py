@@ -109,7 +109,9 @@ def use(engine: str) -> Iterator[None]:
 
 
 def _of_environment() -> str:
-    requested = os.environ.get(ENVIRONMENT_VARIABLE, "auto")
+    requested = (
+        os.environ.get(ENVIRONMENT_VARIABLE) or "auto"
+    )  # files of services set it to nothing
     checks.one_of(f"the environment variable {ENVIRONMENT_VARIABLE}", requested, ENGINES)
     return requested
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -158,20 +159,14 @@ def _piece(path: Any, row_groups: Any, partition_keys: Any) -> Piece:
 
 def _read(pieces: Sequence[Piece], columns: Sequence[Any]) -> Block | Columns | None:
     """The columns of the pieces, one after the other; None if they are not plain numbers."""
-    from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
 
-    try:
-        files = [ParquetFile(piece.path) for piece in pieces]
-    except (OSError, ArrowException):  # Dask's reader raises it too, and says it
-        return None
-    try:
-        return _read_open(files, pieces, columns)
-    except (OSError, ArrowException):
-        return None
-    finally:
-        for file in files:
-            file.close()
+    with ExitStack() as stack:
+        try:
+            files = [stack.enter_context(ParquetFile(piece.path)) for piece in pieces]
+            return _read_open(files, pieces, columns)
+        except Exception:  # Dask's reader finds what is wrong with the files, and says it
+            return None
 
 
 def _read_open(

@@ -36,7 +36,7 @@ def _enter(me: object) -> None:
         if not _inside:
             for library in _libraries("blas").lib_controllers:
                 _before.append((library, library.num_threads))
-                library.set_num_threads(1)
+                _set(library, 1)
         _inside.add(me)
 
 
@@ -47,7 +47,19 @@ def _leave(me: object) -> None:
         while _before and not _inside:
             library, n_threads = _before.pop()
             if library.num_threads == 1:
-                library.set_num_threads(n_threads)
+                _set(library, n_threads)
+
+
+def _set(library: Any, n_threads: int) -> None:
+    """Set the number of threads of a library, whichever thread set it before.
+
+    From 3.8 on, threadpoolctl lets one thread set that of OpenBLAS, and ignores all others while it lives or until it
+    gives up control. Here threads of a scheduler take turns, under a lock.
+    """
+    give_up_control = getattr(library, "clear_controlling_thread", lambda *, force: None)
+    give_up_control(force=True)
+    library.set_num_threads(n_threads)
+    give_up_control(force=True)
 
 
 @cache
