@@ -272,7 +272,8 @@ class Ascent:
             If an M step gives no proper components.
         """
         prior = self.penalty.open_prior() if self.prior is None else self.prior
-        steps = prior and self.family.em_steps(X, *self.point, prior, self._rule(n_most))
+        totals = self.penalty.totals_of(X)
+        steps = prior and self.family.em_steps(X, *self.point, prior, self._rule(n_most), totals)
         if not steps or not steps.n_steps:
             # A penalty that needs the moments of the first pass, or a step without a result, which take() explains.
             sums = self.family.em_pass(X, *self.point)
