@@ -71,7 +71,8 @@ class EmResult:
         What the penalty adds to the log-likelihood at the parameters, in nats, if the family truncates. Then it has no
         objective.
     n_outside, n_outside_start : int, default 0
-        Rows beyond the cuts of all components in the last pass, and in the first.
+        Rows beyond the cuts of all components in the last pass, and in the first. Steps with totals of the rows count
+        none.
     """
 
     weights: Array

@@ -82,9 +82,10 @@ MAX_FROM_CENTER = 2.0**20
 """Distance of a mean from the center of all means, in standard deviations, up to which residuals are computed about
 that center. Their error is the rounding of this distance, 2e-10 standard deviations."""
 
-LEAST_COLUMNS_OF_TOTALS = 25
+LEAST_COLUMNS_OF_TOTALS = 20
 """From so many columns on, steps with the scatter of all rows take less time than compiled ones without it. Measured
-over 5,000 rows, K = 5: 1.2 times as long in 20 columns, .9 times in 30, .5 times in 60, and .3 times in 150."""
+over 5,000 rows, K = 5: 1.6 times as long in 15 columns, as long in 20, .8 times in 30, .4 times in 60, and .2 times in
+150. Without compiled code they take less time in all: a quarter in 2 and 10 columns, a sixth in 150."""
 
 LEAST_WEIGHT = 1e-12
 """Smallest weight in coordinates, which divide by the weights."""
