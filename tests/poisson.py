@@ -93,10 +93,13 @@ class Poisson:
         r = np.exp(joint - total[:, None])
         return EmSums(float(total.sum()), (r.sum(axis=0), r.T @ X))
 
-    def em_steps(self, X, weights, components, prior, rule):
+    def row_totals(self, X):
+        return None
+
+    def em_steps(self, X, weights, components, prior, rule, totals=None):
         return em_steps(self, X, weights, components, prior, rule)
 
-    def hard_moments(self, X, labels, reference):
+    def hard_moments(self, X, labels, reference, totals=None):
         return self.pooled_moments(np.ones(len(X)), (as_block(X),), labels, reference)
 
     def from_moments(self, moments, reference, prior=None):

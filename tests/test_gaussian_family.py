@@ -253,6 +253,8 @@ class TestEm:
         assert_allclose(first, full.moments[1], rtol=1e-7, atol=1e-9 * np.abs(X).max())
         assert_allclose(second, full.moments[2].sum(axis=0)[None], rtol=1e-7, atol=1e-7)
         assert tied.n_outside == full.n_outside
+        found, expected = (Gaussian(kind).log_density(X, m.components) for kind in ("tied", "full"))
+        assert_allclose(found, expected, rtol=1e-12, atol=1e-9)
 
     @every_type
     def test_float32_and_integer_rows_are_computed_in_float64(self, covariance_type):

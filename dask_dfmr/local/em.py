@@ -71,7 +71,8 @@ class EmResult:
         What the penalty adds to the log-likelihood at the parameters, in nats, if the family truncates. Then it has no
         objective.
     n_outside, n_outside_start : int, default 0
-        Rows beyond the cuts of all components in the last pass, and in the first.
+        Rows beyond the cuts of all components in the last pass, and in the first. Steps with totals of the rows count
+        none.
     """
 
     weights: Array
@@ -272,7 +273,8 @@ class Ascent:
             If an M step gives no proper components.
         """
         prior = self.penalty.open_prior() if self.prior is None else self.prior
-        steps = prior and self.family.em_steps(X, *self.point, prior, self._rule(n_most))
+        totals = self.penalty.totals_of(X)
+        steps = prior and self.family.em_steps(X, *self.point, prior, self._rule(n_most), totals)
         if not steps or not steps.n_steps:
             # A penalty that needs the moments of the first pass, or a step without a result, which take() explains.
             sums = self.family.em_pass(X, *self.point)

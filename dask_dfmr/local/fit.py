@@ -299,9 +299,8 @@ class LocalProblem:
         rng = np.random.default_rng(seed_sequence(random_state))
         try:
             target = None if self.family.cut.truncates else all_rows
-            best, started = self._best_of_starts(
-                X, start, given, self._penalty(len(X), target), rng
-            )
+            penalty = self._penalty(len(X), target, X)
+            best, started = self._best_of_starts(X, start, given, penalty, rng)
         except ComponentCollapsedError as error:
             return without_estimate(Outcome.COLLAPSED, str(error), len(X), n_omitted=n_omitted)
         if isinstance(start, str) and (given is None or given.means is None):
@@ -323,7 +322,7 @@ class LocalProblem:
             n_iter=best.n_iter,
             log_likelihood=self._mean_log_likelihood(X, best),
             start=started,
-            n_outside=best.n_outside,
+            n_outside=self._n_outside(X, best, penalty),
         )
 
     def _mean_log_likelihood(self, X: Rows, run: EmResult) -> float:
@@ -331,6 +330,12 @@ class LocalProblem:
         if self.family.cut.truncates:
             return floored_mean(self.family, (run.weights, run.components), X)
         return run.log_likelihood / len(X)
+
+    def _n_outside(self, X: Rows, run: EmResult, penalty: Penalty) -> int:
+        """Rows beyond the cuts of all components, which steps with totals of the rows do not count."""
+        if penalty.row_totals is None:
+            return run.n_outside
+        return self.family.em_pass(X, run.weights, run.components).n_outside
 
     def check_rows(
         self, X: Rows, names: Sequence[str] | None = None
@@ -424,16 +429,19 @@ class LocalProblem:
     def penalty_for(self, X: Rows) -> Penalty:
         """The penalty of fits to rows (n_samples, n_features)."""
         is_needed = self.penalty == "paper" and not self.family.cut.truncates
-        return self._penalty(len(X), self.family.prior_target(X) if is_needed else None)
+        return self._penalty(len(X), self.family.prior_target(X) if is_needed else None, X)
 
     def penalty_of_moments(self, n_samples: int) -> Penalty:
         """The penalty of a fit to rows of several partitions together, of which the moments are all that is known."""
         return self._penalty(n_samples, None)
 
-    def _penalty(self, n_samples: int, all_rows: Components | None) -> Penalty:
+    def _penalty(
+        self, n_samples: int, all_rows: Components | None, X: Rows | None = None
+    ) -> Penalty:
         weight = weight_of(self.penalty, n_samples)
         is_paper = self.penalty == "paper"
-        return Penalty(self.family, weight, self.reg_covar, is_paper, all_rows)
+        totals = None if X is None else self.family.row_totals(X)
+        return Penalty(self.family, weight, self.reg_covar, is_paper, all_rows, n_samples, totals)
 
     def _best_of_starts(
         self,

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dask_dfmr import checks
-from dask_dfmr.mixtures.family import Components, Family, Moments, Prior
+from dask_dfmr.mixtures.family import Components, Family, Moments, Prior, Rows, RowTotals
 
 PENALTY_NAMES = ("auto", "paper")
 """The values of the parameter ``penalty`` that are no number."""
@@ -35,6 +35,8 @@ class Penalty:
     all_rows : tuple of ndarray, or None
         :meth:`Family.prior_target` of the rows, if it is known. It has the bits of the paper's penalty; None: from the
         moments of the first pass, up to rounding.
+    n_rows, row_totals : int, and tuple of ndarray or None
+        The number of rows, and their :meth:`Family.row_totals` for all starts and runs of EM over them.
     """
 
     family: Family
@@ -42,6 +44,12 @@ class Penalty:
     floor: float
     is_of_all_rows: bool = False
     all_rows: Components | None = None
+    n_rows: int = 0
+    row_totals: RowTotals | None = None
+
+    def totals_of(self, X: Rows) -> RowTotals | None:
+        """The totals of the rows of the fit; None for a subsample of them, which a clustering may take."""
+        return self.row_totals if len(X) == self.n_rows else None
 
     def open_prior(self) -> Prior | None:
         """The penalty before the first pass, which sets an open target; None if it needs the moments of that pass."""

@@ -192,7 +192,7 @@ class Search:
         rows = self.rows
         if not self._is_wide:
             rows = thin(rows, max(ROUND_ROWS, len(rows) // ROUND_SHARE))
-        part = Search.on(self.problem, rows)
+        part = self if rows is self.rows else Search.on(self.problem, rows)
         runs, pool = part._in_rounds(starts)
         found = part._different(runs)
         values = values_of(self.family, found, rows)
@@ -328,7 +328,7 @@ class Pool(NamedTuple):
         weights = np.concatenate([weights for weights, _ in mixtures])
         parts = zip(*(components for _, components in mixtures), strict=True)
         components = tuple(np.concatenate(part) for part in parts)
-        densities = _log_densities(family, components, rows)
+        densities = np.hstack([_log_densities(family, own, rows) for _, own in mixtures])
         return cls(np.clip(weights, LEAST_WEIGHT, MOST_WEIGHT), components, densities)
 
     def swaps(self, family: Family, point: Start, rows: Array) -> list[Start]:
@@ -382,7 +382,9 @@ class Pool(NamedTuple):
 
 
 def _log_densities(family: Family, components: Components, rows: Array) -> Array:
-    """Log-density of each row under each component, (n_samples, n_components)."""
+    """Log-density of each row under each component of a mixture, (n_samples, n_components)."""
+    if (family.coordinate_owners(components) < 0).any():  # what they share is computed once
+        return family.log_density(rows, components)
     alone = np.ones(1)
     each = (tuple(part[k : k + 1] for part in components) for k in range(len(components[0])))
     return np.column_stack([family.evaluate(rows, alone, one, "log_density") for one in each])

@@ -66,7 +66,9 @@ class Scale:
 
     def apply(self, X: Array) -> Array:
         """Rows (n_samples, n_features) about the location, in units of the spread."""
-        return np.clip((X - self.location) / self.spread, -MAX_SPREADS, MAX_SPREADS)
+        Z = X - self.location
+        Z /= self.spread
+        return np.clip(Z, -MAX_SPREADS, MAX_SPREADS, out=Z)
 
 
 def subsample(X: Rows, n_rows: int, rng: np.random.Generator) -> Array:
@@ -82,7 +84,7 @@ def thin(rows: Rows, n_rows: int) -> Array:
 
 
 def _nearest(Z: Array, centers: Array) -> Labels:
-    return ((Z**2).sum(1)[:, None] - 2 * Z @ centers.T + (centers**2).sum(1)).argmin(axis=1)
+    return ((Z**2).sum(1)[:, None] - Z @ (2 * centers).T + (centers**2).sum(1)).argmin(axis=1)
 
 
 def _kmeans_plusplus(Z: Array, n_components: int, rng: np.random.Generator) -> Labels:
@@ -183,7 +185,7 @@ def start_from_labels(
 ) -> tuple[Array, Components]:
     """Weights and components of the clusters that labels (n_samples,) make of rows, about locations of components."""
     reference = family.start_components(X, locations)
-    moments = family.hard_moments(X, labels, reference)
+    moments = family.hard_moments(X, labels, reference, penalty.totals_of(X))
     prior = penalty.prior(moments, reference)
     # A stronger penalty than in the fit keeps a component with few rows from starting as a point.
     strong = prior._replace(weight=max(prior.weight, family.n_features(reference)))

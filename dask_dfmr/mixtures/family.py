@@ -33,6 +33,9 @@ Moments = tuple[Array, ...]
 first array is always the mass, shape (n_components,). A statistic of a parameter that all components share may have one
 entry, the sum over them."""
 
+RowTotals = tuple[Array, ...]
+"""What a family computes of rows once, for many EM steps over them."""
+
 Quantity = Literal["log_density", "label", "responsibilities"]
 """What :meth:`Family.evaluate` computes of each row."""
 
@@ -140,7 +143,8 @@ class EmSteps(NamedTuple):
     has_stopped : bool
         Whether the last step gained too little to go on.
     n_outside_first, n_outside : int
-        Rows beyond the cuts of all components before the first step, and before the last one.
+        Rows beyond the cuts of all components before the first step, and before the last one. Steps with
+        :data:`RowTotals` do not count them.
     """
 
     weights: Array
@@ -263,14 +267,36 @@ class Family(Protocol, Hashable):
         """One E step over all rows; the moments are those about ``components``."""
         ...
 
-    def em_steps(
-        self, X: Rows, weights: Array, components: Components, prior: Prior, rule: StepRule
-    ) -> EmSteps:
-        """Some plain EM steps over all rows; :func:`em_steps` makes them from the other methods."""
+    def row_totals(self, X: Rows) -> RowTotals | None:
+        """What many :meth:`em_steps` over the same rows have in common; None if they gain nothing by it."""
         ...
 
-    def hard_moments(self, X: Rows, labels: Labels, reference: Components) -> Moments:
-        """Moments about ``reference`` of rows that belong to one component each, as in a clustering."""
+    def em_steps(
+        self,
+        X: Rows,
+        weights: Array,
+        components: Components,
+        prior: Prior,
+        rule: StepRule,
+        totals: RowTotals | None = None,
+    ) -> EmSteps:
+        """Some plain EM steps over all rows; :func:`em_steps` makes them from the other methods.
+
+        ``totals`` are the :meth:`row_totals` of the rows.
+        """
+        ...
+
+    def hard_moments(
+        self,
+        X: Rows,
+        labels: Labels,
+        reference: Components,
+        totals: RowTotals | None = None,
+    ) -> Moments:
+        """Moments about ``reference`` of rows that belong to one component each, as in a clustering.
+
+        ``totals`` are the :meth:`row_totals` of the rows.
+        """
         ...
 
     def from_moments(
@@ -395,9 +421,15 @@ class Family(Protocol, Hashable):
 
 
 def em_steps(
-    family: Family, X: Rows, weights: Array, components: Components, prior: Prior, rule: StepRule
+    family: Family,
+    X: Rows,
+    weights: Array,
+    components: Components,
+    prior: Prior,
+    rule: StepRule,
+    totals: RowTotals | None = None,
 ) -> EmSteps:
-    """Some plain EM steps over all rows, from the passes and M steps of a family.
+    """Some plain EM steps over all rows, from the passes and M steps of a family, without the totals.
 
     They end before a step that gives no proper components.
     """

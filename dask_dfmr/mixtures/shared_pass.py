@@ -57,10 +57,10 @@ def shared_pass(
     about_center = _about_center if compiled is None else compiled.shared_pass
     sums = about_center(X, log_weights, means, inverse_root, log_norm, cut)
     white = (means - means.mean(axis=0)) @ inverse_root.T
-    return EmSums(sums.log_likelihood, _about_means(sums.moments, white), sums.n_outside)
+    return EmSums(sums.log_likelihood, about_means(sums.moments, white), sums.n_outside)
 
 
-def _about_means(moments: Moments, white: Array) -> Moments:
+def about_means(moments: Moments, white: Array) -> Moments:
     """Moments about the center of the means, moved to the white means (K, d) themselves."""
     mass, first, second = moments
     cross = first.T @ white
@@ -84,8 +84,7 @@ def _about_center(
     mass, first, second = np.zeros(n_components), np.zeros((n_components, d)), np.zeros((d, d))
     log_likelihood, n_outside = 0.0, 0
     for batch in batches(len(X), max(256, SHARED_BLOCK_FLOATS // d)):
-        columns = np.subtract(as_block(X[batch]), center).T
-        y = dtrmm(1.0, inverse_root.T, columns, trans_a=1, overwrite_b=1).T
+        y = _whitened(X[batch], center, inverse_root)
         joint = np.array([_squared_lengths(y - mean) for mean in white])
         np.minimum(joint, MAX_SQUARED_LENGTH, out=joint)
         joint *= -0.5
@@ -105,6 +104,26 @@ def _about_center(
         counted = y_counted if truncates else y
         second += counted.T @ counted
     return EmSums(log_likelihood, (mass, first, second[None]), n_outside)
+
+
+def log_densities(X: Array, means: Array, inverse_root: Array, log_norm: Array) -> Array:
+    """Log phi_k(x), shape (n_samples, K); the arguments are those of :func:`shared_pass`."""
+    center = means.mean(axis=0)
+    white = (means - center) @ inverse_root.T
+    of_means = _squared_lengths(white)
+    found = np.empty((len(X), len(means)))
+    for batch in batches(len(X), max(256, SHARED_BLOCK_FLOATS // means.shape[1])):
+        y = _whitened(X[batch], center, inverse_root)
+        squares = _squared_lengths(y)[:, None] - 2.0 * (y @ white.T) + of_means
+        found[batch] = log_norm - 0.5 * np.minimum(squares, MAX_SQUARED_LENGTH)
+    return found
+
+
+def _whitened(rows: Rows, center: Array, inverse_root: Array) -> Array:
+    """White rows (n, d) about a center."""
+    columns = np.subtract(as_block(rows), center).T
+    white: Array = dtrmm(1.0, inverse_root.T, columns, trans_a=1, overwrite_b=1).T
+    return white
 
 
 def _squared_lengths(y: Array) -> Array:
