@@ -34,6 +34,7 @@ from dask_dfmr.on_dask.candidates import CandidateFits, Scored, climb_and_score,
 from dask_dfmr.on_dask.fit_plan import Fit, FitPlan
 from dask_dfmr.on_dask.rereading import Reader
 from dask_dfmr.on_dask.tasks import FitSettings
+from dask_dfmr.on_dask.unread import describe_unread
 from dask_dfmr.parameters import (
     START_NAMES,
     parameters_of,
@@ -311,7 +312,7 @@ def select_components(
     with plan.scheduler.session():
         comparison = _compare(plan, candidates, float(test_share), int(values["refine"]), last)
         selection = _select(comparison, criterion, values, X)
-        _report(selection, comparison.scored.lost, values)
+        _report(selection, comparison, values)
     return selection
 
 
@@ -601,14 +602,16 @@ def _best_of(table: pd.DataFrame, criterion: str) -> int:
 # -- messages --------------------------------------------------------------------------------------
 
 
-def _report(selection: Selection, lost: Mapping[int, Reason], values: Mapping[str, Any]) -> None:
+def _report(selection: Selection, comparison: _Comparison, values: Mapping[str, Any]) -> None:
     """Issue the warnings, and raise an error about failed partitions if asked to."""
-    on_failed = values["on_failed"]
+    on_failed, lost = values["on_failed"], comparison.scored.lost
     warn_of(selection.aggregate.notes, values["warn_excluded"])
     report = selection.partition_report
     texts = [describe_failures(report)] if len(failures(report)) else []
     if lost:
         texts.append(f"candidates were not compared on {len(lost)} partitions: {_examples(lost)}")
+    unread = describe_unread(comparison.rows)
+    texts += [unread] if unread else []
     if not texts or on_failed == "ignore":
         return
     text = ". ".join(texts)

@@ -72,6 +72,8 @@ class SourceCheck:
         Columns that the cause is about, or that differ most.
     z : float
         How many standard errors the number is off that differs most.
+    unread : str
+        Which rows of the source could not be read, in words; empty if all could.
     """
 
     source: str
@@ -91,6 +93,7 @@ class SourceCheck:
     component: int | None = None
     columns: tuple[str, ...] = ()
     z: float = float("nan")
+    unread: str = ""
 
     def to_message(self) -> dict[str, Any]:
         """The fields as a dict of plain values; :meth:`from_message` is the inverse."""

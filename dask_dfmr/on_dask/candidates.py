@@ -51,6 +51,7 @@ from dask_dfmr.on_dask.scheduling.scheduler import (
 )
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.on_dask.tasks import FitSettings
+from dask_dfmr.on_dask.unread import as_entry, unread_of, with_reason
 from dask_dfmr.seeds import PILOT_DRAW, PILOT_ROWS, stream
 from dask_dfmr.selection import common_set as selection
 from dask_dfmr.selection.climb import Climb
@@ -109,7 +110,7 @@ def fit_candidates(
     def load() -> Any:
         return loader.rows(*values) if data is None else data
 
-    def fit_all(loaded: Any) -> list[LocalEstimate]:
+    def fit_all(loaded: Any) -> tuple[list[LocalEstimate], tuple[str, ...]]:
         X, names = rows_of(loaded, shared.feature_names)
         finite, n_omitted, refusal = shared.problem.finite_rows(X)
         if refusal is None:
@@ -118,16 +119,19 @@ def fit_candidates(
         with single_threaded_blas():
             for settings, shortlist in zip(candidates, shortlists, strict=True):
                 found.append(_fit_one(X, names, partition, settings, shortlist))
-        return [replace(e, n_omitted=e.n_omitted + n_omitted) for e in found]
+        unread = unread_of(loaded)
+        found = [replace(e, n_omitted=e.n_omitted + n_omitted) for e in found]
+        return [with_reason(e, unread) for e in found], unread
 
-    estimates = tasks.guarded(
+    estimates, unread = tasks.guarded(
         shared.timeout,
         load,
         fit_all,
-        lambda *failure: [without_estimate(*failure)] * len(candidates),
+        lambda *failure: ([without_estimate(*failure)] * len(candidates), ()),
         shared.feature_names,
     )
-    return [replace(e, partition=partition, source=source).to_arrays() for e in estimates]
+    more = as_entry(unread)
+    return [replace(e, partition=partition, source=source).to_arrays() | more for e in estimates]
 
 
 def _fit_one(
@@ -151,7 +155,7 @@ def report_candidates(
 ) -> list[list[Message]]:
     """The report's rows of partitions, numbered from ``first``, for each of n candidates."""
     return [
-        tasks.report_rows(tasks.as_plain_each(of_partition, n, first + k))
+        [tasks.report_row(message, first + k) for message in tasks.each_of(of_partition, n)]
         for k, of_partition in enumerate(messages)
     ]
 

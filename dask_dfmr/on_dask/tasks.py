@@ -32,6 +32,7 @@ from dask_dfmr.on_dask.partitions import ColumnsError, Loader, rows_of
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.on_dask.scheduling.timeouts import within
 from dask_dfmr.on_dask.scheduling.types_of import types_of_distributed
+from dask_dfmr.on_dask.unread import UNREAD, as_entry, entry_of, unread_of, with_reason
 from dask_dfmr.seeds import (
     HELD_OUT,
     LOCAL_FIT,
@@ -113,20 +114,22 @@ def fit_partition(
     Some of its rows are in the message too, see :func:`sampled_rows`.
     """
 
-    def fit(data: Any) -> tuple[LocalEstimate, dict[str, Array]]:
+    def fit(data: Any) -> tuple[LocalEstimate, dict[str, Any]]:
         X, names = rows_of(data, settings.feature_names)
         with single_threaded_blas():
             estimate = fit_rows(X, names, partition, settings, shortlist)
-        return estimate, _sample_of(X, partition, settings) if estimate.is_usable else {}
+        sample = _sample_of(X, partition, settings) if estimate.is_usable else {}
+        unread = unread_of(data)
+        return with_reason(estimate, unread), sample | as_entry(unread)
 
-    estimate, sample = guarded(
+    estimate, more = guarded(
         settings.timeout,
         partial(loader.rows, *values),
         fit,
         lambda outcome, reason, n_rows: (without_estimate(outcome, reason, n_rows), {}),
         settings.feature_names,
     )
-    return replace(estimate, partition=partition, source=source).to_arrays() | sample
+    return replace(estimate, partition=partition, source=source).to_arrays() | more
 
 
 def _sample_of(X: Rows, partition: int, settings: FitSettings) -> dict[str, Array]:
@@ -164,14 +167,14 @@ def guarded(
     except (Exception, SystemExit) as error:
         # Whatever a reader or the fit raises is this partition's outcome, MemoryError included. A reader that calls
         # sys.exit ends neither the fit nor its worker. KeyboardInterrupt passes.
-        reason = _described(error)
+        reason = described(error)
         text = missing_columns(reason, features or ())
         if text:
             return failed(Outcome.BAD_COLUMNS, bounded(text), 0)
         return failed(Outcome.FAILED, bounded(reason), 0)
 
 
-def _described(error: BaseException) -> str:
+def described(error: BaseException) -> str:
     """An error with its type in words; its text is that of a reader, and may raise an error itself."""
     try:
         return f"{type(error).__name__}: {error}"
@@ -355,7 +358,7 @@ def as_plain(message: Any, partition: int | None = None) -> dict[str, Any]:
     found = plain_mapping(message)
     if not isinstance(found, str):
         known = {} if partition is None else {"partition": partition}
-        own = {name: value for name, value in found.items() if name != ROW_SAMPLE}
+        own = {name: value for name, value in found.items() if name not in (ROW_SAMPLE, UNREAD)}
         found = wrong_types(own) or own | known
     if not isinstance(found, str):
         return found
@@ -402,15 +405,25 @@ def report_rows(messages: Sequence[Any], first: int | None = None) -> list[dict[
 
     ``first`` is the number of the first partition, if the partitions are numbered on from there.
     """
+    return [report_row(m, None if first is None else first + k) for k, m in enumerate(messages)]
+
+
+def report_row(message: Any, partition: int | None = None) -> dict[str, Any]:
+    """The report's row of one partition. It has ``UNREAD``, too, if the message does."""
     names = LocalEstimate.__dataclass_fields__.keys() - {"mixture"}
-    plain = [as_plain(m, None if first is None else first + k) for k, m in enumerate(messages)]
-    return [_DEFAULTS | {name: m[name] for name in names if name in m} for m in plain]
+    plain = as_plain(message, partition)
+    row = _DEFAULTS | {name: plain[name] for name in names if name in plain}
+    return row | entry_of(message)
+
+
+def each_of(message: Any, n: int) -> list[Any]:
+    """The n messages of one partition, one per candidate; n of them whatever a worker sent."""
+    return message if type(message) is list and len(message) == n else [message] * n
 
 
 def as_plain_each(message: Any, n: int, partition: int | None = None) -> list[dict[str, Any]]:
-    """The n messages of one partition, one per candidate, each made plain; n of them whatever a worker sent."""
-    several = message if type(message) is list and len(message) == n else [message] * n
-    return [as_plain(one, partition) for one in several]
+    """The same, each made plain."""
+    return [as_plain(one, partition) for one in each_of(message, n)]
 
 
 def lost_partition(partition: int, source: str | None, error: BaseException) -> dict[str, Any]:
@@ -427,4 +440,4 @@ def outcome_of(error: BaseException) -> Outcome:
 
 
 def _first_line(error: BaseException) -> str:
-    return _described(error).strip().splitlines()[0]
+    return described(error).strip().splitlines()[0]
