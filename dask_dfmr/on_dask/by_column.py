@@ -46,9 +46,9 @@ from dask_dfmr.on_dask.partitions import (
     rows_of,
 )
 from dask_dfmr.on_dask.scheduling.builder import GraphBuilder
+from dask_dfmr.on_dask.scheduling.passing import passes
 from dask_dfmr.on_dask.scheduling.scheduler import Scheduler, active_scheduler
 from dask_dfmr.on_dask.scheduling.timeouts import within
-from dask_dfmr.on_dask.scheduling.types_of import types_of_distributed
 from dask_dfmr.on_dask.sorted_rows import Problem, SortedRows, merge
 from dask_dfmr.on_dask.tasks import described
 from dask_dfmr.on_dask.unread import PartlyRead
@@ -244,9 +244,9 @@ def count_rows(
 
     try:
         labels = within(timeout, load)
-    except types_of_distributed("Reschedule"):
-        raise
-    except (Exception, SystemExit) as error:  # of a reader
+    except (Exception, SystemExit) as error:
+        if passes(error):
+            raise
         reason = _describe(error)
         return _no_column(column) if missing_columns(reason, [str(column)]) else reason
     try:
@@ -463,9 +463,9 @@ class SelectingLoader(Loader):
                 # One partition at a time, so that only its rows are in memory beside those taken.
                 frame = loader(*(given[key] for key in loader.dependencies))
                 rows, labels = self.columns.split(frame)
-            except types_of_distributed("Reschedule"):
-                raise
-            except (Exception, SystemExit) as error:  # of a reader
+            except (Exception, SystemExit) as error:
+                if passes(error):
+                    raise
                 problems.append(self.columns.problem_of(name, error))
                 continue
             own = self.columns.source_of_each(labels, {self.value: 0}) == 0
@@ -553,14 +553,12 @@ def split_partition(
         if (owners < 0).any():
             raise SourceError("it has sources that were not there when they were counted")
         pieces = SortedRows.of(rows, owners)
-        return pieces if path is None else pieces.stored(path)
-    except types_of_distributed("Reschedule"):
-        raise
-    except (
-        Exception,
-        SystemExit,
-    ) as error:  # of a reader: the sources go on without this partition
+    except (Exception, SystemExit) as error:
+        if passes(error):
+            raise
         return SortedRows.failed(partition, columns.problem_of(name, error))
+    # A full disk is no error of the partition, and ends the fit.
+    return pieces if path is None else pieces.stored(path)
 
 
 def _regrouped(

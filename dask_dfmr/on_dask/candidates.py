@@ -42,6 +42,7 @@ from dask_dfmr.on_dask.fit_plan import FitPlan
 from dask_dfmr.on_dask.partitions import Loader, Partitions, rows_of
 from dask_dfmr.on_dask.rereading import Reader
 from dask_dfmr.on_dask.scheduling.builder import GraphBuilder
+from dask_dfmr.on_dask.scheduling.passing import passes
 from dask_dfmr.on_dask.scheduling.scheduler import (
     Graph,
     HeldTask,
@@ -147,6 +148,8 @@ def _fit_one(
     except OutOfTimeError:
         raise
     except Exception as error:
+        if passes(error):
+            raise
         return without_estimate(Outcome.FAILED, f"{type(error).__name__}: {error}")
 
 

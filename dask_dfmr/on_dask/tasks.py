@@ -29,9 +29,9 @@ from dask_dfmr.mixtures.family import Array, Family, Rows
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.on_dask import answers
 from dask_dfmr.on_dask.partitions import ColumnsError, Loader, rows_of
+from dask_dfmr.on_dask.scheduling.passing import passes
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.on_dask.scheduling.timeouts import within
-from dask_dfmr.on_dask.scheduling.types_of import types_of_distributed
 from dask_dfmr.on_dask.unread import UNREAD, as_entry, entry_of, unread_of, with_reason
 from dask_dfmr.seeds import (
     HELD_OUT,
@@ -156,22 +156,35 @@ def guarded(
     """
     try:
         with deadlines.within(timeout):
-            return use(within(timeout, load))
+            return use(_loaded(timeout, load, features))
     except ColumnsError as error:
         return failed(Outcome.BAD_COLUMNS, bounded(str(error)), error.n_rows)
     except OutOfTimeError as error:
         return failed(Outcome.TIMED_OUT, str(error), 0)
-    except types_of_distributed("Reschedule"):
-        # Not an error: a shuffle asks that the task is run again elsewhere.
-        raise
     except (Exception, SystemExit) as error:
         # Whatever a reader or the fit raises is this partition's outcome, MemoryError included. A reader that calls
         # sys.exit ends neither the fit nor its worker. KeyboardInterrupt passes.
-        reason = described(error)
-        text = missing_columns(reason, features or ())
+        if passes(error):
+            raise
+        return failed(Outcome.FAILED, bounded(described(error)), 0)
+
+
+def _loaded(timeout: float | None, load: Callable[[], Any], features: Sequence[str] | None) -> Any:
+    """A partition as it was read.
+
+    Raises
+    ------
+    ColumnsError
+        If the error of the reader names columns that the partition must have. Errors of a fit are not looked at: one
+        that happens to name a column is no matter of columns.
+    """
+    try:
+        return within(timeout, load)
+    except (Exception, SystemExit) as error:
+        text = missing_columns(described(error), features or ())
         if text:
-            return failed(Outcome.BAD_COLUMNS, bounded(text), 0)
-        return failed(Outcome.FAILED, bounded(reason), 0)
+            raise ColumnsError(text) from error
+        raise
 
 
 def described(error: BaseException) -> str:
