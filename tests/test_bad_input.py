@@ -612,8 +612,9 @@ class OfAReaderError(Exception):
     [
         (SystemExit(2), "SystemExit: 2"),  # of a reader that was written as a script
         (OfAReaderError(), "OfAReaderError, the text of which raises RuntimeError"),
+        (KeyError("c"), "the reader asks for a key or column that is not there: KeyError: 'c'"),
     ],
-    ids=["sys.exit", "no text"],
+    ids=["sys.exit", "no text", "no such column"],
 )
 def test_errors_that_are_no_usual_ones_are_outcomes(error, reason):
     def read(i):

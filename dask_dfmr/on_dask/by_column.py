@@ -50,7 +50,7 @@ from dask_dfmr.on_dask.scheduling.passing import passes
 from dask_dfmr.on_dask.scheduling.scheduler import Scheduler, active_scheduler
 from dask_dfmr.on_dask.scheduling.timeouts import within
 from dask_dfmr.on_dask.sorted_rows import Problem, SortedRows, merge
-from dask_dfmr.on_dask.tasks import described
+from dask_dfmr.on_dask.tasks import describe_reading
 from dask_dfmr.on_dask.unread import PartlyRead
 from dask_dfmr.tables import check_columns, columns_of, missing_columns
 
@@ -352,7 +352,7 @@ def _too_many(column: Hashable, n: str) -> str:
 def _describe(error: BaseException) -> str:
     if isinstance(error, (OutOfTimeError, SourceError, ColumnsError)):
         return str(error)
-    return described(error).strip().splitlines()[0]
+    return describe_reading(error).strip().splitlines()[0]
 
 
 # -- how their rows are found ----------------------------------------------------------------------

@@ -161,6 +161,8 @@ def guarded(
         return failed(Outcome.BAD_COLUMNS, bounded(str(error)), error.n_rows)
     except OutOfTimeError as error:
         return failed(Outcome.TIMED_OUT, str(error), 0)
+    except _MissingKeyError as error:
+        return failed(Outcome.FAILED, bounded(str(error)), 0)
     except (Exception, SystemExit) as error:
         # Whatever a reader or the fit raises is this partition's outcome, MemoryError included. A reader that calls
         # sys.exit ends neither the fit nor its worker. KeyboardInterrupt passes.
@@ -177,6 +179,8 @@ def _loaded(timeout: float | None, load: Callable[[], Any], features: Sequence[s
     ColumnsError
         If the error of the reader names columns that the partition must have. Errors of a fit are not looked at: one
         that happens to name a column is no matter of columns.
+    _MissingKeyError
+        If the reader asks for another key or column.
     """
     try:
         return within(timeout, load)
@@ -184,7 +188,20 @@ def _loaded(timeout: float | None, load: Callable[[], Any], features: Sequence[s
         text = missing_columns(described(error), features or ())
         if text:
             raise ColumnsError(text) from error
+        if isinstance(error, KeyError) and not passes(error):
+            raise _MissingKeyError(describe_reading(error)) from error
         raise
+
+
+class _MissingKeyError(Exception):
+    """A KeyError of a reader, in words."""
+
+
+def describe_reading(error: BaseException) -> str:
+    """An error of a reader with its type; that of a KeyError is often the name of a column, and nothing else."""
+    is_key = isinstance(error, KeyError)
+    lead = "the reader asks for a key or column that is not there: " if is_key else ""
+    return f"{lead}{described(error)}"
 
 
 def described(error: BaseException) -> str:
