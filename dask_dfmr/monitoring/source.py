@@ -29,7 +29,7 @@ from dask_dfmr.monitoring.row_law import LOW_RANKS, RowLaw
 N_TESTS = 1 + len(LOW_RANKS)
 """Tests of a source; its p-value is the least one of them, times their number."""
 
-MOST_FITTED, MOST_PASSES = 20_000, 200
+MOST_FITTED, MOST_FIT_PASSES = 20_000, 200
 """Rows of an unlikely source that are fitted to explain it, and passes over them, at most."""
 
 CHECKED, EMPTY = "checked", "empty"

@@ -24,7 +24,7 @@ from dask_dfmr.mixtures.gaussian import Mixture
 N_GROUPS = 3
 """With three groups, one may contain an inconsistent partition that was kept."""
 
-ROWS_PER_PARAMETER, LEAST_ROWS = 10, 2000
+ROWS_PER_PARAMETER, LEAST_START_ROWS = 10, 2000
 """Rows of a group per free parameter, and in all. With few rows per parameter, optima belong to the rows and not to the
 population; with few rows in all, small gains cannot be distinguished from noise."""
 
@@ -84,7 +84,7 @@ def draw_groups(
     kept: Sequence[int], counts: Sequence[int], n_parameters: int, rng: np.random.Generator
 ) -> list[list[int]]:
     """Disjoint groups of kept partitions, which have ``counts`` rows; none if there are too few partitions."""
-    wanted = min(max(ROWS_PER_PARAMETER * n_parameters, LEAST_ROWS), MAX_START_ROWS)
+    wanted = min(max(ROWS_PER_PARAMETER * n_parameters, LEAST_START_ROWS), MAX_START_ROWS)
     size = int(np.clip(-(-wanted // max(np.median(counts), 1)), 1, MOST_PARTITIONS))
     n_groups = min(N_GROUPS, len(kept))
     if n_groups < 2:
