@@ -118,7 +118,7 @@ def fit_partition(
         X, names = rows_of(data, settings.feature_names)
         with single_threaded_blas():
             estimate = fit_rows(X, names, partition, settings, shortlist)
-        sample = _sample_of(X, partition, settings) if estimate.is_usable else {}
+        sample = sample_of(X, partition, settings) if estimate.is_usable else {}
         unread = unread_of(data)
         return with_reason(estimate, unread), sample | as_entry(unread)
 
@@ -132,7 +132,7 @@ def fit_partition(
     return replace(estimate, partition=partition, source=source).to_arrays() | more
 
 
-def _sample_of(X: Rows, partition: int, settings: FitSettings) -> dict[str, Array]:
+def sample_of(X: Rows, partition: int, settings: FitSettings) -> dict[str, Array]:
     """Some finite rows of a partition, drawn at random, as a part of its message; nothing if none are wanted."""
     if not settings.n_sampled:
         return {}
