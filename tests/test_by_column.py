@@ -89,12 +89,12 @@ def with_text(frame):
 class BrokenLater:
     """Breaks after the first read, which is that of the sources."""
 
-    def __init__(self, folder):
-        self.flag = folder / "was read"
+    def __init__(self, folder, error):
+        self.flag, self.error = folder / "was read", error
 
     def __call__(self, frame):
         if self.flag.exists():
-            raise OSError("the disk is gone")
+            raise self.error
         self.flag.touch()
         return frame
 
@@ -102,7 +102,8 @@ class BrokenLater:
 FEATURE_FAULTS = {
     "without_feature": lambda folder: without_feature,
     "with_text": lambda folder: with_text,
-    "broken_but_for_sensors": BrokenLater,
+    "broken_but_for_sensors": lambda folder: BrokenLater(folder, OSError("the disk is gone")),
+    "selecting": lambda folder: BrokenLater(folder, KeyError("['y'] not in index")),
 }
 
 
@@ -491,6 +492,7 @@ class TestWhatGoesWrong:
             ("without_feature", "columns are ['x'], expected ['x', 'y']"),
             ("with_text", "columns must hold real numbers; got 'y'"),
             ("broken_but_for_sensors", "OSError: the disk is gone"),
+            ("selecting", "columns ['y'] are missing, expected ['x', 'y']"),
         ],
     )
     def test_sources_are_fitted_without_a_partition_whose_features_are_missing(

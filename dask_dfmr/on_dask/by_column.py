@@ -50,7 +50,7 @@ from dask_dfmr.on_dask.scheduling.passing import passes
 from dask_dfmr.on_dask.scheduling.scheduler import Scheduler, active_scheduler
 from dask_dfmr.on_dask.scheduling.timeouts import within
 from dask_dfmr.on_dask.sorted_rows import Problem, SortedRows, merge
-from dask_dfmr.on_dask.tasks import describe_reading
+from dask_dfmr.on_dask.tasks import describe_reading, described
 from dask_dfmr.on_dask.unread import PartlyRead
 from dask_dfmr.tables import check_columns, columns_of, missing_columns
 
@@ -384,8 +384,7 @@ class Columns:
 
     def problem_of(self, partition: str, error: BaseException) -> Problem:
         """Why a partition could not be read and split."""
-        reason = _describe(error)
-        of_columns = missing_columns(reason, self.features)
+        reason, of_columns = _describe(error), missing_columns(described(error), self.features)
         is_of_columns = isinstance(error, ColumnsError) or bool(of_columns)
         return Problem(f"{partition}: {of_columns or reason}", is_of_columns)
 
