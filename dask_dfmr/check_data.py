@@ -20,7 +20,7 @@ from dask_dfmr.mixtures.row_cut import cut_of
 from dask_dfmr.monitoring.history import append_history
 from dask_dfmr.monitoring.result import CheckResult, result_of
 from dask_dfmr.monitoring.row_law import law_of_mixture
-from dask_dfmr.monitoring.source import MOST_PASSES, Checker, SourceCheck
+from dask_dfmr.monitoring.source import MOST_FIT_PASSES, Checker, SourceCheck
 from dask_dfmr.on_dask.by_column import sources_of
 from dask_dfmr.on_dask.check_partitions import check_partitions
 from dask_dfmr.on_dask.partitions import (
@@ -162,7 +162,7 @@ def _checker(estimator: GaussianMixture, level: float) -> Checker:
     problem = LocalProblem(
         mixture.family.with_cut(cut),
         mixture.n_components,
-        max_iter=MOST_PASSES,
+        max_iter=MOST_FIT_PASSES,
         nan_policy=estimator.nan_policy,
         reg_covar=estimator.reg_covar,
         min_rows=estimator.min_partition_rows,

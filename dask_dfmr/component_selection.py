@@ -20,6 +20,7 @@ from dask_dfmr import checks
 from dask_dfmr.aggregation.reasons import (
     ExcludedByCandidates,
     ExcludedWithReference,
+    Gained,
     NotCompared,
     Reason,
     in_short,
@@ -31,9 +32,11 @@ from dask_dfmr.explanation.report import describe_failures, failures, partition_
 from dask_dfmr.local.estimate import Outcome
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian, Mixture
 from dask_dfmr.on_dask.candidates import CandidateFits, Scored, climb_and_score, fit_all
+from dask_dfmr.on_dask.candidates_again import look_again
 from dask_dfmr.on_dask.fit_plan import Fit, FitPlan
 from dask_dfmr.on_dask.rereading import Reader
 from dask_dfmr.on_dask.tasks import FitSettings
+from dask_dfmr.on_dask.unread import describe_unread
 from dask_dfmr.parameters import (
     START_NAMES,
     parameters_of,
@@ -215,8 +218,9 @@ def select_components(
     1. Every partition fits all candidates, to the same training rows. Each candidate is filtered on its own. One
        candidate serves as the reference: the one whose BIC exceeds the best BIC by the smallest median amount over all
        partitions. A partition is excluded if the filter of the reference excludes it, or if more than half of the
-       candidates that have an estimate of it do. The others are the common set, and every candidate is reduced again
-       from its estimates there.
+       candidates that have an estimate of it do. As in a fit, excluded partitions nearest to the consensus are read
+       once more, and kept if their rows do not contradict the reference. The others are the common set, and every
+       candidate is reduced again from its estimates there.
     2. All candidates are measured on the training rows and on the held-out rows of the common set.
 
     So candidates are compared on the same rows, and inconsistent partitions have no influence, as long as more than
@@ -238,8 +242,9 @@ def select_components(
         - ``partition_timeout`` is the time for the fits of all candidates together.
         - ``warm_start`` starts no fit here. If the estimator is fitted, the candidate of the same shape has its
           components in the order of the last mixture.
-        - ``refit_excluded``, ``check_optimum`` and ``keep_estimates`` have no effect on the selection. They have one
-          on a later fit of the selected estimator, and so has ``warm_start``.
+        - ``refit_excluded`` is whether the rows of excluded partitions are held against the reference, as in a fit.
+        - ``check_optimum`` and ``keep_estimates`` have no effect on the selection. They have one on a later fit of the
+          selected estimator, and so has ``warm_start``.
     X : dask DataFrame, dask Array, list, frame or array-like
         As for :meth:`GaussianMixture.fit`.
     n_components : int or iterable of int, default range(1, 11)
@@ -311,7 +316,7 @@ def select_components(
     with plan.scheduler.session():
         comparison = _compare(plan, candidates, float(test_share), int(values["refine"]), last)
         selection = _select(comparison, criterion, values, X)
-        _report(selection, comparison.scored.lost, values)
+        _report(selection, comparison, values)
     return selection
 
 
@@ -389,6 +394,8 @@ class _Comparison:
         In the order of ``aggregates``.
     n_passes : int
         EM passes before the last read.
+    gained : dict of int to Gained
+        What a second look found of partitions that it kept.
     """
 
     candidates: list[Candidate]
@@ -399,6 +406,7 @@ class _Comparison:
     reasons: dict[int, str]
     scored: Scored
     n_passes: int
+    gained: dict[int, Gained]
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -432,6 +440,10 @@ def _compare(
         )
     judged = fits.judged(_n_features(fits))
     common = find_common_set(judged)
+    fits, gained = look_again(reader, fits, common.reference)
+    if gained:
+        judged = fits.judged(_n_features(fits))
+        common = find_common_set(judged)
     reduced = fits.reduce(common, _refusals(fits, common, candidates))
     aggregates = {c: a for c, a in enumerate(reduced) if a is not None}
     for c in range(len(candidates)):
@@ -445,7 +457,9 @@ def _compare(
         {int(i): rows[i]["n_samples"] for i in np.flatnonzero(common.kept)},
         n_passes,
     )
-    return _Comparison(candidates, fits, judged, common, aggregates, reasons, scored, n_passes)
+    return _Comparison(
+        candidates, fits, judged, common, aggregates, reasons, scored, n_passes, gained
+    )
 
 
 def _settings_of(
@@ -531,7 +545,9 @@ def _fit_of(comparison: _Comparison, c: int) -> Fit:
     if comparison.n_passes:
         aggregate = replace(aggregate, mixture=mixture, unrefined=aggregate.mixture)
     lost = comparison.scored.lost
-    reasons: dict[int, Reason] = {i: NotCompared(reason) for i, reason in lost.items()}
+    kept = aggregate.decision.kept
+    reasons: dict[int, Reason] = {i: g for i, g in comparison.gained.items() if kept[i]}
+    reasons |= {i: NotCompared(reason) for i, reason in lost.items()}
     return replace(Fit.of(aggregate, comparison.fits.rows[c], None), reasons=reasons)
 
 
@@ -601,14 +617,16 @@ def _best_of(table: pd.DataFrame, criterion: str) -> int:
 # -- messages --------------------------------------------------------------------------------------
 
 
-def _report(selection: Selection, lost: Mapping[int, Reason], values: Mapping[str, Any]) -> None:
+def _report(selection: Selection, comparison: _Comparison, values: Mapping[str, Any]) -> None:
     """Issue the warnings, and raise an error about failed partitions if asked to."""
-    on_failed = values["on_failed"]
+    on_failed, lost = values["on_failed"], comparison.scored.lost
     warn_of(selection.aggregate.notes, values["warn_excluded"])
     report = selection.partition_report
     texts = [describe_failures(report)] if len(failures(report)) else []
     if lost:
         texts.append(f"candidates were not compared on {len(lost)} partitions: {_examples(lost)}")
+    unread = describe_unread(comparison.rows)
+    texts += [unread] if unread else []
     if not texts or on_failed == "ignore":
         return
     text = ". ".join(texts)

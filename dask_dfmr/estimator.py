@@ -889,9 +889,10 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 f"{self.max_iter} passes; raise max_iter or loosen tol.",
                 ConvergenceWarning,
             )
-        if not len(failures(report)):
+        texts = [describe_failures(report)] if len(failures(report)) else []
+        text = ". ".join(filter(None, (*texts, fit.unread)))
+        if not text:
             return
-        text = describe_failures(report)
         logger.warning(text)
         if self.on_failed == "raise":
             raise PartitionError(

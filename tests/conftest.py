@@ -67,7 +67,7 @@ def coarse_laws() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(calibration, "MOST_DRAWS", 128)
         patch.setattr(calibration, "FEWEST_DRAWS", 128)
-        patch.setattr(information, "MOST_ROWS", 2**11)
+        patch.setattr(information, "MOST_DRAWN", 2**11)
         yield
 
 

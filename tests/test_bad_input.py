@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+from functools import partial
+
 import dask
 import dask.array as da
 import dask.dataframe as dd
@@ -17,6 +21,7 @@ from dask_dfmr import (
     PartitionError,
     PartitionWarning,
 )
+from dask_dfmr.on_dask.tasks import guarded
 from dask_dfmr.tables import missing_columns
 from tests.data_makers import (
     COLUMNS,
@@ -607,8 +612,9 @@ class OfAReaderError(Exception):
     [
         (SystemExit(2), "SystemExit: 2"),  # of a reader that was written as a script
         (OfAReaderError(), "OfAReaderError, the text of which raises RuntimeError"),
+        (KeyError("c"), "the reader asks for a key or column that is not there: KeyError: 'c'"),
     ],
-    ids=["sys.exit", "no text"],
+    ids=["sys.exit", "no text", "no such column"],
 )
 def test_errors_that_are_no_usual_ones_are_outcomes(error, reason):
     def read(i):
@@ -619,3 +625,51 @@ def test_errors_that_are_no_usual_ones_are_outcomes(error, reason):
     with dask.config.set(scheduler="synchronous"):
         gm = GaussianMixture(2, random_state=0).fit([dask.delayed(read)(i) for i in range(6)])
     assert gm.partition_report_.loc[3, ["outcome", "reason"]].tolist() == ["failed", reason]
+
+
+class OutOfPatienceError(Exception):
+    """Of a program that limits the time of a call with an alarm."""
+
+
+class Handler:
+    def __call__(self, number, frame):
+        raise SystemExit(0)
+
+
+def stop_waiting(number, frame):
+    raise OutOfPatienceError
+
+
+@pytest.mark.parametrize(
+    ("handler", "error"),
+    [
+        (lambda number, frame: sys.exit(0), SystemExit),
+        (Handler(), SystemExit),
+        (partial(lambda code, number, frame: sys.exit(code), 0), SystemExit),
+        (stop_waiting, OutOfPatienceError),
+    ],
+    ids=["function", "object", "partial", "alarm"],
+)
+def test_an_error_of_a_signal_handler_is_none_of_the_reader(handler, error):
+    def read(i):
+        if i == 3:
+            signal.raise_signal(signal.SIGTERM)
+        return make_frame(i)
+
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        with dask.config.set(scheduler="synchronous"), pytest.raises(error):
+            GaussianMixture(2, random_state=0).fit([dask.delayed(read)(i) for i in range(6)])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(("in_reader", "outcome"), [(True, "other columns"), (False, "failed")])
+def test_only_errors_of_the_reader_are_about_columns(in_reader, outcome):
+    def fail(*rows):
+        raise KeyError("['x'] not in index")
+
+    load, use = (fail, len) if in_reader else (list, fail)
+    found = guarded(None, load, use, lambda kind, reason, n_rows: (kind.value, reason), ["x", "y"])
+    assert found[0] == outcome
+    assert ("columns ['x'] are missing" in found[1]) == in_reader

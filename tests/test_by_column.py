@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import re
 
 import dask
 import dask.dataframe as dd
@@ -12,7 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dask_dfmr import AggregationError, GaussianMixture, dfmr
+from dask_dfmr import (
+    GaussianMixture,
+    PartitionError,
+    PartitionWarning,
+    check,
+    dfmr,
+    select_components,
+)
 from dask_dfmr.on_dask import by_column as sources
 from dask_dfmr.on_dask.by_column import SourceError, sources_of, take_census
 from dask_dfmr.on_dask.partitions import rows_of
@@ -62,8 +70,41 @@ def without_column(frame):
     return frame.drop(columns="sensor")
 
 
+def exiting(frame):
+    raise SystemExit(3)
+
+
+def with_lists(frame):
+    return frame.assign(sensor=[[1]] * len(frame))
+
+
 def without_feature(frame):
     return frame.drop(columns="y")
+
+
+def with_text(frame):
+    return frame.assign(y="high")
+
+
+class BrokenLater:
+    """Breaks after the first read, which is that of the sources."""
+
+    def __init__(self, folder, error):
+        self.flag, self.error = folder / "was read", error
+
+    def __call__(self, frame):
+        if self.flag.exists():
+            raise self.error
+        self.flag.touch()
+        return frame
+
+
+FEATURE_FAULTS = {
+    "without_feature": lambda folder: without_feature,
+    "with_text": lambda folder: with_text,
+    "broken_but_for_sensors": lambda folder: BrokenLater(folder, OSError("the disk is gone")),
+    "selecting": lambda folder: BrokenLater(folder, KeyError("['y'] not in index")),
+}
 
 
 LABELS = {"spread": spread, "blocks": blocks, "neighbours": neighbours}
@@ -411,16 +452,21 @@ def assert_same(gm, expected):
 class TestWhatGoesWrong:
     @pytest.mark.parametrize("labels", LABELS)
     @pytest.mark.parametrize(
-        ("bad", "reason"),
-        [(broken, "OSError: the disk is gone"), (without_column, "KeyError")],
+        ("bad", "outcome", "reason"),
+        [
+            (broken, "failed", "OSError: the disk is gone"),
+            (exiting, "failed", "SystemExit: 3"),
+            (without_column, "other columns", "there is no column 'sensor'"),
+            (with_lists, "failed", "equality .* unhashable"),
+        ],
     )
-    def test_a_partition_that_cannot_be_read_is_a_source_of_its_own(self, labels, bad, reason):
+    def test_a_partition_without_sources_is_a_source_of_its_own(self, labels, bad, outcome, reason):
         X = make_x(labels=LABELS[labels], bad={2: bad})
         gm = make().fit(X)
         last = gm.partition_report_.iloc[-1]
-        assert (last["source"], last["outcome"], last["kept"]) == ("partition 2", "failed", False)
+        assert (last["source"], last["outcome"], last["kept"]) == ("partition 2", outcome, False)
         assert "its sources could not be found" in last["reason"]
-        assert reason in last["reason"]
+        assert re.search(reason, last["reason"])
         assert gm.partition_report_["n_samples"].sum() == 7 * 200
         assert (gm.partition_report_["outcome"][:-1] == "fitted").all()
 
@@ -439,17 +485,62 @@ class TestWhatGoesWrong:
         last = gm.partition_report_.iloc[-1]
         assert "not done after partition_timeout" in last["reason"]
 
-    def test_a_partition_with_other_columns_takes_its_sources_with_it(self):
-        gm = make().fit(make_x(labels=neighbours, bad={6: without_feature}))
+    @pytest.mark.parametrize("labels", LABELS)
+    @pytest.mark.parametrize(
+        ("bad", "reason"),
+        [
+            ("without_feature", "columns are ['x'], expected ['x', 'y']"),
+            ("with_text", "columns must hold real numbers; got 'y'"),
+            ("broken_but_for_sensors", "OSError: the disk is gone"),
+            ("selecting", "columns ['y'] are missing, expected ['x', 'y']"),
+        ],
+    )
+    def test_sources_are_fitted_without_a_partition_whose_features_are_missing(
+        self, tmp_path, labels, bad, reason
+    ):
+        X = make_x(labels=LABELS[labels], bad={6: FEATURE_FAULTS[bad](tmp_path)})
+        with pytest.warns(PartitionWarning, match="1 partition of X could not be used") as caught:
+            gm = make().fit(X)
+        assert f"are without its rows: partition 6: {reason}" in str(caught[-1].message)
         report = gm.partition_report_
-        assert report.loc[report["outcome"] != "fitted", "source"].tolist() == [
-            "sensor='A6'",
-            "sensor='A7'",
+        hit = {"spread": SENSORS, "blocks": ["A2"], "neighbours": ["A6", "A7"]}[labels]
+        named = report.loc[
+            report["reason"].str.contains("without its rows in partition 6"), "source"
         ]
+        assert named.tolist() == [f"sensor={sensor!r}" for sensor in hit]
+        assert (report["outcome"] == "fitted").all()
+        assert report["n_samples"].sum() == 7 * 200
 
-    def test_all_of_them_where_all_sources_are_in_it(self):
-        with pytest.raises(AggregationError, match="partition 2: ColumnsError: columns are"):
-            make().fit(make_x(bad={2: without_feature}))
+    def test_the_fit_is_that_of_the_other_partitions(self):
+        gm = make().fit(make_x(bad={7: without_feature}))
+        assert same_bits(gm.mixture_, make().fit(make_x(7)).mixture_)
+
+    def test_a_source_that_lies_in_that_partition_alone(self):
+        first = make_x(labels=lambda i, n: [f"A{i}"] * n, bad={6: without_feature})
+        row = make().fit(first).partition_report_.loc[6]
+        assert (row["outcome"], row["n_samples"]) == ("other columns", 0)
+
+    def test_an_error_if_that_is_asked_for(self):
+        with pytest.raises(PartitionError, match="8 of 8 sources are without its rows"):
+            make(on_failed="raise").fit(make_x(bad={2: without_feature}))
+
+    def test_a_lazy_fit_says_it_too(self):
+        with dask.config.set(scheduler="synchronous"):
+            found = dfmr(make(), make_x(bad={2: without_feature})).compute()
+        (note,) = [note for note in found.notes if note.category is PartitionWarning]
+        assert "8 of 8 sources are without its rows: partition 2" in note.message
+
+    def test_a_selection_says_it_too(self):
+        gm = GaussianMixture(source="sensor", random_state=0)
+        with pytest.warns(PartitionWarning, match="8 of 8 sources are without its rows"):
+            found = select_components(gm, make_x(bad={2: without_feature}), [2])
+        assert found.partition_report["reason"].str.contains("without its rows").all()
+
+    def test_a_check_accepts_no_source_without_its_rows(self):
+        gm = GaussianMixture.from_mixture(TRUTH)
+        report = check(gm, make_x(bad={2: without_feature}, factor=1.0), source="sensor").report
+        assert (report["verdict"] == "review").all()
+        assert (report["kind"] == "unread rows").all()
 
     @pytest.mark.parametrize("lazy", [False, True])
     @pytest.mark.parametrize("labels", [spread, blocks])
@@ -472,8 +563,9 @@ class TestWhatGoesWrong:
 
         partitions = find(make_x(bad={2: changing}))
         flag.touch()
-        with pytest.raises(SourceError, match="partition 2: it has sources that were not there"):
-            load(partitions)
+        values = dask.get(partitions.graph, [ref.key for ref in partitions.loaders[0].refs])
+        (problem,) = partitions.loaders[0](*values).unread
+        assert problem == "partition 2: it has sources that were not there when they were counted"
 
 
 class TestRefused:

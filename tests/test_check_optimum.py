@@ -6,6 +6,8 @@ import dask
 import dask.array as da
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dask_dfmr import GaussianMixture, Mixture, OptimumWarning, fit_local, mixing_distance
 from dask_dfmr.local.fit import LocalProblem
@@ -182,6 +184,26 @@ class TestCompare:
         assert found.is_better
         assert found.n_check_rows == 3000
         assert min(found.group_z) > 4
+
+    @pytest.mark.parametrize("where", [[1e6, 0.0], [0.0, 1e6], [-1e6, 1e6]])
+    def test_a_far_row_decides_nothing(self, where):
+        fits = self.fits([CLUSTERS], MERGED)
+        expected = optima.compare(CLUSTERS.family, fits)
+        fits[1].check_rows[0] = where
+        found = optima.compare(CLUSTERS.family, fits)
+        assert found.is_better
+        assert found.gain == pytest.approx(expected.gain, rel=0.2)
+        rows = [fit.check_rows for fit in fits]
+        assert optima.gain_of(CLUSTERS.family, CLUSTERS, MERGED, rows)[0] > 0
+
+    @given(st.integers(0, 99), st.sampled_from([-1e12, 1e12]))
+    def test_a_gain_is_capped_at_a_standard_error(self, seed, far):
+        gains = np.random.default_rng(seed).normal(0.3, 1.0, 500)
+        assert (optima.capped_gains(gains) == gains).all()
+        gains[0] = far
+        capped = optima.capped_gains(gains)
+        assert (capped[1:] == gains[1:]).all()
+        assert abs(capped[0] / len(gains)) <= 1.05 / np.sqrt(len(gains))
 
     def test_the_same_optimum_is_not_better(self):
         moved = Mixture(CLUSTERS.weights, CLUSTERS.means + 0.2, CLUSTERS.covariances)

@@ -124,6 +124,19 @@ class TestFit:
         assert (gm.n_components, gm.random_state) == (2, 0)
         assert (gm.verbose, gm.warn_excluded, gm.on_failed) == (0, True, "warn")
 
+    def test_a_file_that_no_source_can_use_needs_a_review(self, tmp_path):
+        rng = np.random.default_rng(0)
+        for i in range(4):
+            frame = pd.DataFrame(rng.normal(size=(200, 2)), columns=["x", "y"])
+            frame["day"] = np.tile([1, 2, 3, 4], 50)
+            frame.drop(columns="y" if i == 2 else []).to_parquet(tmp_path / f"{i}.parquet")
+        code, found = call_json("fit", tmp_path, "-k", 1, "--seed", 0, "--source", "day")
+        assert code == Exit.REVIEW
+        (warning,) = found["warnings"]
+        assert warning["category"] == "PartitionWarning"
+        assert "4 of 4 sources are without its rows: partition 2" in warning["message"]
+        assert found["result"]["n_kept"] == 4
+
     def test_sources_in_a_csv_file(self):
         table = pd.concat([rows_of(i).assign(sensor=f"s{i}") for i in range(N_FILES)])
         table.sample(frac=1, random_state=0).to_csv("sensors.csv", index=False)

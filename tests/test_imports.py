@@ -186,6 +186,15 @@ class TestDask:
         assert not builds or wing_of(module) == "on_dask"
 
 
+def paired(target, value):
+    """The targets of an assignment, each with its own value where it is one of several."""
+    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+        pairs = zip(target.elts, value.elts, strict=True)
+        return [pair for one, of_one in pairs for pair in paired(one, of_one)]
+    several = target.elts if isinstance(target, ast.Tuple) else [target]
+    return [(one, value) for one in several]
+
+
 class TestNames:
     @pytest.mark.parametrize("path", sorted(PACKAGE.glob("*/**/__init__.py")))
     def test_the_front_door_of_a_wing_has_no_code(self, path):
@@ -229,8 +238,8 @@ class TestNames:
             for node in parsed(path).body:
                 if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
                     targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-                    for target in targets:
+                    for target, value in (pair for t in targets for pair in paired(t, node.value)):
                         if isinstance(target, ast.Name) and target.id.isupper():
-                            values[target.id][module] = ast.unparse(node.value)
+                            values[target.id][module] = ast.unparse(value)
         several = {name: where for name, where in values.items() if len(set(where.values())) > 1}
         assert not several

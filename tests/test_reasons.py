@@ -59,6 +59,9 @@ SENTENCES = {
         "far rows, or wrong sums, move the mixture 18.1 times as far as one row may (p = 1.3e-15); "
         "row_outliers='truncate' cuts them off"
     ),
+    r.HasFarRows(18.123, 1.3e-15, truncates=True): (
+        "far rows, or wrong sums, move the mixture 18.1 times as far as one row may (p = 1.3e-15)"
+    ),
     r.ChangedRows(): (
         "its rows changed between two reads, and give other sums; persist() keeps rows as they are"
     ),

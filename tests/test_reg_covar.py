@@ -166,6 +166,29 @@ def test_partitions_in_which_nothing_varies_are_to_be_checked(covariance_type, b
     assert f"{who}. Check where they come from." in said
 
 
+@pytest.mark.parametrize(
+    ("columns", "finding"),
+    [(["x"], "column 'x' only: "), (["x", "y", "z"], "no single cause: ")],
+)
+def test_a_constant_is_no_other_unit(columns, finding):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(6 * N, 3)), columns=["x", "y", "z"])
+    frame.loc[: N - 1, columns] = 0.0
+    parts = [frame.iloc[i * N : (i + 1) * N] for i in range(6)]
+    with dask.config.set(scheduler="synchronous"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gm = GaussianMixture(1, reg_covar=1e-3, random_state=0).fit(parts)
+    found = gm.partition_report_["reason"][0].partition(FITTED_BY_FLOOR)[2]
+    assert finding in found
+    assert "unit" not in found
+    # The same rows in another unit are still told.
+    parts[0] = 0.03 * parts[1]
+    with dask.config.set(scheduler="synchronous"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gm = GaussianMixture(1, reg_covar=1e-3, random_state=0).fit(parts)
+    assert "another unit?" in gm.partition_report_["reason"][0]
+
+
 def note_on(reasons, variances):
     """The note on partitions with a constant column, of which each is excluded that has a reason."""
     mixture = Mixture([1.0], [[0.0] * len(variances)], [np.diag(variances)])

@@ -13,6 +13,7 @@ import pytest
 
 from dask_dfmr import (
     AggregationError,
+    ExclusionWarning,
     FilterWarning,
     GaussianMixture,
     Mixture,
@@ -545,3 +546,38 @@ class TestErrors:
         parameters = {name: value for name, value in wrong.items() if name not in own}
         with raise_if_dask_computes(), pytest.raises(ValueError, match=match):
             select_components(make(**parameters), make_ddf(M), **arguments)
+
+
+def heavy_tailed():
+    rng = np.random.default_rng(0)
+    return [rng.standard_t(3, size=(200, 2)) for _ in range(12)]
+
+
+class TestSecondLook:
+    """Rows of a heavy tail: fits of some consistent partitions end in another optimum, and look inconsistent."""
+
+    def select(self, parts, **parameters):
+        with dask.config.set(scheduler="synchronous"):
+            return select_components(GaussianMixture(random_state=0, **parameters), parts, [1, 2])
+
+    def test_consistent_partitions_are_kept_as_a_fit_keeps_them(self):
+        found = self.select(heavy_tailed())
+        assert found.kept.all()
+        assert found.aggregate.decision.kept.all()
+        reasons = found.partition_report["reason"]
+        assert reasons.str.startswith("kept after a second look").sum() == 2
+        assert (found.table["n_fitted"] == 12).all()
+
+    def test_the_same_on_a_cluster(self, client):
+        found = select_components(GaussianMixture(random_state=0), heavy_tailed(), [1, 2])
+        assert same_bits(found.mixture, self.select(heavy_tailed()).mixture)
+
+    def test_only_if_it_is_asked_for(self):
+        with pytest.warns(ExclusionWarning, match="2 of 12"):
+            found = self.select(heavy_tailed(), refit_excluded=False)
+        assert found.kept.sum() == 10
+
+    def test_inconsistent_partitions_stay_excluded(self):
+        with pytest.warns(ExclusionWarning, match="1 of 13"):
+            found = self.select([*heavy_tailed(), heavy_tailed()[0] + 2.0])
+        assert found.kept.tolist() == [True] * 12 + [False]

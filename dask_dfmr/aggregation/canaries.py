@@ -18,7 +18,7 @@ from dask_dfmr.mixtures.family import Array, Components, Family, Labels
 FACTOR = 10.0
 """The canary of a wrong unit: one column is multiplied by this."""
 
-FAR = 1e3
+FAR_SDS = 1e3
 """The canary at infinity: all columns are moved by this many standard deviations."""
 
 MOST_COLUMNS = 16
@@ -79,7 +79,7 @@ def _changes(rows: Array) -> Iterator[tuple[str, tuple[int, ...], Labels, Array,
     """Name, columns, and order, scale and shift of each change: x becomes scale * x[order] + shift."""
     d = rows.shape[1]
     same, ones, zeros = np.arange(d), np.ones(d), np.zeros(d)
-    yield "infinity", (), same, ones, FAR * rows.std(axis=0)
+    yield "infinity", (), same, ones, FAR_SDS * rows.std(axis=0)
     chosen = np.unique(np.linspace(0, d - 1, min(d, MOST_COLUMNS)).round().astype(np.intp))
     for j in map(int, chosen):
         yield "unit", (j,), same, np.where(same == j, FACTOR, 1.0), zeros

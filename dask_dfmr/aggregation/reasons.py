@@ -306,17 +306,19 @@ class ContradictsOthers(Reason):
 
 @dataclass(frozen=True)
 class HasFarRows(Reason):
-    """Rows far away would move the mixture ``ratio`` times as far as one row may; those of others have no such tail."""
+    """Rows far away would move the mixture ``ratio`` times as far as one row may; those of others have no such tail.
+
+    ``truncates`` says whether the fit truncates already.
+    """
 
     ratio: float
     p_value: float
+    truncates: bool = False
 
     def __str__(self) -> str:
         chance = _chance(self.p_value, ".2g", LEAST_SCORE_P_VALUE)
-        return (
-            f"far rows, or wrong sums, move the mixture {self.ratio:.3g} times as far as one row may ({chance}); "
-            "row_outliers='truncate' cuts them off"
-        )
+        text = f"far rows, or wrong sums, move the mixture {self.ratio:.3g} times as far as one row may ({chance})"
+        return text if self.truncates else f"{text}; row_outliers='truncate' cuts them off"
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,8 @@ from dask_dfmr.cli.run import (
     writing,
 )
 from dask_dfmr.component_selection import select_components
-from dask_dfmr.estimator import GaussianMixture
+from dask_dfmr.estimator import GaussianMixture, learned_by
+from dask_dfmr.exceptions import PartitionWarning, warn
 from dask_dfmr.parameters import PARAMETERS, WITHOUT_FILTER
 from dask_dfmr.selection.criteria import CRITERIA
 
@@ -98,6 +99,13 @@ def show_partitions(run: Run, gm: GaussianMixture) -> dict[str, Any]:
     }
 
 
+def warn_of_unread(gm: GaussianMixture) -> None:
+    """Warn of partitions of X that no source could read: they are in no table."""
+    unread = learned_by(gm).unread
+    if unread:
+        warn(f"{unread}.", PartitionWarning)
+
+
 def show_mixture(run: Run, gm: GaussianMixture) -> None:
     """Show weights and means."""
     mixture = gm.mixture_
@@ -156,6 +164,7 @@ def fit(
                 "DATA is one partition; --partitions 8 divides it, --source COLUMN compares values"
             )
         gm.fit(frame)
+    warn_of_unread(gm)
     shown = show_partitions(run, gm)
     show_mixture(run, gm)
     files = write_files(gm, model, report)
@@ -258,6 +267,7 @@ def select(
         found = select_components(
             _estimator(run, how["source"]), frame, numbers, kinds, criterion=criterion
         )
+    warn_of_unread(found.estimator)
     n_kept, n_partitions = int(found.kept.sum()), len(found.kept)
     table = found.table
     run.say(

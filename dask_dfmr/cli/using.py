@@ -29,7 +29,7 @@ from dask_dfmr.cli.run import (
 from dask_dfmr.estimator import GaussianMixture
 from dask_dfmr.mixtures.gaussian import Mixture
 
-LABEL, DENSITY = "component", "log_density"
+LABEL_COLUMN, DENSITY = "component", "log_density"
 """Columns that ``predict`` adds."""
 
 
@@ -169,7 +169,7 @@ def predict(
     with computing_where_asked(), needing_all_rows():
         frame = rows_of_model(run, gm, data, keeps_others=True, **how)
         rows = frame[list(gm.mixture_.feature_names or how["columns"] or frame.columns)]
-        added: dict[str, Any] = {LABEL: gm.predict(rows), DENSITY: gm.score_samples(rows)}
+        added: dict[str, Any] = {LABEL_COLUMN: gm.predict(rows), DENSITY: gm.score_samples(rows)}
         if proba:
             shares: Any = gm.predict_proba(rows)  # of a Dask frame: a frame
             added |= {name: shares[name] for name in shares.columns}

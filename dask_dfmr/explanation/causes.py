@@ -36,8 +36,10 @@ from dask_dfmr.explanation.findings import (
     RefitAgrees,
     WholeColumnsAgree,
 )
+from dask_dfmr.explanation.flat_columns import constant_columns
 from dask_dfmr.explanation.standard_errors import StandardErrors
 from dask_dfmr.local.estimate import LocalEstimate
+from dask_dfmr.local.fit import column_labels
 from dask_dfmr.mixtures.gaussian import Mixture
 
 LEFT, LEFT_DISTANCE = 1 / 30, 1 / 3
@@ -70,7 +72,7 @@ def explain_estimate(
     mixture = _comparable(estimate, errors.mixture)
     # The numbers of an estimate may be of any size. If they overflow, it is infinitely far off.
     with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
-        return _Comparison(mixture, estimate.n_samples, errors, thorough).finding()
+        return _Comparison(mixture, estimate, errors, thorough).finding()
 
 
 def _comparable(estimate: LocalEstimate, reference: Mixture) -> Mixture:
@@ -108,10 +110,13 @@ class _Comparison:
     """One estimate compared with the global mixture."""
 
     def __init__(
-        self, mixture: Mixture, n_samples: int, errors: StandardErrors, thorough: bool
+        self, mixture: Mixture, estimate: LocalEstimate, errors: StandardErrors, thorough: bool
     ) -> None:
         self.thorough = thorough
-        self.mixture, self.n_samples, self.errors = mixture, n_samples, errors
+        self.mixture, self.n_samples, self.errors = mixture, estimate.n_samples, errors
+        labels = column_labels(errors.mixture.feature_names, errors.mixture.n_features)
+        self.constant = constant_columns(estimate.reason, labels)
+        n_samples = estimate.n_samples
         self.aligned = errors.aligned(mixture)
         self.statistic = errors.statistic(mixture, n_samples)
         self.n_parameters = errors.mixture.n_parameters
@@ -139,7 +144,7 @@ class _Comparison:
         """Searches for changes in whole columns, and in components."""
         variance = self.errors.variance(self.n_samples)
         by_columns, by_components = (
-            Search(self.mixture, Measure(self.errors, variance, by_components))
+            Search(self.mixture, Measure(self.errors, variance, by_components), self.constant)
             for by_components in (False, True)
         )
         return by_columns, by_components

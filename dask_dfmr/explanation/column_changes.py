@@ -7,7 +7,7 @@ changes are found one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, islice
 from typing import NamedTuple
@@ -233,10 +233,13 @@ class Measure(NamedTuple):
 
 
 class Search:
-    """Looks for the changes that explain an estimate best, by one measure."""
+    """Looks for the changes that explain an estimate best, by one measure.
 
-    def __init__(self, estimate: Mixture, measure: Measure) -> None:
-        self.mixture, self.measure = estimate, measure
+    Columns that are ``constant`` in the rows of the estimate have the spread of ``reg_covar``, which is no unit.
+    """
+
+    def __init__(self, estimate: Mixture, measure: Measure, constant: Collection[int] = ()) -> None:
+        self.mixture, self.measure, self.constant = estimate, measure, frozenset(constant)
         self.reference = measure.errors.mixture
         self._unchanged = Explanation((), estimate, measure.statistic(estimate))
 
@@ -274,7 +277,8 @@ class Search:
         changed = {change.columns for change in last.changes}
         tried = []
         for change in _trials(last.left, self.reference):
-            now = None if change.columns in changed else self._added(change, last)
+            is_no_unit = "unit" in change.kind and not self.constant.isdisjoint(change.columns)
+            now = None if change.columns in changed or is_no_unit else self._added(change, last)
             if now is not None:
                 tried.append(now)
         tried.sort(key=lambda e: e.statistic)
@@ -304,12 +308,13 @@ class Search:
         d = self.mixture.n_features
         ratio = column_moments(self.mixture)[1] / column_moments(self.reference)[1]
         factors = np.clip(ratio, *FACTORS)
-        if d > 1:
+        if d > 1 and not self.constant:
             common = ColumnChange("unit", tuple(range(d)), float(np.exp(np.log(factors).mean())))
             together = self._added(common, self._unchanged)
             if together is not None:
                 yield self._refined(together, self._unchanged)
-        noticed = np.flatnonzero(np.abs(np.log(factors)) > NOTICED).tolist()
+        is_noticed = np.abs(np.log(factors)) > NOTICED
+        noticed = [j for j in np.flatnonzero(is_noticed).tolist() if j not in self.constant]
         if len(noticed) < 2:
             return
         last = self._refined_in_turn(

@@ -45,7 +45,10 @@ def note_on_flat_columns(
     if not excluded.size or 2 * is_flat[kept].sum() >= kept.sum():
         return None
     labels = column_labels(mixture.feature_names, mixture.n_features)
-    flat = {i: _flat_columns(rows[i]["reason"], labels) for i in excluded.tolist()}
+    flat = {
+        i: _flat_columns(rows[i]["reason"].partition(FITTED_BY_FLOOR)[0], labels)
+        for i in excluded.tolist()
+    }
     whole = [i for i, columns in flat.items() if len(columns) == len(labels)]
     in_part = [i for i in flat if i not in whole]
     sentences = [_on_whole(whole)] if whole else []
@@ -53,6 +56,12 @@ def note_on_flat_columns(
         columns = sorted({j for i in in_part for j in flat[i]})
         sentences.append(_on_some(in_part, columns, labels, _variances(mixture)))
     return Note(HeterogeneityWarning, " ".join(sentences))
+
+
+def constant_columns(reason: str, labels: Sequence[str]) -> list[int]:
+    """The columns that its reason calls constant in the rows of an estimate: their spread is ``reg_covar``."""
+    text, floor, _ = reason.partition(FITTED_BY_FLOOR)
+    return _flat_columns(text, labels) if floor and " constant" in text else []
 
 
 def _flat_columns(reason: str, labels: Sequence[str]) -> list[int]:

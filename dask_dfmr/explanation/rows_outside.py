@@ -35,7 +35,7 @@ MOST_ROUNDS = 10
 NORMAL_MAD = 0.6745
 """Median absolute value of a standard normal number."""
 
-LEAST_SHARE, MOST_NAMED = 0.25, 3
+LEAST_SHARE, MOST_COLUMNS_NAMED = 0.25, 3
 """Columns that are out of range in so many of the rows outside are named, so many at most."""
 
 LEAST_COUNT = 0.5
@@ -86,8 +86,8 @@ def columns_in_words(n_outside: int, by_column: Array, labels: Sequence[str]) ->
         return "no single column is out of range in most of them"
     if len(named) == len(labels) > 1:
         return f"all columns are out of range in {shares.min():.0%} of them or more"
-    texts = [f"{labels[j]} in {shares[j]:.0%} of them" for j in named[:MOST_NAMED]]
-    more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
+    texts = [f"{labels[j]} in {shares[j]:.0%} of them" for j in named[:MOST_COLUMNS_NAMED]]
+    more = f" and {len(named) - MOST_COLUMNS_NAMED} more" if len(named) > MOST_COLUMNS_NAMED else ""
     return f"out of range: {', '.join(texts)}{more}"
 
 

@@ -63,6 +63,8 @@ class Learned:
         Some rows (n_rows, n_features) of each partition in the mixture; no file and no pickle holds them.
     saved_law : RowLaw or None
         The law of the rows, if it comes from a file.
+    unread : str
+        Which partitions of X no source could read, in words; no file holds it.
     """
 
     aggregate: AggregationResult
@@ -78,6 +80,7 @@ class Learned:
     token: str | None = None
     sample: Mapping[int, Array] = field(default_factory=dict)
     saved_law: RowLaw | None = None
+    unread: str = ""
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy for a pickle holds the law of the rows, and no row."""
@@ -169,6 +172,7 @@ def learned_from(
         fit.n_optimum_changes,
         progress.gain,
         sample={i: rows for i, rows in fit.row_sample.items() if fit.kept[i]},
+        unread=fit.unread,
     )
 
 

@@ -77,7 +77,7 @@ six components half as many swaps as components are tried: with 20 and few draws
 ALIKE = 0.7
 """Components whose shares of the rows have a larger cosine are alike, and only one of them is tried."""
 
-LEAST_WEIGHT, MOST_WEIGHT = 1e-4, 0.9
+LEAST_START_WEIGHT, MOST_WEIGHT = 1e-4, 0.9
 """Weights of a component that takes the place of another one."""
 
 
@@ -329,7 +329,7 @@ class Pool(NamedTuple):
         parts = zip(*(components for _, components in mixtures), strict=True)
         components = tuple(np.concatenate(part) for part in parts)
         densities = np.hstack([_log_densities(family, own, rows) for _, own in mixtures])
-        return cls(np.clip(weights, LEAST_WEIGHT, MOST_WEIGHT), components, densities)
+        return cls(np.clip(weights, LEAST_START_WEIGHT, MOST_WEIGHT), components, densities)
 
     def swaps(self, family: Family, point: Start, rows: Array) -> list[Start]:
         """Mixtures with a component of the pool in place of one of their own, the most promising first.

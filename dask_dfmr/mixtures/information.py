@@ -20,7 +20,7 @@ from scipy.special import logsumexp
 
 from dask_dfmr.mixtures.family import BLOCK_FLOATS, Array, Components, Family, Labels, batches
 
-LEAST_ROWS, MOST_ROWS, ROWS_PER_COORDINATE = 2**11, 2**14, 25
+LEAST_DRAWN, MOST_DRAWN, ROWS_PER_COORDINATE = 2**11, 2**14, 25
 """Bounds of the number of rows drawn for an information matrix, and the number between them. The relative error of the
 matrix is about sqrt(n_coordinates / n_rows)."""
 
@@ -129,7 +129,7 @@ def information(
     normal[: len(weights)] = np.sqrt(weights)
     if len(normal) > MOST_COORDINATES:
         return Information(weights, components, None, normal)
-    n_rows = int(np.clip(ROWS_PER_COORDINATE * len(normal), LEAST_ROWS, MOST_ROWS))
+    n_rows = int(np.clip(ROWS_PER_COORDINATE * len(normal), LEAST_DRAWN, MOST_DRAWN))
     everything = np.arange(len(normal))
     (found,) = information_blocks(family, (weights, components), normal, [everything], n_rows, rng)
     of_scores = None if found.scores is found.information else _root_of(found.scores)

@@ -48,7 +48,8 @@ class CheckResult:
         - ``p_value``: probability that a consistent source of as many rows is as unlikely; NaN if nothing was compared.
         - ``reason``: why it is not accepted, in words; otherwise empty.
         - ``kind``: of the reason, a key for code: as in :meth:`GaussianMixture.explain`; "some rows" if a few rows lie
-          far outside and the others agree; an outcome like "empty", "too few rows" or "other columns"; otherwise empty.
+          far outside and the others agree; "unread rows" if some could not be read; an outcome like "empty", "too few
+          rows" or "other columns"; otherwise empty.
         - ``component``: the component that differs most; NA if none is known.
         - ``columns``: names of the columns that the reason is about, or that differ most, joined by commas.
         - ``z``: how many standard errors the number is off that differs most.
@@ -140,7 +141,7 @@ def _judged(one: SourceCheck, rate: float, n_compared: int) -> tuple[Verdict, st
     if one.n_samples < one.least_rows:
         text = f"{one.n_samples} rows are too few to decide: at least {one.least_rows}"
         return "review", "too few rows", text
-    return "accept", "", ""
+    return ("review", "unread rows", one.unread) if one.unread else ("accept", "", "")
 
 
 def _why(one: SourceCheck) -> str:

@@ -27,9 +27,9 @@ from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.mixtures.information import Information, information
 from dask_dfmr.monitoring.heterogeneity import SAMPLING_ALONE, Heterogeneity, heterogeneity_of
 from dask_dfmr.refinement.score_test import (
-    FEWEST_DRAWS,
-    MOST_DRAWS,
+    FEWEST_SCORE_DRAWS,
     MOST_NUMBERS,
+    MOST_SCORE_DRAWS,
     N_FOLDS,
     RowScores,
     mean_of,
@@ -157,9 +157,9 @@ def law_of_rows(
     rng = np.random.default_rng(LAW_SEED)
     point = (mixture.weights, mixture.components)
     about = information(mixture.family, *point, rng)
-    n_most = max(FEWEST_DRAWS, MOST_NUMBERS // len(about.normal))
+    n_most = max(FEWEST_SCORE_DRAWS, MOST_NUMBERS // len(about.normal))
     rows = rows[rng.permutation(len(rows))[:n_most]]
-    if len(rows) < FEWEST_DRAWS:
+    if len(rows) < FEWEST_SCORE_DRAWS:
         return None
     levels, wide = _levels(mixture, about, rows)
     lowest = np.sort(log_densities(mixture, rows))[: max(LOW_RANKS)]
@@ -172,7 +172,9 @@ def law_of_mixture(mixture: Mixture, n_rows: float) -> RowLaw:
     rng = np.random.default_rng(LAW_SEED)
     point = (mixture.weights, mixture.components)
     about = information(mixture.family, *point, rng)
-    n_drawn = int(np.clip(MOST_NUMBERS // len(about.normal), FEWEST_DRAWS, 2 * MOST_DRAWS))
+    n_drawn = int(
+        np.clip(MOST_NUMBERS // len(about.normal), FEWEST_SCORE_DRAWS, 2 * MOST_SCORE_DRAWS)
+    )
     rows, _ = mixture.sample(n_drawn, rng)
     rows = rows[rng.permutation(n_drawn)]
     cap = float(score_lengths(mixture.family, rows, point).max())

@@ -29,7 +29,7 @@ from dask_dfmr.monitoring.row_law import LOW_RANKS, RowLaw
 N_TESTS = 1 + len(LOW_RANKS)
 """Tests of a source; its p-value is the least one of them, times their number."""
 
-MOST_FITTED, MOST_PASSES = 20_000, 200
+MOST_FITTED, MOST_FIT_PASSES = 20_000, 200
 """Rows of an unlikely source that are fitted to explain it, and passes over them, at most."""
 
 CHECKED, EMPTY = "checked", "empty"
@@ -72,6 +72,8 @@ class SourceCheck:
         Columns that the cause is about, or that differ most.
     z : float
         How many standard errors the number is off that differs most.
+    unread : str
+        Which rows of the source could not be read, in words; empty if all could.
     """
 
     source: str
@@ -91,6 +93,7 @@ class SourceCheck:
     component: int | None = None
     columns: tuple[str, ...] = ()
     z: float = float("nan")
+    unread: str = ""
 
     def to_message(self) -> dict[str, Any]:
         """The fields as a dict of plain values; :meth:`from_message` is the inverse."""

@@ -14,6 +14,7 @@ The passes use::
     partitions      a collection -> one loading task per partition
     by_column       the rows of one value of a column, wherever they lie -> one loading task per value
     sorted_rows     rows in memory, sorted by source
+    unread          which partitions' rows a source is without, because they could not be read
     mix_partitions  sorted partitions -> partitions that are samples of all rows
     tasks           what the task of one partition computes, and its outcome if that fails
     answers         what such tasks return, checked before anything else is computed from it
@@ -24,6 +25,7 @@ The passes use::
     predictions     a method of a fitted model on all rows of a collection
     explain_rows    the likelihood of excluded partitions' rows
     candidates      several mixtures fitted in one read and compared in another
+    candidates_again  a second look at partitions that a selection excludes
 
 :mod:`dask_dfmr.on_dask.scheduling` runs tasks although workers may die; nothing there is about mixtures.
 """

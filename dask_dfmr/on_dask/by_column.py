@@ -1,7 +1,9 @@
 """A column with the source of each row -> one loader per source, wherever its rows lie.
 
-The sources are found first, by reading that column alone, because a graph needs to know its loaders. Tasks, as they
-appear on the dashboard::
+The sources are found first, by reading that column alone, because a graph needs to know its loaders. A partition whose
+column cannot be read is a source of its own. One whose features cannot be read is found out later, by the tasks that
+gather the rows of a source: they go on without it, and name it (:class:`PartlyRead`). Tasks, as they appear on the
+dashboard::
 
     the column alone            dfmr_count_sources
     sources in many partitions  dfmr_split_partition (-> dfmr_route_rows -> dfmr_merge_rows)
@@ -33,6 +35,7 @@ from dask_dfmr.exceptions import OutOfTimeError
 from dask_dfmr.local.estimate import MAX_ROWS
 from dask_dfmr.mixtures.family import Rows
 from dask_dfmr.on_dask.partitions import (
+    ColumnsError,
     Loader,
     Partitions,
     as_collection,
@@ -43,11 +46,13 @@ from dask_dfmr.on_dask.partitions import (
     rows_of,
 )
 from dask_dfmr.on_dask.scheduling.builder import GraphBuilder
+from dask_dfmr.on_dask.scheduling.passing import passes
 from dask_dfmr.on_dask.scheduling.scheduler import Scheduler, active_scheduler
 from dask_dfmr.on_dask.scheduling.timeouts import within
-from dask_dfmr.on_dask.scheduling.types_of import types_of_distributed
-from dask_dfmr.on_dask.sorted_rows import SortedRows, merge
-from dask_dfmr.tables import check_columns, columns_of
+from dask_dfmr.on_dask.sorted_rows import Problem, SortedRows, merge
+from dask_dfmr.on_dask.tasks import describe_reading, described
+from dask_dfmr.on_dask.unread import PartlyRead
+from dask_dfmr.tables import check_columns, columns_of, missing_columns
 
 MAX_SOURCES = 100_000
 """A column with more values is refused: it is likely to be a measurement or the number of a row."""
@@ -227,8 +232,6 @@ def count_rows(
 
     Raises
     ------
-    TypeError
-        If the values of the column cannot be compared for equality.
     ValueError
         If the partition has more than ``MAX_SOURCES`` sources.
     """
@@ -236,16 +239,24 @@ def count_rows(
     def load() -> pd.Series[Any]:
         frame = loader(*values)
         if not isinstance(frame, pd.DataFrame) or column not in frame.columns:
-            raise SourceError(f"there is no column {column!r}")
+            raise SourceError(_no_column(column))
         return frame[column]
 
     try:
         labels = within(timeout, load)
-    except types_of_distributed("Reschedule"):
-        raise
-    except Exception as error:  # of a reader; what is wrong with the column itself is raised below
-        return _describe(error)
-    return _count(labels, column)
+    except (Exception, SystemExit) as error:
+        if passes(error):
+            raise
+        reason = _describe(error)
+        return _no_column(column) if missing_columns(reason, [str(column)]) else reason
+    try:
+        return _count(labels, column)
+    except TypeError as error:
+        return str(error)
+
+
+def _no_column(column: Hashable) -> str:
+    return f"there is no column {column!r}"
 
 
 def _count(labels: pd.Series[Any], column: Hashable) -> dict[Any, int]:
@@ -263,10 +274,16 @@ def _factorize(labels: pd.Series[Any], column: Hashable) -> tuple[Any, list[Any]
         codes, found = pd.factorize(labels)
     except TypeError as error:
         raise TypeError(
-            f"source={column!r} must be a column of values that can be compared for equality (text, numbers, "
-            f"dates, categories); {error}. Convert it, for example with astype(str)."
+            f"{_comparable(column)}; {error}. Convert it, for example with astype(str)."
         ) from error
     return codes, list(found)
+
+
+def _comparable(column: Hashable) -> str:
+    return (
+        f"source={column!r} must be a column of values that can be compared for equality (text, numbers, dates, "
+        "categories)"
+    )
 
 
 def _census(column: Hashable, tallies: Sequence[Any], least: int) -> Census:
@@ -283,6 +300,9 @@ def _census(column: Hashable, tallies: Sequence[Any], least: int) -> Census:
             unreadable[i] = _describe(tally) if is_error else "malformed numbers of rows"
     if len(rows) > MAX_SOURCES:
         raise ValueError(_too_many(column, str(len(rows))))
+    reasons = list(unreadable.values())
+    if not rows and reasons and all(text.startswith(_comparable(column)) for text in reasons):
+        raise TypeError(reasons[0])
     if len(rows) + len(unreadable) < least:
         found = [_name(column, value) for value in rows]
         expected = "one value" if least == 1 else "two different values"
@@ -330,10 +350,9 @@ def _too_many(column: Hashable, n: str) -> str:
 
 
 def _describe(error: BaseException) -> str:
-    if isinstance(error, OutOfTimeError):
+    if isinstance(error, (OutOfTimeError, SourceError, ColumnsError)):
         return str(error)
-    own = "" if isinstance(error, SourceError) else f"{type(error).__name__}: "
-    return (own + str(error)).strip().splitlines()[0]
+    return describe_reading(error).strip().splitlines()[0]
 
 
 # -- how their rows are found ----------------------------------------------------------------------
@@ -363,6 +382,12 @@ class Columns:
         # One type for all, so that rows have the same bits whichever way they are brought together.
         return np.ascontiguousarray(rows, self.dtype), frame[self.source]
 
+    def problem_of(self, partition: str, error: BaseException) -> Problem:
+        """Why a partition could not be read and split."""
+        reason, of_columns = _describe(error), missing_columns(described(error), self.features)
+        is_of_columns = isinstance(error, ColumnsError) or bool(of_columns)
+        return Problem(f"{partition}: {of_columns or reason}", is_of_columns)
+
     def source_of_each(self, labels: pd.Series[Any], numbers: Mapping[Any, int]) -> Any:
         """The number of the source of each row; -1 if its source has no number."""
         codes, found = _factorize(labels, self.source)
@@ -388,12 +413,13 @@ class Frames:
 class Unreadable(Loader):
     """In place of a partition that could not be read: a source whose outcome gives the reason."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, is_of_columns: bool) -> None:
         super().__init__(None, [])
-        self.reason = reason
+        self.reason, self.is_of_columns = reason, is_of_columns
 
     def __call__(self, *values: Any) -> Any:
-        raise SourceError(f"its sources could not be found: {self.reason}")
+        text = f"its sources could not be found: {self.reason}"
+        raise ColumnsError(text) if self.is_of_columns else SourceError(text)
 
 
 def _partitions(
@@ -404,7 +430,8 @@ def _partitions(
     **more: Any,
 ) -> Partitions:
     """The sources, and after them the partitions that could not be read."""
-    lost = [Unreadable(reason) for reason in census.unreadable.values()]
+    no_column = _no_column(frames.columns.source)
+    lost = [Unreadable(reason, reason == no_column) for reason in census.unreadable.values()]
     names: list[str | None] = [*census.names, *map(frames.called, census.unreadable)]
     features = frames.columns.features
     return Partitions(
@@ -429,15 +456,37 @@ class SelectingLoader(Loader):
 
     def __call__(self, *values: Any) -> Any:
         given = dict(zip(self.dependencies, values, strict=True))
-        pieces = []
+        pieces, problems = [], []
         for loader, expected, name in self.parts:
-            # One partition at a time, so that only its rows are in memory beside those taken.
-            frame = loader(*(given[key] for key in loader.dependencies))
-            rows, labels = self.columns.split(frame)
+            try:
+                # One partition at a time, so that only its rows are in memory beside those taken.
+                frame = loader(*(given[key] for key in loader.dependencies))
+                rows, labels = self.columns.split(frame)
+            except (Exception, SystemExit) as error:
+                if passes(error):
+                    raise
+                problems.append(self.columns.problem_of(name, error))
+                continue
             own = self.columns.source_of_each(labels, {self.value: 0}) == 0
             _check_number(int(own.sum()), expected, name)
             pieces.append(rows[own])
-        return np.concatenate(pieces)
+        return _gathered(pieces, problems)
+
+
+def _gathered(pieces: Sequence[Any], problems: Sequence[Problem]) -> Rows | PartlyRead:
+    """The rows of a source from the partitions that could be read.
+
+    Raises
+    ------
+    SourceError, ColumnsError
+        If none of them could be read.
+    """
+    texts = tuple(problem.text for problem in problems)
+    if pieces:
+        rows = np.concatenate(pieces)
+        return PartlyRead(rows, texts) if texts else rows
+    is_of_columns = all(problem.is_of_columns for problem in problems)
+    raise (ColumnsError if is_of_columns else SourceError)("; ".join(texts))
 
 
 def _check_number(found: int, expected: int, where: str) -> None:
@@ -460,23 +509,21 @@ def _selected(frames: Frames, graph: dict[Any, Any], census: Census) -> Partitio
 
 
 class GatheringLoader(Loader):
-    """The rows of one source, taken out of the pieces that hold them."""
+    """The rows of one source, taken out of the pieces that hold them; ``n_rows`` says how many in which partition."""
 
-    def __init__(
-        self, source: int, n_rows: int, partitions: Sequence[int], keys: Sequence[Any]
-    ) -> None:
+    def __init__(self, source: int, n_rows: Mapping[int, int], keys: Sequence[Any]) -> None:
         super().__init__(None, keys)
-        self.source, self.n_rows, self.partitions = source, n_rows, tuple(partitions)
+        self.source, self.n_rows = source, dict(n_rows)
 
     def __call__(self, *pieces: SortedRows) -> Any:
-        for piece in pieces:
-            for partition in sorted(piece.errors.keys() & set(self.partitions)):
-                raise SourceError(piece.errors[partition])
+        errors = {i: problem for piece in pieces for i, problem in piece.errors.items()}
+        unread = sorted(errors.keys() & self.n_rows.keys())
         found = [
             rows for rows in (piece.of_source(self.source) for piece in pieces) if rows is not None
         ]
-        _check_number(sum(map(len, found)), self.n_rows, "X")
-        return np.concatenate(found)
+        expected = sum(n for i, n in self.n_rows.items() if i not in errors)
+        _check_number(sum(map(len, found)), expected, "X")
+        return _gathered(found, [errors[i] for i in unread])
 
 
 class Scratch:
@@ -505,11 +552,12 @@ def split_partition(
         if (owners < 0).any():
             raise SourceError("it has sources that were not there when they were counted")
         pieces = SortedRows.of(rows, owners)
-        return pieces if path is None else pieces.stored(path)
-    except types_of_distributed("Reschedule"):
-        raise
-    except Exception as error:  # the outcome of every source with rows in this partition
-        return SortedRows.failed(partition, f"{name}: {_describe(error)}")
+    except (Exception, SystemExit) as error:
+        if passes(error):
+            raise
+        return SortedRows.failed(partition, columns.problem_of(name, error))
+    # A full disk is no error of the partition, and ends the fit.
+    return pieces if path is None else pieces.stored(path)
 
 
 def _regrouped(
@@ -539,7 +587,7 @@ def _regrouped(
         held = [_add_bucket(g, b, n_buckets, census, splits) for b in range(n_buckets)]
         found_in = [[held[j % n_buckets]] for j in range(len(numbers))]
     loaders = [
-        GatheringLoader(j, sum(n_rows.values()), list(n_rows), [ref.key for ref in refs])
+        GatheringLoader(j, n_rows, [ref.key for ref in refs])
         for j, (n_rows, refs) in enumerate(zip(census.rows, found_in, strict=True))
     ]
     keys = tuple(ref.key for ref in held)

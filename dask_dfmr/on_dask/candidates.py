@@ -2,8 +2,9 @@
 
     a few partitions      dfmr_open_pilot -> dfmr_pilot_rows, dfmr_pilot_data
                           -> dfmr_pilot_scale -> dfmr_fit_pilot -> dfmr_shortlist         per candidate
-    every partition       dfmr_fit_candidates (reads once, fits all), dfmr_report_candidates
+    every partition       dfmr_fit_candidates (reads once, fits all), dfmr_report_candidates, dfmr_sampled_rows
     every candidate       dfmr_aggregate_candidate -> dfmr_reduce_candidate
+    a second look         dfmr_measure_partition (excluded partitions) -> dfmr_aggregate_candidate
     the common set        dfmr_measure_partition (the second read)
 
 The rows of a pilot partition stay in memory until it is fitted, unless they are many, so that it is read once for
@@ -35,13 +36,15 @@ from dask_dfmr.local.estimate import LocalEstimate, Outcome, without_estimate
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.row_statistics import PartitionStatistics, Wanted
 from dask_dfmr.mixtures.distances import BLOCK_SIZE, tile_blocks
-from dask_dfmr.mixtures.family import Rows
+from dask_dfmr.mixtures.family import Array, Rows
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.on_dask import tasks
+from dask_dfmr.on_dask.first_read import N_SAMPLED
 from dask_dfmr.on_dask.fit_plan import FitPlan
 from dask_dfmr.on_dask.partitions import Loader, Partitions, rows_of
 from dask_dfmr.on_dask.rereading import Reader
 from dask_dfmr.on_dask.scheduling.builder import GraphBuilder
+from dask_dfmr.on_dask.scheduling.passing import passes
 from dask_dfmr.on_dask.scheduling.scheduler import (
     Graph,
     HeldTask,
@@ -51,6 +54,7 @@ from dask_dfmr.on_dask.scheduling.scheduler import (
 )
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.on_dask.tasks import FitSettings
+from dask_dfmr.on_dask.unread import as_entry, unread_of, with_reason
 from dask_dfmr.seeds import PILOT_DRAW, PILOT_ROWS, stream
 from dask_dfmr.selection import common_set as selection
 from dask_dfmr.selection.climb import Climb
@@ -103,13 +107,16 @@ def fit_candidates(
     data: Any,
     *values: Any,
 ) -> list[Message]:
-    """Load a partition, unless its ``data`` are given, and fit every candidate to its training rows: a message each."""
+    """Load a partition, unless its ``data`` are given, and fit every candidate to its training rows: a message each.
+
+    The first one has what is no part of an estimate: sampled rows, and what could not be read.
+    """
     shared = candidates[0]
 
     def load() -> Any:
         return loader.rows(*values) if data is None else data
 
-    def fit_all(loaded: Any) -> list[LocalEstimate]:
+    def fit_all(loaded: Any) -> tuple[list[LocalEstimate], dict[str, Any]]:
         X, names = rows_of(loaded, shared.feature_names)
         finite, n_omitted, refusal = shared.problem.finite_rows(X)
         if refusal is None:
@@ -118,16 +125,20 @@ def fit_candidates(
         with single_threaded_blas():
             for settings, shortlist in zip(candidates, shortlists, strict=True):
                 found.append(_fit_one(X, names, partition, settings, shortlist))
-        return [replace(e, n_omitted=e.n_omitted + n_omitted) for e in found]
+        unread = unread_of(loaded)
+        found = [replace(e, n_omitted=e.n_omitted + n_omitted) for e in found]
+        more = as_entry(unread) | ({} if refusal else tasks.sample_of(X, partition, shared))
+        return [with_reason(e, unread) for e in found], more
 
-    estimates = tasks.guarded(
+    estimates, more = tasks.guarded(
         shared.timeout,
         load,
         fit_all,
-        lambda *failure: [without_estimate(*failure)] * len(candidates),
+        lambda *failure: ([without_estimate(*failure)] * len(candidates), {}),
         shared.feature_names,
     )
-    return [replace(e, partition=partition, source=source).to_arrays() for e in estimates]
+    messages = [replace(e, partition=partition, source=source).to_arrays() for e in estimates]
+    return [messages[0] | more, *messages[1:]]
 
 
 def _fit_one(
@@ -143,6 +154,8 @@ def _fit_one(
     except OutOfTimeError:
         raise
     except Exception as error:
+        if passes(error):
+            raise
         return without_estimate(Outcome.FAILED, f"{type(error).__name__}: {error}")
 
 
@@ -151,9 +164,15 @@ def report_candidates(
 ) -> list[list[Message]]:
     """The report's rows of partitions, numbered from ``first``, for each of n candidates."""
     return [
-        tasks.report_rows(tasks.as_plain_each(of_partition, n, first + k))
+        [tasks.report_row(message, first + k) for message in tasks.each_of(of_partition, n)]
         for k, of_partition in enumerate(messages)
     ]
+
+
+def sampled_rows(messages: Sequence[Sequence[Message]], n: int, n_most: int) -> list[Any]:
+    """The sampled rows of each partition, as :func:`dask_dfmr.on_dask.tasks.sampled_rows` gives them."""
+    firsts = [tasks.each_of(of_partition, n)[0] for of_partition in messages]
+    return tasks.sampled_rows(firsts, n_most)
 
 
 def plain_candidates(messages: Sequence[Any], n: int) -> list[list[Message]]:
@@ -166,6 +185,7 @@ def aggregate_candidate(
     c: int,
     settings: FitSettings,
     options: AggregationOptions,
+    gained: Mapping[int, LocalEstimate] | None = None,
 ) -> AggregationResult | AggregationError:
     """The aggregate of one candidate by its own filter; an error is returned, not raised."""
     mine: list[Mapping[str, Any]] = [of_partition[c] for of_partition in messages]
@@ -173,7 +193,13 @@ def aggregate_candidate(
     try:
         with single_threaded_blas():
             return aggregate_now(
-                mine, options, settings.seed, problem.mixture_family, problem, settings.order
+                mine,
+                options,
+                settings.seed,
+                problem.mixture_family,
+                problem,
+                settings.order,
+                gained,
             )
     except AggregationError as error:
         return AggregationError(str(error), error.reasons)
@@ -187,11 +213,15 @@ def reduce_candidate(
     refusals: Mapping[int, Reason],
     settings: FitSettings,
     options: AggregationOptions,
+    gained: Mapping[int, LocalEstimate],
 ) -> AggregationResult | None:
     """One candidate's aggregate of its estimates in the common set; None if it has none there."""
     if own is None:
         return None
-    mine = [of_partition[c] for of_partition in messages]
+    mine = [
+        gained[i].to_arrays() if i in gained else of_partition[c]
+        for i, of_partition in enumerate(messages)
+    ]
     with single_threaded_blas():
         reduced = selection.reduce_common(mine, own, common, refusals, options)
     return None if reduced is None else in_order_of(reduced, settings.order)
@@ -279,6 +309,10 @@ class CandidateFits:
         By each candidate's own filter.
     held : HeldTasks
         What keeps the messages where they are.
+    samples : list of ndarray or None
+        Some training rows (n_rows, n_features) of each partition that could be fitted.
+    gained : list of dict of int to LocalEstimate
+        Per candidate, the estimates of a second look, which take the place of local fits.
     """
 
     candidates: list[FitSettings]
@@ -287,6 +321,8 @@ class CandidateFits:
     rows: list[list[Message]]
     aggregates: list[AggregationResult | AggregationError]
     held: HeldTasks
+    samples: list[Array | None]
+    gained: list[dict[int, LocalEstimate]]
 
     def judged(self, n_features: int) -> Judged:
         """The decisions of the candidates' filters, and the likelihoods of their local fits, as arrays."""
@@ -316,7 +352,8 @@ class CandidateFits:
         for c, own in enumerate(self.aggregates):
             mine = own if isinstance(own, AggregationResult) else None
             given = (messages, c, mine, common.kept, dict(refusals), self.candidates[c])
-            refs.append(g.add("reduce_candidate", c, reduce_candidate, *given, self.plan.options))
+            more = (self.plan.options, self.gained[c])
+            refs.append(g.add("reduce_candidate", c, reduce_candidate, *given, *more))
         return self.plan.scheduler.fetch(g, refs)
 
 
@@ -336,6 +373,8 @@ def fit_all(plan: FitPlan, candidates: list[FitSettings], simplest: int) -> Cand
     """
     logger.info("fitting %d candidates to %d partitions", len(candidates), len(plan.partitions))
     partitions, steps = plan.partitions, plan.scheduler.in_steps()
+    n_sampled = -(-N_SAMPLED // len(partitions))
+    candidates = [replace(settings, n_sampled=n_sampled) for settings in candidates]
     shortlists: list[Any] = [None] * len(candidates)
     data: dict[int, HeldTask] = {}
     if candidates[0].needs_pilots:
@@ -356,11 +395,50 @@ def fit_all(plan: FitPlan, candidates: list[FitSettings], simplest: int) -> Cand
         return g, _add_aggregations(g, messages, candidates, plan.options)
 
     found = steps.conclude(aggregate, held, keep=True)
-    n_reports = len(found) - len(candidates)
-    by_partition = [rows for block in found[:n_reports] for rows in block]
+    n_blocks = (len(found) - len(candidates)) // 2
+    by_partition, samples = (
+        [one for block in blocks for one in block]
+        for blocks in (found[:n_blocks], found[n_blocks : 2 * n_blocks])
+    )
     by_candidate = [list(rows) for rows in zip(*by_partition, strict=True)]
     messages = _messages(held, partitions, len(candidates))
-    return CandidateFits(candidates, plan, messages, by_candidate, list(found[n_reports:]), held)
+    aggregates = list(found[2 * n_blocks :])
+    nothing: list[dict[int, LocalEstimate]] = [{} for _ in candidates]
+    return CandidateFits(
+        candidates, plan, messages, by_candidate, aggregates, held, samples, nothing
+    )
+
+
+def decide_again(
+    fits: CandidateFits, gained: Sequence[Mapping[int, LocalEstimate]]
+) -> CandidateFits:
+    """The fits after the filter of every candidate decided again, with its estimates of partitions that were gained.
+
+    Those that are too far from the consensus themselves count for nothing.
+    """
+    g = GraphBuilder()
+    messages = g.add("messages", 0, plain_candidates, fits.messages, len(fits.candidates))
+    changed = [c for c, own in enumerate(gained) if own]
+    refs = [
+        g.add(
+            "aggregate_candidate",
+            c,
+            aggregate_candidate,
+            *(messages, c, fits.candidates[c], fits.plan.options, dict(gained[c])),
+        )
+        for c in changed
+    ]
+    aggregates, rows, kept = list(fits.aggregates), list(fits.rows), list(fits.gained)
+    for c, aggregate in zip(changed, fits.plan.scheduler.fetch(g, refs), strict=True):
+        if isinstance(aggregate, AggregationError):
+            continue
+        aggregates[c] = aggregate
+        kept[c] = {i: e for i, e in gained[c].items() if aggregate.decision.kept[i]}
+        rows[c] = [
+            row | tasks.report_row(kept[c][i].to_arrays()) if i in kept[c] else row
+            for i, row in enumerate(rows[c])
+        ]
+    return replace(fits, aggregates=aggregates, rows=rows, gained=kept)
 
 
 def _messages(held: HeldTasks, partitions: Partitions, n_candidates: int) -> list[Any]:
@@ -413,11 +491,16 @@ def _add_aggregations(
     candidates: Sequence[FitSettings],
     options: AggregationOptions,
 ) -> list[Any]:
-    """Reports by blocks of partitions, then an aggregate per candidate."""
+    """Reports and sampled rows by blocks of partitions, then an aggregate per candidate."""
     blocks = tile_blocks(len(messages), BLOCK_SIZE)
     n = len(candidates)
     reports = [
         g.add("report_candidates", b, report_candidates, list(messages[s]), n, s.start)
+        for b, s in enumerate(blocks)
+    ]
+    n_most = candidates[0].n_sampled
+    samples = [
+        g.add("sampled_rows", b, sampled_rows, list(messages[s]), n, n_most)
         for b, s in enumerate(blocks)
     ]
     plain = g.add("messages", 0, plain_candidates, list(messages), n)
@@ -425,7 +508,7 @@ def _add_aggregations(
         g.add("aggregate_candidate", c, aggregate_candidate, plain, c, settings, options)
         for c, settings in enumerate(candidates)
     ]
-    return [*reports, *aggregates]
+    return [*reports, *samples, *aggregates]
 
 
 # -- the second read -------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from dask_dfmr.on_dask.scheduling.builder import GraphBuilder
 from dask_dfmr.on_dask.scheduling.scheduler import Build, Graph, Scheduler
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.on_dask.tasks import guarded, outcome_of
+from dask_dfmr.on_dask.unread import in_words, unread_of
 from dask_dfmr.untrusted import plain_mapping
 
 
@@ -76,7 +78,7 @@ def check_partition(
             text = f"{X.shape[1]} columns, expected {mixture.n_features}"
             raise ColumnsError(text, len(X))
         with single_threaded_blas():
-            return checker.check(X, name)
+            return replace(checker.check(X, name), unread=in_words(unread_of(data)))
 
     def failed(outcome: Outcome, reason: str, n_rows: int) -> SourceCheck:
         return SourceCheck(name, outcome.value, reason, n_rows)

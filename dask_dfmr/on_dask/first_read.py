@@ -15,8 +15,8 @@ from typing import Any
 from dask.delayed import Delayed
 from dask.task_spec import TaskRef
 
-from dask_dfmr.aggregation.result import AggregationResult
-from dask_dfmr.exceptions import AggregationError
+from dask_dfmr.aggregation.result import AggregationResult, Note
+from dask_dfmr.exceptions import AggregationError, PartitionWarning
 from dask_dfmr.explanation.report import partition_report
 from dask_dfmr.local.estimate import LocalEstimate, Outcome
 from dask_dfmr.local.least_rows import describe_larger_partitions
@@ -47,6 +47,7 @@ from dask_dfmr.on_dask.tasks import (
     lost_partition,
     sampled_rows,
 )
+from dask_dfmr.on_dask.unread import describe_unread
 
 logger = logging.getLogger("dask_dfmr")
 
@@ -88,8 +89,19 @@ def _advise_larger_partitions(plan: FitPlan, rows: Sequence[dict[str, Any]]) -> 
 def as_delayed(plan: FitPlan, wrap: Callable[[AggregationResult], Any]) -> Delayed:
     """The first pass as one lazy graph, which computes to ``wrap(result)``."""
     steps = OneGraph()
-    g, (result, *_) = _LocalFits(steps, plan.partitions, plan).aggregation()
-    return steps.as_delayed(g, g.add("aggregate", 0, wrap, result))
+    g, (result, *reports) = _LocalFits(steps, plan.partitions, plan).aggregation()
+    return steps.as_delayed(g, g.add("aggregate", 0, _wrapped, wrap, result, reports))
+
+
+def _wrapped(
+    wrap: Callable[[AggregationResult], Any],
+    result: AggregationResult,
+    reports: Sequence[Sequence[dict[str, Any]]],
+) -> Any:
+    """The value of a lazy fit, which warns of partitions of X that could not be read."""
+    unread = describe_unread([row for rows in reports for row in rows])
+    note = Note(PartitionWarning, f"{unread}.")
+    return wrap(replace(result, notes=(*result.notes, note)) if unread else result)
 
 
 def _fit_and_aggregate(plan: FitPlan) -> Fit | AggregationError:

@@ -22,6 +22,7 @@ from dask_dfmr.on_dask.partitions import Partitions
 from dask_dfmr.on_dask.scheduling.builder import SPLIT_EVERY
 from dask_dfmr.on_dask.scheduling.scheduler import Scheduler
 from dask_dfmr.on_dask.tasks import FitSettings
+from dask_dfmr.on_dask.unread import describe_unread
 from dask_dfmr.refinement.em_passes import PassRecord, Refinement, RefinementOptions
 
 if TYPE_CHECKING:
@@ -100,6 +101,8 @@ class Fit:
         Warnings of passes, besides those of the aggregate.
     n_optimum_changes : int
         How often a better optimum was adopted.
+    unread : str
+        Which partitions of X no source could read, in words; empty if there are none.
     """
 
     aggregate: AggregationResult
@@ -112,6 +115,7 @@ class Fit:
     refinement: Refinement | None = None
     notes: tuple[Note, ...] = ()
     n_optimum_changes: int = 0
+    unread: str = ""
 
     @classmethod
     def of(
@@ -122,7 +126,14 @@ class Fit:
         row_sample: Mapping[int, Array] | None = None,
     ) -> Fit:
         """A fit whose mixture holds the partitions that the filter kept."""
-        return cls(aggregate, rows, estimates, aggregate.decision.kept, row_sample=row_sample or {})
+        return cls(
+            aggregate,
+            rows,
+            estimates,
+            aggregate.decision.kept,
+            row_sample=row_sample or {},
+            unread=describe_unread(rows),
+        )
 
     @property
     def unrefined(self) -> AggregationResult:

@@ -27,6 +27,7 @@ from dask_dfmr.local.least_rows import Form
 from dask_dfmr.mixtures.family import Rows
 from dask_dfmr.on_dask.parquet import ColumnReader, Later, by_columns
 from dask_dfmr.on_dask.scheduling.types_of import types_of_distributed
+from dask_dfmr.on_dask.unread import PartlyRead
 from dask_dfmr.tables import (
     NamedRows,
     as_frame,
@@ -620,6 +621,8 @@ def rows_of(
     ColumnsError
         If the columns are not the expected ones, or not numbers.
     """
+    if isinstance(data, PartlyRead):
+        return rows_of(data.rows, feature_names)
     if isinstance(data, NamedRows):
         return _in_order(data.rows, data.names, feature_names)
     frame = as_frame(data)

@@ -51,31 +51,47 @@ def refit_excluded(plan: FitPlan, fit: Fit) -> Fit:
     it is if the plan does not ask for the pass, if the estimates were not kept in memory, if the rows would have to be
     regrouped again, if the rule is not ``rho="auto"``, or if no partition is gained.
     """
-    if not (plan.refit_excluded and isinstance(fit.estimates, list)) or plan.partitions.held:
+    if not isinstance(fit.estimates, list):
         return fit
+    look = look_at_excluded(plan, fit)
+    return fit if look is None else look.result()
+
+
+def look_at_excluded(plan: FitPlan, fit: Fit, reader: Reader | None = None) -> SecondLook | None:
+    """Read excluded partitions and hold their rows against those of the kept ones; None if nothing can be looked at.
+
+    A ``reader`` that there is already has the data on a cluster; without one they are sent there.
+    """
+    if not plan.refit_excluded or plan.partitions.held:
+        return None
     nearest = _excluded_by_distance(plan, fit)
     kept = fit.aggregate.decision.kept
     rows = {i: sampled for i, sampled in fit.row_sample.items() if kept[i]}
     if not (nearest and rows):
-        return fit
-    look = _Look(plan, fit, rows, nearest)
+        return None
+    reader = reader or Reader(plan, nearest, purpose="second look at excluded partitions")
+    look = SecondLook(plan, fit, rows, nearest, reader)
     most = max(LEAST, int(MOST_SHARE * len(kept)))
     n_looked, n_gained = 0, -1
     while n_looked < len(nearest) and len(look.gained) > n_gained:
         n_gained = len(look.gained)
         look.at(sorted(nearest[n_looked : n_looked + most]))
         n_looked, most = n_looked + most, 2 * most
-    return look.result()
+    return look
 
 
-class _Look:
+class SecondLook:
     """Looks at some excluded partitions at a time, all held against the same rows at the same mixture."""
 
     def __init__(
-        self, plan: FitPlan, fit: Fit, rows: Mapping[int, Any], candidates: Sequence[int]
+        self,
+        plan: FitPlan,
+        fit: Fit,
+        rows: Mapping[int, Any],
+        candidates: Sequence[int],
+        reader: Reader,
     ) -> None:
-        self.plan, self.fit = plan, fit
-        self.reader = Reader(plan, candidates, purpose="second look at excluded partitions")
+        self.plan, self.fit, self.reader = plan, fit, reader
         self.gained: dict[int, LocalEstimate] = {}
         self.reasons: dict[int, Gained] = {}
         rng = np.random.default_rng(stream(plan.settings.seed, SECOND_LOOK))

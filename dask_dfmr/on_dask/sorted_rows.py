@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dask_dfmr.mixtures.family import Rows
+
+
+class Problem(NamedTuple):
+    """Why a partition could not be read, after its name, and whether it has other columns than it should."""
+
+    text: str
+    is_of_columns: bool
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,7 @@ class SortedRows:
         The first row of each source, and after them the number of rows.
     n_features : int
     dtype : str
-    errors : mapping of int to str
+    errors : mapping of int to Problem
         Partitions whose rows should be here and are not, and why.
     """
 
@@ -34,10 +41,12 @@ class SortedRows:
     bounds: np.ndarray[Any, np.dtype[np.intp]]
     n_features: int
     dtype: str
-    errors: Mapping[int, str] = field(default_factory=dict)
+    errors: Mapping[int, Problem] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, rows: Rows, sources: Any, errors: Mapping[int, str] | None = None) -> SortedRows:
+    def of(
+        cls, rows: Rows, sources: Any, errors: Mapping[int, Problem] | None = None
+    ) -> SortedRows:
         """Sort rows by source; ``sources`` has that of each row."""
         order = np.argsort(sources, kind="stable")
         present, counts = np.unique(sources, return_counts=True)
@@ -51,9 +60,9 @@ class SortedRows:
         )
 
     @classmethod
-    def failed(cls, partition: int, reason: str) -> SortedRows:
+    def failed(cls, partition: int, problem: Problem) -> SortedRows:
         """In place of the rows of a partition that could not be read."""
-        return cls.of(np.empty((0, 0)), np.empty(0, np.intp), {partition: reason})
+        return cls.of(np.empty((0, 0)), np.empty(0, np.intp), {partition: problem})
 
     def stored(self, path: Path) -> SortedRows:
         """The same with the rows in a file, of which :meth:`of_source` reads what it needs."""

@@ -29,9 +29,10 @@ from dask_dfmr.mixtures.family import Array, Family, Rows
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.on_dask import answers
 from dask_dfmr.on_dask.partitions import ColumnsError, Loader, rows_of
+from dask_dfmr.on_dask.scheduling.passing import passes
 from dask_dfmr.on_dask.scheduling.threads import single_threaded_blas
 from dask_dfmr.on_dask.scheduling.timeouts import within
-from dask_dfmr.on_dask.scheduling.types_of import types_of_distributed
+from dask_dfmr.on_dask.unread import UNREAD, as_entry, entry_of, unread_of, with_reason
 from dask_dfmr.seeds import (
     HELD_OUT,
     LOCAL_FIT,
@@ -113,23 +114,25 @@ def fit_partition(
     Some of its rows are in the message too, see :func:`sampled_rows`.
     """
 
-    def fit(data: Any) -> tuple[LocalEstimate, dict[str, Array]]:
+    def fit(data: Any) -> tuple[LocalEstimate, dict[str, Any]]:
         X, names = rows_of(data, settings.feature_names)
         with single_threaded_blas():
             estimate = fit_rows(X, names, partition, settings, shortlist)
-        return estimate, _sample_of(X, partition, settings) if estimate.is_usable else {}
+        sample = sample_of(X, partition, settings) if estimate.is_usable else {}
+        unread = unread_of(data)
+        return with_reason(estimate, unread), sample | as_entry(unread)
 
-    estimate, sample = guarded(
+    estimate, more = guarded(
         settings.timeout,
         partial(loader.rows, *values),
         fit,
         lambda outcome, reason, n_rows: (without_estimate(outcome, reason, n_rows), {}),
         settings.feature_names,
     )
-    return replace(estimate, partition=partition, source=source).to_arrays() | sample
+    return replace(estimate, partition=partition, source=source).to_arrays() | more
 
 
-def _sample_of(X: Rows, partition: int, settings: FitSettings) -> dict[str, Array]:
+def sample_of(X: Rows, partition: int, settings: FitSettings) -> dict[str, Array]:
     """Some finite rows of a partition, drawn at random, as a part of its message; nothing if none are wanted."""
     if not settings.n_sampled:
         return {}
@@ -153,25 +156,55 @@ def guarded(
     """
     try:
         with deadlines.within(timeout):
-            return use(within(timeout, load))
+            return use(_loaded(timeout, load, features))
     except ColumnsError as error:
         return failed(Outcome.BAD_COLUMNS, bounded(str(error)), error.n_rows)
     except OutOfTimeError as error:
         return failed(Outcome.TIMED_OUT, str(error), 0)
-    except types_of_distributed("Reschedule"):
-        # Not an error: a shuffle asks that the task is run again elsewhere.
-        raise
+    except _MissingKeyError as error:
+        return failed(Outcome.FAILED, bounded(str(error)), 0)
     except (Exception, SystemExit) as error:
         # Whatever a reader or the fit raises is this partition's outcome, MemoryError included. A reader that calls
         # sys.exit ends neither the fit nor its worker. KeyboardInterrupt passes.
-        reason = _described(error)
-        text = missing_columns(reason, features or ())
+        if passes(error):
+            raise
+        return failed(Outcome.FAILED, bounded(described(error)), 0)
+
+
+def _loaded(timeout: float | None, load: Callable[[], Any], features: Sequence[str] | None) -> Any:
+    """A partition as it was read.
+
+    Raises
+    ------
+    ColumnsError
+        If the error of the reader names columns that the partition must have. Errors of a fit are not looked at: one
+        that happens to name a column is no matter of columns.
+    _MissingKeyError
+        If the reader asks for another key or column.
+    """
+    try:
+        return within(timeout, load)
+    except (Exception, SystemExit) as error:
+        text = missing_columns(described(error), features or ())
         if text:
-            return failed(Outcome.BAD_COLUMNS, bounded(text), 0)
-        return failed(Outcome.FAILED, bounded(reason), 0)
+            raise ColumnsError(text) from error
+        if isinstance(error, KeyError) and not passes(error):
+            raise _MissingKeyError(describe_reading(error)) from error
+        raise
 
 
-def _described(error: BaseException) -> str:
+class _MissingKeyError(Exception):
+    """A KeyError of a reader, in words."""
+
+
+def describe_reading(error: BaseException) -> str:
+    """An error of a reader with its type; that of a KeyError is often the name of a column, and nothing else."""
+    is_key = isinstance(error, KeyError)
+    lead = "the reader asks for a key or column that is not there: " if is_key else ""
+    return f"{lead}{described(error)}"
+
+
+def described(error: BaseException) -> str:
     """An error with its type in words; its text is that of a reader, and may raise an error itself."""
     try:
         return f"{type(error).__name__}: {error}"
@@ -355,7 +388,7 @@ def as_plain(message: Any, partition: int | None = None) -> dict[str, Any]:
     found = plain_mapping(message)
     if not isinstance(found, str):
         known = {} if partition is None else {"partition": partition}
-        own = {name: value for name, value in found.items() if name != ROW_SAMPLE}
+        own = {name: value for name, value in found.items() if name not in (ROW_SAMPLE, UNREAD)}
         found = wrong_types(own) or own | known
     if not isinstance(found, str):
         return found
@@ -402,15 +435,25 @@ def report_rows(messages: Sequence[Any], first: int | None = None) -> list[dict[
 
     ``first`` is the number of the first partition, if the partitions are numbered on from there.
     """
+    return [report_row(m, None if first is None else first + k) for k, m in enumerate(messages)]
+
+
+def report_row(message: Any, partition: int | None = None) -> dict[str, Any]:
+    """The report's row of one partition. It has ``UNREAD``, too, if the message does."""
     names = LocalEstimate.__dataclass_fields__.keys() - {"mixture"}
-    plain = [as_plain(m, None if first is None else first + k) for k, m in enumerate(messages)]
-    return [_DEFAULTS | {name: m[name] for name in names if name in m} for m in plain]
+    plain = as_plain(message, partition)
+    row = _DEFAULTS | {name: plain[name] for name in names if name in plain}
+    return row | entry_of(message)
+
+
+def each_of(message: Any, n: int) -> list[Any]:
+    """The n messages of one partition, one per candidate; n of them whatever a worker sent."""
+    return message if type(message) is list and len(message) == n else [message] * n
 
 
 def as_plain_each(message: Any, n: int, partition: int | None = None) -> list[dict[str, Any]]:
-    """The n messages of one partition, one per candidate, each made plain; n of them whatever a worker sent."""
-    several = message if type(message) is list and len(message) == n else [message] * n
-    return [as_plain(one, partition) for one in several]
+    """The same, each made plain."""
+    return [as_plain(one, partition) for one in each_of(message, n)]
 
 
 def lost_partition(partition: int, source: str | None, error: BaseException) -> dict[str, Any]:
@@ -427,4 +470,4 @@ def outcome_of(error: BaseException) -> Outcome:
 
 
 def _first_line(error: BaseException) -> str:
-    return _described(error).strip().splitlines()[0]
+    return described(error).strip().splitlines()[0]

@@ -21,7 +21,7 @@ ABOVE = 2.0
 MOST_TICKS = 11
 """Up to so many rates, each has a tick."""
 
-LEAST = 0.01
+LEAST_ERROR = 0.01
 """Smaller errors are drawn at the lower edge. A method that excludes all bad sources has rounding as its error, and
 fourteen decades of it would hide the others."""
 
@@ -126,7 +126,7 @@ class BreakdownDisplay:
             look |= {"lw": max(3.2 - 0.3 * i, 1), "ms": max(8.5 - 0.6 * i, 4), "clip_on": False}
             look |= dict((looks or {}).get(method, {}))
             lost = ~np.isfinite(errors)
-            shown = np.where(lost, np.nan, np.maximum(errors, LEAST))
+            shown = np.where(lost, np.nan, np.maximum(errors, LEAST_ERROR))
             axes.plot(self.rates, shown, label=literal(shortened(method)), **look)
             if lost.any():
                 high = np.full(lost.sum(), top)
@@ -145,7 +145,7 @@ class BreakdownDisplay:
             axes.axhline(self.breakdown_at, color=FAINT, ls="--", lw=1, zorder=0)
         unit = f" / {self.unit}" if self.unit else ""
         axes.set(xlabel="share of bad sources", ylabel=f"error{unit}", yscale="log")
-        axes.set_ylim(LEAST if (all_errors < LEAST).any() else None, None)
+        axes.set_ylim(LEAST_ERROR if (all_errors < LEAST_ERROR).any() else None, None)
         if len(self.rates) <= MOST_TICKS:
             axes.set_xticks(self.rates, [f"{rate:.0%}" for rate in self.rates])
         axes.set_title(literal(self.title), loc="left", fontsize="medium")

@@ -515,11 +515,13 @@ class _Run:
         if self.test is not None and not is_new:
             test = self.test.at(made.tested)
             settled = test.settle(statistics(test), counts, is_used)
-            return RowsJudged(with_rows_outside(settled, numbers, total, cut), made.far)
+            return RowsJudged(
+                with_rows_outside(settled, numbers, total, cut), made.far, cut.truncates
+            )
         rows = {i: self.sample[i] for i in self.used if i in self.sample}
         sample = ScoreSample(self.problem.family, made.tested, rows, made.score_cap, self.rng)
         self.test, settled = sample.settle(statistics, list(made.places), counts, is_used)
-        return RowsJudged(with_rows_outside(settled, numbers, total, cut), made.far)
+        return RowsJudged(with_rows_outside(settled, numbers, total, cut), made.far, cut.truncates)
 
     def _start_again(self, point: Point) -> None:
         """Go on from a fit of the sampled rows of the partitions that are used, if it describes them better."""

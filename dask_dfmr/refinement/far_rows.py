@@ -47,10 +47,14 @@ class FarRows(NamedTuple):
 
 
 class RowsJudged(NamedTuple):
-    """Both tests of the rows of partitions: of their capped scores, ``settled``, and of their excess, ``far``."""
+    """Both tests of the rows of partitions: of their capped scores, ``settled``, and of their excess, ``far``.
+
+    ``truncates`` says whether the fit cuts rows off.
+    """
 
     settled: Settled
     far: FarRows
+    truncates: bool = False
 
     @property
     def p_values(self) -> Array:
@@ -68,7 +72,7 @@ class RowsJudged(NamedTuple):
         """Why the partition at a place contradicts the others: by all of its rows, or else by the far ones."""
         p_value, of_far = (float(p[place]) for p in (self.settled.p_values, self.far.p_values))
         if p_value >= level > of_far:
-            return HasFarRows(float(self.far.ratios[place]), of_far)
+            return HasFarRows(float(self.far.ratios[place]), of_far, self.truncates)
         return ContradictsOthers(float(self.settled.z_scores[place]), p_value)
 
 

@@ -36,7 +36,7 @@ Measured on six laws of rows (normal mixture, t(3), lognormal, counts, zero-infl
 consistent partitions of 1, 3, 10 and 28 rows each: 0 to .2 % have p < .001, up to 2 % with the law of the mixture. Of
 600 partitions of 28 rows with one column 10 times too large, 1 is not unlikely; without a floor 98 are not."""
 
-FEW_ROWS, DRAWN_TAIL = 64, 1e-3
+FEW_DRAWN_ROWS, DRAWN_TAIL = 64, 1e-3
 """Up to so many rows the law of their mean is drawn, down to this probability."""
 
 
@@ -138,7 +138,7 @@ def _p_values(
     """
     skewness = float(np.mean(drawn**3)) / np.sqrt(counts)
     p_values = pearson3_cdf(z, skewness)
-    for n in np.unique(counts[counts <= FEW_ROWS]):
+    for n in np.unique(counts[counts <= FEW_DRAWN_ROWS]):
         # The law of few rows may have any shape. Draws give all of it but the far tail.
         which = counts == n
         sums = np.sort(rng.choice(drawn, (N_DENSITY_DRAWS, n)).sum(axis=1) / np.sqrt(n))

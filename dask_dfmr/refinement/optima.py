@@ -18,13 +18,14 @@ from dask_dfmr.local.em import EmResult
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.search import Start, best_of_starts, run_on
 from dask_dfmr.local.starts import MAX_START_ROWS, subsample
+from dask_dfmr.mixtures.capped_scores import USUAL_QUANTILE
 from dask_dfmr.mixtures.family import Array, Family
 from dask_dfmr.mixtures.gaussian import Mixture
 
 N_GROUPS = 3
 """With three groups, one may contain an inconsistent partition that was kept."""
 
-ROWS_PER_PARAMETER, LEAST_ROWS = 10, 2000
+ROWS_PER_PARAMETER, LEAST_START_ROWS = 10, 2000
 """Rows of a group per free parameter, and in all. With few rows per parameter, optima belong to the rows and not to the
 population; with few rows in all, small gains cannot be distinguished from noise."""
 
@@ -84,7 +85,7 @@ def draw_groups(
     kept: Sequence[int], counts: Sequence[int], n_parameters: int, rng: np.random.Generator
 ) -> list[list[int]]:
     """Disjoint groups of kept partitions, which have ``counts`` rows; none if there are too few partitions."""
-    wanted = min(max(ROWS_PER_PARAMETER * n_parameters, LEAST_ROWS), MAX_START_ROWS)
+    wanted = min(max(ROWS_PER_PARAMETER * n_parameters, LEAST_START_ROWS), MAX_START_ROWS)
     size = int(np.clip(-(-wanted // max(np.median(counts), 1)), 1, MOST_PARTITIONS))
     n_groups = min(N_GROUPS, len(kept))
     if n_groups < 2:
@@ -142,7 +143,7 @@ def _compare_one(family: Family, fits: Sequence[GroupFits], c: int) -> Compariso
             by_row.append(np.mean(gains, axis=0))
     if not by_row:
         return None
-    mean, error = _mean_and_error(np.concatenate(by_row))
+    mean, error = _mean_and_error(capped_gains(np.concatenate(by_row)))
     group_z = [_z_score(np.concatenate(gains)) for gains in by_group if gains]
     return Comparison(c, mean, error, group_z, sum(map(len, by_row)))
 
@@ -157,7 +158,7 @@ def settle_candidate(problem: LocalProblem, groups: Sequence[Array], candidate: 
 def gain_of(
     family: Family, new: Mixture, old: Mixture, groups: Sequence[Array]
 ) -> tuple[float, float]:
-    """Gain in mean log-density of one mixture over another, in nats per row, and its standard error.
+    """Gain in mean log-density of one mixture over another, in nats per row, and its standard error, far rows capped.
 
     Parameters
     ----------
@@ -169,7 +170,20 @@ def gain_of(
     rows = np.concatenate(groups)
     points = [(m.weights, m.components) for m in (new, old)]
     of_new, of_old = log_densities(family, points, rows)
-    return _mean_and_error(of_new - of_old)
+    return _mean_and_error(capped_gains(of_new - of_old))
+
+
+def capped_gains(gains: Array) -> Array:
+    """Gains (n_rows,) of rows, none of which moves their mean by more than its standard error.
+
+    The gain of a row grows with the square of its distance. One far row would decide which optimum is better, and by
+    its share of the error it hides the gains of all others. The rule is that of scores, see
+    :func:`~dask_dfmr.mixtures.capped_scores.cap_for`: one row alone decides nothing, a few alike do.
+    """
+    usual = float(np.quantile(np.abs(gains), USUAL_QUANTILE))
+    sd = float(gains[np.abs(gains) <= usual].std())
+    cap = max(usual, float(np.sqrt(len(gains))) * sd)
+    return np.clip(gains, -cap, cap)
 
 
 def _point_of(run: EmResult) -> Start:
@@ -181,5 +195,5 @@ def _mean_and_error(values: Array) -> tuple[float, float]:
 
 
 def _z_score(values: Array) -> float:
-    mean, error = _mean_and_error(values)
+    mean, error = _mean_and_error(capped_gains(values))
     return mean / error if error > 0 else 0.0

@@ -36,7 +36,7 @@ from dask_dfmr.mixtures.information import Information, information, narrowing
 from dask_dfmr.mixtures.row_cut import RowCut
 from dask_dfmr.mixtures.tails import binom_sf
 
-MOST_DRAWS, FEWEST_DRAWS, DRAWN_NUMBERS = 2**13, 2**10, 2**22
+MOST_SCORE_DRAWS, FEWEST_SCORE_DRAWS, DRAWN_SCORE_NUMBERS = 2**13, 2**10, 2**22
 """Rows drawn for the moments of scores: so many numbers by the number of coordinates, within these bounds."""
 
 N_PAIRINGS = 8
@@ -217,7 +217,11 @@ class ScoreSample:
     ) -> None:
         self.family, self.point, self.cap, self.samples = family, point, cap, samples
         self.about = information(family, *point, rng)
-        n_draws = int(np.clip(DRAWN_NUMBERS // len(self.about.normal), FEWEST_DRAWS, MOST_DRAWS))
+        n_draws = int(
+            np.clip(
+                DRAWN_SCORE_NUMBERS // len(self.about.normal), FEWEST_SCORE_DRAWS, MOST_SCORE_DRAWS
+            )
+        )
         rows, _ = family.sample(n_draws, *point, rng)
         self.drawn = self._white(rows[rng.permutation(n_draws)])
         self._tests: dict[tuple[int, ...], ScoreTest] = {}
@@ -246,7 +250,9 @@ class ScoreSample:
             law = row_scores_of(self.drawn - self.drawn.mean(axis=0))
             return ScoreTest(self.family, self.about, law)
         scores = [self.of_partitions[i] for i in members if i in self.of_partitions]
-        n_missing = max(FEWEST_DRAWS - sum(map(len, scores)), 0) if scores else len(self.drawn)
+        n_missing = (
+            max(FEWEST_SCORE_DRAWS - sum(map(len, scores)), 0) if scores else len(self.drawn)
+        )
         white = np.concatenate([*scores, self.drawn[:n_missing]])
         white = (white - white.mean(axis=0))[np.random.default_rng(0).permutation(len(white))]
         if not scores or self.about.root is None:

@@ -100,7 +100,7 @@ class RowsOfKept:
         assert self.wanted.score_cap is not None
         excess = excess_lengths(everyone, self.sample.family, self.sample.point)
         far = far_rows(np.array(excess), everyone, self.wanted.score_cap, is_used)
-        judged = RowsJudged(settled, far)
+        judged = RowsJudged(settled, far, self.wanted.cut.truncates)
         return settled._replace(
             p_values=judged.p_values[n_sampled:], z_scores=judged.z_scores[n_sampled:]
         )

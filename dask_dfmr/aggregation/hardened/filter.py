@@ -51,10 +51,10 @@ COPY_RADIUS_SHARE = 0.5
 FEWEST_ROWS = 2.0
 """Rows per component, in units of its parameters, below which no normal law describes an estimate."""
 
-ROWS_PER_PARAMETER = 10.0
+ROWS_PER_AXIS = 10.0
 """With fewer rows per free parameter, refits show how much more than by the law of many rows estimates scatter."""
 
-LEAST_ROWS = 50.0
+LEAST_INFORMED_ROWS = 50.0
 """The same if rows say, of the direction of which they say least, as much as fewer rows with known components. Of the
 populations tried, estimates from 14 to 36 such rows had outliers, and those from 50 and more had none."""
 
@@ -375,7 +375,7 @@ class _Filter:
     def _widen(self, frame: Frame) -> None:
         """Set the widening of the laws, by refits, if there are few rows."""
         n = float(np.median(self.estimates.n_samples[self.live]))
-        if n >= ROWS_PER_PARAMETER * frame.n_axes and n * frame.information.min() >= LEAST_ROWS:
+        if n >= ROWS_PER_AXIS * frame.n_axes and n * frame.information.min() >= LEAST_INFORMED_ROWS:
             return
         refits = self.refit(*frame.origin, int(n), N_REFITS)
         if refits is None:

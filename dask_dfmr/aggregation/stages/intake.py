@@ -36,7 +36,7 @@ MOST_ROWS = 10.0
 that of a consistent majority, but without a limit a single claim could determine the whole result."""
 
 
-CHANCE = 3.0
+CHANCE_OUTSIDE = 3.0
 """Standard deviations of the number of rows outside that chance explains. So estimates from equally many rows count for
 equally many unless some of these are bad."""
 
@@ -254,7 +254,7 @@ def rows_behind(estimate: LocalEstimate, cut: RowCut) -> int:
     if not cut.truncates or estimate.n_outside is None:
         return n_samples
     expected = cut.level * n_samples
-    excess = estimate.n_outside - expected - CHANCE * np.sqrt(expected * (1.0 - cut.level))
+    excess = estimate.n_outside - expected - CHANCE_OUTSIDE * np.sqrt(expected * (1.0 - cut.level))
     return max(n_samples - max(int(excess), 0), 1)
 
 

@@ -7,5 +7,6 @@ Nothing here is about mixtures: tasks, results and errors only::
     cluster          waiting on a cluster: which workers are gone, which results are missing
     trusted_workers  which workers may run which tasks
     timeouts         a task is given up after some seconds
+    passing          errors in a task that are no outcome of its partition
     threads          BLAS is limited to one thread inside of a task
 """
