@@ -201,6 +201,32 @@ class Gaussian:
             found[batch] = quantity_of(joint + log_weights, quantity)
         return found
 
+    def log_density_of_each(self, X: Rows, components: Components) -> Array:
+        means, covariances = components
+        root = self._shape.root(covariances)
+        inverse_root = self._shape.inverse_root(root)
+        log_norm = self._log_norm(root, means.shape[-1])
+        found = np.empty((len(X), len(means)))
+        for k in range(len(means)):
+            one = slice(k, k + 1)
+            found[:, k] = self._log_density_of_one(X, means[one], inverse_root[one], log_norm[one])
+        return found
+
+    def _log_density_of_one(
+        self, X: Rows, means: Array, inverse_root: Array, log_norm: Array
+    ) -> Array:
+        """Log phi(x) of all rows, shape (n,), from parameters with a component axis of length 1."""
+        compiled = engine.compiled()
+        if compiled is not None:
+            scale = self._shape.by_column(inverse_root, means.shape[-1])
+            alone: Array = compiled.evaluate(X, np.zeros(1), means, scale, log_norm, "log_density")
+            return alone
+        found = np.empty(len(X))
+        for batch in batches(len(X), max(256, BLOCK_FLOATS // means.size)):
+            y = self._white_residuals(as_block(X[batch]), means, inverse_root)
+            found[batch] = self._log_density(y, np.empty_like(y), log_norm)[0]
+        return found
+
     def log_peaks(self, components: Components) -> Array:
         means, covariances = components
         return self._log_norm(self._shape.root(covariances), means.shape[-1])
@@ -476,7 +502,7 @@ class Gaussian:
         mass, first = np.zeros(n_components), np.zeros_like(means)
         second = np.zeros_like(covariances)
         for k in range(n_components):
-            shift = as_block(X[labels == k]) - means[k]
+            shift = as_block(X.compress(labels == k, axis=0)) - means[k]
             mass[k] = len(shift)
             first[k] = shift.sum(axis=0)
             second[k] = self._shape.project(shift.T @ shift)
