@@ -117,7 +117,7 @@ def fit_partition(
         X, names = rows_of(data, settings.feature_names)
         with single_threaded_blas():
             estimate = fit_rows(X, names, partition, settings, shortlist)
-        return estimate, _sample_of(X, partition, settings) if estimate.is_usable else {}
+        return estimate, _sample_of(X, estimate, partition, settings)
 
     estimate, sample = guarded(
         settings.timeout,
@@ -129,11 +129,14 @@ def fit_partition(
     return replace(estimate, partition=partition, source=source).to_arrays() | sample
 
 
-def _sample_of(X: Rows, partition: int, settings: FitSettings) -> dict[str, Array]:
+def _sample_of(
+    X: Rows, estimate: LocalEstimate, partition: int, settings: FitSettings
+) -> dict[str, Array]:
     """Some finite rows of a partition, drawn at random, as a part of its message; nothing if none are wanted."""
-    if not settings.n_sampled:
+    if not (settings.n_sampled and estimate.is_usable):
         return {}
-    finite, _, _ = settings.problem.finite_rows(X)
+    # A fit to all rows has found them finite.
+    finite = X if estimate.n_samples == len(X) else settings.problem.finite_rows(X)[0]
     rng = np.random.default_rng(stream(settings.seed, SAMPLED_ROWS, partition))
     return {ROW_SAMPLE: subsample(finite, settings.n_sampled, rng)}
 
