@@ -137,6 +137,9 @@ class Poisson:
 
     # -- geometry ---------------------------------------------------------------------------------
 
+    def as_origin(self, point):
+        return point
+
     def coordinates(self, weights, components, origin):
         w0, (rates0,) = origin
         shift = np.sqrt(w0)[:, None] * (components[0] - rates0) / np.sqrt(rates0)

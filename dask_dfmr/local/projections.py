@@ -66,7 +66,8 @@ five."""
 TRIMMINGS = 4
 """So many covariances are computed at most, each from the rows that are near in the one before."""
 
-TINY = float(np.finfo(float).tiny)
+LEAST_POSITIVE = float(np.finfo(float).tiny)
+"""In place of a length or a variance of 0, by which nothing can be divided."""
 
 
 def projected_labels(Z: Array, n_components: int, rng: np.random.Generator) -> Labels | None:
@@ -111,7 +112,7 @@ def whitening(X: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
         near = X[is_near]
         center = near.mean(axis=0)
         values, vectors = np.linalg.eigh((near - center).T @ (near - center) / len(near))
-        is_wide = values > max(LEAST_EIGENVALUE * values[-1], TINY)
+        is_wide = values > max(LEAST_EIGENVALUE * values[-1], LEAST_POSITIVE)
         root = vectors[:, is_wide] / np.sqrt(values[is_wide])
         white = (X - center) @ root
         before, limit = is_near, np.sqrt(root.shape[1]) + ROOM
@@ -151,7 +152,7 @@ def _climb(is_kurtosis: bool, white: Array, directions: Array, n_steps: int) -> 
         if is_kurtosis:
             found -= 3.0 * directions
         length = np.sqrt(np.einsum("rm,rm->m", found, found))
-        directions = found / np.maximum(length, TINY)
+        directions = found / np.maximum(length, LEAST_POSITIVE)
     return _Climb(directions, projected, powers)
 
 
@@ -271,7 +272,9 @@ def _along(projected: Array, n_components: int) -> tuple[Labels, float]:
 def _score(shares: Array, variances: Array) -> float:
     """Mean log-likelihood of a division into groups with these shares and variances within, up to a constant."""
     occupied = shares[shares > 0]
-    return float(occupied @ np.log(occupied) - 0.5 * np.log(np.maximum(variances, TINY)).sum())
+    return float(
+        occupied @ np.log(occupied) - 0.5 * np.log(np.maximum(variances, LEAST_POSITIVE)).sum()
+    )
 
 
 class _Division(NamedTuple):

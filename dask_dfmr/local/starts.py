@@ -54,7 +54,9 @@ class Scale:
     def of(cls, X: Array) -> Scale:
         """Median and interquartile range, or the standard deviation where the quartiles coincide."""
         low, middle, high = np.quantile(X, [0.25, 0.5, 0.75], axis=0)
-        spread = np.where(high > low, (high - low) / 1.349, X.std(axis=0))
+        spread = (high - low) / 1.349
+        if not (spread > 0).all():
+            spread = np.where(high > low, spread, X.std(axis=0))
         return cls(middle, np.where(spread > 0, spread, 1.0))
 
     @classmethod
@@ -79,7 +81,9 @@ def subsample(X: Rows, n_rows: int, rng: np.random.Generator) -> Array:
 
 def thin(rows: Rows, n_rows: int) -> Array:
     """At most ``n_rows`` rows, the same at every call. They are drawn, since the order of rows may have a period."""
-    return subsample(rows, n_rows, np.random.default_rng(0))
+    return (
+        subsample(rows, n_rows, np.random.default_rng(0)) if len(rows) > n_rows else as_block(rows)
+    )
 
 
 class Points:

@@ -331,6 +331,10 @@ class Family(Protocol, Hashable):
 
     # -- geometry ---------------------------------------------------------------------------------
 
+    def as_origin(self, point: tuple[Array, Components]) -> tuple[Array, Components]:
+        """A point as an origin of coordinates, about which many others are placed: it may hold what they share."""
+        ...
+
     def coordinates(
         self, weights: Array, components: Components, origin: tuple[Array, Components]
     ) -> Array:

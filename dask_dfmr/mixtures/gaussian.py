@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -398,7 +399,7 @@ class Gaussian:
         weights, (means, covariances) = point
         n_components, d = means.shape
         distinct = self._distinct(covariances)
-        target = np.broadcast_to(prior.target[0] if prior.target else 0.0, distinct.shape)
+        target = np.broadcast_to(prior.target[0], distinct.shape) if prior.target else distinct
         flat, flat_target = (
             self._shape.by_column(one, d).reshape(len(distinct), -1) for one in (distinct, target)
         )
@@ -626,6 +627,9 @@ class Gaussian:
 
     # -- geometry ---------------------------------------------------------------------------------
 
+    def as_origin(self, point: tuple[Array, Components]) -> tuple[Array, Components]:
+        return _Origin(point, self)
+
     def coordinates(
         self, weights: Array, components: Components, origin: tuple[Array, Components]
     ) -> Array:
@@ -634,14 +638,14 @@ class Gaussian:
         Weights (w - w0) / sqrt(w0); means sqrt(w_k) L_k^-1 (mu_k - mu_k0); covariances, with
         A = L_k^-1 Sigma_k L_k^-T - I, as sqrt(w_k / 2) A_ii and sqrt(w_k) A_ij (i < j).
         """
-        w0, (means0, covariances0) = origin
+        known = _Origin.of(origin, self)
         means, covariances = components
-        root_w = np.sqrt(np.maximum(w0, LEAST_WEIGHT))
-        inverse_root = self._shape.inverse_root(self._shape.root(self._distinct(covariances0)))
-        v_means = root_w[:, None] * self._shape.multiply(inverse_root, means - means0)
+        inverse_root = known.inverse_root
+        v_means = known.root_w[:, None] * self._shape.multiply(inverse_root, means - known.means)
         white = self._shape.whitened(self._distinct(covariances), inverse_root)
-        v_covariances = self._covariance_scale(w0) * self._shape.pack(white, means.shape[-1])
-        return np.concatenate([(weights - w0) / root_w, v_means.ravel(), v_covariances.ravel()])
+        v_covariances = known.covariance_scale * self._shape.pack(white, means.shape[-1])
+        v_weights = (weights - known.weights) / known.root_w
+        return np.concatenate([v_weights, v_means.ravel(), v_covariances.ravel()])
 
     def from_coordinates(
         self, coordinates: Array, origin: tuple[Array, Components]
@@ -654,20 +658,19 @@ class Gaussian:
     def displaced(
         self, coordinates: Array, origin: tuple[Array, Components]
     ) -> tuple[Array, Components]:
-        w0, (means0, covariances0) = origin
+        known = _Origin.of(origin, self)
+        root, root_w, means0 = known.root, known.root_w, known.means
         n_components, n_features = means0.shape
         leading = coordinates.shape[:-1]
-        root = self._shape.root(self._distinct(covariances0))
-        root_w = np.sqrt(np.maximum(w0, LEAST_WEIGHT))
-        v_weights, v_means, v_covariances = np.split(
-            coordinates, [n_components, n_components * (1 + n_features)], axis=-1
-        )
-        weights = w0 + root_w * v_weights
+        ends = n_components, n_components * (1 + n_features)
+        weights = known.weights + root_w * coordinates[..., : ends[0]]
+        v_means = coordinates[..., ends[0] : ends[1]]
         means = means0 + self._shape.multiply(
             root, v_means.reshape(*leading, n_components, n_features) / root_w[:, None]
         )
-        packed = v_covariances.reshape(*leading, 1 if self._is_tied else n_components, -1)
-        white = self._shape.unpack(packed / self._covariance_scale(w0), n_features)
+        n_covariances = 1 if self._is_tied else n_components
+        packed = coordinates[..., ends[1] :].reshape(*leading, n_covariances, -1)
+        white = self._shape.unpack(packed / known.covariance_scale, n_features)
         covariances = self._shape.symmetric(self._shape.coloured(white, root))
         if self._is_tied:
             covariances = np.repeat(covariances, n_components, axis=len(leading))
@@ -789,6 +792,46 @@ class Gaussian:
 
     def mixture_from_arrays(self, parameters: Mapping[str, Any]) -> Mixture:
         return Mixture.from_arrays(parameters)
+
+
+class _Origin(tuple[Array, Components]):
+    """A point (weights, components) about which others have coordinates; what these have in common is computed once."""
+
+    family: Gaussian
+
+    def __new__(cls, point: tuple[Array, Components], family: Gaussian) -> Self:
+        found = super().__new__(cls, point)
+        found.family = family
+        return found
+
+    @classmethod
+    def of(cls, point: tuple[Array, Components], family: Gaussian) -> _Origin:
+        return point if isinstance(point, _Origin) else cls(point, family)
+
+    @property
+    def weights(self) -> Array:
+        return self[0]
+
+    @property
+    def means(self) -> Array:
+        means: Array = self[1][0]
+        return means
+
+    @cached_property
+    def root(self) -> Array:
+        return self.family._shape.root(self.family._distinct(self[1][1]))
+
+    @cached_property
+    def inverse_root(self) -> Array:
+        return self.family._shape.inverse_root(self.root)
+
+    @cached_property
+    def root_w(self) -> Array:
+        return np.sqrt(np.maximum(self.weights, LEAST_WEIGHT))
+
+    @cached_property
+    def covariance_scale(self) -> Array:
+        return self.family._covariance_scale(self.weights)
 
 
 def _mean_shift(mass: Array, first: Array) -> Array:
