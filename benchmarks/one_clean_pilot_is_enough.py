@@ -1,6 +1,7 @@
 """Claim: with 40 % corrupted partitions no clean partition takes a wrong start; one clean pilot is enough.
 
     python benchmarks/one_clean_pilot_is_enough.py [--rows 1000 --data-draws 5 --pilot-draws 8]
+    python benchmarks/one_clean_pilot_is_enough.py --wide -m 20 --rows 6000 --data-draws 2 --pilot-draws 4
 
 K = 5 components in d = 10 columns, m = 40 partitions, 16 of them corrupted. For each overlap and kind of corruption
 there are 5 draws of the rows times 8 draws of the pilots. Every draw makes a shortlist from its pilots, and all clean
@@ -16,6 +17,8 @@ due to the start.
 
 The last two kinds are the worst that we found for this stage. The rows of all corrupted partitions come from the
 Gaussian with the mean and covariance of the whole population, or from a wrong local optimum of the population itself.
+
+``--wide`` takes populations of K = 10 components in d = 30 columns instead.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from typing import NamedTuple
 
 import numpy as np
 from common import draw_partitions, draw_rows, population
+from mixsim import mixsim
 from output import benchmark_parser, print_progress, print_table, recorded
 from threadpoolctl import threadpool_limits
 
@@ -45,13 +49,17 @@ Rows = np.ndarray
 SHARE_CORRUPTED = 0.4
 FIT_EVERY = 4
 
+ROWS_PER_PARAMETER_OF_MEANS = 100
+"""Rows of the sample on which the wrong optimum is sought, per component and column."""
+
 # -- kinds of corruption ----------------------------------------------------------------------------
 
 
 class Case(NamedTuple):
-    """The population of a draw, with its overlap and its seed."""
+    """The population of a draw, with its overlap and its seed, and another one of the same overlap."""
 
     truth: Mixture
+    other: Mixture
     overlap: float
     seed: int
 
@@ -68,7 +76,7 @@ def thousandfold(X: Rows, case: Case, rng: np.random.Generator) -> Rows:
 
 def another_population(X: Rows, case: Case, rng: np.random.Generator) -> Rows:
     """Clean rows of the other population of the same overlap."""
-    return draw_rows(population(case.overlap, 3 - case.seed), len(X), rng)
+    return draw_rows(case.other, len(X), rng)
 
 
 def wide_garbage(X: Rows, case: Case, rng: np.random.Generator) -> Rows:
@@ -99,8 +107,9 @@ _optima: dict[tuple[float, int], Mixture] = {}
 def _wrong_optimum(case: Case) -> Mixture:
     key = case.overlap, case.seed
     if key not in _optima:
-        rows = draw_rows(case.truth, 5000, np.random.default_rng(0))
-        fits = [fit_local(rows, 5, start="random_from_data", random_state=i) for i in range(20)]
+        k, d = case.truth.means.shape
+        rows = draw_rows(case.truth, ROWS_PER_PARAMETER_OF_MEANS * k * d, np.random.default_rng(0))
+        fits = [fit_local(rows, k, start="random_from_data", random_state=i) for i in range(20)]
         mixtures = [f.mixture for f in fits if f.mixture is not None]
         _optima[key] = max(mixtures, key=lambda mixture: mixing_distance(mixture, case.truth))
     return _optima[key]
@@ -234,14 +243,25 @@ class Job(NamedTuple):
     pilot_draws: int
     m: int
     n: int
+    is_wide: bool
+
+
+def case_of(job: Job) -> Case:
+    """The populations of a job."""
+    overlap, seed = job.overlap, job.population_seed
+    if job.is_wide:
+        truth, other = (mixsim(10, 30, overlap, seed=s) for s in (seed, 3 - seed))
+    else:
+        truth, other = (population(overlap, s) for s in (seed, 3 - seed))
+    return Case(truth, other, overlap, seed)
 
 
 def run_job(job: Job) -> tuple[Job, list[Draw], float]:
     """Draw the rows, corrupt some and run all draws of the pilots; return the job, the draws and CPU seconds."""
     began = time.process_time()
     warnings.simplefilter("ignore")
-    truth = population(job.overlap, job.population_seed)
-    case = Case(truth, job.overlap, job.population_seed)
+    case = case_of(job)
+    truth = case.truth
     rng = np.random.default_rng([job.data_draw, round(10 * job.overlap)])
     n_corrupted = round(SHARE_CORRUPTED * job.m)
     parts = draw_partitions(truth, job.m, job.n, rng)
@@ -290,9 +310,10 @@ def main() -> None:
     parser.add_argument("--data-draws", type=int, default=5)
     parser.add_argument("--pilot-draws", type=int, default=8, help="per draw of the rows")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--wide", action="store_true", help="K = 10 components in d = 30 columns")
     options = parser.parse_args()
     cases = product(options.overlaps, options.kinds, range(options.data_draws))
-    size = options.pilot_draws, options.m, options.rows
+    size = options.pilot_draws, options.m, options.rows, options.wide
     jobs = [Job(o, options.population_seed, kind, draw, *size) for o, kind, draw in cases]
     with recorded(options):
         print_draws(*run_jobs(jobs, options.jobs))
