@@ -233,10 +233,20 @@ class Gaussian:
         return self._log_norm(self._shape.root(covariances), means.shape[-1])
 
     def _white_residuals(
-        self, X: Rows, means: Array, inverse_root: Array, out: Array | None = None
+        self,
+        X: Rows,
+        means: Array,
+        inverse_root: Array,
+        out: Array | None = None,
+        are_far: bool | None = None,
     ) -> Array:
-        """White residuals (K, d, n). The rows are last, so that the inner loops of NumPy are long."""
-        if not self._farthest(means, inverse_root) <= MAX_FROM_CENTER:
+        """White residuals (K, d, n). The rows are last, so that the inner loops of NumPy are long.
+
+        ``are_far`` says whether means are farther than :data:`MAX_FROM_CENTER` from the center of all, if it is known.
+        """
+        if are_far is None:
+            are_far = not self._farthest(means, inverse_root) <= MAX_FROM_CENTER
+        if are_far:
             return self._residuals_of_each(X, means, inverse_root, out)
         # W (x - mu) is computed as W x - W mu. About the center both terms are as small as the residuals.
         center = means.mean(axis=0)
@@ -444,7 +454,7 @@ class Gaussian:
             inverse_root = np.repeat(inverse_root, n_components, axis=0)
         compiled = engine.compiled()
         if compiled is None or are_far:  # it knows one center
-            sums = self._em_pass(X, log_weights, means, inverse_root, log_norm)
+            sums = self._em_pass(X, log_weights, means, inverse_root, log_norm, are_far)
         else:
             scale = self._shape.by_column(inverse_root, n_features)
             cut = (self.cut.numbers(n_features).limit, self.cut.truncates)
@@ -455,7 +465,13 @@ class Gaussian:
         return sums._replace(moments=(mass, first, self._of_type(second)))
 
     def _em_pass(
-        self, X: Rows, log_weights: Array, means: Array, inverse_root: Array, log_norm: Array
+        self,
+        X: Rows,
+        log_weights: Array,
+        means: Array,
+        inverse_root: Array,
+        log_norm: Array,
+        are_far: bool,
     ) -> EmSums:
         """The sums over the rows with the moments of the white residuals inside the cuts, computed by NumPy."""
         n_components, n_features = means.shape
@@ -471,7 +487,7 @@ class Gaussian:
             block = X[batch]
             n = len(block)
             y, scratch = y[:, :, :n], scratch[:, :, :n]
-            self._white_residuals(block, means, inverse_root, out=y)
+            self._white_residuals(block, means, inverse_root, y, are_far)
             joint = self._log_density(y, scratch, log_norm)
             is_inside = joint >= lowest
             n_outside += n - int(np.count_nonzero(is_inside.any(axis=0)))
