@@ -33,7 +33,7 @@ from sklearn.mixture import GaussianMixture as SklearnMixture
 from threadpoolctl import threadpool_limits
 
 from dask_dfmr import GaussianMixture, Mixture
-from dask_dfmr.local.starts import CLUSTERINGS, PROJECTIONS, Scale
+from dask_dfmr.local.starts import CLUSTERINGS, PROJECTIONS, Points, Scale
 
 N_ROWS, GAP = 10_000, 6.0
 TARGET = 0.95
@@ -169,7 +169,7 @@ def print_cost(repeats: int = 15) -> None:
             times = []
             for seed in range(repeats):
                 began = time.process_time()
-                CLUSTERINGS[name](scaled, k, np.random.default_rng(seed))
+                CLUSTERINGS[name](Points(scaled), k, np.random.default_rng(seed))
                 times.append(1e3 * (time.process_time() - began))
             cells.append(f"{median(times):.1f}")
         lines.append([f"K = {k}, d = {d}", *cells])

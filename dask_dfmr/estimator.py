@@ -28,7 +28,8 @@ from dask_dfmr.explanation.report import (
     describe_decision,
     describe_exclusions,
     describe_failures,
-    failures,
+    have_failed,
+    have_outcome,
 )
 from dask_dfmr.fitted.file import load_model, save_model
 from dask_dfmr.fitted.learned import (
@@ -882,14 +883,14 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         for note in fit.notes:
             logger.warning(note.message)
         warn_of(fit.notes)
-        is_unconverged = decision.kept & (report["outcome"] == Outcome.NOT_CONVERGED.value)
+        is_unconverged = decision.kept & have_outcome(report, Outcome.NOT_CONVERGED)
         if is_unconverged.any() and not self.converged_:
             warn(
                 f"{is_unconverged.sum()} of {decision.kept.sum()} kept local fits did not converge in "
                 f"{self.max_iter} passes; raise max_iter or loosen tol.",
                 ConvergenceWarning,
             )
-        texts = [describe_failures(report)] if len(failures(report)) else []
+        texts = [describe_failures(report)] if have_failed(report).any() else []
         text = ". ".join(filter(None, (*texts, fit.unread)))
         if not text:
             return

@@ -51,6 +51,9 @@ class Poisson:
             log_weights = np.log(weights)
         return quantity_of(self.log_density(as_block(X), components) + log_weights, quantity)
 
+    def log_density_of_each(self, X, components):
+        return self.log_density(as_block(X), components)
+
     def log_peaks(self, components):
         return np.zeros(len(components[0]))
 
@@ -136,6 +139,9 @@ class Poisson:
         return (np.maximum(locations, 1e-3),)
 
     # -- geometry ---------------------------------------------------------------------------------
+
+    def as_origin(self, point):
+        return point
 
     def coordinates(self, weights, components, origin):
         w0, (rates0,) = origin

@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import logsumexp
 
 from dask_dfmr import Mixture
+from dask_dfmr.mixtures import engine
 from dask_dfmr.mixtures import gaussian as module
 from dask_dfmr.mixtures.family import Family, Prior, canonical_order
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian
@@ -55,6 +56,19 @@ class TestContract:
 
 @pytest.mark.smoke
 class TestDensities:
+    @every_type
+    @pytest.mark.parametrize("kernels", ["numba", "numpy"])
+    def test_log_density_of_each_is_that_of_a_mixture_of_one(self, covariance_type, kernels):
+        m, X = random_mixture(2, 3, 2, covariance_type), rows(n=700)
+        if kernels == "numba":
+            pytest.importorskip("numba")
+        with engine.use(kernels):
+            found = m.family.log_density_of_each(X, m.components)
+            for k in range(3):
+                alone = tuple(part[k : k + 1] for part in m.components)
+                expected = m.family.evaluate(X, np.ones(1), alone, "log_density")
+                assert_array_equal(found[:, k], expected)
+
     @every_type
     def test_log_density_is_scipys(self, covariance_type):
         m = random_mixture(1, 3, 3, covariance_type)
@@ -461,6 +475,18 @@ class TestCoordinates:
         back = m.family.mixture(weights, components)
         for name in ("weights", "means", "covariances"):
             assert_allclose(getattr(back, name), getattr(near, name), rtol=1e-10, atol=1e-11)
+
+    @every_type
+    def test_an_origin_that_knows_its_roots_changes_no_bit(self, covariance_type):
+        m = random_mixture(1, 3, 3, covariance_type)
+        point, near = (m.weights, m.components), jiggled(m, 2)
+        origin = m.family.as_origin(point)
+        v = m.family.coordinates(near.weights, near.components, point)
+        for _ in range(2):
+            assert_array_equal(m.family.coordinates(near.weights, near.components, origin), v)
+            found, expected = (m.family.displaced(v, about) for about in (origin, point))
+            for a, b in zip((found[0], *found[1]), (expected[0], *expected[1]), strict=True):
+                assert_array_equal(a, b)
 
     @every_type
     def test_the_origin_is_zero_and_there_is_a_coordinate_per_parameter(self, covariance_type):

@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 from dask_dfmr import GaussianMixture, Outcome, fit_local, select_components
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.penalty import Penalty, check_penalty, weight_of
-from dask_dfmr.local.starts import make_start
+from dask_dfmr.local.starts import Clusterings
 from dask_dfmr.mixtures.gaussian import COVARIANCE_TYPES, Gaussian, Mixture
 
 every_type = pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
@@ -64,9 +64,8 @@ class TestTightClusters:
     def test_a_start_by_a_clustering_does_not_blow_them_up(self, penalty):
         X = tight(1000, 0)
         problem = LocalProblem(Gaussian(), 10, penalty=penalty)
-        _, (_, covariances) = make_start(
-            problem.family, X, 10, "kmeans", problem.penalty_for(X), np.random.default_rng(3)
-        )
+        clusterings = Clusterings(problem.family, X, 10, problem.penalty_for(X))
+        _, (_, covariances) = clusterings.start("kmeans", np.random.default_rng(3))
         ratio = np.sqrt(np.median(np.linalg.eigvalsh(covariances))) / SPREAD
         assert (ratio < 1.2) == (penalty == "auto")
 

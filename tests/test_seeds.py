@@ -1,9 +1,11 @@
 """Seeds: one entropy per fit, and streams that depend on their key alone."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
-from dask_dfmr.seeds import seed_sequence, stream
+from dask_dfmr.seeds import legacy_draws, seed_sequence, stream
 
 pytestmark = pytest.mark.smoke
 
@@ -71,3 +73,19 @@ def test_streams_are_numpys_children():
     assert state(stream(np.random.SeedSequence(9), 1)) == state(
         np.random.SeedSequence(9).spawn(2)[1]
     )
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**32 - 1])
+def test_draws_of_a_seed_are_those_of_its_random_state(seed):
+    legacy_draws(3).normal()  # which keeps a second normal number for the next call
+    expected = np.random.RandomState(seed)
+    found = legacy_draws(seed)
+    np.testing.assert_array_equal(found.normal(size=5), expected.normal(size=5))
+    np.testing.assert_array_equal(found.uniform(size=700), expected.uniform(size=700))
+
+
+def test_every_thread_draws_for_itself():
+    mine = legacy_draws(3)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: legacy_draws(4).uniform(size=9)).result()
+    assert mine.uniform() == np.random.RandomState(3).uniform()

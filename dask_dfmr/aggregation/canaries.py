@@ -83,22 +83,27 @@ def _changes(rows: Array) -> Iterator[tuple[str, tuple[int, ...], Labels, Array,
     chosen = np.unique(np.linspace(0, d - 1, min(d, MOST_COLUMNS)).round().astype(np.intp))
     for j in map(int, chosen):
         yield "unit", (j,), same, np.where(same == j, FACTOR, 1.0), zeros
+    moments = _bounded_moments(rows)
     # Each chosen column is exchanged with the next one; of two columns there is one exchange only.
     for j in map(int, chosen[: d - 1] if d == 2 else chosen):
         order = same.copy()
         order[[j, (j + 1) % d]] = order[[(j + 1) % d, j]]
-        if _is_visible(rows, order):
+        if _is_visible(*moments, order):
             yield "swap", (j, (j + 1) % d), order, ones, zeros
 
 
-def _is_visible(rows: Array, order: Labels) -> bool:
-    """Whether the Gaussian with the moments of the rows, tails bounded, differs visibly from that of ``x[order]``."""
+def _bounded_moments(rows: Array) -> tuple[Array, Array]:
+    """Mean (d,) and covariance (d, d) of rows whose tails are bounded."""
     quartiles = np.quantile(rows, (0.25, 0.5, 0.75), axis=0)
     width = max(float((quartiles[2] - quartiles[0]).max()), np.finfo(float).tiny)
     # One transformation of all columns, so that it does not itself tell them apart.
     rows = np.arcsinh((rows - np.median(quartiles[1])) / width)
     mean = rows.mean(axis=0)
-    covariance = np.atleast_2d(np.cov(rows, rowvar=False)) + RIDGE * np.eye(len(mean))
+    return mean, np.atleast_2d(np.cov(rows, rowvar=False)) + RIDGE * np.eye(len(mean))
+
+
+def _is_visible(mean: Array, covariance: Array, order: Labels) -> bool:
+    """Whether the Gaussian with these moments differs visibly from that of the columns in another order."""
     apart = mean[order] - mean
     solved = np.linalg.solve(covariance[np.ix_(order, order)], np.column_stack([covariance, apart]))
     # The determinants are equal, so that they cancel in the divergence.

@@ -17,6 +17,7 @@ from dask_dfmr.aggregation.options import AggregationOptions
 from dask_dfmr.aggregation.plan import aggregate_now
 from dask_dfmr.aggregation.reasons import NoEstimate
 from dask_dfmr.aggregation.result import AggregationResult, LocalEstimates, Note, Origin
+from dask_dfmr.explanation.report import have_outcome
 from dask_dfmr.explanation.table import short_findings
 from dask_dfmr.local.estimate import LocalEstimate, Outcome
 from dask_dfmr.mixtures.family import Array
@@ -156,7 +157,7 @@ def learned_from(
         fit.aggregate.converged
         and (refinement is None or refinement.converged)
         and (
-            (report["outcome"] == Outcome.FITTED.value)[is_kept].all()
+            have_outcome(report, Outcome.FITTED)[is_kept].all()
             or progress.has_converged(last, tol, n_parameters)
         )
     )

@@ -39,10 +39,10 @@ class Anderson:
         """The point at which the residual g - x is predicted to be least; g itself if there is one pair."""
         if len(self._xs) < 2:
             return self._gs[-1]
-        residuals = np.array(self._gs) - np.array(self._xs)
-        steps = np.diff(residuals, axis=0).T
-        gamma, *_ = np.linalg.lstsq(steps, residuals[-1], rcond=1e-10)
-        return self._gs[-1] - np.diff(np.array(self._gs), axis=0).T @ gamma
+        xs, gs = np.array(self._xs), np.array(self._gs)
+        residuals = gs - xs
+        gamma, *_ = np.linalg.lstsq(_steps(residuals).T, residuals[-1], rcond=1e-10)
+        return self._gs[-1] - _steps(gs).T @ gamma
 
     def slowest_curvature(self) -> float | None:
         """The smallest Ritz value of I - dg/dx on the recent steps.
@@ -53,11 +53,16 @@ class Anderson:
         if len(self._xs) < 3:
             return None
         xs = np.array(self._xs)
-        residual_steps = np.diff(np.array(self._gs) - xs, axis=0)
-        u, length, directions = np.linalg.svd(np.diff(xs, axis=0), full_matrices=False)
+        residual_steps = _steps(np.array(self._gs) - xs)
+        u, length, directions = np.linalg.svd(_steps(xs), full_matrices=False)
         seen = length > LEAST_LENGTH * length[0]
         combinations = (
             u[:, seen] / length[seen]
         )  # combinations of steps with orthonormal directions
         curvature = -directions[seen] @ (combinations.T @ residual_steps).T
         return float(np.linalg.eigvalsh(0.5 * (curvature + curvature.T))[0])
+
+
+def _steps(points: Array) -> Array:
+    """Differences of consecutive points (n, n_coordinates); np.diff takes longer than to subtract so few."""
+    return points[1:] - points[:-1]

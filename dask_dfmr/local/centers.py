@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from dask_dfmr.mixtures.family import Array, Labels
+from dask_dfmr.seeds import legacy_draws
 
 
 def kmeans_plusplus(Z: Array, n_centers: int, seed: int, n_trials: int | None = None) -> Array:
@@ -28,7 +29,7 @@ def kmeans_plusplus(Z: Array, n_centers: int, seed: int, n_trials: int | None = 
     n_trials : int, optional
         None: 2 + log(n_centers), rounded down, which is scikit-learn's number.
     """
-    rng = np.random.RandomState(seed)
+    rng = legacy_draws(seed)
     n_trials = 2 + int(np.log(n_centers)) if n_trials is None else n_trials
     lengths, ones = np.einsum("ij,ij->i", Z, Z), np.ones(len(Z))
     chosen = np.empty(n_centers, dtype=np.intp)

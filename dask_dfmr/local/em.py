@@ -362,6 +362,7 @@ class _Trajectory:
         self.steps = Anderson()
         self.curvatures: list[float] = []
         self.wait = PLAIN_STEPS
+        self._at: Point | None = None
         self.origin: Point | None = None
         self._located: list[tuple[Point, Array]] = []
 
@@ -446,6 +447,7 @@ class _Trajectory:
             rows_per_parameter=step / crowding if crowding > 0 else np.inf,
         )
 
-    def _move_origin(self, origin: Point | None) -> None:
-        if self.origin is not origin:
-            self.origin, self._located = origin, []
+    def _move_origin(self, point: Point | None) -> None:
+        if self._at is not point:
+            self._at, self._located = point, []
+            self.origin = None if point is None else self.family.as_origin(point)

@@ -24,10 +24,10 @@ from dask_dfmr.local.penalty import Penalty, check_penalty, weight_of
 from dask_dfmr.local.starts import (
     MAX_START_ROWS,
     NAMED_STARTS,
+    Clusterings,
     GivenStart,
     Scale,
     StartName,
-    make_start,
     subsample,
 )
 from dask_dfmr.local.stopping import MeanChange, RemainingGain
@@ -456,10 +456,7 @@ class LocalProblem:
             return self._from_mixture(X, (start.weights, start.components), penalty, rng)
         results: list[EmResult] = []
         for i in range(self.n_init):
-            rows = self.start_rows(X, rng)
-            first = make_start(
-                self.family, rows, self.n_components, start, penalty, rng, given=given
-            )
+            first = self._clusterings(X, penalty, rng).start(start, rng, given)
             try:
                 results.append(self._from_clustering(X, first, penalty))
             except ComponentCollapsedError:
@@ -524,9 +521,7 @@ class LocalProblem:
         may_stay = not self.family.cut.truncates
         if found is not None and (may_stay or found.n_outside <= MOST_OUTSIDE * len(X)):
             return found, "given"
-        own = make_start(
-            self.family, self.start_rows(X, rng), self.n_components, OWN_START, penalty, rng
-        )
+        own = self._clusterings(X, penalty, rng).start(OWN_START, rng)
         try:
             again = self._from_clustering(X, own, penalty)
         except ComponentCollapsedError:
@@ -538,6 +533,9 @@ class LocalProblem:
         order = match_components(self.family, start[1], again.components)
         matched = take(again.components, order)
         return replace(again, weights=again.weights[order], components=matched), OWN_START
+
+    def _clusterings(self, X: Rows, penalty: Penalty, rng: np.random.Generator) -> Clusterings:
+        return Clusterings(self.family, self.start_rows(X, rng), self.n_components, penalty)
 
     def scale_of(self, X: Array) -> Scale:
         """Location and spread of the columns (n_samples, n_features), in which rows are clustered."""

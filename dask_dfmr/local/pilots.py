@@ -165,7 +165,7 @@ def fit_pilot(
         return None
     rng = np.random.default_rng(seed)
     rows = subsample(pilot.rows, n_rows_of(problem, pilot.rows.shape[1]), rng)
-    runs = Search.on(problem, rows).short_runs(scale, rng, _n_short_runs(problem))
+    runs = Search.on(problem, rows, scale).short_runs(rng, _n_short_runs(problem))
     best = next(iter(best_first(problem.family, runs, rows)), None)
     if best is None:
         return None

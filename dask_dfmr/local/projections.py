@@ -15,7 +15,7 @@ one common covariance is the result.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -66,8 +66,8 @@ five."""
 TRIMMINGS = 4
 """So many covariances are computed at most, each from the rows that are near in the one before."""
 
-Step = Callable[[Array, Array], tuple[Array, Array]]
-"""(white rows, unit vectors) -> the vectors one step nearer to an extreme moment, and the moments so far."""
+LEAST_POSITIVE = float(np.finfo(float).tiny)
+"""In place of a length or a variance of 0, by which nothing can be divided."""
 
 
 def projected_labels(Z: Array, n_components: int, rng: np.random.Generator) -> Labels | None:
@@ -112,7 +112,7 @@ def whitening(X: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
         near = X[is_near]
         center = near.mean(axis=0)
         values, vectors = np.linalg.eigh((near - center).T @ (near - center) / len(near))
-        is_wide = values > max(LEAST_EIGENVALUE * values[-1], np.finfo(float).tiny)
+        is_wide = values > max(LEAST_EIGENVALUE * values[-1], LEAST_POSITIVE)
         root = vectors[:, is_wide] / np.sqrt(values[is_wide])
         white = (X - center) @ root
         before, limit = is_near, np.sqrt(root.shape[1]) + ROOM
@@ -125,27 +125,35 @@ def whitening(X: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
 # -- directions ------------------------------------------------------------------------------------
 
 
-def _kurtosis_step(white: Array, directions: Array) -> tuple[Array, Array]:
-    projected = white @ directions
-    cubes = projected * projected * projected
-    kurtosis = np.einsum("nm,nm->m", cubes, projected) / len(white)
-    return white.T @ cubes / len(white) - 3.0 * directions, kurtosis
+class _Climb(NamedTuple):
+    """Unit vectors (r, m) after some steps towards extremes, and what the last step has found of the ones before it.
+
+    These are the values (n, m) that rows project to, and their powers.
+    """
+
+    directions: Array
+    projected: Array
+    powers: Array
+
+    @property
+    def moments(self) -> Array:
+        """The moments (m,) before the last step."""
+        return np.einsum("nm,nm->m", self.powers, self.projected) / len(self.projected)
 
 
-def _skewness_step(white: Array, directions: Array) -> tuple[Array, Array]:
-    projected = white @ directions
-    squares = projected * projected
-    skewness = np.einsum("nm,nm->m", squares, projected) / len(white)
-    return white.T @ squares / len(white), skewness
-
-
-def _climb(step: Step, white: Array, directions: Array, n_steps: int) -> tuple[Array, Array]:
-    """Unit vectors (r, m) after some steps towards extremes, and the moment (m,) before the last one."""
+def _climb(is_kurtosis: bool, white: Array, directions: Array, n_steps: int) -> _Climb:
+    """Some steps towards extremes of the kurtosis, or of the skewness."""
     for _ in range(n_steps):
-        directions, moments = step(white, directions)
-        length = np.sqrt(np.einsum("rm,rm->m", directions, directions))
-        directions = directions / np.maximum(length, np.finfo(float).tiny)
-    return directions, moments
+        projected = white @ directions
+        powers = projected * projected
+        if is_kurtosis:
+            powers *= projected
+        found = white.T @ powers / len(white)
+        if is_kurtosis:
+            found -= 3.0 * directions
+        length = np.sqrt(np.einsum("rm,rm->m", found, found))
+        directions = found / np.maximum(length, LEAST_POSITIVE)
+    return _Climb(directions, projected, powers)
 
 
 def extreme_directions(white: Array, n_most: int = 2) -> Array:
@@ -156,15 +164,16 @@ def extreme_directions(white: Array, n_most: int = 2) -> Array:
     squares = np.einsum("nr,nr->n", white, white)
     _, start = np.linalg.eigh((white * squares[:, None]).T @ white)
     found = []
-    for step in (_kurtosis_step, _skewness_step):
-        directions, moments = _climb(step, white, start, SOME_STEPS)
-        order = np.argsort(moments, kind="stable")
+    for is_kurtosis in (True, False):
+        climb = _climb(is_kurtosis, white, start, SOME_STEPS)
+        order = np.argsort(climb.moments, kind="stable")
         outer = np.union1d(order[:MOST_AT_AN_END], order[-MOST_AT_AN_END:])
-        directions, moments = _climb(step, white, directions[:, outer], FIRST_STEPS - SOME_STEPS)
-        order = np.argsort(moments, kind="stable")
+        first = climb.directions[:, outer]
+        climb = _climb(is_kurtosis, white, first, FIRST_STEPS - SOME_STEPS)
+        order = np.argsort(climb.moments, kind="stable")
         for ends in (order, order[::-1]):
-            extreme = _distinct(directions[:, ends])[:, :n_most]
-            found += [_climb(step, white, extreme, LAST_STEPS)[0]]
+            extreme = _distinct(climb.directions[:, ends])[:, :n_most]
+            found += [_climb(is_kurtosis, white, extreme, LAST_STEPS).directions]
     return _distinct(np.hstack(found))
 
 
@@ -225,7 +234,7 @@ def _kmeans(rows: Array, centers: Array) -> tuple[Labels, Array, Array]:
     for _ in range(STEPS):
         shares, centers = _means(rows, labels, len(centers))
         labels, before = _nearest(rows, centers), labels
-        if np.array_equal(labels, before):
+        if (labels == before).all():
             break
     return labels, shares, centers
 
@@ -241,15 +250,18 @@ def _along(projected: Array, n_components: int) -> tuple[Labels, float]:
     at = (np.arange(n_components) + 0.5) / n_components
     low, high = values[[len(values) // 100, -1 - len(values) // 100]]
     best, best_score = values[:0], -np.inf
+    ends = np.array([0, *[0] * (n_components - 1), len(values)])
     for centers in (np.quantile(values, at), low + at * (high - low)):
-        sizes = np.zeros(0, dtype=np.intp)
+        sizes = np.zeros(n_components, dtype=np.intp)
         for _ in range(STEPS):
             borders = (centers[1:] + centers[:-1]) / 2
-            ends = np.concatenate([[0], np.searchsorted(values, borders), [len(values)]])
+            ends[1:-1] = values.searchsorted(borders)
             before, sizes = sizes, ends[1:] - ends[:-1]
-            if np.array_equal(sizes, before):
+            if (sizes == before).all():
                 break
-            centers = np.where(sizes > 0, np.diff(sums[ends]) / np.maximum(sizes, 1), centers)
+            sums_at_ends = sums[ends]
+            of_groups = sums_at_ends[1:] - sums_at_ends[:-1]
+            centers = np.where(sizes > 0, of_groups / np.maximum(sizes, 1), centers)
         within = (squares - sizes @ (centers * centers)) / len(values)
         score = _score(sizes / len(values), np.array([within]))
         if score > best_score:
@@ -260,8 +272,9 @@ def _along(projected: Array, n_components: int) -> tuple[Labels, float]:
 def _score(shares: Array, variances: Array) -> float:
     """Mean log-likelihood of a division into groups with these shares and variances within, up to a constant."""
     occupied = shares[shares > 0]
-    least = np.finfo(float).tiny
-    return float(occupied @ np.log(occupied) - 0.5 * np.log(np.maximum(variances, least)).sum())
+    return float(
+        occupied @ np.log(occupied) - 0.5 * np.log(np.maximum(variances, LEAST_POSITIVE)).sum()
+    )
 
 
 class _Division(NamedTuple):
@@ -293,6 +306,6 @@ def _refined(white: Array, labels: Labels, n_components: int, n_steps: int) -> _
         axes = means + (means @ to_span.T * inverse) @ to_span
         levels = np.einsum("kr,kr->k", axes, means)
         labels, before = _best_of(levels, white @ axes.T), labels
-        if np.array_equal(labels, before):
+        if (labels == before).all():
             break
     return _Division(axes, levels, labels, _score(shares, values))

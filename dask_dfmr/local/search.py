@@ -13,14 +13,13 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp
 
 from dask_dfmr.local.comparison import best_first, boundary, values_of
 from dask_dfmr.local.em import ComponentCollapsedError, EmResult
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.penalty import Penalty
-from dask_dfmr.local.starts import PROJECTIONS, Scale, make_start, start_from_labels, thin
-from dask_dfmr.mixtures.family import Array, Components, Family, Rows
+from dask_dfmr.local.starts import PROJECTIONS, Clusterings, Scale, thin
+from dask_dfmr.mixtures.family import Array, Components, Family, Rows, quantity_of
 
 Start = tuple[Array, Components]
 """Weights and components of a start."""
@@ -83,16 +82,20 @@ LEAST_START_WEIGHT, MOST_WEIGHT = 1e-4, 0.9
 
 @dataclass(frozen=True)
 class Search:
-    """Rows (n_samples, n_features), and the problem whose best optimum for them is sought."""
+    """Rows (n_samples, n_features), and the problem whose best optimum for them is sought.
+
+    ``given_scale`` is that of the columns in which rows are clustered. None: that of the rows.
+    """
 
     problem: LocalProblem
     rows: Array
     penalty: Penalty
+    given_scale: Scale | None = None
 
     @classmethod
-    def on(cls, problem: LocalProblem, rows: Array) -> Search:
+    def on(cls, problem: LocalProblem, rows: Array, scale: Scale | None = None) -> Search:
         """The search on some rows."""
-        return cls(problem, rows, problem.penalty_for(rows))
+        return cls(problem, rows, problem.penalty_for(rows), scale)
 
     @property
     def family(self) -> Family:
@@ -132,29 +135,23 @@ class Search:
             ends, has_gained, _ = self._ends_of(further, ends)
         return ends
 
-    def short_runs(
-        self, scale: Scale, rng: np.random.Generator, n_starts: int
-    ) -> list[EmResult | None]:
+    def short_runs(self, rng: np.random.Generator, n_starts: int) -> list[EmResult | None]:
         """A few plain EM passes from each of several k-means++ starts; None where a component collapsed."""
-        starts = self._clusterings(scale, rng, n_starts)
-        return [self._short(start, SHORT_PASSES) for start in starts]
+        return [self._short(start, SHORT_PASSES) for start in self._starts(rng, n_starts)]
 
-    def _clusterings(
-        self, scale: Scale, rng: np.random.Generator, n_starts: int
-    ) -> Iterator[Start]:
+    def _starts(self, rng: np.random.Generator, n_starts: int) -> Iterator[Start]:
         """Several k-means++ starts."""
-        problem, rows = self.problem, self.rows
         # All rows of a plain fit, which are at most as many as a clustering takes.
-        clustered = problem.start_rows(rows, rng) if self.family.cut.truncates else rows
-        k = problem.n_components
-        for _ in range(n_starts):
-            yield make_start(self.family, clustered, k, "k-means++", self.penalty, rng, scale=scale)
+        truncates = self.family.cut.truncates
+        rows = self.problem.start_rows(self.rows, rng) if truncates else self.rows
+        clusterings = self._clusterings_of(rows)
+        return (clusterings.start("k-means++", rng) for _ in range(n_starts))
 
     def _further(self, rng: np.random.Generator) -> list[Start]:
         """A batch of further starts. In few columns they have made some passes over all rows."""
         if self._is_wide:
-            return list(self._clusterings(self._scale, rng, BATCH))
-        runs = self.short_runs(self._scale, rng, BATCH)
+            return list(self._starts(rng, BATCH))
+        runs = self.short_runs(rng, BATCH)
         return [point_of(run) for run in best_first(self.family, runs, self.rows)]
 
     def _ends_of(
@@ -256,14 +253,12 @@ class Search:
         density = self.family.evaluate(rows, *start, "log_density")
         labels = np.empty(len(rows), dtype=np.intp)
         labels[np.argsort(-density, kind="stable")] = np.arange(len(rows)) * k // len(rows)
-        center = np.repeat(rows.mean(axis=0)[None], k, axis=0)
-        return start_from_labels(self.family, rows, labels, center, self.penalty)
+        return self._of_all_rows.of_labels(labels)
 
     def _clustered(self, name: str) -> Start:
         """A start by a clustering, the same at every call."""
         rng = np.random.default_rng(0)
-        clustered, k = self.problem.start_rows(self.rows, rng), self.problem.n_components
-        return make_start(self.family, clustered, k, name, self.penalty, rng, scale=self._scale)
+        return self._clusterings_of(self.problem.start_rows(self.rows, rng)).start(name, rng)
 
     def _swap(self, best: EmResult, others: Sequence[Start]) -> EmResult:
         """The best run after components of others took the place of its own, as long as it gains by that."""
@@ -304,10 +299,18 @@ class Search:
         """Whether the rows have so many columns that a search has to make few passes."""
         return self.rows.shape[1] > FEW_COLUMNS
 
+    def _clusterings_of(self, rows: Array) -> Clusterings:
+        """Clusterings of all rows, or of some of them in the same scale."""
+        if rows is self.rows:
+            return self._of_all_rows
+        k = self.problem.n_components
+        return Clusterings(self.family, rows, k, self.penalty, self._of_all_rows.scale)
+
     @cached_property
-    def _scale(self) -> Scale:
-        """Location and spread of the columns, in which rows are clustered."""
-        return self.problem.scale_of(self.rows)
+    def _of_all_rows(self) -> Clusterings:
+        scale = self.given_scale
+        scale = self.problem.scale_of(self.rows) if scale is None else scale
+        return Clusterings(self.family, self.rows, self.problem.n_components, self.penalty, scale)
 
     @cached_property
     def _plain(self) -> LocalProblem:
@@ -328,7 +331,7 @@ class Pool(NamedTuple):
         weights = np.concatenate([weights for weights, _ in mixtures])
         parts = zip(*(components for _, components in mixtures), strict=True)
         components = tuple(np.concatenate(part) for part in parts)
-        densities = np.hstack([_log_densities(family, own, rows) for _, own in mixtures])
+        densities = np.hstack([family.log_density_of_each(rows, own) for _, own in mixtures])
         return cls(np.clip(weights, LEAST_START_WEIGHT, MOST_WEIGHT), components, densities)
 
     def swaps(self, family: Family, point: Start, rows: Array) -> list[Start]:
@@ -337,8 +340,8 @@ class Pool(NamedTuple):
         The component is one by which the rows gain most, and it replaces the one that they then need least.
         """
         weights, components = point
-        own = np.log(np.maximum(weights, 1e-300)) + _log_densities(family, components, rows)
-        total = logsumexp(own, axis=1)
+        own = np.log(np.maximum(weights, 1e-300)) + family.log_density_of_each(rows, components)
+        total = quantity_of(own, "log_density")
         floor = boundary(family, point) if family.cut.truncates else -np.inf
         before = np.maximum(total, floor).mean()
         w = self.weights
@@ -381,15 +384,6 @@ class Pool(NamedTuple):
         return new / new.sum(), parts
 
 
-def _log_densities(family: Family, components: Components, rows: Array) -> Array:
-    """Log-density of each row under each component of a mixture, (n_samples, n_components)."""
-    if (family.coordinate_owners(components) < 0).any():  # what they share is computed once
-        return family.log_density(rows, components)
-    alone = np.ones(1)
-    each = (tuple(part[k : k + 1] for part in components) for k in range(len(components[0])))
-    return np.column_stack([family.evaluate(rows, alone, one, "log_density") for one in each])
-
-
 def point_of(run: EmResult) -> Start:
     """Where an EM run ended."""
     return run.weights, run.components
@@ -408,8 +402,8 @@ def best_of_starts(
     Both numbers are multiplied by the ``n_init`` of the problem. The first starts are those of ``n_init=1``. The result
     is None if a component collapsed in all runs.
     """
-    search = Search.on(problem, rows)
-    shorts = search.short_runs(scale, rng, problem.n_init * n_short)
+    search = Search.on(problem, rows, scale)
+    shorts = search.short_runs(rng, problem.n_init * n_short)
     best = best_first(problem.family, shorts, rows)[: problem.n_init * n_long]
     longs = [run_on(problem, rows, point_of(run), search.penalty) for run in best]
     return next(iter(best_first(problem.family, longs, rows)), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -53,7 +54,9 @@ class Scale:
     def of(cls, X: Array) -> Scale:
         """Median and interquartile range, or the standard deviation where the quartiles coincide."""
         low, middle, high = np.quantile(X, [0.25, 0.5, 0.75], axis=0)
-        spread = np.where(high > low, (high - low) / 1.349, X.std(axis=0))
+        spread = (high - low) / 1.349
+        if not (spread > 0).all():
+            spread = np.where(high > low, spread, X.std(axis=0))
         return cls(middle, np.where(spread > 0, spread, 1.0))
 
     @classmethod
@@ -80,114 +83,153 @@ def subsample(X: Rows, n_rows: int, rng: np.random.Generator) -> Array:
 
 def thin(rows: Rows, n_rows: int) -> Array:
     """At most ``n_rows`` rows, the same at every call. They are drawn, since the order of rows may have a period."""
-    return subsample(rows, n_rows, np.random.default_rng(0))
+    return (
+        subsample(rows, n_rows, np.random.default_rng(0)) if len(rows) > n_rows else as_block(rows)
+    )
 
 
-def _nearest(Z: Array, centers: Array) -> Labels:
-    return ((Z**2).sum(1)[:, None] - Z @ (2 * centers).T + (centers**2).sum(1)).argmin(axis=1)
+class Points:
+    """Rows (n_samples, n_features) that are clustered, in columns of equal spread, and terms of their distances."""
+
+    def __init__(self, rows: Array) -> None:
+        self.rows = rows
+        self._squares, self._doubled = (rows**2).sum(1)[:, None], 2 * rows
+
+    def nearest(self, centers: Array) -> Labels:
+        """The nearest center (n_centers, n_features) of each row."""
+        distances = self._doubled @ centers.T
+        np.subtract(self._squares, distances, out=distances)
+        distances += (centers**2).sum(1)
+        return distances.argmin(axis=1)
 
 
-def _kmeans_plusplus(Z: Array, n_components: int, rng: np.random.Generator) -> Labels:
-    return _nearest(Z, kmeans_plusplus(Z, n_components, int(rng.integers(2**31))))
+def _kmeans_plusplus(points: Points, n_components: int, rng: np.random.Generator) -> Labels:
+    return points.nearest(kmeans_plusplus(points.rows, n_components, int(rng.integers(2**31))))
 
 
-def _kmeans(Z: Array, n_components: int, rng: np.random.Generator) -> Labels:
-    if len(np.unique(Z, axis=0)) < n_components:  # scikit-learn's k-means would warn
-        return _kmeans_plusplus(Z, n_components, rng)
+def _kmeans(points: Points, n_components: int, rng: np.random.Generator) -> Labels:
+    if len(np.unique(points.rows, axis=0)) < n_components:  # scikit-learn's k-means would warn
+        return _kmeans_plusplus(points, n_components, rng)
     from sklearn.cluster import KMeans
 
     model = KMeans(n_components, n_init=1, random_state=int(rng.integers(2**31)))
     # Its import may just have loaded OpenMP, whose threads the caller could not limit before.
     with threadpool_limits(limits=1, user_api="openmp"):
-        return np.asarray(model.fit(Z).labels_, dtype=np.intp)
+        return np.asarray(model.fit(points.rows).labels_, dtype=np.intp)
 
 
-def _random_from_data(Z: Array, n_components: int, rng: np.random.Generator) -> Labels:
-    return _nearest(Z, Z[rng.choice(len(Z), n_components, replace=False)])
+def _random_from_data(points: Points, n_components: int, rng: np.random.Generator) -> Labels:
+    chosen = rng.choice(len(points.rows), n_components, replace=False)
+    return points.nearest(points.rows[chosen])
 
 
-def _random(Z: Array, n_components: int, rng: np.random.Generator) -> Labels:
-    return rng.integers(n_components, size=len(Z))
+def _random(points: Points, n_components: int, rng: np.random.Generator) -> Labels:
+    return rng.integers(n_components, size=len(points.rows))
 
 
-def _projections(Z: Array, n_components: int, rng: np.random.Generator) -> Labels:
-    labels = projected_labels(Z, n_components, rng)
-    return _kmeans_plusplus(Z, n_components, rng) if labels is None else labels
+def _projections(points: Points, n_components: int, rng: np.random.Generator) -> Labels:
+    labels = projected_labels(points.rows, n_components, rng)
+    return _kmeans_plusplus(points, n_components, rng) if labels is None else labels
 
 
 StartName = Literal["k-means++", "kmeans", "random", "random_from_data"]
 
-NAMED_STARTS: dict[str, Callable[[Array, int, np.random.Generator], Labels]] = {
+NAMED_STARTS: dict[str, Callable[[Points, int, np.random.Generator], Labels]] = {
     "k-means++": _kmeans_plusplus,
     "kmeans": _kmeans,
     "random": _random,
     "random_from_data": _random_from_data,
 }
-"""Clusterings by scikit-learn's names: (rows, n_components, rng) -> the component of each row."""
+"""Clusterings by scikit-learn's names: (points, n_components, rng) -> the component of each row."""
 
 PROJECTIONS = "projections"
 """The name of one more clustering, of the search for starts (:mod:`dask_dfmr.local.projections`)."""
 
 CLUSTERINGS = NAMED_STARTS | {PROJECTIONS: _projections}
-"""All clusterings of :func:`make_start`."""
+"""All clusterings of :class:`Clusterings`."""
 
 
-def make_start(
-    family: Family,
-    X: Array,
-    n_components: int,
-    name: str,
-    penalty: Penalty,
-    rng: np.random.Generator,
-    scale: Scale | None = None,
-    given: GivenStart | None = None,
-) -> tuple[Array, Components]:
-    """Weights and components from a clustering of rows, with the given parts in place of the computed ones.
+class Clusterings:
+    """Starts from clusterings of some rows. What all of them have in common is computed once.
 
     Parameters
     ----------
     family : Family
-    X : ndarray of shape (n_samples, n_features)
+    rows : ndarray of shape (n_samples, n_features)
         At most :data:`MAX_START_ROWS` rows.
     n_components : int
-    name : str
-        A key of :data:`CLUSTERINGS`.
     penalty : Penalty
-    rng : Generator
     scale : Scale, optional
-        None: that of X.
-    given : GivenStart, optional
-
-    Returns
-    -------
-    weights : ndarray of shape (n_components,)
-    components : tuple of ndarray
+        None: that of the rows.
     """
-    scale = Scale.of(X) if scale is None else scale
-    given = GivenStart() if given is None else given
-    Z = scale.apply(X)
-    if given.means is None:
-        labels = CLUSTERINGS[name](Z, n_components, rng)
-        locations = np.repeat(X.mean(axis=0)[None], n_components, axis=0)
-    else:
-        labels = _nearest(Z, scale.apply(given.means))
-        locations = given.means
-    weights, components = start_from_labels(family, X, labels, locations, penalty)
-    if given.means is not None:
-        components = (given.means, *components[1:])
-    if given.shapes is not None:
-        components = (components[0], *given.shapes)
-    return (weights if given.weights is None else given.weights), components
 
+    def __init__(
+        self,
+        family: Family,
+        rows: Array,
+        n_components: int,
+        penalty: Penalty,
+        scale: Scale | None = None,
+    ) -> None:
+        self.family, self.rows, self.n_components, self.penalty = (
+            family,
+            rows,
+            n_components,
+            penalty,
+        )
+        self.scale = Scale.of(rows) if scale is None else scale
 
-def start_from_labels(
-    family: Family, X: Array, labels: Labels, locations: Array, penalty: Penalty
-) -> tuple[Array, Components]:
-    """Weights and components of the clusters that labels (n_samples,) make of rows, about locations of components."""
-    reference = family.start_components(X, locations)
-    moments = family.hard_moments(X, labels, reference, penalty.totals_of(X))
-    prior = penalty.prior(moments, reference)
-    # A stronger penalty than in the fit keeps a component with few rows from starting as a point.
-    strong = prior._replace(weight=max(prior.weight, family.n_features(reference)))
-    components = family.from_moments(moments, reference, strong)
-    return (moments[0] + 1.0) / (moments[0] + 1.0).sum(), components
+    def start(
+        self, name: str, rng: np.random.Generator, given: GivenStart | None = None
+    ) -> tuple[Array, Components]:
+        """Weights and components from a clustering, with the given parts in place of the computed ones.
+
+        Parameters
+        ----------
+        name : str
+            A key of :data:`CLUSTERINGS`.
+        rng : Generator
+        given : GivenStart, optional
+
+        Returns
+        -------
+        weights : ndarray of shape (n_components,)
+        components : tuple of ndarray
+        """
+        if given is None or given.means is None:
+            labels = CLUSTERINGS[name](self._points, self.n_components, rng)
+            weights, components = self.of_labels(labels)
+        else:
+            labels = self._points.nearest(self.scale.apply(given.means))
+            reference = self.family.start_components(self.rows, given.means)
+            weights, components = self._about(reference, labels)
+            components = (given.means, *components[1:])
+        if given is not None:
+            weights = weights if given.weights is None else given.weights
+            components = components if given.shapes is None else (components[0], *given.shapes)
+        return weights, components
+
+    def of_labels(self, labels: Labels) -> tuple[Array, Components]:
+        """Weights and components of the clusters that labels (n_samples,) make of the rows."""
+        return self._about(self._at_center, labels)
+
+    def _about(self, reference: Components, labels: Labels) -> tuple[Array, Components]:
+        totals = self.penalty.totals_of(self.rows)
+        moments = self.family.hard_moments(self.rows, labels, reference, totals)
+        prior = self.penalty.prior(moments, reference)
+        # A stronger penalty than in the fit keeps a component with few rows from starting as a point.
+        strong = prior._replace(weight=max(prior.weight, self.family.n_features(reference)))
+        components = self.family.from_moments(moments, reference, strong)
+        return (moments[0] + 1.0) / (moments[0] + 1.0).sum(), components
+
+    @cached_property
+    def _points(self) -> Points:
+        return Points(self.scale.apply(self.rows))
+
+    @cached_property
+    def _at_center(self) -> Components:
+        """Components about the mean of the rows, about which moments are taken."""
+        center = self.rows.mean(axis=0)
+        return self.family.start_components(
+            self.rows, np.repeat(center[None], self.n_components, axis=0)
+        )

@@ -225,6 +225,13 @@ class Family(Protocol, Hashable):
         """
         ...
 
+    def log_density_of_each(self, X: Rows, components: Components) -> Array:
+        """Log-densities of finite rows under each component alone, as :meth:`evaluate` of a mixture of one has them.
+
+        Shape (n_samples, n_components). A component is not computed about the others, however far away they are.
+        """
+        ...
+
     def log_peaks(self, components: Components) -> Array:
         """Upper bounds of the log-density of each component in nats, shape (n_components,)."""
         ...
@@ -349,6 +356,10 @@ class Family(Protocol, Hashable):
         ...
 
     # -- geometry ---------------------------------------------------------------------------------
+
+    def as_origin(self, point: tuple[Array, Components]) -> tuple[Array, Components]:
+        """A point as an origin of coordinates, about which many others are placed: it may hold what they share."""
+        ...
 
     def coordinates(
         self, weights: Array, components: Components, origin: tuple[Array, Components]

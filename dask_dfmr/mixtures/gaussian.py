@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -216,15 +217,53 @@ class Gaussian:
             found[batch] = quantity_of(joint + log_weights, quantity)
         return found
 
+    def log_density_of_each(self, X: Rows, components: Components) -> Array:
+        if self._is_tied:  # rows are whitened once
+            return self.log_density(as_block(X), components)
+        means, covariances = components
+        root = self._shape.root(covariances)
+        inverse_root = self._shape.inverse_root(root)
+        log_norm = self._log_norm(root, means.shape[-1])
+        found = np.empty((len(X), len(means)))
+        for k in range(len(means)):
+            one = slice(k, k + 1)
+            found[:, k] = self._log_density_of_one(X, means[one], inverse_root[one], log_norm[one])
+        return found
+
+    def _log_density_of_one(
+        self, X: Rows, means: Array, inverse_root: Array, log_norm: Array
+    ) -> Array:
+        """Log phi(x) of all rows, shape (n,), from parameters with a component axis of length 1."""
+        compiled = engine.compiled()
+        if compiled is not None:
+            scale = self._shape.by_column(inverse_root, means.shape[-1])
+            alone: Array = compiled.evaluate(X, np.zeros(1), means, scale, log_norm, "log_density")
+            return alone
+        found = np.empty(len(X))
+        for batch in batches(len(X), max(256, BLOCK_FLOATS // means.size)):
+            y = self._white_residuals(as_block(X[batch]), means, inverse_root)
+            found[batch] = self._log_density(y, np.empty_like(y), log_norm)[0]
+        return found
+
     def log_peaks(self, components: Components) -> Array:
         means, covariances = components
         return self._log_norm(self._shape.root(covariances), means.shape[-1])
 
     def _white_residuals(
-        self, X: Rows, means: Array, inverse_root: Array, out: Array | None = None
+        self,
+        X: Rows,
+        means: Array,
+        inverse_root: Array,
+        out: Array | None = None,
+        are_far: bool | None = None,
     ) -> Array:
-        """White residuals (K, d, n). The rows are last, so that the inner loops of NumPy are long."""
-        if not self._farthest(means, inverse_root) <= MAX_FROM_CENTER:
+        """White residuals (K, d, n). The rows are last, so that the inner loops of NumPy are long.
+
+        ``are_far`` says whether means are farther than :data:`MAX_FROM_CENTER` from the center of all, if it is known.
+        """
+        if are_far is None:
+            are_far = not self._farthest(means, inverse_root) <= MAX_FROM_CENTER
+        if are_far:
             return self._residuals_of_each(X, means, inverse_root, out)
         # W (x - mu) is computed as W x - W mu. About the center both terms are as small as the residuals.
         center = means.mean(axis=0)
@@ -404,7 +443,7 @@ class Gaussian:
         weights, (means, covariances) = point
         n_components, d = means.shape
         distinct = self._distinct(covariances)
-        target = np.broadcast_to(prior.target[0] if prior.target else 0.0, distinct.shape)
+        target = np.broadcast_to(prior.target[0], distinct.shape) if prior.target else distinct
         flat, flat_target = (
             self._shape.by_column(one, d).reshape(len(distinct), -1) for one in (distinct, target)
         )
@@ -472,7 +511,7 @@ class Gaussian:
             inverse_root = np.repeat(inverse_root, n_components, axis=0)
         compiled = engine.compiled()
         if compiled is None or are_far:  # it knows one center
-            sums = self._em_pass(X, log_weights, means, inverse_root, log_norm)
+            sums = self._em_pass(X, log_weights, means, inverse_root, log_norm, are_far)
         else:
             scale = self._shape.by_column(inverse_root, n_features)
             cut = (self.cut.numbers(n_features).limit, self.cut.truncates)
@@ -483,7 +522,13 @@ class Gaussian:
         return sums._replace(moments=(mass, first, self._of_type(second)))
 
     def _em_pass(
-        self, X: Rows, log_weights: Array, means: Array, inverse_root: Array, log_norm: Array
+        self,
+        X: Rows,
+        log_weights: Array,
+        means: Array,
+        inverse_root: Array,
+        log_norm: Array,
+        are_far: bool,
     ) -> EmSums:
         """The sums over the rows with the moments of the white residuals inside the cuts, computed by NumPy."""
         n_components, n_features = means.shape
@@ -499,7 +544,7 @@ class Gaussian:
             block = X[batch]
             n = len(block)
             y, scratch = y[:, :, :n], scratch[:, :, :n]
-            self._white_residuals(block, means, inverse_root, out=y)
+            self._white_residuals(block, means, inverse_root, y, are_far)
             joint = self._log_density(y, scratch, log_norm)
             is_inside = joint >= lowest
             n_outside += n - int(np.count_nonzero(is_inside.any(axis=0)))
@@ -539,7 +584,7 @@ class Gaussian:
         mass, first = np.zeros(n_components), np.zeros_like(means)
         second = np.zeros_like(covariances)
         for k in range(n_components):
-            shift = as_block(X[labels == k]) - means[k]
+            shift = as_block(X.compress(labels == k, axis=0)) - means[k]
             mass[k] = len(shift)
             first[k] = shift.sum(axis=0)
             second[k] = self._shape.project(shift.T @ shift)
@@ -663,6 +708,9 @@ class Gaussian:
 
     # -- geometry ---------------------------------------------------------------------------------
 
+    def as_origin(self, point: tuple[Array, Components]) -> tuple[Array, Components]:
+        return _Origin(point, self)
+
     def coordinates(
         self, weights: Array, components: Components, origin: tuple[Array, Components]
     ) -> Array:
@@ -671,14 +719,14 @@ class Gaussian:
         Weights (w - w0) / sqrt(w0); means sqrt(w_k) L_k^-1 (mu_k - mu_k0); covariances, with
         A = L_k^-1 Sigma_k L_k^-T - I, as sqrt(w_k / 2) A_ii and sqrt(w_k) A_ij (i < j).
         """
-        w0, (means0, covariances0) = origin
+        known = _Origin.of(origin, self)
         means, covariances = components
-        root_w = np.sqrt(np.maximum(w0, LEAST_WEIGHT))
-        inverse_root = self._shape.inverse_root(self._shape.root(self._distinct(covariances0)))
-        v_means = root_w[:, None] * self._shape.multiply(inverse_root, means - means0)
+        inverse_root = known.inverse_root
+        v_means = known.root_w[:, None] * self._shape.multiply(inverse_root, means - known.means)
         white = self._shape.whitened(self._distinct(covariances), inverse_root)
-        v_covariances = self._covariance_scale(w0) * self._shape.pack(white, means.shape[-1])
-        return np.concatenate([(weights - w0) / root_w, v_means.ravel(), v_covariances.ravel()])
+        v_covariances = known.covariance_scale * self._shape.pack(white, means.shape[-1])
+        v_weights = (weights - known.weights) / known.root_w
+        return np.concatenate([v_weights, v_means.ravel(), v_covariances.ravel()])
 
     def from_coordinates(
         self, coordinates: Array, origin: tuple[Array, Components]
@@ -691,20 +739,19 @@ class Gaussian:
     def displaced(
         self, coordinates: Array, origin: tuple[Array, Components]
     ) -> tuple[Array, Components]:
-        w0, (means0, covariances0) = origin
+        known = _Origin.of(origin, self)
+        root, root_w, means0 = known.root, known.root_w, known.means
         n_components, n_features = means0.shape
         leading = coordinates.shape[:-1]
-        root = self._shape.root(self._distinct(covariances0))
-        root_w = np.sqrt(np.maximum(w0, LEAST_WEIGHT))
-        v_weights, v_means, v_covariances = np.split(
-            coordinates, [n_components, n_components * (1 + n_features)], axis=-1
-        )
-        weights = w0 + root_w * v_weights
+        ends = n_components, n_components * (1 + n_features)
+        weights = known.weights + root_w * coordinates[..., : ends[0]]
+        v_means = coordinates[..., ends[0] : ends[1]]
         means = means0 + self._shape.multiply(
             root, v_means.reshape(*leading, n_components, n_features) / root_w[:, None]
         )
-        packed = v_covariances.reshape(*leading, 1 if self._is_tied else n_components, -1)
-        white = self._shape.unpack(packed / self._covariance_scale(w0), n_features)
+        n_covariances = 1 if self._is_tied else n_components
+        packed = coordinates[..., ends[1] :].reshape(*leading, n_covariances, -1)
+        white = self._shape.unpack(packed / known.covariance_scale, n_features)
         covariances = self._shape.symmetric(self._shape.coloured(white, root))
         if self._is_tied:
             covariances = np.repeat(covariances, n_components, axis=len(leading))
@@ -826,6 +873,46 @@ class Gaussian:
 
     def mixture_from_arrays(self, parameters: Mapping[str, Any]) -> Mixture:
         return Mixture.from_arrays(parameters)
+
+
+class _Origin(tuple[Array, Components]):
+    """A point (weights, components) about which others have coordinates; what these have in common is computed once."""
+
+    family: Gaussian
+
+    def __new__(cls, point: tuple[Array, Components], family: Gaussian) -> Self:
+        found = super().__new__(cls, point)
+        found.family = family
+        return found
+
+    @classmethod
+    def of(cls, point: tuple[Array, Components], family: Gaussian) -> _Origin:
+        return point if isinstance(point, _Origin) else cls(point, family)
+
+    @property
+    def weights(self) -> Array:
+        return self[0]
+
+    @property
+    def means(self) -> Array:
+        means: Array = self[1][0]
+        return means
+
+    @cached_property
+    def root(self) -> Array:
+        return self.family._shape.root(self.family._distinct(self[1][1]))
+
+    @cached_property
+    def inverse_root(self) -> Array:
+        return self.family._shape.inverse_root(self.root)
+
+    @cached_property
+    def root_w(self) -> Array:
+        return np.sqrt(np.maximum(self.weights, LEAST_WEIGHT))
+
+    @cached_property
+    def covariance_scale(self) -> Array:
+        return self.family._covariance_scale(self.weights)
 
 
 def _mean_shift(mass: Array, first: Array) -> Array:

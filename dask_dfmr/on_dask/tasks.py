@@ -118,8 +118,10 @@ def fit_partition(
         X, names = rows_of(data, settings.feature_names)
         with single_threaded_blas():
             estimate = fit_rows(X, names, partition, settings, shortlist)
-        sample = sample_of(X, partition, settings) if estimate.is_usable else {}
         unread = unread_of(data)
+        # A fit to all rows has found them finite.
+        is_finite = estimate.n_samples == len(X)
+        sample = sample_of(X, partition, settings, is_finite) if estimate.is_usable else {}
         return with_reason(estimate, unread), sample | as_entry(unread)
 
     estimate, more = guarded(
@@ -132,11 +134,13 @@ def fit_partition(
     return replace(estimate, partition=partition, source=source).to_arrays() | more
 
 
-def sample_of(X: Rows, partition: int, settings: FitSettings) -> dict[str, Array]:
+def sample_of(
+    X: Rows, partition: int, settings: FitSettings, is_finite: bool = False
+) -> dict[str, Array]:
     """Some finite rows of a partition, drawn at random, as a part of its message; nothing if none are wanted."""
     if not settings.n_sampled:
         return {}
-    finite, _, _ = settings.problem.finite_rows(X)
+    finite = X if is_finite else settings.problem.finite_rows(X)[0]
     rng = np.random.default_rng(stream(settings.seed, SAMPLED_ROWS, partition))
     return {ROW_SAMPLE: subsample(finite, settings.n_sampled, rng)}
 

@@ -355,7 +355,9 @@ class LocalScheduler(Scheduler):
             # A callback as a context would be that of everything computed in the process meanwhile.
             tally = normalize_callback(LocalTally(self.progress, others))
             shows = {"callbacks": [tally, *Callback.active]}
-        return list(Delayed(packed.key, g.tasks).compute(**shows))
+        # As Delayed.compute does, but without its expressions, which take longer than so few tasks.
+        compute = dask.base.compute_as_if_collection
+        return list(compute(Delayed, g.tasks, packed.key, **shows))
 
     def hold(self, g: GraphBuilder, refs: Sequence[TaskRef]) -> list[HeldTask]:
         return [HeldTask(value) for value in self.compute(g, refs)]
