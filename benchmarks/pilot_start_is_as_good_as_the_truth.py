@@ -2,7 +2,7 @@
 
     python benchmarks/pilot_start_is_as_good_as_the_truth.py [--repeats 5]
     python benchmarks/pilot_start_is_as_good_as_the_truth.py --wide -m 20 -n 6000 --repeats 2
-    python benchmarks/pilot_start_is_as_good_as_the_truth.py --wide -m 20 -n 20000 --overlaps 0.3 --no-kmeans
+    python benchmarks/pilot_start_is_as_good_as_the_truth.py --wide -m 20 -n 20000 --no-kmeans
 
 K = 5 components in d = 10 columns, m = 40 partitions of n = 2000 rows, six populations (overlap .1, .2, .3; two seeds
 each), several draws of the rows. There is no attack, or the columns of 30 % of the partitions are rolled by one. Error
@@ -12,7 +12,7 @@ The twin starts every partition at the true parameters (``weights_init``, ``mean
 to full convergence (``tol=1e-12``). The claim holds if the mean over all fits of error / twin's error is within 3 %.
 For comparison every partition also starts by k-means of its own (``init_params="kmeans"``, ``n_init=1`` and 3).
 
-``--wide`` takes populations of K = 10 components in d = 30 columns instead, with overlaps .1 and .3.
+``--wide`` takes populations of K = 10 components in d = 30 columns instead, with the same overlaps.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import dask
 import numpy as np
-from common import StageClock, draw_partitions, populations
+from common import OVERLAPS, StageClock, draw_partitions, populations
 from mixsim import mixsim
 from output import benchmark_parser, print_lines, print_progress, print_table, recorded
 
@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=2000, help="rows of a partition")
     parser.add_argument("--repeats", type=int, default=5, help="draws of the rows per population")
     parser.add_argument("--wide", action="store_true", help="K = 10 components in d = 30 columns")
-    parser.add_argument("--overlaps", type=float, nargs="+", default=[0.1, 0.2, 0.3])
+    parser.add_argument("--overlaps", type=float, nargs="+", default=OVERLAPS)
     parser.add_argument("--no-kmeans", action="store_true", help="no starts by k-means")
     options = parser.parse_args()
     dask.config.set(scheduler="synchronous")
@@ -143,7 +143,7 @@ def main() -> None:
 
 def wide_populations() -> Iterator[tuple[float, int, Mixture]]:
     """Populations of ten components in 30 columns, each with its overlap and its seed."""
-    for overlap in (0.1, 0.3):
+    for overlap in OVERLAPS:
         yield overlap, 1, mixsim(10, 30, overlap, seed=1)
 
 

@@ -25,6 +25,7 @@ from dask_dfmr.local.pilots import (
     fit_pilot,
     make_shortlist,
     n_rows_of,
+    n_settling_rows,
     pilot_scale,
     read_pilot,
 )
@@ -118,6 +119,23 @@ class TestManyColumns:
         assert n_rows_of(wide, 30) == 2000
         tied = LocalProblem(family=Gaussian("tied"), n_components=5)
         assert n_rows_of(tied, 100) == 2 * tied.family.least_rows(5, 100)
+
+    @pytest.mark.parametrize(
+        ("n_components", "n_features", "n_sources", "n_rows"),
+        [
+            (5, 10, 20, 4_000),
+            (10, 30, 1, 8 * 4959),
+            (20, 30, 20, 40_000),
+            (10, 40, 20, 40_000),
+            (10, 40, 1, 11_250),  # what a search cost before: one partition is fitted at once
+            (10, 80, 20, 16_200),
+        ],
+    )
+    def test_rows_to_settle_on_grow_with_the_parameters(
+        self, n_components, n_features, n_sources, n_rows
+    ):
+        problem = LocalProblem(Gaussian("full"), n_components, n_sources=n_sources)
+        assert n_settling_rows(problem, n_features) == n_rows
 
 
 @pytest.mark.smoke

@@ -141,10 +141,7 @@ class Search:
 
     def _starts(self, rng: np.random.Generator, n_starts: int) -> Iterator[Start]:
         """Several k-means++ starts."""
-        # All rows of a plain fit, which are at most as many as a clustering takes.
-        truncates = self.family.cut.truncates
-        rows = self.problem.start_rows(self.rows, rng) if truncates else self.rows
-        clusterings = self._clusterings_of(rows)
+        clusterings = self._clusterings_of(self.problem.start_rows(self.rows, rng))
         return (clusterings.start("k-means++", rng) for _ in range(n_starts))
 
     def _further(self, rng: np.random.Generator) -> list[Start]:
