@@ -8,6 +8,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from dask_dfmr import GaussianMixture, Mixture
+from dask_dfmr.local import pilots
 from dask_dfmr.local.comparison import best_first, mean_log_density
 from dask_dfmr.local.em import EmResult
 from dask_dfmr.local.fit import LocalProblem
@@ -25,7 +26,7 @@ from dask_dfmr.local.pilots import (
     fit_pilot,
     make_shortlist,
     n_rows_of,
-    n_settling_rows,
+    n_rows_of_settling,
     pilot_scale,
     read_pilot,
 )
@@ -121,21 +122,39 @@ class TestManyColumns:
         assert n_rows_of(tied, 100) == 2 * tied.family.least_rows(5, 100)
 
     @pytest.mark.parametrize(
-        ("n_components", "n_features", "n_sources", "n_rows"),
+        ("n_components", "n_features", "n_sources", "first", "more"),
         [
-            (5, 10, 20, 4_000),
-            (10, 30, 1, 8 * 4959),
-            (20, 30, 20, 40_000),
-            (10, 40, 20, 40_000),
-            (10, 40, 1, 11_250),  # what a search cost before: one partition is fitted at once
-            (10, 80, 20, 16_200),
+            (5, 10, 20, 4_000, 4_000),
+            (10, 30, 1, 16_000, 16 * 4959),
+            (20, 30, 20, 16_000, 80_000),
+            (10, 40, 20, 11_250, 40_000),
+            (10, 40, 1, 11_250, 11_250),  # the only partition is fitted at once
+            (10, 60, 20, 12_200, 20_000),
         ],
     )
-    def test_rows_to_settle_on_grow_with_the_parameters(
-        self, n_components, n_features, n_sources, n_rows
+    def test_more_rows_where_they_are_few_for_the_parameters(
+        self, n_components, n_features, n_sources, first, more
     ):
         problem = LocalProblem(Gaussian("full"), n_components, n_sources=n_sources)
-        assert n_settling_rows(problem, n_features) == n_rows
+        assert n_rows_of_settling(problem, n_features) == (first, more)
+
+    def test_the_search_is_made_again_if_a_component_has_few_rows(self, monkeypatch):
+        """On 300 rows of three components, of which one is light, and on all of them."""
+        X = partitions_of(truth(), 1, 0)[0]
+        n_rows = []
+        search = pilots.Search.best
+        monkeypatch.setattr(pilots, "n_rows_of_settling", lambda *_: (300, len(X)))
+        monkeypatch.setattr(
+            pilots.Search,
+            "best",
+            lambda self, *a: n_rows.append(len(self.rows)) or search(self, *a),
+        )
+        pilot = read_pilot(PROBLEM, X, SEED)
+        fits = [fit_pilot(PROBLEM, pilot, pilot_scale([pilot]), SEED)]
+        for determined in (0.0, np.inf):
+            monkeypatch.setattr(pilots, "DETERMINED", determined)
+            make_shortlist(PROBLEM, fits, SEED)
+        assert n_rows == [300, 300, len(X)]
 
 
 @pytest.mark.smoke

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dask_dfmr.local.comparison import best_first, mean_log_densities, mean_log_densities_each
+from dask_dfmr.local.em import EmResult
 from dask_dfmr.local.fit import MAX_MAGNITUDE, LocalProblem
 from dask_dfmr.local.search import FEW_COLUMNS, Search, Start, point_of, run_on
 from dask_dfmr.local.starts import MAX_START_ROWS, Scale, subsample, thin
@@ -59,15 +60,21 @@ MAX_SENT_ROWS = 5000
 """Largest number of rows that a pilot sends along with its candidate."""
 
 GROUP_ROWS = 16_000
-"""Least number of rows of a group on which its candidate is settled, if there are as many."""
+"""Rows of a group on which its candidate is settled, if there are as many."""
 
-MOST_SETTLING_ROWS, MOST_SETTLING_COLUMNS = 40_000, 40
-"""Rows on which the best optimum of a group is sought, at most, and columns from which on there are fewer, so that a
-pass costs no more. Measured on 16 partitions of 20,000 rows, K = 10: the error of the fit (W1) was .61, 1.40 and .91
-from 16,000, 16,000 and 11,250 rows, and .18, .58 and .29 from 40,000, at d and overlap 30, .2; 30, .3; and 40, .2."""
+MORE_TIMES, MOST_SETTLING_ROWS, FULL_COLUMNS = 16, 80_000, 30
+"""If these rows do not determine the components, the search is made again on more: so many for each free parameter, and
+at most, in so many columns. In more columns there are fewer, so that a pass costs no more."""
 
-SETTLING_SHARE = 2500
-"""In many columns, rows of each pilot on which the best optimum is sought, at most."""
+MORE_SHARE = 2500
+"""Rows of each pilot that such a search takes in many columns, at most: it costs more than the fit of a partition, so
+that the number of rows grows with that of the partitions."""
+
+DETERMINED = 2.5
+"""Rows for each parameter of a component that determine it. With K = 10 in 30 columns and overlap
+.1, the lightest component of the best optimum on 16,000 rows has 2.8, and a search on more rows gains nothing. At .2
+and .3 it has fewer than 1, and the fit ends in another optimum than that from the truth
+(``benchmarks/pilot_start_is_as_good_as_the_truth.py --wide``)."""
 
 SCALE_ROWS = 2000
 """Largest number of rows from which location and spread of the columns are computed."""
@@ -123,24 +130,21 @@ def n_rows_of(
     return int(min(n_rows, max(MOST_PRODUCTS // n_features**2, of_columns, LEAST_ROWS)))
 
 
-def n_settling_rows(problem: LocalProblem, n_features: int) -> int:
-    """The number of rows on which the best optimum of a group is sought.
-
-    On few rows for each parameter the best optimum belongs to these rows alone. In many columns a search costs more
-    than the fit of one partition, so that the number of rows grows with that of the partitions.
-    """
-    least = n_rows_of(problem, n_features, SETTLING_TIMES, LEAST_SETTLING_ROWS)
-    most = MOST_SETTLING_ROWS
+def n_rows_of_settling(problem: LocalProblem, n_features: int) -> tuple[int, int]:
+    """Rows on which the best optimum of a group is sought at first, and if they do not determine its components."""
+    least = min(n_rows_of(problem, n_features, SETTLING_TIMES, LEAST_SETTLING_ROWS), GROUP_ROWS)
+    most = MOST_SETTLING_ROWS * FULL_COLUMNS**2 // max(n_features, FULL_COLUMNS) ** 2
     if n_features > FEW_COLUMNS:
-        as_a_pass = MOST_SETTLING_ROWS * MOST_SETTLING_COLUMNS**2 // n_features**2
-        most = min(most, as_a_pass, SETTLING_SHARE * min(N_PILOTS, problem.n_sources))
-    wanted = SETTLING_TIMES * problem.family.least_rows(problem.n_components, n_features)
-    return max(least, min(wanted, most))
+        most = min(most, MORE_SHARE * min(N_PILOTS, problem.n_sources))
+    n_parameters = problem.family.n_parameters(problem.n_components, n_features)
+    if SETTLING_TIMES * n_parameters <= GROUP_ROWS:
+        return least, least
+    return least, max(least, min(MORE_TIMES * n_parameters, most))
 
 
 def share_of(problem: LocalProblem, n_features: int) -> int:
     """The number of rows of a pilot that make up the rows of a group of all pilots."""
-    n_rows = max(GROUP_ROWS, n_settling_rows(problem, n_features))
+    n_rows = max(GROUP_ROWS, *n_rows_of_settling(problem, n_features))
     return -(-n_rows // min(N_PILOTS, problem.n_sources))
 
 
@@ -269,19 +273,42 @@ def _settle(
     first = pilots[ranked[0]].start
     if rng is None and len(members) == 1:
         return first
-    d = pilots[ranked[0]].check_rows.shape[1]
-    n_settling = n_settling_rows(problem, d)
-    share = -(-max(GROUP_ROWS, n_settling) // len(members))
-    rows = np.concatenate([thin(pilots[i].check_rows, share) for i in members])
-    some = thin(rows, n_settling)
     known = [pilots[i].start for i in ranked]
-    ends = Search.on(problem, some).best(known, len(members) * _n_short_runs(problem), rng)
-    if len(rows) > len(some):
-        # Optima that differ little may change places on more rows.
-        penalty = problem.penalty_for(rows)
-        runs = [run_on(problem, rows, point_of(end), penalty) for end in ends]
-        ends = best_first(problem.family, runs, rows) or ends
+    n_rows, n_more = n_rows_of_settling(problem, pilots[ranked[0]].check_rows.shape[1])
+    n_tried = len(members) * _n_short_runs(problem)
+    blocks = [pilots[i].check_rows for i in members]
+    ends = _ends_on(problem, blocks, n_rows, known, n_tried, rng)
+    if n_more > n_rows and not (ends and _is_determined(problem, ends[0], n_rows)):
+        ends = _ends_on(problem, blocks, n_more, known, n_tried, rng) or ends
     return point_of(ends[0]) if ends else first
+
+
+def _ends_on(
+    problem: LocalProblem,
+    blocks: Sequence[Array],
+    n_rows: int,
+    known: Sequence[Start],
+    n_tried: int,
+    rng: np.random.Generator | None,
+) -> list[EmResult]:
+    """The best optima of a group by a search on so many of its rows, the best first."""
+    share = -(-max(GROUP_ROWS, n_rows) // len(blocks))
+    rows = np.concatenate([thin(block, share) for block in blocks])
+    some = thin(rows, n_rows)
+    ends = Search.on(problem, some).best(known, n_tried, rng)
+    if len(rows) == len(some):
+        return ends
+    # Optima that differ little may change places on more rows.
+    penalty = problem.penalty_for(rows)
+    runs = [run_on(problem, rows, point_of(end), penalty) for end in ends]
+    return best_first(problem.family, runs, rows) or ends
+
+
+def _is_determined(problem: LocalProblem, end: EmResult, n_rows: int) -> bool:
+    """Whether the lightest component of an optimum has enough rows for its parameters."""
+    k = problem.n_components
+    n_parameters = problem.family.n_parameters(k, problem.family.n_features(end.components)) / k
+    return bool(end.weights.min() * n_rows >= DETERMINED * n_parameters)
 
 
 def _n_short_runs(problem: LocalProblem) -> int:
