@@ -11,15 +11,16 @@ from dask_dfmr import FilterWarning, GaussianMixture, Mixture, aggregate, fit_lo
 from dask_dfmr.aggregation.archive import load_result, save_result
 from dask_dfmr.aggregation.rerun import with_rho, without
 from dask_dfmr.fitted.learned import estimates_of, learned_from
-from dask_dfmr.local.estimate import FROM_OTHERS
-from dask_dfmr.local.row_statistics import PartitionStatistics, measure
+from dask_dfmr.local.estimate import FROM_OTHERS, LocalEstimate
+from dask_dfmr.local.fit import LocalProblem
+from dask_dfmr.local.row_statistics import PartitionStatistics, Wanted, measure
 from dask_dfmr.mixtures.row_cut import RowCut
 from dask_dfmr.on_dask import refit
 from dask_dfmr.on_dask.first_read import read_first
 from dask_dfmr.on_dask.fit import with_origin
 from dask_dfmr.on_dask.refit import aggregate_with, fit_partitions, refit_excluded
 from dask_dfmr.parameters import plan_of
-from dask_dfmr.refinement.second_look import RowsOfKept
+from dask_dfmr.refinement.second_look import RowsOfKept, one_step
 
 TRUTH = Mixture(
     [0.4, 0.3, 0.3], [[0.0, 0.0], [20.0, 0.0], [20.0, 6.0]], np.repeat(np.eye(2)[None], 3, axis=0)
@@ -194,6 +195,21 @@ def test_the_new_estimate_is_an_em_step_from_the_global_mixture():
     means = r.T @ rows / r.sum(axis=0)[:, None]
     np.testing.assert_allclose(again.estimates[3].mixture.weights, r.mean(axis=0))
     np.testing.assert_allclose(again.estimates[3].mixture.means, means, atol=1e-9)
+
+
+def test_a_component_without_rows_stays_that_of_the_global_mixture():
+    """Three rows do not determine the five parameters of a component, so that a step would make it a needle."""
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([rng.normal(size=(997, 2)), rng.normal([9.0, 9.0], 1.0, size=(3, 2))])
+    mixture = Mixture([0.9, 0.1], [[0.0, 0.0], [9.0, 9.0]], [np.eye(2), np.eye(2)])
+    problem = LocalProblem(mixture.family, 2)
+    wanted = Wanted(moments=True)
+    reading = PartitionStatistics(0, len(rows), measurements=measure(rows, [mixture], wanted))
+    found = one_step(problem, mixture, reading, LocalEstimate(mixture, len(rows))).mixture
+    np.testing.assert_array_equal(found.means[1], mixture.means[1])
+    np.testing.assert_array_equal(found.covariances[1], mixture.covariances[1])
+    np.testing.assert_allclose(found.weights, [0.997, 0.003], atol=1e-6)
+    np.testing.assert_allclose(found.means[0], rows[:997].mean(axis=0), atol=1e-6)
 
 
 WRONG_ONES = (0, 2, 5, 11, 13, 16)

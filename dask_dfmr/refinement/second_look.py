@@ -21,7 +21,7 @@ from dask_dfmr.local.estimate import FROM_OTHERS, LocalEstimate
 from dask_dfmr.local.fit import LocalProblem
 from dask_dfmr.local.row_statistics import PartitionStatistics, Wanted, measure, total_of
 from dask_dfmr.mixtures.capped_scores import cap_for
-from dask_dfmr.mixtures.family import Array
+from dask_dfmr.mixtures.family import Array, Components, Family
 from dask_dfmr.mixtures.gaussian import Mixture
 from dask_dfmr.mixtures.row_cut import COUNTING, RowCut
 from dask_dfmr.refinement.far_rows import RowsJudged, excess_lengths, far_rows
@@ -130,6 +130,7 @@ def one_step(
     components = family.from_moments(moments, mixture.components, prior)
     if not family.is_proper(components):
         return None
+    components = _where_determined(family, moments[0], components, mixture.components)
     return replace(
         first,
         mixture=family.mixture(moments[0] / n_inside, components, mixture.feature_names),
@@ -137,4 +138,23 @@ def one_step(
         log_likelihood=measured.log_likelihood / n_samples,
         start=FROM_OTHERS,
         n_outside=measured.n_outside,
+    )
+
+
+def _where_determined(
+    family: Family, rows: Array, components: Components, others: Components
+) -> Components:
+    """The components that have as many rows (n_components,) as parameters, and those of the global mixture for others.
+
+    A component that few rows of a partition stand behind is narrow in an arbitrary direction after a step, and its
+    density dominates the L2 distance of the step, however light it is.
+    """
+    owners = family.coordinate_owners(components)
+    if (owners < 0).any():  # they share a covariance, which all rows determine
+        return components
+    parameters = np.bincount(owners, minlength=len(rows))
+    is_determined = rows >= parameters
+    return tuple(
+        np.where(is_determined.reshape(-1, *[1] * (own.ndim - 1)), own, other)
+        for own, other in zip(components, others, strict=True)
     )
