@@ -44,7 +44,7 @@ def start_cluster(address: str | None) -> Client:
     """Connect to a running scheduler, or start processes on this machine."""
     if address is not None:
         return Client(address)
-    return Client(n_workers=2, threads_per_worker=1)
+    return Client(n_workers=2, threads_per_worker=1, dashboard_address=":0")  # any free port
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

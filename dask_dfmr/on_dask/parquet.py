@@ -159,13 +159,15 @@ def _piece(path: Any, row_groups: Any, partition_keys: Any) -> Piece:
 
 def _read(pieces: Sequence[Piece], columns: Sequence[Any]) -> Block | Columns | None:
     """The columns of the pieces, one after the other; None if they are not plain numbers."""
+    from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
 
     with ExitStack() as stack:
         try:
             files = [stack.enter_context(ParquetFile(piece.path)) for piece in pieces]
             return _read_open(files, pieces, columns)
-        except Exception:  # Dask's reader finds what is wrong with the files, and says it
+        except (OSError, ArrowException, IndexError, ValueError, MemoryError):
+            # A file is not what its footer says. Dask's reader finds what is wrong, and says it.
             return None
 
 
